@@ -1,0 +1,75 @@
+/*
+ * Configuration: one optional file of `key = value` lines, command-line overrides, a working default for every key.
+ * An unknown key is a warning that names the nearest known one, a bad value is an error. The table of keys in conf.c is
+ * the only list of them; a new key is a row there, a field here and a paragraph in pennypost.conf(5).
+ */
+#ifndef BASE_CONF_H
+#define BASE_CONF_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "shared/base/buf.h"
+#include "shared/base/clock.h"
+
+enum conf_plaintext {
+    CONF_PLAINTEXT_NO,    /* passwords only inside TLS */
+    CONF_PLAINTEXT_LOCAL, /* also from loopback, a pipe or a unix socket */
+    CONF_PLAINTEXT_YES,
+};
+
+struct conf {
+    /* Values; strings are owned by the conf and never NULL. */
+    char *hostname;            /* our name in greetings and trace fields; default: the host's fully qualified name */
+    char *domains;             /* blank-separated domains that are ours, besides hostname and localhost */
+    char *networks_proxy;      /* peers whose PROXY or XCLIENT address is believed */
+    char *spool;               /* folder of INBOX files named after users, or one mbox file */
+    char *folders;             /* folder of the other mailboxes; %h home, %u user */
+    char *state;               /* folder of the state logs and indexes; %h, %u */
+    char *aliases;             /* aliases(5) file */
+    char *recipient_delimiter; /* of user+detail; empty: none */
+    char *tls_certificate;     /* PEM chain; empty or missing file: no TLS is offered */
+    char *tls_key;
+    enum conf_plaintext plaintext_auth;
+    bool pam_session;          /* open and close a PAM session around the mail session */
+    uint64_t message_size;     /* largest message taken, bytes */
+    uint32_t timeout_imap;     /* idle seconds */
+    uint32_t timeout_pop3;
+    uint32_t timeout_smtp;
+    uint32_t min_uid;          /* smallest uid that may log in */
+
+    struct clock clock;   /* --epoch freezes it */
+    struct buf warnings;  /* lines for the caller to log: unknown keys */
+    struct buf error;     /* what is wrong, when a function fails */
+    struct buf overrides; /* "-o\0key=value\0-c\0FILE\0": to hand on to a program that we start, see conf_pass_on() */
+};
+
+#define _cleanup_conf_ _cleanup_(conf_finish)
+
+/* The defaults. 0 or -ENOMEM. */
+int conf_init(struct conf *c);
+void conf_finish(struct conf *c);
+
+/* Takes `-c FILE`, `-o key=value`, `--epoch=SECONDS` (each also as one word, -oKEY=VALUE) out of argv, wherever they
+ * stand before a `--`, and loads the file (PENNYPOST_SYSCONFDIR/pennypost.conf if none is named; that one may be
+ * missing). Then the overrides. *argc shrinks; argv stays NULL-terminated. 0, or -EINVAL, -ENOENT, ... with the reason
+ * in c->error. */
+int conf_args(struct conf *c, int *argc, char **argv);
+
+/* Reads a file. -EINVAL: a bad value, named in c->error. Missing: -ENOENT. */
+int conf_load(struct conf *c, const char *path);
+
+/* Sets one key. -ENOENT unknown key (c->error names the nearest one), -EINVAL bad value, -ENOMEM. */
+int conf_set(struct conf *c, struct str key, struct str value);
+
+/* Appends to argv (room for max entries, *argc used) the options that give a started program this configuration.
+ * The strings belong to c. -E2BIG when they do not fit. */
+int conf_pass_on(const struct conf *c, char **argv, int *argc, int max);
+
+/* Replaces %u, %h and %% in a value. 0, -EINVAL on another %, -ENOBUFS. */
+int conf_expand(struct str value, struct str user, struct str home, struct buf *out);
+
+/* Is this domain ours: hostname, localhost, one of `domains`, case-insensitively? */
+bool conf_domain_is_ours(const struct conf *c, struct str domain);
+
+#endif

@@ -1,0 +1,34 @@
+/*
+ * A pair of fds that carry bytes, with deadlines. Sockets, pipes and terminals alike. EINTR is retried, SIGPIPE is not
+ * raised for sockets (programs ignore it for pipes). The fds belong to the caller.
+ */
+#ifndef IO_TRANSPORT_H
+#define IO_TRANSPORT_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct transport {
+    int rfd;
+    int wfd;
+    int read_timeout;  /* seconds that one wait for input may take; 0: for ever */
+    int write_timeout; /* seconds that the peer may refuse to take more */
+    int64_t deadline;  /* clock_monotonic_ms() after which everything times out; 0: none */
+};
+
+void transport_init(struct transport *t, int rfd, int wfd, int read_timeout, int write_timeout);
+
+/* Reads what is there, waiting for the first byte. >0 bytes, 0 end of input, -ETIMEDOUT, or another negative errno. */
+ssize_t transport_read(struct transport *t, void *data, size_t len);
+
+/* Writes everything. 0, -ETIMEDOUT, -EPIPE, or another negative errno. */
+int transport_write(struct transport *t, const void *data, size_t len);
+
+/* Waits for input on rfd, or for `other_fd` (-1: none) to become readable, at most timeout_ms (-1: for ever).
+ * Returns bits TRANSPORT_INPUT and TRANSPORT_OTHER, 0 when the time is up, or a negative errno. */
+int transport_wait(struct transport *t, int other_fd, int timeout_ms);
+#define TRANSPORT_INPUT 1
+#define TRANSPORT_OTHER 2
+
+#endif
