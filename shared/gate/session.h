@@ -1,0 +1,43 @@
+/*
+ * How a session program (imap-session, pop3-session, smtp-session, deliver) learns for whom and from where it runs.
+ * Started by a monitor it has a control socket on fd GATE_CONTROL_FD and receives FRAME_SESSION_START there; started by
+ * a person or a script on a pipe, terminal or socket it serves the invoking user, already authenticated.
+ */
+#ifndef GATE_SESSION_H
+#define GATE_SESSION_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "shared/base/buf.h"
+#include "shared/base/conf.h"
+
+#define GATE_CONTROL_FD  3
+#define GATE_CONTROL_ENV "PENNYPOST_CONTROL" /* set to "3" by the monitor: without it fd 3 is never looked at */
+
+struct session {
+    char *user;
+    char *home;
+    uid_t uid;
+    char *peer;            /* "192.0.2.1", "::1", "stdin", "local": printable, for logs and policy */
+    char *local;
+    bool is_tls;
+    char *tls;             /* "TLSv1.3 TLS_AES_256_GCM_SHA384", "" in the clear */
+    bool is_preauth;       /* no monitor: pipe, terminal, ssh; bare LF is accepted, IMAP greets with PREAUTH */
+    int control;           /* keeper's socket or -1 */
+    struct buf unread;     /* input that the login stage had buffered: line_unread() it */
+    struct buf protocol;   /* what the login stage left for us (IMAP: the tag to answer) */
+    struct buf messages;   /* PAM's messages to the user, a line each */
+    char *inbox;           /* path of the spool file: conf spool is a folder holding a file named after the user, or the file */
+    char *folders;         /* conf folders expanded */
+    char *state;           /* conf state expanded; with a scripted session whatever -o state= says */
+};
+
+#define _cleanup_session_ _cleanup_(session_finish)
+
+/* Fills *ret, which must be zeroed or fresh. Refuses to run as root where a user's mail is touched (-EPERM).
+ * 0, -EBADMSG (a monitor that speaks nonsense), -ENOENT (the invoking user has no account), other errno. */
+int session_start(const struct conf *conf, struct session *ret);
+void session_finish(struct session *s);
+
+#endif
