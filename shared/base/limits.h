@@ -51,6 +51,11 @@
 
 /* Frames between our own processes. */
 #define LIMIT_FRAME         (64u << 10)     /* payload of one frame */
+#define LIMIT_NOTE          256             /* bytes of client text in one note for the log */
+#define LIMIT_NOTES         8               /* notes of one connection */
+#define LIMIT_SASL          12288           /* one decoded SASL message (RFC 4954 4) */
+#define LIMIT_ADDRESS       64              /* a printed network address */
+#define LIMIT_PATHNAME      4096            /* a path handed on in a frame */
 
 /* Mailbox names. */
 #define LIMIT_MAILBOX_NAME  1024            /* bytes of a whole name */

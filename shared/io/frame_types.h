@@ -2,45 +2,75 @@
  * Every frame of the chain, who sends it to whom, and what it carries. Fields in order; s = string, u = u32, U = u64,
  * [fd] = with one fd. A frame that the permit table of the monitor does not allow in the current phase kills the
  * connection; every receiver validates every field again.
+ *
+ * The order of one connection (M monitor, T tls, F login stage or smtp-session, A auth, S session, K keeper):
+ *   M->F PROXY_WANTED, F->M PROXY                            only behind a trusted proxy, before anything else
+ *   M->T TLS_CONFIG, TLS_FILE..., TLS_GO; T->M TLS_FACTS     implicit TLS: before F hears LOGIN_START
+ *   M->F LOGIN_START
+ *   F->M STARTTLS, M->F TLS_STARTED [fd]                     F answers the client, then waits for
+ *   (T as above)  M->F LOGIN_START                           with TLS active
+ *   F->M AUTH_START, M->A AUTH_REQUEST, A->M->F AUTH_CHALLENGE, F->M->A AUTH_RESPONSE, ..., A->M->F AUTH_DONE
+ *   F->M HANDOVER, F leaves; M->S SESSION_START; M becomes K; S->K KEEPER_*
  */
 #ifndef IO_FRAME_TYPES_H
 #define IO_FRAME_TYPES_H
 
 enum frame_type {
-    /* monitor -> login stage, first frame: what it may say and offer.
+    /* monitor -> login stage: what it may say and offer.
      * s peer address, s local address, u TLS active (0/1), u TLS can be started (0/1), u plaintext passwords allowed
-     * (0/1), s SASL mechanisms that can succeed (blank-separated), s hostname */
+     * (0/1), s SASL mechanisms that can succeed (blank-separated), s hostname, s APOP challenge with its brackets or "" */
     FRAME_LOGIN_START = 1,
     /* login stage -> monitor: start TLS on the connection (no fields). Answer FRAME_TLS_STARTED [fd] or FRAME_REFUSED. */
     FRAME_STARTTLS,
-    /* monitor -> login stage: [fd] replaces the connection; fields as FRAME_LOGIN_START. */
+    /* monitor -> login stage: [fd] replaces the connection, after the login stage has told the client to go ahead on the
+     * old one (no fields). With implicit TLS behind a proxy it comes unasked. FRAME_LOGIN_START follows once the
+     * handshake is done. */
     FRAME_TLS_STARTED,
-    /* login stage -> monitor: u attempt, s mechanism, s initial response, u has initial response (0/1). USER/PASS and
-     * LOGIN are mechanism PLAIN with the response made by the login stage. */
+    /* login stage -> monitor: u attempt (1, 2, ...), s mechanism, s initial response decoded, u has initial response
+     * (0/1). USER/PASS and LOGIN are mechanism PLAIN with the response made by the login stage; APOP is mechanism APOP
+     * with the response "user digest". */
     FRAME_AUTH_START,
-    /* monitor -> login stage: u attempt, s challenge */
+    /* auth -> monitor -> login stage: u attempt, s challenge (not encoded) */
     FRAME_AUTH_CHALLENGE,
-    /* login stage -> monitor: u attempt, s response */
+    /* login stage -> monitor -> auth: u attempt, s response (decoded) */
     FRAME_AUTH_RESPONSE,
     /* login stage -> monitor: the client cancelled ("*"): u attempt. Answer FRAME_AUTH_FAILED. */
     FRAME_AUTH_CANCEL,
-    /* monitor -> login stage: u attempt, u class (enum auth_class), s text for the client */
+    /* auth -> monitor -> login stage: u attempt, u class (enum auth_class), s text for the client, s user as claimed,
+     * s reason for the log (the monitor empties the last two when it hands the frame on). auth leaves after it. */
     FRAME_AUTH_FAILED,
-    /* monitor -> login stage: u attempt, s user as PAM named it, s messages for the client (one a line), s final SASL
-     * data that goes with success (SCRAM's server signature), base64 */
+    /* auth -> monitor -> login stage: u attempt, s user as PAM named it, s messages for the client (one a line), s final
+     * SASL data that goes with success (SCRAM's server signature, not encoded). auth leaves after it, or, when it opened
+     * a PAM session, stays until its control socket closes. */
     FRAME_AUTH_DONE,
     /* login stage -> monitor, its last frame: s input not consumed, s protocol data for the session (IMAP: the tag) */
     FRAME_HANDOVER,
-    /* monitor -> session, first frame on its control fd: s user, s peer address, s local address, u TLS active,
+    /* monitor -> session, first frame on its control fd: s user, s home, s peer address, s local address, u TLS active,
      * s TLS description, s unconsumed input, s protocol data, s messages for the client */
     FRAME_SESSION_START,
     /* monitor -> any: the request cannot be done now: u errno, s text for the log */
     FRAME_REFUSED,
+    /* login stage, tls -> monitor: something for the log: u event (enum note_event), s what the client sent (capped by
+     * LIMIT_NOTE, escaped by the log). More than LIMIT_NOTES of them kill the connection. */
+    FRAME_NOTE,
+    /* monitor -> login stage: a trusted proxy called: read its PROXY header first (no fields) */
+    FRAME_PROXY_WANTED,
+    /* login stage -> monitor: s client address, u client port, s local address, u local port; all "" and 0 for a
+     * connection of the proxy itself (LOCAL, UNKNOWN) */
+    FRAME_PROXY,
 
+    /* monitor -> tls. fd 0 and 1: the network; fd 3: control; fd 4: the inner end.
+     * s peer address (for SSL's log), u handshake seconds, u ask for a client certificate (0/1), s ALPN names
+     * (blank-separated, "" none) */
+    FRAME_TLS_CONFIG,
+    /* monitor -> tls: [fd] a file opened for reading: u kind (enum tls_file), s path (for messages only) */
+    FRAME_TLS_FILE,
+    /* monitor -> tls: that is all, drop privileges, do the handshake (no fields) */
+    FRAME_TLS_GO,
     /* tls -> monitor once, after the handshake: s version, s cipher, s SNI, s client certificate subject or "",
-     * s tls-exporter binding, s tls-server-end-point binding, s ALPN */
+     * s tls-exporter binding, s tls-server-end-point binding, s ALPN, u session was resumed (0/1) */
     FRAME_TLS_FACTS,
-    /* tls -> monitor: the handshake failed: s reason for the log */
+    /* tls -> monitor: the handshake failed or nothing to start with: s reason for the log */
     FRAME_TLS_FAILED,
 
     /* session -> keeper. Answer FRAME_KEEPER_OK or FRAME_KEEPER_ERROR (u errno). No path ever: the keeper knows the one
@@ -51,9 +81,12 @@ enum frame_type {
     FRAME_KEEPER_OK,
     FRAME_KEEPER_ERROR,
 
-    /* monitor -> auth, first frame: s service, s mechanism, s initial response, u has initial response, s peer address,
-     * s tls-exporter binding, s tls-server-end-point binding, s client certificate subject, u min uid, u pam_session.
-     * Then FRAME_AUTH_RESPONSE and FRAME_AUTH_CHALLENGE as above; auth ends with FRAME_AUTH_FAILED or FRAME_AUTH_DONE. */
+    /* monitor -> auth, first frame (auth: fd 0, 1 /dev/null, fd 3 control): u attempt, s service ("imap", "pop3",
+     * "smtp"), s mechanism, s initial response, u has initial response, s peer address, s APOP challenge or "", u TLS
+     * active, s tls-exporter binding, s tls-server-end-point binding, s client certificate subject. What configuration
+     * says (min_uid, pam_session, ...) auth reads itself.
+     * Then FRAME_AUTH_RESPONSE and FRAME_AUTH_CHALLENGE as above; auth ends with FRAME_AUTH_FAILED or FRAME_AUTH_DONE.
+     * Delays after failures are the monitor's: auth answers as soon as it knows. */
     FRAME_AUTH_REQUEST,
 
     /* smtp-session -> its monitor and back: from here, defined in handlers/smtp */
@@ -68,6 +101,24 @@ enum auth_class {
     AUTH_CLASS_TEMPORARY,       /* PAM or a back end is unavailable, nologin, time-out */
     AUTH_CLASS_MECHANISM,       /* unknown mechanism or malformed exchange */
     AUTH_CLASS_CANCELLED,
+};
+
+/* What FRAME_TLS_FILE carries. Certificates and keys alternate: each key belongs to the chain before it; the first pair
+ * is used when no SNI name matches. */
+enum tls_file {
+    TLS_FILE_CERTIFICATE = 1, /* PEM chain */
+    TLS_FILE_KEY,             /* PEM private key */
+    TLS_FILE_TICKETS,         /* session ticket keys shared by all processes */
+    TLS_FILE_CLIENT_CA,       /* PEM: authorities of client certificates */
+};
+
+/* What FRAME_NOTE tells. */
+enum note_event {
+    NOTE_INJECTION = 1, /* the client sent data behind STARTTLS, in the clear */
+    NOTE_WRONG_PROTOCOL, /* it speaks HTTP, TLS or noise at us */
+    NOTE_BAD_COMMANDS,  /* too many in a row */
+    NOTE_TIMEOUT,       /* no command for too long */
+    NOTE_TLS_CLOSED,    /* TLS ended in a way worth telling: alert, truncation */
 };
 
 #endif
