@@ -1,0 +1,29 @@
+/*
+ * Comparing text without regard to case: the i;unicode-casemap collation (RFC 5051), and substring search with it.
+ */
+#ifndef MIME_FOLD_H
+#define MIME_FOLD_H
+
+#include <stdbool.h>
+
+#include "shared/base/buf.h"
+
+/* Appends the form of a UTF-8 text in which equal texts are equal bytes and memcmp() sorts. 0, -ENOBUFS, -ENOMEM. */
+int fold_text(struct str utf8, struct buf *out);
+
+/* Does some text, fed in pieces as UTF-8, contain a given one? */
+struct fold_search;
+
+int fold_search_new(struct str utf8_needle, struct fold_search **ret); /* 0, -ENOMEM */
+void fold_search_free(struct fold_search *s);                          /* NULL is fine */
+
+/* Forgets what was fed: the next text begins. */
+void fold_search_reset(struct fold_search *s);
+
+/* 0 or -ENOMEM; *ret_is_found once it was found in what was fed since the reset (an empty needle is found at once). */
+int fold_search_feed(struct fold_search *s, struct str utf8, bool *ret_is_found);
+
+/* The text has ended: what waited for its combining characters is looked at. */
+int fold_search_end(struct fold_search *s, bool *ret_is_found);
+
+#endif
