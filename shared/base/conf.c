@@ -1,0 +1,492 @@
+#include "shared/base/conf.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ini.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "shared/base/limits.h"
+
+#define CONF_FILE      PENNYPOST_SYSCONFDIR "/pennypost.conf"
+#define CONF_MAIL_NAME "/etc/mailname" /* Debian's name of the mail domain */
+#define CONF_LINE      198             /* inih's line buffer: longer lines would be taken apart */
+#define CONF_OVERRIDES (64u << 10)
+#define CONF_ERROR     2048
+
+enum conf_kind { CONF_STRING, CONF_BOOL, CONF_U32, CONF_SIZE, CONF_PLAINTEXT };
+
+struct conf_key {
+    const char *name;
+    enum conf_kind kind;
+    size_t offset;
+    const char *value; /* default */
+};
+
+#define KEY(field, kind, value) {#field, kind, offsetof(struct conf, field), value}
+
+static const struct conf_key KEYS[] = {
+    KEY(hostname, CONF_STRING, ""),
+    KEY(domains, CONF_STRING, ""),
+    KEY(networks_proxy, CONF_STRING, ""),
+    KEY(spool, CONF_STRING, "/var/mail"),
+    KEY(folders, CONF_STRING, "%h/mail"),
+    KEY(state, CONF_STRING, "%h/.local/state/pennypost"),
+    KEY(aliases, CONF_STRING, "/etc/aliases"),
+    KEY(recipient_delimiter, CONF_STRING, "+"),
+    KEY(tls_certificate, CONF_STRING, PENNYPOST_SYSCONFDIR "/certificate.pem"),
+    KEY(tls_key, CONF_STRING, PENNYPOST_SYSCONFDIR "/key.pem"),
+    KEY(plaintext_auth, CONF_PLAINTEXT, "local"),
+    KEY(pam_session, CONF_BOOL, "no"),
+    KEY(message_size, CONF_SIZE, "100M"),
+    KEY(timeout_imap, CONF_U32, "1800"),
+    KEY(timeout_pop3, CONF_U32, "600"),
+    KEY(timeout_smtp, CONF_U32, "300"),
+    KEY(min_uid, CONF_U32, "1000"),
+};
+
+static void *field_of(struct conf *c, const struct conf_key *key)
+{
+    return (char *)c + key->offset;
+}
+
+static const struct conf_key *find_key(struct str name)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(KEYS); i++)
+        if (str_eq(name, str_from(KEYS[i].name)))
+            return &KEYS[i];
+    return NULL;
+}
+
+/* Edit distance, for naming the nearest key; names are short. */
+static size_t distance(struct str a, struct str b)
+{
+    size_t row[64];
+
+    a = str_sub(a, 0, ARRAY_SIZE(row) - 1);
+    b = str_sub(b, 0, ARRAY_SIZE(row) - 1);
+    for (size_t j = 0; j <= b.len; j++)
+        row[j] = j;
+    for (size_t i = 1; i <= a.len; i++) {
+        size_t corner = row[0];
+
+        row[0] = i;
+        for (size_t j = 1; j <= b.len; j++) {
+            size_t replace = corner + (a.ptr[i - 1] != b.ptr[j - 1]);
+            size_t best = row[j] + 1 < row[j - 1] + 1 ? row[j] + 1 : row[j - 1] + 1;
+
+            corner = row[j];
+            row[j] = replace < best ? replace : best;
+        }
+    }
+    return row[b.len];
+}
+
+static const char *nearest_key(struct str name)
+{
+    const char *nearest = KEYS[0].name;
+
+    for (size_t i = 1; i < ARRAY_SIZE(KEYS); i++)
+        if (distance(name, str_from(KEYS[i].name)) < distance(name, str_from(nearest)))
+            nearest = KEYS[i].name;
+    return nearest;
+}
+
+static int set_bool(bool *to, struct str value)
+{
+    if (str_ieq(value, STR("yes")) || str_ieq(value, STR("true")) || str_eq(value, STR("1")))
+        *to = true;
+    else if (str_ieq(value, STR("no")) || str_ieq(value, STR("false")) || str_eq(value, STR("0")))
+        *to = false;
+    else
+        return -EINVAL;
+    return 0;
+}
+
+/* Bytes, with K, M or G behind. */
+static int set_size(uint64_t *to, struct str value)
+{
+    uint64_t n, factor = 1;
+
+    if (value.len > 0) {
+        char unit = ascii_upper(value.ptr[value.len - 1]);
+
+        factor = unit == 'K' ? UINT64_C(1) << 10 : unit == 'M' ? UINT64_C(1) << 20 : unit == 'G' ? UINT64_C(1) << 30 : 1;
+        if (factor > 1)
+            value.len--;
+    }
+    if (str_to_u64(value, &n) < 0 || __builtin_mul_overflow(n, factor, &n))
+        return -EINVAL;
+    *to = n;
+    return 0;
+}
+
+static int set_plaintext(enum conf_plaintext *to, struct str value)
+{
+    static const char *const names[] = {
+        [CONF_PLAINTEXT_NO] = "no", [CONF_PLAINTEXT_LOCAL] = "local", [CONF_PLAINTEXT_YES] = "yes"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        if (str_ieq(value, str_from(names[i]))) {
+            *to = (enum conf_plaintext)i;
+            return 0;
+        }
+    return -EINVAL;
+}
+
+static int set_string(char **to, struct str value)
+{
+    char *copy;
+
+    if (value.len > LIMIT_CONF_VALUE || str_has_nul(value))
+        return -EINVAL;
+    copy = str_dup(value);
+    if (!copy)
+        return -ENOMEM;
+    free(*to);
+    *to = copy;
+    return 0;
+}
+
+static int set_value(struct conf *c, const struct conf_key *key, struct str value)
+{
+    void *to = field_of(c, key);
+
+    switch (key->kind) {
+    case CONF_STRING:
+        return set_string(to, value);
+    case CONF_BOOL:
+        return set_bool(to, value);
+    case CONF_U32:
+        return str_to_u32(value, to) < 0 ? -EINVAL : 0;
+    case CONF_SIZE:
+        return set_size(to, value);
+    case CONF_PLAINTEXT:
+        return set_plaintext(to, value);
+    }
+    return -EINVAL;
+}
+
+int conf_set(struct conf *c, struct str name, struct str value)
+{
+    const struct conf_key *key = find_key(name);
+    int r;
+
+    buf_clear(&c->error);
+    if (!key) {
+        (void)buf_printf(&c->error, "unknown key %.*s: nearest is %s", STR_ARG(name), nearest_key(name));
+        return -ENOENT;
+    }
+    r = set_value(c, key, value);
+    if (r < 0)
+        (void)buf_printf(&c->error, "bad value for %s: %.*s", key->name, STR_ARG(value));
+    return r;
+}
+
+/* The name in Debian's file or the kernel's; no look-up over the network, since every connection comes through here. */
+static int set_default_hostname(struct conf *c)
+{
+    char name[256] = "";
+    FILE *f = fopen(CONF_MAIL_NAME, "re");
+
+    if (f) {
+        size_t n = fread(name, 1, sizeof(name) - 1, f);
+
+        name[n] = '\0';
+        (void)fclose(f);
+        name[strcspn(name, "\r\n \t")] = '\0';
+    }
+    if (name[0] == '\0' && gethostname(name, sizeof(name) - 1) < 0)
+        return -errno;
+    return set_string(&c->hostname, str_from(name[0] ? name : "localhost"));
+}
+
+int conf_init(struct conf *c)
+{
+    *c = (struct conf){.warnings = BUF_INIT(CONF_ERROR), .error = BUF_INIT(CONF_ERROR),
+                       .overrides = BUF_INIT(CONF_OVERRIDES)};
+    for (size_t i = 0; i < ARRAY_SIZE(KEYS); i++) {
+        int r = set_value(c, &KEYS[i], str_from(KEYS[i].value));
+
+        if (r < 0)
+            return r;
+    }
+    return set_default_hostname(c);
+}
+
+void conf_finish(struct conf *c)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(KEYS); i++)
+        if (KEYS[i].kind == CONF_STRING) {
+            char **value = field_of(c, &KEYS[i]);
+
+            free(steal_ptr(*value));
+        }
+    buf_finish(&c->warnings);
+    buf_finish(&c->error);
+    buf_finish(&c->overrides);
+}
+
+struct load {
+    struct conf *conf;
+    int error;
+};
+
+static int take_pair(void *context, const char *section, const char *name, const char *value)
+{
+    struct load *l = context;
+    int r;
+
+    (void)section;
+    if (l->error < 0)
+        return 0;
+    r = conf_set(l->conf, str_from(name), str_from(value));
+    if (r == -ENOENT) {
+        (void)buf_printf(&l->conf->warnings, "%s\n", buf_cstr(&l->conf->error));
+        buf_clear(&l->conf->error);
+        r = 0;
+    }
+    l->error = r;
+    return r == 0;
+}
+
+static int read_file(const char *path, struct buf *out)
+{
+    _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    struct stat st;
+
+    if (fd < 0)
+        return -errno;
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    if (!S_ISREG(st.st_mode) || st.st_size > (off_t)LIMIT_CONF_FILE)
+        return -EFBIG;
+
+    int r = buf_reserve(out, LIMIT_CONF_FILE);
+
+    if (r < 0)
+        return r;
+    for (;;) {
+        ssize_t n = read(fd, out->data + out->len, LIMIT_CONF_FILE - out->len);
+
+        if (n < 0 && errno != EINTR)
+            return -errno;
+        if (n == 0)
+            break;
+        out->len += n > 0 ? (size_t)n : 0;
+    }
+    out->data[out->len] = '\0';
+    return 0;
+}
+
+/* Number of the first line that inih could not take whole, 0: none. */
+static unsigned long_line(struct str text)
+{
+    unsigned number = 0;
+
+    for (bool more = true; more;) {
+        struct str line;
+
+        number++;
+        more = str_cut(&text, '\n', &line);
+        if (line.len > CONF_LINE || str_has_nul(line))
+            return number;
+    }
+    return 0;
+}
+
+int conf_load(struct conf *c, const char *path)
+{
+    _cleanup_buf_ struct buf text = BUF_INIT(LIMIT_CONF_FILE + 1);
+    struct load l = {.conf = c};
+    int r = read_file(path, &text);
+
+    if (r < 0) {
+        buf_clear(&c->error);
+        (void)buf_printf(&c->error, "%s: %s", path, strerror(-r));
+        return r;
+    }
+
+    unsigned line = long_line(buf_str(&text));
+    int bad = 0;
+
+    if (line == 0)
+        bad = ini_parse_string(buf_cstr(&text), take_pair, &l);
+    if (l.error == 0 && line == 0 && bad == 0)
+        return 0;
+
+    _cleanup_buf_ struct buf reason = BUF_INIT(CONF_ERROR);
+
+    if (l.error < 0)
+        (void)buf_add_str(&reason, buf_str(&c->error));
+    else
+        (void)buf_printf(&reason, line > 0 ? "longer than %d bytes" : "not `key = value`", CONF_LINE);
+    buf_clear(&c->error);
+    (void)buf_printf(&c->error, "%s line %u: %s", path, line > 0 ? line : (unsigned)bad, buf_cstr(&reason));
+    return l.error < 0 ? l.error : -EINVAL;
+}
+
+/* Remembers an option for the programs that we start. */
+static int remember(struct conf *c, const char *option, const char *value)
+{
+    int r = buf_add(&c->overrides, option, strlen(option) + 1);
+
+    return r < 0 ? r : buf_add(&c->overrides, value, strlen(value) + 1);
+}
+
+int conf_pass_on(const struct conf *c, char **argv, int *argc, int max)
+{
+    for (size_t at = 0; at < c->overrides.len; at += strlen(c->overrides.data + at) + 1) {
+        if (*argc + 1 >= max)
+            return -E2BIG;
+        argv[(*argc)++] = c->overrides.data + at;
+    }
+    argv[*argc] = NULL;
+    return 0;
+}
+
+static int freeze(struct conf *c, const char *seconds)
+{
+    uint64_t epoch;
+
+    if (str_to_u64(str_from(seconds), &epoch) < 0 || epoch > INT64_MAX / 1000000) {
+        (void)buf_printf(&c->error, "--epoch takes seconds since 1970");
+        return -EINVAL;
+    }
+    c->clock.is_frozen = true;
+    c->clock.epoch = (int64_t)epoch;
+    return 0;
+}
+
+/* The value of option `name` at argv[i], in the same word or the next; NULL: another option. *ret_words: words used. */
+static const char *option_value(char **argv, int i, const char *name, int *ret_words)
+{
+    size_t len = strlen(name);
+
+    if (strncmp(argv[i], name, len) != 0)
+        return NULL;
+    *ret_words = 1;
+    if (name[1] == '-')
+        return argv[i][len] == '=' ? argv[i] + len + 1 : NULL;
+    if (argv[i][len] != '\0')
+        return argv[i] + len;
+    *ret_words = 2;
+    return argv[i + 1] ? argv[i + 1] : "";
+}
+
+static int set_override(struct conf *c, const char *pair)
+{
+    struct str value = str_from(pair), key;
+
+    if (!str_cut(&value, '=', &key)) {
+        buf_clear(&c->error);
+        (void)buf_printf(&c->error, "-o takes key=value");
+        return -EINVAL;
+    }
+
+    int r = conf_set(c, str_trim(key), str_trim(value));
+
+    return r == -ENOENT ? -EINVAL : r;
+}
+
+/* Takes the common options out of argv and remembers them in c->overrides. */
+static int collect(struct conf *c, int *argc, char **argv)
+{
+    static const char *const options[] = {"-c", "-o", "--epoch"};
+    int kept = 1;
+
+    for (int i = 1; i < *argc;) {
+        const char *value = NULL;
+        int words = 1, r = 0;
+
+        if (strcmp(argv[i], "--") == 0) {
+            while (i < *argc)
+                argv[kept++] = argv[i++];
+            break;
+        }
+        for (size_t k = 0; k < ARRAY_SIZE(options) && !value; k++) {
+            value = option_value(argv, i, options[k], &words);
+            if (value && strcmp(options[k], "--epoch") == 0) {
+                r = freeze(c, value);
+                if (r >= 0)
+                    r = buf_add(&c->overrides, argv[i], strlen(argv[i]) + 1);
+            } else if (value) {
+                r = remember(c, options[k], value);
+            }
+        }
+        if (r < 0)
+            return r;
+        if (!value)
+            argv[kept++] = argv[i];
+        i += words;
+    }
+    *argc = kept;
+    argv[kept] = NULL;
+    return 0;
+}
+
+int conf_args(struct conf *c, int *argc, char **argv)
+{
+    const char *file = NULL;
+    int r = collect(c, argc, argv);
+
+    if (r < 0)
+        return r;
+
+    /* The file first, whatever the order on the command line: overrides win. */
+    const char *end = c->overrides.data + c->overrides.len;
+
+    for (const char *at = c->overrides.data; at < end; at += strlen(at) + 1)
+        if (strcmp(at, "-c") == 0)
+            file = at = at + 3;
+        else if (strcmp(at, "-o") == 0)
+            at += 3;
+    r = conf_load(c, file ? file : CONF_FILE);
+    if (r == -ENOENT && !file) {
+        buf_clear(&c->error);
+        r = 0;
+    }
+    for (const char *at = c->overrides.data; at < end && r >= 0; at += strlen(at) + 1)
+        if (strcmp(at, "-o") == 0) {
+            at += 3;
+            r = set_override(c, at);
+        } else if (strcmp(at, "-c") == 0) {
+            at += 3;
+        }
+    return r;
+}
+
+int conf_expand(struct str value, struct str user, struct str home, struct buf *out)
+{
+    for (size_t i = 0; i < value.len; i++) {
+        int r;
+
+        if (value.ptr[i] != '%') {
+            r = buf_add_byte(out, value.ptr[i]);
+        } else {
+            char what = ++i < value.len ? value.ptr[i] : '\0';
+
+            r = what == 'h'   ? buf_add_str(out, home)
+                : what == 'u' ? buf_add_str(out, user)
+                : what == '%' ? buf_add_byte(out, '%')
+                              : -EINVAL;
+        }
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+bool conf_domain_is_ours(const struct conf *c, struct str domain)
+{
+    struct str rest = str_from(c->domains), word;
+
+    if (str_ieq(domain, STR("localhost")) || str_ieq(domain, str_from(c->hostname)))
+        return true;
+    while (str_word(&rest, &word))
+        if (str_ieq(domain, word))
+            return true;
+    return false;
+}

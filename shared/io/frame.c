@@ -1,0 +1,276 @@
+#include "shared/io/frame.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "shared/base/clock.h"
+#include "shared/base/limits.h"
+#include "shared/base/secret.h"
+
+struct frame_header {
+    uint16_t type;
+    uint16_t zero;
+    uint32_t length;
+};
+
+#define FRAME_FDS_MAX 4 /* room to receive more fds than the one allowed, so that all can be closed */
+
+void frame_finish(struct frame *f)
+{
+    close_fd(&f->fd);
+    buf_wipe_finish(&f->payload);
+    f->payload.max = LIMIT_FRAME;
+    f->type = 0;
+}
+
+int frame_pair(int ret_fds[2])
+{
+    int fds[2];
+
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
+        return -errno;
+    ret_fds[0] = fds[0];
+    ret_fds[1] = fds[1];
+    return 0;
+}
+
+void frame_begin(struct frame *f, uint16_t type)
+{
+    frame_finish(f);
+    f->type = type;
+}
+
+/* Grows by hand, so that no unwiped copy of a password stays behind as realloc() would leave it. */
+static int add(struct frame *f, const void *data, size_t len)
+{
+    size_t need = f->payload.len + len;
+
+    if (len > LIMIT_FRAME || need > LIMIT_FRAME)
+        return -ENOBUFS;
+    if (need + 1 > f->payload.cap) {
+        struct buf larger = BUF_INIT(LIMIT_FRAME);
+        int r = buf_reserve(&larger, need * 2 < LIMIT_FRAME ? need * 2 : LIMIT_FRAME);
+
+        if (r >= 0)
+            r = buf_add(&larger, f->payload.data, f->payload.len);
+        if (r < 0)
+            return r;
+        buf_wipe_finish(&f->payload);
+        f->payload = larger;
+    }
+    return buf_add(&f->payload, data, len);
+}
+
+int frame_put_u32(struct frame *f, uint32_t n)
+{
+    return add(f, &n, sizeof(n));
+}
+
+int frame_put_u64(struct frame *f, uint64_t n)
+{
+    return add(f, &n, sizeof(n));
+}
+
+int frame_put_str(struct frame *f, struct str s)
+{
+    if (s.len > LIMIT_FRAME)
+        return -ENOBUFS;
+
+    int r = frame_put_u32(f, (uint32_t)s.len);
+
+    return r < 0 ? r : add(f, s.ptr, s.len);
+}
+
+int frame_send(int sock, const struct frame *f, int fd)
+{
+    struct frame_header header = {.type = f->type, .length = (uint32_t)f->payload.len};
+    struct iovec parts[2] = {{&header, sizeof(header)}, {f->payload.data, f->payload.len}};
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+
+    if (fd >= 0) {
+        message.msg_control = control.space;
+        message.msg_controllen = sizeof(control.space);
+
+        struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(c), &fd, sizeof(int));
+    }
+    for (;;) {
+        ssize_t n = sendmsg(sock, &message, MSG_NOSIGNAL);
+
+        if (n >= 0)
+            return 0;
+        if (errno != EINTR)
+            return errno == ECONNRESET || errno == ENOTCONN ? -EPIPE : -errno;
+    }
+}
+
+/* Takes the fds out of a received message: the one allowed into *ret_fd, too many are closed (-EBADMSG). */
+static int take_fds(struct msghdr *message, int *ret_fd)
+{
+    size_t count = 0;
+    int first = -1;
+
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+            continue;
+        for (size_t at = 0; at + sizeof(int) <= c->cmsg_len - CMSG_LEN(0); at += sizeof(int)) {
+            int fd;
+
+            memcpy(&fd, CMSG_DATA(c) + at, sizeof(int));
+            if (count++ == 0)
+                first = fd;
+            else
+                (void)close(fd);
+        }
+    }
+    if (count > 1 || (message->msg_flags & (MSG_TRUNC | MSG_CTRUNC))) {
+        close_fd(&first);
+        return -EBADMSG;
+    }
+    *ret_fd = first;
+    return 0;
+}
+
+static int wait_readable(int sock, int timeout_ms)
+{
+    int64_t end = timeout_ms < 0 ? -1 : clock_monotonic_ms() + timeout_ms;
+
+    for (;;) {
+        struct pollfd p = {.fd = sock, .events = POLLIN};
+        int64_t left = end < 0 ? -1 : end - clock_monotonic_ms();
+        int r = poll(&p, 1, end < 0 ? -1 : left < 0 ? 0 : (int)left);
+
+        if (r > 0)
+            return 0;
+        if (r == 0)
+            return -ETIMEDOUT;
+        if (errno != EINTR)
+            return -errno;
+    }
+}
+
+/* Length of the next packet without taking it, so that the buffer is made as large as it is and no larger. */
+static ssize_t next_length(int sock)
+{
+    for (;;) {
+        char byte;
+        ssize_t n = recv(sock, &byte, 1, MSG_PEEK | MSG_TRUNC);
+
+        if (n >= 0)
+            return n;
+        if (errno != EINTR)
+            return errno == ECONNRESET ? 0 : -errno;
+    }
+}
+
+static int receive(int sock, struct frame *f, size_t length)
+{
+    struct frame_header header;
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(FRAME_FDS_MAX * sizeof(int))];
+    } control;
+    int fd = -1;
+    size_t payload = length > sizeof(header) ? length - sizeof(header) : 0;
+    int r = buf_reserve(&f->payload, payload);
+
+    if (r < 0)
+        return r;
+
+    struct iovec parts[2] = {{&header, sizeof(header)}, {f->payload.data, payload}};
+    struct msghdr message = {
+        .msg_iov = parts, .msg_iovlen = 2, .msg_control = control.space, .msg_controllen = sizeof(control.space)};
+    ssize_t n;
+
+    do
+        n = recvmsg(sock, &message, MSG_CMSG_CLOEXEC);
+    while (n < 0 && errno == EINTR);
+    if (n < 0)
+        return -errno;
+    r = take_fds(&message, &fd);
+    if (r < 0)
+        return r;
+    if ((size_t)n != length || (size_t)n < sizeof(header) || header.zero != 0 || header.length != payload) {
+        close_fd(&fd);
+        return -EBADMSG;
+    }
+    f->type = header.type;
+    f->payload.len = payload;
+    f->payload.data[payload] = '\0';
+    f->fd = fd;
+    return 0;
+}
+
+int frame_recv(int sock, struct frame *f, int timeout_ms)
+{
+    frame_finish(f);
+
+    int r = wait_readable(sock, timeout_ms);
+
+    if (r < 0)
+        return r;
+
+    ssize_t length = next_length(sock);
+
+    if (length < 0)
+        return (int)length;
+    if (length == 0)
+        return -ENODATA;
+    if ((size_t)length > sizeof(struct frame_header) + LIMIT_FRAME)
+        return -EBADMSG;
+    r = receive(sock, f, (size_t)length);
+    if (r < 0)
+        frame_finish(f);
+    return r;
+}
+
+struct frame_reader frame_read(const struct frame *f)
+{
+    return (struct frame_reader){buf_str(&f->payload)};
+}
+
+static int get(struct frame_reader *r, void *to, size_t len)
+{
+    if (r->rest.len < len)
+        return -EBADMSG;
+    memcpy(to, r->rest.ptr, len);
+    r->rest = str_sub(r->rest, len, r->rest.len);
+    return 0;
+}
+
+int frame_get_u32(struct frame_reader *r, uint32_t *ret)
+{
+    return get(r, ret, sizeof(*ret));
+}
+
+int frame_get_u64(struct frame_reader *r, uint64_t *ret)
+{
+    return get(r, ret, sizeof(*ret));
+}
+
+int frame_get_str(struct frame_reader *r, size_t max, struct str *ret)
+{
+    struct frame_reader at = *r;
+    uint32_t len;
+
+    if (frame_get_u32(&at, &len) < 0 || len > max || len > at.rest.len)
+        return -EBADMSG;
+    *ret = str_sub(at.rest, 0, len);
+    r->rest = str_sub(at.rest, len, at.rest.len);
+    return 0;
+}
+
+int frame_end(const struct frame_reader *r)
+{
+    return r->rest.len == 0 ? 0 : -EBADMSG;
+}
