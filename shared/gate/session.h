@@ -11,6 +11,7 @@
 
 #include "shared/base/buf.h"
 #include "shared/base/conf.h"
+#include "shared/base/str.h"
 
 #define GATE_CONTROL_FD  3
 #define GATE_CONTROL_ENV "PENNYPOST_CONTROL" /* set to "3" by the monitor: without it fd 3 is never looked at */
@@ -19,18 +20,18 @@ struct session {
     char *user;
     char *home;
     uid_t uid;
-    char *peer;            /* "192.0.2.1", "::1", "stdin", "local": printable, for logs and policy */
+    char *peer; /* "192.0.2.1", "::1", "stdin", "local": printable, for logs and policy */
     char *local;
     bool is_tls;
-    char *tls;             /* "TLSv1.3 TLS_AES_256_GCM_SHA384", "" in the clear */
-    bool is_preauth;       /* no monitor: pipe, terminal, ssh; bare LF is accepted, IMAP greets with PREAUTH */
-    int control;           /* keeper's socket or -1 */
-    struct buf unread;     /* input that the login stage had buffered: line_unread() it */
-    struct buf protocol;   /* what the login stage left for us (IMAP: the tag to answer) */
-    struct buf messages;   /* PAM's messages to the user, a line each */
-    char *inbox;           /* path of the spool file: conf spool is a folder holding a file named after the user, or the file */
-    char *folders;         /* conf folders expanded */
-    char *state;           /* conf state expanded; with a scripted session whatever -o state= says */
+    char *tls;           /* "TLSv1.3 TLS_AES_256_GCM_SHA384", "" in the clear */
+    bool is_preauth;     /* no monitor: pipe, terminal, ssh; bare LF is accepted, IMAP greets with PREAUTH */
+    int control;         /* keeper's socket or -1 */
+    struct buf unread;   /* input that the login stage had buffered: line_unread() it */
+    struct buf protocol; /* what the login stage left for us (IMAP: the tag to answer) */
+    struct buf messages; /* PAM's messages to the user, a line each */
+    char *inbox;   /* path of the spool file: conf spool is a folder holding a file named after the user, or the file */
+    char *folders; /* conf folders expanded */
+    char *state;   /* conf state expanded; with a scripted session whatever -o state= says */
 };
 
 #define _cleanup_session_ _cleanup_(session_finish)
@@ -39,5 +40,14 @@ struct session {
  * 0, -EBADMSG (a monitor that speaks nonsense), -ENOENT (the invoking user has no account), other errno. */
 int session_start(const struct conf *conf, struct session *ret);
 void session_finish(struct session *s);
+
+/* Fills inbox, folders and state from user and home (which must be set), for programs that learn the user in another
+ * way (deliver). 0, -EINVAL (a user name that cannot be a file name, a bad % in the configuration), -ENOBUFS, -ENOMEM.
+ */
+int session_paths(const struct conf *conf, struct session *s);
+
+/* The spool file of a user: spool/user if `spool` is a folder or ends with a slash, else `spool` itself. The caller
+ * frees it. -EINVAL: the name cannot be a file name. */
+int session_spool_path(const char *spool, struct str user, char **ret);
 
 #endif

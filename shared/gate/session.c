@@ -1,0 +1,214 @@
+/*
+ * How a session learns for whom it runs: from its monitor through fd 3, or, alone, from the account that invoked it.
+ * Runs in the session's process, as the user; reads the account data base when alone, looks at the spool path.
+ */
+#include "shared/gate/session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "shared/base/limits.h"
+#include "shared/gate/peer.h"
+#include "shared/io/frame.h"
+#include "shared/io/frame_types.h"
+
+#define START_TIMEOUT_MS 10000 /* the monitor sends the first frame before it starts us */
+
+/* ---- paths ---- */
+
+/* A name that becomes part of a path. Leading dots would name hidden files, `..` the parent. */
+static bool name_is_safe(struct str name)
+{
+    return name.len > 0 && name.len <= LIMIT_USER && name.ptr[0] != '.' && str_chr(name, '/') < 0 && !str_has_nul(name);
+}
+
+static int expand(const char *value, const struct session *s, char **ret)
+{
+    _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_PATHNAME);
+    int r = conf_expand(str_from(value), str_from(s->user), str_from(s->home), &path);
+
+    if (r < 0)
+        return r;
+    *ret = str_dup(buf_str(&path));
+    return *ret ? 0 : -ENOMEM;
+}
+
+int session_spool_path(const char *spool, struct str user, char **ret)
+{
+    _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_PATHNAME);
+    size_t len = strlen(spool);
+    struct stat st;
+    bool is_folder = (len > 0 && spool[len - 1] == '/') || (stat(spool, &st) == 0 && S_ISDIR(st.st_mode));
+    int r = 0;
+
+    if (!name_is_safe(user))
+        return -EINVAL;
+    r = buf_add(&path, spool, len);
+    if (r == 0 && is_folder && spool[len - 1] != '/')
+        r = buf_add_byte(&path, '/');
+    if (r == 0 && is_folder)
+        r = buf_add_str(&path, user);
+    if (r < 0)
+        return r;
+    *ret = str_dup(buf_str(&path));
+    return *ret ? 0 : -ENOMEM;
+}
+
+int session_paths(const struct conf *conf, struct session *s)
+{
+    _cleanup_free_ char *spool = NULL;
+    int r = expand(conf->spool, s, &spool);
+
+    if (r == 0)
+        r = session_spool_path(spool, str_from(s->user), &s->inbox);
+    if (r == 0)
+        r = expand(conf->folders, s, &s->folders);
+    if (r == 0)
+        r = expand(conf->state, s, &s->state);
+    return r;
+}
+
+/* ---- started by a monitor ---- */
+
+static int copy(struct str from, char **ret)
+{
+    if (str_has_nul(from))
+        return -EBADMSG;
+    *ret = str_dup(from);
+    return *ret ? 0 : -ENOMEM;
+}
+
+/* The next field as a string of our own, or into a buffer. */
+static int get_copy(struct frame_reader *r, size_t max, char **ret)
+{
+    struct str field;
+    int e = frame_get_str(r, max, &field);
+
+    return e < 0 ? e : copy(field, ret);
+}
+
+static int get_buf(struct frame_reader *r, struct buf *out)
+{
+    struct str field;
+    int e = frame_get_str(r, LIMIT_FRAME, &field);
+
+    return e < 0 ? e : buf_add_str(out, field);
+}
+
+static int read_start(const struct frame *f, struct session *s)
+{
+    struct frame_reader in = frame_read(f);
+    uint32_t is_tls = 0;
+    int r = 0;
+
+    if (f->type != FRAME_SESSION_START)
+        return -EBADMSG;
+    if ((r = get_copy(&in, LIMIT_USER, &s->user)) < 0 || (r = get_copy(&in, LIMIT_PATHNAME, &s->home)) < 0 ||
+        (r = get_copy(&in, LIMIT_ADDRESS, &s->peer)) < 0 || (r = get_copy(&in, LIMIT_ADDRESS, &s->local)) < 0 ||
+        (r = frame_get_u32(&in, &is_tls)) < 0 || (r = get_copy(&in, LIMIT_NOTE, &s->tls)) < 0 ||
+        (r = get_buf(&in, &s->unread)) < 0 || (r = get_buf(&in, &s->protocol)) < 0 ||
+        (r = get_buf(&in, &s->messages)) < 0 || (r = frame_end(&in)) < 0)
+        return r;
+    if (is_tls > 1)
+        return -EBADMSG;
+    s->is_tls = is_tls == 1;
+    return 0;
+}
+
+static int start_by_monitor(struct session *s)
+{
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    int r = 0;
+
+    if (fcntl(GATE_CONTROL_FD, F_SETFD, FD_CLOEXEC) < 0)
+        return -EBADMSG;
+    r = frame_recv(GATE_CONTROL_FD, &f, START_TIMEOUT_MS);
+    if (r < 0)
+        return r;
+    r = read_start(&f, s);
+    if (r < 0)
+        return r;
+    s->control = GATE_CONTROL_FD;
+    return 0;
+}
+
+/* ---- alone ---- */
+
+/* Several accounts may share a uid: the one that is logged in is the one that is meant. */
+static const struct passwd *own_account(void)
+{
+    static const char *const variables[] = {"USER", "LOGNAME"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(variables); i++) {
+        const char *name = getenv(variables[i]);
+        const struct passwd *pw = name ? getpwnam(name) : NULL;
+
+        if (pw && pw->pw_uid == getuid())
+            return pw;
+    }
+    return getpwuid(getuid());
+}
+
+static int start_alone(struct session *s)
+{
+    struct peer peer;
+    const struct passwd *pw = NULL;
+    const char *home = getenv("HOME");
+
+    errno = 0;
+    pw = own_account();
+    if (!pw)
+        return errno == 0 || errno == ESRCH ? -ENOENT : -errno;
+    peer_find(STDIN_FILENO, &peer);
+    s->user = strdup(pw->pw_name);
+    s->home = strdup(home && home[0] == '/' ? home : pw->pw_dir);
+    s->peer = strdup(peer.address);
+    s->local = strdup(peer.local);
+    s->tls = strdup("");
+    s->is_preauth = true;
+    return s->user && s->home && s->peer && s->local && s->tls ? 0 : -ENOMEM;
+}
+
+int session_start(const struct conf *conf, struct session *ret)
+{
+    struct session s = {.control = -1,
+                        .uid = getuid(),
+                        .unread = BUF_INIT(LIMIT_FRAME),
+                        .protocol = BUF_INIT(LIMIT_FRAME),
+                        .messages = BUF_INIT(LIMIT_FRAME)};
+    const char *control = getenv(GATE_CONTROL_ENV);
+    int r = 0;
+
+    if (getuid() == 0 || geteuid() == 0)
+        return -EPERM;
+    r = control && strcmp(control, "3") == 0 ? start_by_monitor(&s) : start_alone(&s);
+    if (r == 0)
+        r = unsetenv(GATE_CONTROL_ENV) < 0 ? -errno : session_paths(conf, &s);
+    if (r < 0) {
+        session_finish(&s);
+        return r == -ENODATA || r == -ETIMEDOUT || r == -ENOTSOCK ? -EBADMSG : r;
+    }
+    *ret = s;
+    return 0;
+}
+
+void session_finish(struct session *s)
+{
+    free(s->user);
+    free(s->home);
+    free(s->peer);
+    free(s->local);
+    free(s->tls);
+    buf_wipe_finish(&s->unread);
+    buf_wipe_finish(&s->protocol);
+    buf_finish(&s->messages);
+    free(s->inbox);
+    free(s->folders);
+    free(s->state);
+    *s = (struct session){.control = -1};
+}
