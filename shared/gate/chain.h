@@ -1,0 +1,61 @@
+/*
+ * Starting the other programs of a connection: fork, exactly the fds they need, exec. Nothing else is inherited: all
+ * other fds are closed, signals are at their defaults, the environment is built anew.
+ */
+#ifndef GATE_CHAIN_H
+#define GATE_CHAIN_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "shared/base/conf.h"
+#include "shared/gate/priv.h"
+
+#define CHAIN_FDS 6 /* fd 0 to 5 of a child can be given */
+
+struct chain_child {
+    pid_t pid;   /* 0: none */
+    int control; /* our end of its control socket (its fd 3), or -1 */
+};
+
+#define CHAIN_CHILD_NONE ((struct chain_child){.control = -1})
+
+struct chain_spec {
+    const char *program;          /* "imap-login"; found by chain_locate() */
+    const char *arguments[8];     /* behind argv[0], NULL ends */
+    const struct conf *conf;      /* its -o, -c and --epoch are handed on; NULL: the program takes none */
+    int fds[CHAIN_FDS];           /* what becomes fd 0, 1, 2, ...: CHAIN_NULL, CHAIN_KEEP, CHAIN_NONE or an fd */
+    bool has_control;             /* make a control pair: fd 3 of the child, ret->control here */
+    const struct priv_user *user; /* become that user before exec; NULL: stay */
+    bool no_new_privs;
+    int working_directory; /* fd, or -1: "/" for another user, unchanged else */
+};
+
+enum {
+    CHAIN_NULL = -1, /* /dev/null */
+    CHAIN_NONE = -2, /* closed */
+    CHAIN_KEEP = -3, /* what it is here */
+};
+
+/* Designated-initialiser start of a spec: fd 0, 1 /dev/null, fd 2 kept, the rest closed. */
+#define CHAIN_SPEC(prog)                                                                                               \
+    .program = (prog), .fds = {CHAIN_NULL, CHAIN_NULL, CHAIN_KEEP, CHAIN_NONE, CHAIN_NONE, CHAIN_NONE},                \
+    .working_directory = -1
+
+/* Starts it. USER, LOGNAME, HOME and PENNYPOST_CONTROL are set where they apply; TZ, LANG, LC_ALL, PENNYPOST_LOG and
+ * the sanitizers' options are passed through, CREDENTIALS_DIRECTORY to programs that stay root. 0 or a negative errno.
+ * A program that cannot be exec'ed shows as a child that leaves with status 127. */
+int chain_spawn(const struct chain_spec *spec, struct chain_child *ret);
+
+/* The file of a program: beside our own (/proc/self/exe) when installed, in build/handlers/<name>/ when run from the
+ * build tree, else in PENNYPOST_LIBEXECDIR. -ENOENT, -ENAMETOOLONG. */
+int chain_locate(const char *program, char *out, size_t size);
+
+/* Closes the control socket, waits at most `timeout_ms` for the child to leave, then kills it. The wait status, or a
+ * negative errno. *child becomes CHAIN_CHILD_NONE. */
+int chain_end(struct chain_child *child, int timeout_ms);
+
+/* Tells a wait status for the log: "exit 1", "signal 31". */
+void chain_status_text(int status, char out[static 24]);
+
+#endif

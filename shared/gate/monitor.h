@@ -1,0 +1,97 @@
+/*
+ * M, the monitor: root, libc only, never reads the client's socket. It starts the front (F: a login stage, or
+ * smtp-session), T and A, checks each of their frames against a permit table, and keeps the verified facts. One loop
+ * serves pop3, imap and smtp; what differs is a struct monitor_protocol.
+ *
+ * Phases: the front may ask for other things before TLS is up than during an attempt, and so on:
+ *   PROXY      a trusted proxy called: only FRAME_PROXY
+ *   HANDSHAKE  T is busy: the front may say nothing
+ *   OPEN       not logged in: STARTTLS, AUTH_START
+ *   AUTH       an attempt runs: AUTH_RESPONSE, AUTH_CANCEL
+ *   WAIT       an attempt failed, its answer is being delayed: nothing
+ *   DONE       logged in: HANDOVER
+ */
+#ifndef GATE_MONITOR_H
+#define GATE_MONITOR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "shared/base/conf.h"
+#include "shared/gate/chain.h"
+#include "shared/gate/peer.h"
+#include "shared/gate/permit.h"
+#include "shared/gate/start.h"
+#include "shared/gate/tls.h"
+#include "shared/io/frame.h"
+
+enum monitor_phase {
+    MONITOR_PROXY,
+    MONITOR_HANDSHAKE,
+    MONITOR_OPEN,
+    MONITOR_AUTH,
+    MONITOR_WAIT,
+    MONITOR_DONE,
+    MONITOR_END, /* the loop leaves */
+};
+
+#define MONITOR_IN(phase) (1u << (phase))
+
+struct monitor;
+
+struct monitor_protocol {
+    const char *service; /* "imap", "pop3", "smtp": PAM service pennypost-<service>, word in the log */
+    const char *front;   /* program on the client's side: "imap-login", "smtp-session" */
+    const char *front_arguments[8];
+    const char *alpn;          /* "imap" */
+    int deadline;              /* seconds to a login, 0: none (smtp) */
+    const struct permit *rows; /* frames of the front besides the common ones; `context` is the struct monitor */
+    size_t row_count;
+    /* Called when the phase becomes DONE, after FRAME_AUTH_DONE was sent; may be NULL. Negative: fatal. */
+    int (*authenticated)(struct monitor *m);
+};
+
+struct monitor {
+    const struct monitor_protocol *protocol;
+    struct conf *conf;
+    void *own; /* the protocol's own state */
+
+    /* Verified facts. */
+    struct peer real; /* getpeername's */
+    struct peer peer; /* the client, as a trusted proxy told it, else the same */
+    bool is_tls;
+    struct tls_facts tls;
+    struct priv_user *user; /* who is logged in, NULL: nobody; looked up from the name that auth returned */
+    char apop[128];         /* challenge of the greeting, "" none */
+
+    enum monitor_phase phase;
+    struct permit_use use;
+    struct chain_child front, tls_child, auth;
+    int connection; /* the front's side of the connection: the socket or T's inner end; -1 after it is given away */
+    bool is_implicit_tls;
+    uint32_t attempt; /* number of the current or last attempt */
+    int64_t attempt_started;
+    int64_t deadline; /* clock_monotonic_ms() */
+    int64_t auth_deadline;
+    int64_t release; /* when the answer in `held` may go */
+    struct frame held;
+    struct buf messages; /* PAM's, for the session */
+    unsigned notes;
+    bool is_closing; /* nothing but the end is left to wait for */
+    int error;       /* internal failure: exit status */
+};
+
+/* Fills *m for a connection found by start_program(). Starts nothing. */
+void monitor_init(struct monitor *m, const struct monitor_protocol *p, struct conf *conf, const struct start *start,
+                  bool is_implicit_tls);
+void monitor_finish(struct monitor *m);
+
+/* Starts the front (and T) and serves frames until the connection ends or a handler sets MONITOR_END. Ends what it
+ * started, except what a handler took out of *m. 0 or a negative errno for an internal failure (it has been logged). */
+int monitor_run(struct monitor *m);
+
+/* main() of imap and pop3: start_program, exec of the session for a person, `--tls` for implicit TLS, `--keeper`, the
+ * monitor with HANDOVER to `session`, then the keeper. Returns the exit status: 0 unless something of ours failed. */
+int monitor_main(const struct monitor_protocol *p, const char *session, int argc, char **argv);
+
+#endif

@@ -1,0 +1,59 @@
+/*
+ * Giving privileges up, for good. Every function that drops something verifies it afterwards; a caller that gets an
+ * error back must end the process. In a process that does not run as root only what needs no root is done.
+ */
+#ifndef GATE_PRIV_H
+#define GATE_PRIV_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "shared/base/str.h"
+
+#define PRIV_EMPTY_DIR  "/var/lib/pennypost/empty" /* root of processes without a file system; root:root 0555 */
+#define PRIV_USER_LOGIN "pennypost-login"
+#define PRIV_USER_TLS   "pennypost-tls"
+#define PRIV_USER_SMTP  "pennypost-smtp"
+#define PRIV_GROUPS_MAX 256
+
+struct priv_user {
+    char *name;
+    char *home;
+    uid_t uid;
+    gid_t gid;
+    gid_t groups[PRIV_GROUPS_MAX];
+    int group_count;
+};
+
+#define _cleanup_priv_user_ _cleanup_(priv_user_finish)
+
+/* Looks an account up with all its groups. -ENOENT: no such account. -EINVAL: a name that cannot be one. -E2BIG: more
+ * groups than PRIV_GROUPS_MAX. uid 0 is returned like any other: policy is the caller's. */
+int priv_user_find(struct str name, struct priv_user *ret);
+void priv_user_finish(struct priv_user *u);
+
+/* The process becomes that user for ever: setgroups, setresgid, setresuid, all verified, chdir to nowhere. Refuses
+ * uid 0 and gid 0 (-EPERM). When not root: -EPERM unless it already is that user. */
+int priv_become(const struct priv_user *u);
+
+/* For processes that parse what strangers send (login stage, tls, smtp-session, resolve), first thing in main() and
+ * after opening what they need: as root chroot to PRIV_EMPTY_DIR (made if it is missing) and become `account`; always
+ * no capabilities, no_new_privs, not dumpable, no new processes, `open_files` fds at most, no file growth, death with
+ * the parent. `ret_what` names the step that failed. The seccomp filter is sandbox_enter(), afterwards. */
+int priv_confine(const char *account, unsigned open_files, const char **ret_what);
+
+/* no_new_privs for this process and all it starts. */
+int priv_no_new_privs(void);
+
+/* Keeps exactly these capabilities (bits 1 << CAP_...) in the permitted, effective and bounding sets and none
+ * inheritable or ambient. */
+int priv_keep_capabilities(uint64_t mask);
+
+/* SIGKILL when the parent dies. -ESRCH: it is gone already (its pid is no longer `parent`). */
+int priv_die_with_parent(pid_t parent);
+
+bool priv_is_root(void);
+
+#endif

@@ -1,0 +1,48 @@
+/*
+ * SASL on the client's side of the chain: the encoding and the dialogue of an exchange for POP3 (RFC 5034), IMAP (RFC
+ * 9051 6.2.2) and SMTP (RFC 4954). Proofs are made and checked elsewhere: this only carries messages between the client
+ * and the monitor. Mechanism LOGIN is asked here and goes to the monitor as PLAIN.
+ */
+#ifndef LOGIN_SASL_H
+#define LOGIN_SASL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "shared/base/buf.h"
+#include "shared/base/str.h"
+
+/* How the protocol talks to the client during an exchange. */
+struct sasl_client {
+    void *context;
+    int (*challenge)(void *context, struct str base64);   /* sends "+ ..." or "334 ..." */
+    int (*response)(void *context, struct str *ret_line); /* reads the client's line; -ENOBUFS, -EBADMSG end the
+                                                           * exchange as malformed, other errors end the connection */
+};
+
+struct sasl_outcome {
+    bool is_done;        /* FRAME_AUTH_DONE came */
+    uint32_t auth_class; /* else enum auth_class */
+    struct buf text;     /* else text for the client: printable, one line */
+    struct buf user;     /* if done */
+    struct buf messages; /* if done: for the client, a line each */
+};
+
+#define SASL_OUTCOME_INIT                                                                                              \
+    ((struct sasl_outcome){.text = BUF_INIT(1024), .user = BUF_INIT(LIMIT_USER), .messages = BUF_INIT(LIMIT_FRAME)})
+#define _cleanup_sasl_outcome_ _cleanup_(sasl_outcome_finish)
+void sasl_outcome_finish(struct sasl_outcome *o);
+
+/* AUTH / AUTHENTICATE: runs the exchange to its end. `initial`: the initial response as the client sent it, base64, "="
+ * for an empty one, the null view for none. 0 with *ret filled; a negative errno ends the connection (control socket or
+ * client gone). `mechanisms`: those allowed; another one is answered with AUTH_CLASS_MECHANISM without asking. */
+int sasl_exchange(int control, uint32_t attempt, struct str mechanisms, struct str mechanism, struct str initial,
+                  const struct sasl_client *client, struct sasl_outcome *ret);
+
+/* LOGIN, USER and PASS: the same as PLAIN with this name and password. */
+int sasl_plain(int control, uint32_t attempt, struct str user, struct str password, struct sasl_outcome *ret);
+
+/* APOP (RFC 1939 7). */
+int sasl_apop(int control, uint32_t attempt, struct str user, struct str digest, struct sasl_outcome *ret);
+
+#endif
