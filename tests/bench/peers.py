@@ -1,0 +1,58 @@
+"""The peers: Debian's packages, unpacked into a folder and laid over /usr in a mount namespace of our own.
+
+Nothing is installed: no package script runs and no daemon starts. Needs root for the namespace and an apt cache.
+"""
+import os
+import subprocess
+import sys
+
+PACKAGES = {
+    "dovecot": ["dovecot-imapd", "dovecot-pop3d"],
+    "mailutils": ["mailutils-imap4d", "mailutils-pop3d"],
+    "popa3d": ["popa3d"],
+    "postfix": ["postfix"],
+    "opensmtpd": ["opensmtpd"],
+}
+LEFT_OUT = {"mariadb-common", "mysql-common"}  # configuration that nothing here reads
+
+
+def _needed(package):
+    """Names of the packages that apt would install for one package."""
+    plan = subprocess.run(["apt-get", "install", "-s", "--no-install-recommends", package],
+                          capture_output=True, text=True, check=False)
+    names = [line.split()[1] for line in plan.stdout.splitlines() if line.startswith("Inst ")]
+    if plan.returncode != 0 or not names:
+        # Installed already, or not to be had: then there is nothing to unpack.
+        return []
+    return [n for n in names if n not in LEFT_OUT]
+
+
+def unpack(name, root):
+    """Unpacks a peer below root/name; returns the folder, or None when its packages cannot be had."""
+    target = os.path.join(root, name)
+    if os.path.exists(os.path.join(target, ".complete")):
+        return target
+    debs = os.path.join(root, name + ".debs")
+    os.makedirs(debs, exist_ok=True)
+    os.makedirs(target, exist_ok=True)
+    for package in PACKAGES[name]:
+        names = _needed(package)
+        if not names:
+            print(f"bench: {package} cannot be had from apt", file=sys.stderr)
+            return None
+        subprocess.run(["apt-get", "download", "-q", *names], cwd=debs, check=True,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for deb in sorted(os.listdir(debs)):
+        subprocess.run(["dpkg", "-x", os.path.join(debs, deb), target], check=True)
+    open(os.path.join(target, ".complete"), "w", encoding="ascii").close()
+    return target
+
+
+def overlay_command(folders, command):
+    """A shell command line that runs `command` with the unpacked peers laid over /usr and /etc."""
+    usr = ":".join(os.path.join(f, "usr") for f in folders if os.path.isdir(os.path.join(f, "usr")))
+    lib = [f"mount -t overlay overlay -o lowerdir={usr}:/usr /usr"]
+    etc = ":".join(os.path.join(f, "etc") for f in folders if os.path.isdir(os.path.join(f, "etc")))
+    if etc:
+        lib.append(f"mount -t overlay overlay -o lowerdir={etc}:/etc /etc")
+    return ["unshare", "-m", "--propagation", "private", "sh", "-c", " && ".join(lib) + ' && exec "$@"', "sh", *command]
