@@ -48,11 +48,14 @@ def unpack(name, root):
     return target
 
 
-def overlay_command(folders, command):
-    """A shell command line that runs `command` with the unpacked peers laid over /usr and /etc."""
-    usr = ":".join(os.path.join(f, "usr") for f in folders if os.path.isdir(os.path.join(f, "usr")))
-    lib = [f"mount -t overlay overlay -o lowerdir={usr}:/usr /usr"]
-    etc = ":".join(os.path.join(f, "etc") for f in folders if os.path.isdir(os.path.join(f, "etc")))
-    if etc:
-        lib.append(f"mount -t overlay overlay -o lowerdir={etc}:/etc /etc")
-    return ["unshare", "-m", "--propagation", "private", "sh", "-c", " && ".join(lib) + ' && exec "$@"', "sh", *command]
+def overlay_command(folders, command, spool=None):
+    """A command line that runs `command` with the folders laid over /usr, /etc and /var/lib, and `spool` bound to /var/mail."""
+    steps = []
+    for top in ("usr", "etc", "var/lib"):
+        lower = ":".join(os.path.join(f, top) for f in folders if os.path.isdir(os.path.join(f, top)))
+        if lower:
+            steps.append(f"mount -t overlay overlay -o lowerdir={lower}:/{top} /{top}")
+    if spool:
+        steps.append(f"mount --bind {spool} /var/mail")
+    steps.append('exec "$@"')
+    return ["unshare", "-m", "--propagation", "private", "sh", "-c", " && ".join(steps), "sh", *command]
