@@ -1,0 +1,147 @@
+/*
+ * APPEND (RFC 9051 6.3.12, RFC 3502): streams messages from the client into the store. Runs in imap-session as the
+ * user. Nothing is visible in the mailbox before all of them have come, and OK means that they are on disk.
+ */
+#include <errno.h>
+#include <inttypes.h>
+
+#include "handlers/imap/commands.h"
+#include "handlers/imap/flags.h"
+#include "handlers/imap/respond.h"
+#include "shared/base/limits.h"
+#include "shared/base/macros.h"
+
+struct append {
+    struct imap *s;
+    struct str mailbox;
+    struct mbox_append *to;
+    uint32_t count;
+};
+
+/* "No such mailbox" has its own code here (RFC 9051 7.1, TRYCREATE). */
+static int refuse(struct append *a, int error)
+{
+    int r = respond_error(a->s, error, "Cannot append");
+
+    if (error == -ENOENT)
+        respond_code(a->s, "TRYCREATE");
+    return r;
+}
+
+/* [SP flag-list] [SP date-time] SP literal: up to the head of the literal. */
+static int parse_message(struct append *a, struct mbox_append_options *ret_options, struct parse_literal *ret_literal)
+{
+    struct parse *p = &a->s->parse;
+    struct flag_list flags = {.system = 0};
+    int r = parse_space(p);
+
+    *ret_options = (struct mbox_append_options){.internaldate = 0};
+    if (r >= 0 && parse_peek(p) == '(') {
+        r = flags_parse(a->s, true, &flags);
+        if (r >= 0)
+            r = parse_space(p);
+    }
+    if (r >= 0 && parse_peek(p) == '"') {
+        r = parse_date_time(p, &ret_options->internaldate, &ret_options->internaldate_offset);
+        if (r >= 0)
+            r = parse_space(p);
+    }
+    if (r < 0)
+        return r;
+    ret_options->flags.system = flags.system;
+    ret_options->keywords = flags.keywords;
+    ret_options->keyword_count = flags.keyword_count;
+    return parse_literal_head(p, ret_literal);
+}
+
+/* Moves the literal into the store. When that fails, the rest is read all the same: the client sends it anyway. */
+static int stream(struct append *a, uint64_t size, int *ret_error)
+{
+    int error = 0;
+
+    while (size > 0) {
+        struct str bytes;
+        int r = line_peek(&a->s->in, &bytes);
+
+        if (r < 0)
+            return r;
+        bytes = str_sub(bytes, 0, size);
+        if (error == 0)
+            error = mbox_append_write(a->to, bytes.ptr, bytes.len);
+        size -= bytes.len;
+        line_consume(&a->s->in, bytes.len);
+    }
+    *ret_error = error;
+    return 0;
+}
+
+/* One message of the command. A negative errno, OUTCOME_NO when it was refused, else 0. */
+static int take_message(struct append *a)
+{
+    struct imap *s = a->s;
+    struct mbox_append_options options;
+    struct parse_literal literal;
+    int error, r = parse_message(a, &options, &literal);
+
+    if (r < 0)
+        return r;
+    if (literal.is_literal8)
+        return parse_fail(&s->parse, "a literal without ~");
+    /* Refused before the client has sent it; what it sends without asking is dropped by the driver. */
+    if (literal.size > s->conf->message_size)
+        return refuse(a, -EFBIG);
+    if (literal.size == 0)
+        return respond_no(s, "Cannot append an empty message");
+    if (!a->to) {
+        r = mbox_append_new(s->store, a->mailbox, &a->to);
+        if (r < 0)
+            return refuse(a, r);
+    }
+    r = mbox_append_message(a->to, &options);
+    if (r < 0)
+        return refuse(a, r);
+    r = parse_literal_accept(&s->parse, &literal);
+    if (r >= 0)
+        r = stream(a, literal.size, &error);
+    if (r >= 0)
+        r = parse_continue(&s->parse);
+    if (r < 0)
+        return r;
+    a->count++;
+    return error < 0 ? refuse(a, error) : 0;
+}
+
+static int commit(struct append *a)
+{
+    uint32_t uidvalidity = 0, first = 0;
+    int r = mbox_append_commit(a->to, &uidvalidity, &first);
+
+    if (r < 0)
+        return refuse(a, r);
+    if (first && a->count > 1)
+        respond_code(a->s, "APPENDUID %" PRIu32 " %" PRIu32 ":%" PRIu32, uidvalidity, first, first + a->count - 1);
+    else if (first)
+        respond_code(a->s, "APPENDUID %" PRIu32 " %" PRIu32, uidvalidity, first);
+    return OUTCOME_OK;
+}
+
+int cmd_append(void *session, struct str arguments)
+{
+    struct imap *s = session;
+    struct append a = {.s = s};
+    int r = parse_space(&s->parse);
+
+    if (r >= 0)
+        r = parse_mailbox(&s->parse, &a.mailbox);
+    if (r < 0)
+        return r;
+    do
+        r = take_message(&a);
+    while (r == 0 && parse_peek(&s->parse) == ' ' && a.count < LIMIT_ARGUMENTS);
+    if (r == 0)
+        r = parse_end(&s->parse);
+    if (r == 0)
+        r = commit(&a);
+    mbox_append_free(a.to);
+    return r;
+}

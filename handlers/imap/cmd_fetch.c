@@ -1,0 +1,90 @@
+/*
+ * FETCH and UID FETCH (RFC 9051 6.4.5). Runs in imap-session as the user.
+ */
+#include <errno.h>
+
+#include "handlers/imap/commands.h"
+#include "handlers/imap/fetch.h"
+#include "handlers/imap/respond.h"
+#include "handlers/imap/seqset.h"
+#include "handlers/imap/update.h"
+
+/* Messages whose \Seen is stored in one go. If the connection breaks, at most so many are marked as read and were not
+ * sent; one at a time would cost an fsync for each message of a mailbox. */
+#define SEEN_BATCH 128u
+
+/* Sets \Seen on those of messages first to last that lack it; *ret_changed: their UIDs. */
+static int mark_seen(struct imap *s, uint32_t first, uint32_t last, struct numset *ret_changed)
+{
+    const struct mbox_flags seen = {.system = MBOX_SEEN};
+
+    numset_clear(ret_changed);
+    for (uint32_t seq = first; seq <= last; seq++) {
+        struct mbox_info info;
+        int r = mbox_info(s->box, seq, &info);
+
+        if (r >= 0 && !info.is_expunged && !(info.flags.system & MBOX_SEEN))
+            r = numset_add(ret_changed, info.uid, info.uid);
+        if (r < 0)
+            return r;
+    }
+    if (ret_changed->count == 0)
+        return 0;
+    return mbox_set_flags(s->box, ret_changed, MBOX_FLAGS_ADD, seen, UINT64_MAX, NULL);
+}
+
+/* Answers for messages first to last; with sets_seen they are marked before, batch by batch, so that the response shows
+ * the new flags (RFC 9051 6.4.5). *ret_seen keeps the first error of that. */
+static int fetch_range(struct fetch *f, uint32_t first, uint32_t last, int *ret_seen)
+{
+    _cleanup_numset_ struct numset changed = NUMSET_INIT;
+    bool sets_seen = f->sets_seen && !mbox_is_readonly(f->s->box);
+    int r = 0;
+
+    for (uint32_t seq = first; seq <= last && r >= 0; seq++) {
+        struct mbox_info info;
+
+        if (sets_seen && (seq - first) % SEEN_BATCH == 0) {
+            uint32_t end = last - seq < SEEN_BATCH ? last : seq + SEEN_BATCH - 1;
+            int e = mark_seen(f->s, seq, end, &changed);
+
+            if (e < 0) {
+                numset_clear(&changed);
+                *ret_seen = *ret_seen ? *ret_seen : e;
+            }
+        }
+        if (mbox_info(f->s->box, seq, &info) >= 0)
+            r = fetch_respond(f, seq, changed.count > 0 && numset_has(&changed, info.uid));
+    }
+    return r;
+}
+
+int cmd_fetch(void *session, struct str arguments)
+{
+    struct imap *s = session;
+    _cleanup_numset_ struct numset seqs = NUMSET_INIT;
+    struct fetch f = {.s = s};
+    int seen = 0, r = parse_space(&s->parse);
+
+    if (r >= 0)
+        r = seqset_parse(s, &seqs);
+    if (r >= 0)
+        r = parse_space(&s->parse);
+    if (r >= 0)
+        r = fetch_parse(&f);
+    if (r >= 0)
+        r = parse_end(&s->parse);
+    if (r < 0)
+        return r;
+    message_init(&f.message, s);
+    for (size_t i = 0; i < seqs.count && r >= 0; i++)
+        r = fetch_range(&f, seqs.ranges[i].first, seqs.ranges[i].last, &seen);
+    message_finish(&f.message);
+    if (r < 0)
+        return r;
+    if (f.is_missing) {
+        respond_code(s, "EXPUNGEISSUED");
+        return respond_no(s, "Some of the messages are no longer there");
+    }
+    return seen < 0 ? respond_error(s, seen, "Cannot mark as seen") : OUTCOME_OK;
+}

@@ -1,0 +1,255 @@
+/*
+ * LIST and LSUB (RFC 9051 6.3.9, RFC 3501 6.3.9, RFC 5258, RFC 5819). Runs in imap-session as the user.
+ */
+#include <errno.h>
+
+#include "handlers/imap/commands.h"
+#include "handlers/imap/folders.h"
+#include "handlers/imap/respond.h"
+#include "handlers/imap/status.h"
+#include "shared/base/limits.h"
+#include "shared/base/macros.h"
+
+#define PATTERNS 64u /* of one LIST */
+
+struct list {
+    struct imap *s;
+    struct folders folders;
+    bool is_lsub;
+    bool is_extended; /* one of the forms of RFC 5258 */
+    bool selects_subscribed;
+    bool matches_recursively;
+    bool returns_subscribed;
+    bool returns_status;
+    unsigned status;
+    struct str patterns[PATTERNS]; /* with the reference in front */
+    size_t pattern_count;
+};
+
+/* "(" [option *(SP option)] ")" before the reference. */
+static int parse_select_options(struct list *l)
+{
+    struct parse *p = &l->s->parse;
+
+    if (!parse_accept(p, '('))
+        return 0;
+    l->is_extended = true;
+    while (!parse_accept(p, ')')) {
+        if (parse_accept_word(p, STR("SUBSCRIBED")))
+            l->selects_subscribed = true;
+        else if (parse_accept_word(p, STR("RECURSIVEMATCH")))
+            l->matches_recursively = true;
+        else if (!parse_accept_word(p, STR("REMOTE")))
+            return parse_fail(p, "SUBSCRIBED, RECURSIVEMATCH or REMOTE");
+        if (parse_peek(p) != ')' && !parse_accept(p, ' '))
+            return parse_fail(p, "a space or a closing parenthesis");
+    }
+    /* RFC 5258 3.1: RECURSIVEMATCH modifies an option that selects. */
+    if (l->matches_recursively && !l->selects_subscribed)
+        return parse_fail(p, "SUBSCRIBED together with RECURSIVEMATCH");
+    return parse_space(p);
+}
+
+/* SP "RETURN" SP "(" ... ")" */
+static int parse_return_options(struct list *l)
+{
+    struct parse *p = &l->s->parse;
+    int r;
+
+    if (parse_at_end(p))
+        return 0;
+    r = parse_space(p);
+    if (r >= 0 && !parse_accept_word(p, STR("RETURN")))
+        r = parse_fail(p, "RETURN or the end of the command");
+    if (r >= 0)
+        r = parse_space(p);
+    if (r >= 0)
+        r = parse_char(p, '(', "a parenthesised list of return options");
+    l->is_extended = true;
+    while (r >= 0 && !parse_accept(p, ')')) {
+        if (parse_accept_word(p, STR("SUBSCRIBED"))) {
+            l->returns_subscribed = true;
+        } else if (parse_accept_word(p, STR("STATUS"))) {
+            l->returns_status = true;
+            r = parse_space(p);
+            if (r >= 0)
+                r = status_parse(l->s, &l->status);
+        } else if (!parse_accept_word(p, STR("CHILDREN"))) {
+            return parse_fail(p, "SUBSCRIBED, CHILDREN or STATUS");
+        }
+        if (r >= 0 && parse_peek(p) != ')' && !parse_accept(p, ' '))
+            r = parse_fail(p, "a space or a closing parenthesis");
+    }
+    return r;
+}
+
+/* The reference and a pattern make one pattern; the reference is a name or a beginning of names (RFC 9051 6.3.9). */
+static int add_pattern(struct list *l, struct str reference, struct str pattern)
+{
+    char *whole;
+    size_t len = reference.len + pattern.len;
+
+    if (l->pattern_count >= PATTERNS)
+        return parse_fail(&l->s->parse, "fewer patterns");
+    whole = parse_alloc(&l->s->parse, len + 1);
+    if (!whole)
+        return -EMSGSIZE;
+    if (reference.len)
+        memcpy(whole, reference.ptr, reference.len);
+    if (pattern.len)
+        memcpy(whole + reference.len, pattern.ptr, pattern.len);
+    /* INBOX in any case (RFC 9051 5.1), also in front of its children. */
+    if (len >= 5 && str_ieq((struct str){whole, 5}, STR("INBOX")) && (len == 5 || whole[5] == '/'))
+        memcpy(whole, "INBOX", 5);
+    l->patterns[l->pattern_count++] = (struct str){whole, len};
+    return 0;
+}
+
+/* mbox-or-pat = list-mailbox / "(" list-mailbox *(SP list-mailbox) ")"; *ret_is_root: the request for the root. */
+static int parse_patterns(struct list *l, struct str reference, bool *ret_is_root)
+{
+    struct parse *p = &l->s->parse;
+    struct str pattern;
+    int r;
+
+    *ret_is_root = false;
+    if (l->is_lsub || !parse_accept(p, '(')) {
+        r = parse_list_mailbox(p, &pattern);
+        *ret_is_root = r >= 0 && pattern.len == 0;
+        return r < 0 ? r : add_pattern(l, reference, pattern);
+    }
+    l->is_extended = true;
+    do {
+        r = parse_list_mailbox(p, &pattern);
+        if (r >= 0)
+            r = add_pattern(l, reference, pattern);
+    } while (r >= 0 && parse_accept(p, ' '));
+    return r < 0 ? r : parse_char(p, ')', "a space or a closing parenthesis");
+}
+
+static bool matches(const struct list *l, struct str name)
+{
+    for (size_t i = 0; i < l->pattern_count; i++)
+        if (folders_match(l->patterns[i], name))
+            return true;
+    return false;
+}
+
+/* Is a mailbox below it subscribed, one that does not match itself (RFC 5258 3.5)? */
+static bool has_subscribed_below(const struct list *l, struct str name)
+{
+    for (size_t i = 0; i < l->folders.count; i++) {
+        struct str other = folders_name(&l->folders, i);
+
+        if ((l->folders.items[i].flags & MBOX_ENTRY_SUBSCRIBED) && other.len > name.len + 1 &&
+            str_starts(other, name) && other.ptr[name.len] == '/' && !matches(l, other))
+            return true;
+    }
+    return false;
+}
+
+static void write_attribute(struct imap *s, const char **gap, const char *attribute)
+{
+    (void)writer_printf(&s->out, "%s%s", *gap, attribute);
+    *gap = " ";
+}
+
+static void write_entry(struct list *l, struct str name, unsigned flags, bool has_childinfo)
+{
+    struct imap *s = l->s;
+    const char *gap = "";
+
+    (void)writer_printf(&s->out, "* %s (", l->is_lsub ? "LSUB" : "LIST");
+    /* RFC 5258 3: \NonExistent implies \Noselect; clients that did not ask in the new way know only the latter. */
+    if ((flags & MBOX_ENTRY_MISSING) && l->is_extended)
+        write_attribute(s, &gap, "\\NonExistent");
+    else if (flags & (MBOX_ENTRY_NOSELECT | MBOX_ENTRY_MISSING))
+        write_attribute(s, &gap, "\\Noselect");
+    if (!l->is_lsub)
+        write_attribute(s, &gap, flags & MBOX_ENTRY_HAS_CHILDREN ? "\\HasChildren" : "\\HasNoChildren");
+    if ((flags & MBOX_ENTRY_SUBSCRIBED) && (l->returns_subscribed || l->selects_subscribed))
+        write_attribute(s, &gap, "\\Subscribed");
+    (void)writer_text(&s->out, ") \"/\" ");
+    respond_mailbox(s, name);
+    if (has_childinfo)
+        (void)writer_text(&s->out, " (\"CHILDINFO\" (\"SUBSCRIBED\"))");
+    (void)writer_text(&s->out, "\r\n");
+    if (l->returns_status && !(flags & (MBOX_ENTRY_NOSELECT | MBOX_ENTRY_MISSING)))
+        (void)status_write(s, name, l->status);
+}
+
+static void list_all(struct list *l)
+{
+    for (size_t i = 0; i < l->folders.count; i++) {
+        struct str name = folders_name(&l->folders, i);
+        unsigned flags = l->folders.items[i].flags;
+        bool wants_subscribed = l->selects_subscribed || l->is_lsub;
+        bool is_wanted = wants_subscribed ? (flags & MBOX_ENTRY_SUBSCRIBED) != 0 : !(flags & MBOX_ENTRY_MISSING);
+        bool below = false;
+
+        if (!matches(l, name))
+            continue;
+        if (wants_subscribed && (l->matches_recursively || (l->is_lsub && !is_wanted)))
+            below = has_subscribed_below(l, name);
+        if (!is_wanted && !below)
+            continue;
+        /* RFC 3501 6.3.9: LSUB "%" names the parents of subscribed mailboxes as \Noselect. */
+        if (l->is_lsub && !is_wanted)
+            flags |= MBOX_ENTRY_NOSELECT;
+        write_entry(l, name, flags, below && !l->is_lsub);
+    }
+}
+
+static int list_command(struct list *l)
+{
+    struct imap *s = l->s;
+    struct str reference;
+    bool is_root = false;
+    int r = parse_space(&s->parse);
+
+    if (r >= 0 && !l->is_lsub)
+        r = parse_select_options(l);
+    if (r >= 0)
+        r = parse_mailbox(&s->parse, &reference);
+    if (r >= 0)
+        r = parse_space(&s->parse);
+    if (r >= 0)
+        r = parse_patterns(l, reference, &is_root);
+    if (r >= 0 && !l->is_lsub)
+        r = parse_return_options(l);
+    if (r >= 0)
+        r = parse_end(&s->parse);
+    if (r < 0)
+        return r;
+    /* RFC 9051 6.3.9: an empty pattern asks for the separator and the root of the reference. */
+    if (is_root && !l->is_lsub && !l->is_extended) {
+        (void)writer_text(&s->out, "* LIST (\\Noselect) \"/\" \"\"\r\n");
+        return OUTCOME_OK;
+    }
+    r = folders_load(s, &l->folders);
+    if (r < 0)
+        return respond_error(s, r, "Cannot list");
+    list_all(l);
+    return OUTCOME_OK;
+}
+
+static int run(struct imap *s, bool is_lsub)
+{
+    struct list l = {.s = s, .is_lsub = is_lsub};
+    int r;
+
+    folders_init(&l.folders);
+    r = list_command(&l);
+    folders_finish(&l.folders);
+    return r;
+}
+
+int cmd_list(void *session, struct str arguments)
+{
+    return run(session, false);
+}
+
+int cmd_lsub(void *session, struct str arguments)
+{
+    return run(session, true);
+}

@@ -1,0 +1,140 @@
+/*
+ * Selecting a mailbox and what concerns it as a whole: SELECT, EXAMINE, CLOSE, UNSELECT, CHECK, EXPUNGE
+ * (RFC 9051 6.3.2, 6.3.3, 6.4; RFC 7162 3.2.5). Runs in imap-session as the user.
+ */
+#include <errno.h>
+#include <inttypes.h>
+
+#include "handlers/imap/commands.h"
+#include "handlers/imap/respond.h"
+#include "handlers/imap/seqset.h"
+#include "handlers/imap/session.h"
+#include "handlers/imap/update.h"
+#include "shared/base/macros.h"
+
+/* The facts of the new mailbox (RFC 9051 6.3.2). */
+static int describe(struct imap *s)
+{
+    struct mbox_status status;
+    int r = mbox_view_status(s->box, &status);
+
+    if (r < 0)
+        return r;
+    (void)writer_printf(&s->out, "* %" PRIu32 " EXISTS\r\n", status.messages);
+    if (!(s->enabled & IMAP_REV2))
+        (void)writer_printf(&s->out, "* %" PRIu32 " RECENT\r\n", status.recent);
+    update_flags(s);
+    if (status.first_unseen && !(s->enabled & IMAP_REV2))
+        (void)writer_printf(&s->out, "* OK [UNSEEN %" PRIu32 "] First unseen message\r\n", status.first_unseen);
+    (void)writer_printf(&s->out, "* OK [UIDVALIDITY %" PRIu32 "] UIDs are valid\r\n", status.uidvalidity);
+    (void)writer_printf(&s->out, "* OK [UIDNEXT %" PRIu32 "] Next UID\r\n", status.uidnext);
+    if (s->enabled & IMAP_REV2) {
+        (void)writer_text(&s->out, "* LIST () \"/\" ");
+        respond_mailbox(s, mbox_name(s->box));
+        (void)writer_text(&s->out, "\r\n");
+    }
+    return 0;
+}
+
+static int select_mailbox(struct imap *s, bool is_examine)
+{
+    bool had_box = s->box != NULL;
+    struct str name;
+    int r = parse_space(&s->parse);
+
+    if (r >= 0)
+        r = parse_mailbox(&s->parse, &name);
+    if (r >= 0)
+        r = parse_end(&s->parse);
+    if (r < 0)
+        return r;
+    /* RFC 9051 6.3.2: a failed SELECT leaves no mailbox selected. */
+    (void)imap_deselect(s);
+    if (had_box && s->enabled)
+        (void)writer_text(&s->out, "* OK [CLOSED] Previous mailbox is closed\r\n");
+    r = mbox_open(s->store, name, is_examine ? MBOX_OPEN_READONLY : 0, &s->box);
+    if (r < 0)
+        return respond_error(s, r, "Cannot select");
+    s->state = IMAP_SELECTED;
+    r = describe(s);
+    if (r < 0) {
+        (void)imap_deselect(s);
+        return respond_error(s, r, "Cannot select");
+    }
+    respond_code(s, mbox_is_readonly(s->box) ? "READ-ONLY" : "READ-WRITE");
+    return OUTCOME_OK;
+}
+
+int cmd_select(void *session, struct str arguments)
+{
+    return select_mailbox(session, false);
+}
+
+int cmd_examine(void *session, struct str arguments)
+{
+    return select_mailbox(session, true);
+}
+
+/* RFC 9051 6.4.1: expunges without saying so, unless the mailbox is read-only. */
+int cmd_close(void *session, struct str arguments)
+{
+    struct imap *s = session;
+    int r = parse_end(&s->parse);
+
+    if (r < 0)
+        return r;
+    if (!mbox_is_readonly(s->box)) {
+        r = mbox_expunge(s->box, NULL, NULL);
+        if (r < 0)
+            return respond_error(s, r, "Cannot expunge, the mailbox stays selected");
+    }
+    (void)imap_deselect(s);
+    return OUTCOME_OK;
+}
+
+int cmd_unselect(void *session, struct str arguments)
+{
+    struct imap *s = session;
+    int r = parse_end(&s->parse);
+
+    if (r < 0)
+        return r;
+    (void)imap_deselect(s);
+    return OUTCOME_OK;
+}
+
+int cmd_check(void *session, struct str arguments)
+{
+    struct imap *s = session;
+    int r = parse_end(&s->parse);
+
+    if (r < 0)
+        return r;
+    r = mbox_is_readonly(s->box) ? 0 : mbox_flush(s->box);
+    return r < 0 ? respond_error(s, r, "Cannot write to the mailbox file, the flags are kept aside") : OUTCOME_OK;
+}
+
+/* EXPUNGE, UID EXPUNGE (RFC 9051 6.4.3, 6.4.9); the driver's update names what went. */
+int cmd_expunge(void *session, struct str arguments)
+{
+    struct imap *s = session;
+    _cleanup_numset_ struct numset seqs = NUMSET_INIT, uids = NUMSET_INIT;
+    int r = 0;
+
+    if (s->is_uid) {
+        r = parse_space(&s->parse);
+        if (r >= 0)
+            r = seqset_parse(s, &seqs);
+        if (r >= 0)
+            r = seqset_uids(s, &seqs, &uids);
+    }
+    if (r >= 0)
+        r = parse_end(&s->parse);
+    if (r < 0)
+        return r;
+    if (mbox_is_readonly(s->box))
+        return respond_error(s, -EROFS, "Cannot expunge");
+    if (!s->is_uid || uids.count > 0)
+        r = mbox_expunge(s->box, s->is_uid ? &uids : NULL, NULL);
+    return r < 0 ? respond_error(s, r, "Cannot expunge") : OUTCOME_OK;
+}

@@ -1,0 +1,233 @@
+/*
+ * The FETCH response of one message (RFC 9051 7.5.2), valid whatever the message holds. Runs in imap-session as the
+ * user; streams from shared/mbox to the client.
+ */
+#include "handlers/imap/fetch.h"
+
+#include <errno.h>
+#include <inttypes.h>
+
+#include "handlers/imap/respond.h"
+#include "handlers/imap/update.h"
+#include "shared/base/macros.h"
+#include "shared/mime/bodystructure.h"
+
+struct literal {
+    struct imap *s;
+    uint64_t size;
+    bool is_begun;
+};
+
+static int write_piece(void *context, struct str piece)
+{
+    struct literal *l = context;
+
+    /* The head of the literal waits for the first bytes: until then NIL can still be said. */
+    if (!l->is_begun)
+        (void)writer_printf(&l->s->out, "{%" PRIu64 "}\r\n", l->size);
+    l->is_begun = true;
+    respond_char8(l->s, piece);
+    return l->s->out.error;
+}
+
+/* A range of the message as a literal; NIL if the message is gone, -ECONNABORTED if it vanished half-way. */
+static int write_range(struct fetch *f, uint64_t start, uint64_t end)
+{
+    struct literal l = {.s = f->s, .size = end - start};
+    int r;
+
+    if (start == end)
+        return writer_text(&f->s->out, "\"\"");
+    r = message_read(&f->message, start, end, write_piece, &l);
+    if (r < 0 && l.is_begun)
+        return f->s->out.error ? f->s->out.error : -ECONNABORTED;
+    if (r < 0) {
+        f->is_missing = true;
+        (void)writer_text(&f->s->out, "NIL");
+    }
+    return f->s->out.error;
+}
+
+/* Where a section lies. A section without part numbers needs the header's length only, not the whole tree. */
+static int locate(struct fetch *f, const struct section *section, uint64_t *ret_start, uint64_t *ret_end)
+{
+    struct message *m = &f->message;
+    struct mime_part whole = {.end = m->info.size};
+    int r;
+
+    if (section->depth > 0) {
+        r = message_tree(m);
+        return r < 0 ? r : section_locate(section, m->tree.root, ret_start, ret_end);
+    }
+    if (section->text != SECTION_ALL) {
+        r = message_header(m);
+        if (r < 0)
+            return r;
+        whole.body = m->header.length;
+    }
+    return section_locate(section, &whole, ret_start, ret_end);
+}
+
+static int collect_piece(void *context, struct str piece)
+{
+    struct header_collector *c = context;
+    size_t used;
+    int r = header_collect(c, piece, &used);
+
+    return r < 0 ? r : c->is_whole ? 1 : 0;
+}
+
+/* HEADER.FIELDS and HEADER.FIELDS.NOT: picked out of the header in memory. */
+static int write_fields(struct fetch *f, const struct section *section, uint64_t start, uint64_t end)
+{
+    struct message *m = &f->message;
+    struct header_collector nested;
+    struct str header, text;
+    uint64_t from = 0, to;
+    int r = 0;
+
+    header_collector_init(&nested);
+    if (section->depth == 0) {
+        header = buf_str(&m->header.bytes);
+    } else {
+        r = message_read(m, start, end, collect_piece, &nested);
+        header = buf_str(&nested.bytes);
+    }
+    buf_clear(&m->scratch);
+    if (r >= 0)
+        r = header_select(header, section->names, section->name_count, section->text == SECTION_FIELDS_NOT,
+                          &m->scratch);
+    if (r >= 0) {
+        text = buf_str(&m->scratch);
+        to = text.len;
+        section_clip(section, &from, &to);
+        text = str_sub(text, from, to - from);
+        (void)writer_printf(&f->s->out, "{%zu}\r\n", text.len);
+        respond_char8(f->s, text);
+    } else {
+        f->is_missing = true;
+        (void)writer_text(&f->s->out, "NIL");
+    }
+    header_collector_finish(&nested);
+    return f->s->out.error;
+}
+
+static int write_section(struct fetch *f, const struct section *section)
+{
+    uint64_t start, end;
+    int r = locate(f, section, &start, &end);
+
+    if (r == -ENOENT)
+        return writer_text(&f->s->out, "NIL");
+    if (r < 0) {
+        f->is_missing = true;
+        return writer_text(&f->s->out, "NIL");
+    }
+    if (section->text == SECTION_FIELDS || section->text == SECTION_FIELDS_NOT)
+        return write_fields(f, section, start, end);
+    section_clip(section, &start, &end);
+    return write_range(f, start, end);
+}
+
+static int write_envelope(struct fetch *f)
+{
+    if (message_envelope(&f->message) >= 0)
+        return writer_str(&f->s->out, buf_str(&f->message.scratch));
+    f->is_missing = true;
+    return writer_text(&f->s->out, "(NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL)");
+}
+
+static int write_structure(struct fetch *f, bool is_extended)
+{
+    struct message *m = &f->message;
+    int r = message_tree(m);
+
+    buf_clear(&m->scratch);
+    if (r >= 0)
+        r = bodystructure_print(m->tree.root, is_extended, false, &m->scratch);
+    if (r >= 0)
+        return writer_str(&f->s->out, buf_str(&m->scratch));
+    f->is_missing = true;
+    return writer_text(&f->s->out, "(\"TEXT\" \"PLAIN\" NIL NIL NIL \"7BIT\" 0 0)");
+}
+
+static int write_item(struct fetch *f, const struct fetch_item *item)
+{
+    static const struct section whole = {.text = SECTION_ALL}, header = {.text = SECTION_HEADER},
+                                text = {.text = SECTION_TEXT};
+    struct imap *s = f->s;
+    const struct mbox_info *info = &f->message.info;
+
+    switch (item->kind) {
+    case FETCH_FLAGS:
+        (void)writer_text(&s->out, "FLAGS ");
+        respond_flags(s, info);
+        return 0;
+    case FETCH_UID:
+        return writer_printf(&s->out, "UID %" PRIu32, info->uid);
+    case FETCH_INTERNALDATE:
+        (void)writer_text(&s->out, "INTERNALDATE ");
+        respond_date_time(s, info->internaldate, info->internaldate_offset);
+        return 0;
+    case FETCH_SIZE:
+        return writer_printf(&s->out, "RFC822.SIZE %" PRIu64, info->size);
+    case FETCH_ENVELOPE:
+        (void)writer_text(&s->out, "ENVELOPE ");
+        return write_envelope(f);
+    case FETCH_BODY:
+        (void)writer_text(&s->out, "BODY ");
+        return write_structure(f, false);
+    case FETCH_BODYSTRUCTURE:
+        (void)writer_text(&s->out, "BODYSTRUCTURE ");
+        return write_structure(f, true);
+    case FETCH_SECTION:
+        (void)writer_text(&s->out, "BODY");
+        section_write(s, &item->section, true);
+        (void)writer_text(&s->out, " ");
+        return write_section(f, &item->section);
+    case FETCH_RFC822:
+        (void)writer_text(&s->out, "RFC822 ");
+        return write_section(f, &whole);
+    case FETCH_RFC822_HEADER:
+        (void)writer_text(&s->out, "RFC822.HEADER ");
+        return write_section(f, &header);
+    case FETCH_RFC822_TEXT:
+        (void)writer_text(&s->out, "RFC822.TEXT ");
+        return write_section(f, &text);
+    }
+    return -EINVAL;
+}
+
+int fetch_respond(struct fetch *f, uint32_t seq, bool add_flags)
+{
+    struct imap *s = f->s;
+    const char *gap = "";
+    int r = message_begin(&f->message, seq);
+
+    if (r < 0)
+        return 0;
+    /* RFC 2180 4.1.2: what is gone cannot be fetched any more, the rest of the set can. */
+    if (f->message.info.is_expunged && f->needs_content) {
+        f->is_missing = true;
+        return 0;
+    }
+    if (f->has_flags || add_flags)
+        update_keywords(s);
+    (void)writer_printf(&s->out, "* %" PRIu32 " FETCH (", seq);
+    if (s->is_uid && !f->has_uid) {
+        (void)writer_printf(&s->out, "UID %" PRIu32, f->message.info.uid);
+        gap = " ";
+    }
+    for (size_t i = 0; i < f->count && r >= 0; i++) {
+        (void)writer_text(&s->out, gap);
+        gap = " ";
+        r = write_item(f, &f->items[i]);
+    }
+    if (r >= 0 && add_flags && !f->has_flags) {
+        (void)writer_printf(&s->out, "%sFLAGS ", gap);
+        respond_flags(s, &f->message.info);
+    }
+    if (r >= 0)
+        (void)writer_text(&s->out, ")\r\n");
+    return r < 0 ? r : s->out.error;
+}

@@ -1,0 +1,157 @@
+/*
+ * One message and what was worked out about it (see message.h). Runs in imap-session as the user; reads through
+ * shared/mbox.
+ */
+#include "handlers/imap/message.h"
+
+#include <errno.h>
+
+#include "shared/base/limits.h"
+#include "shared/mime/envelope.h"
+
+#define SCRATCH_MAX  (16u << 20) /* a printed structure of LIMIT_MIME_PARTS parts, an envelope of LIMIT_ADDRESSES */
+#define SCRATCH_KEEP (64u << 10)
+
+void message_init(struct message *m, struct imap *s)
+{
+    *m = (struct message){.s = s, .scratch = BUF_INIT(SCRATCH_MAX)};
+    header_collector_init(&m->header);
+}
+
+/* Forgets the current message. */
+static void message_drop(struct message *m)
+{
+    mbox_stream_free(m->stream);
+    m->stream = NULL;
+    if (m->has_tree)
+        mime_tree_finish(&m->tree);
+    m->has_tree = false;
+    header_collector_clear(&m->header);
+    m->has_header = false;
+    if (m->scratch.cap > SCRATCH_KEEP)
+        buf_finish(&m->scratch);
+}
+
+void message_finish(struct message *m)
+{
+    message_drop(m);
+    mime_parser_free(m->parser);
+    header_collector_finish(&m->header);
+    buf_finish(&m->scratch);
+}
+
+int message_begin(struct message *m, uint32_t seq)
+{
+    message_drop(m);
+    m->seq = seq;
+    return mbox_info(m->s->box, seq, &m->info);
+}
+
+int message_read(struct message *m, uint64_t start, uint64_t end, int (*sink)(void *context, struct str piece),
+                 void *context)
+{
+    int r = 0;
+
+    if (start >= end)
+        return 0;
+    if (!m->stream) {
+        r = mbox_stream_new(m->s->box, m->seq, &m->stream);
+        m->position = 0;
+    }
+    if (r >= 0 && m->position != start)
+        r = mbox_stream_seek(m->stream, start);
+    if (r < 0)
+        return r;
+    m->position = start;
+    while (start < end) {
+        struct str piece;
+
+        r = mbox_stream_next(m->stream, &piece);
+        if (r < 0)
+            return r;
+        if (!piece.len)
+            return -ESTALE;
+        m->position += piece.len;
+        piece = str_sub(piece, 0, end - start);
+        start += piece.len;
+        r = sink(context, piece);
+        if (r != 0)
+            return r;
+    }
+    return 0;
+}
+
+static int feed_header(void *context, struct str piece)
+{
+    struct message *m = context;
+    size_t used;
+    int r = header_collect(&m->header, piece, &used);
+
+    return r < 0 ? r : m->header.is_whole ? 1 : 0;
+}
+
+int message_header(struct message *m)
+{
+    int r;
+
+    if (m->has_header)
+        return 0;
+    r = message_read(m, 0, m->info.size, feed_header, m);
+    if (r < 0)
+        return r;
+    m->has_header = true;
+    return 0;
+}
+
+static int feed_parser(void *context, struct str piece)
+{
+    struct message *m = context;
+
+    return mime_parser_feed(m->parser, piece);
+}
+
+int message_tree(struct message *m)
+{
+    struct str cached;
+    int r;
+
+    if (m->has_tree)
+        return 0;
+    if (mbox_cache_get(m->s->box, m->seq, MBOX_CACHE_STRUCTURE, &cached) >= 0 &&
+        mime_tree_read(cached, m->info.size, &m->tree) >= 0) {
+        m->has_tree = true;
+        return 0;
+    }
+    /* A parser that was stopped in the middle of a message is of no use for the next one. */
+    mime_parser_free(m->parser);
+    m->parser = NULL;
+    r = mime_parser_new(&m->parser);
+    if (r >= 0)
+        r = message_read(m, 0, m->info.size, feed_parser, m);
+    if (r >= 0)
+        r = mime_parser_end(m->parser, &m->tree);
+    if (r < 0)
+        return r;
+    m->has_tree = true;
+    buf_clear(&m->scratch);
+    if (mime_tree_write(&m->tree, &m->scratch) >= 0)
+        (void)mbox_cache_put(m->s->box, m->seq, MBOX_CACHE_STRUCTURE, buf_str(&m->scratch));
+    return 0;
+}
+
+int message_envelope(struct message *m)
+{
+    struct str cached;
+    int r;
+
+    buf_clear(&m->scratch);
+    if (mbox_cache_get(m->s->box, m->seq, MBOX_CACHE_ENVELOPE, &cached) >= 0 && cached.len)
+        return buf_add_str(&m->scratch, cached);
+    r = message_header(m);
+    if (r >= 0)
+        r = envelope_print(buf_str(&m->header.bytes), false, &m->scratch);
+    if (r < 0)
+        return r;
+    (void)mbox_cache_put(m->s->box, m->seq, MBOX_CACHE_ENVELOPE, buf_str(&m->scratch));
+    return 0;
+}

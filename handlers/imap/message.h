@@ -1,0 +1,47 @@
+/*
+ * One message at a time, with what was already worked out about it: facts, header, MIME tree. Used by FETCH, SEARCH,
+ * SORT and THREAD; a `struct message` is reused for message after message and keeps its memory. Holds one header and
+ * one tree in memory, never a body. What costs a look at the message is kept in the store's cache.
+ */
+#ifndef IMAP_MESSAGE_H
+#define IMAP_MESSAGE_H
+
+#include "handlers/imap/imap.h"
+#include "shared/mime/header.h"
+#include "shared/mime/structure.h"
+
+struct message {
+    struct imap *s;
+    uint32_t seq;
+    struct mbox_info info;
+    struct mbox_stream *stream; /* opened when bytes are wanted */
+    uint64_t position;          /* of the stream */
+    struct mime_parser *parser;
+    struct mime_tree tree;
+    bool has_tree;
+    struct header_collector header;
+    bool has_header;
+    struct buf scratch;
+};
+
+void message_init(struct message *m, struct imap *s);
+void message_finish(struct message *m);
+
+/* Turns to message `seq` of the selected mailbox. 0, -EINVAL. */
+int message_begin(struct message *m, uint32_t seq);
+
+/* Its header, at most LIMIT_HEADER of it; m->header.length is how long it is. 0, -ESTALE, ... */
+int message_header(struct message *m);
+
+/* Its MIME tree. 0, -ESTALE, ... */
+int message_tree(struct message *m);
+
+/* Its envelope as IMAP prints it, in m->scratch. 0, -ESTALE, ... */
+int message_envelope(struct message *m);
+
+/* Gives bytes [start, end) of the wire form to `sink`, piece by piece. A non-zero return of it ends the reading and is
+ * returned. -ESTALE: the message is gone, or ended too early. */
+int message_read(struct message *m, uint64_t start, uint64_t end, int (*sink)(void *context, struct str piece),
+                 void *context);
+
+#endif

@@ -1,0 +1,48 @@
+/*
+ * Responses: strings in the form that fits them, tagged replies, response codes (RFC 9051 7, RFC 5530).
+ * All writing goes through the session's writer, whose first error sticks; the driver looks at it after each command.
+ */
+#ifndef IMAP_RESPOND_H
+#define IMAP_RESPOND_H
+
+#include "handlers/imap/imap.h"
+
+/* A string: quoted if it can be, otherwise a literal. NUL cannot be sent in either and becomes 0x80. */
+void respond_string(struct imap *s, struct str value);
+
+/* The same, STR_NULL (ptr NULL) as NIL. */
+void respond_nstring(struct imap *s, struct str value);
+
+/* The same as an atom if it is one. */
+void respond_astring(struct imap *s, struct str value);
+
+/* A mailbox name, in modified UTF-7 unless the client has enabled UTF-8 names. */
+void respond_mailbox(struct imap *s, struct str name);
+
+/* Bytes of a literal, NUL replaced: CHAR8 (RFC 9051 9). */
+void respond_char8(struct imap *s, struct str bytes);
+
+/* Text of the tagged reply, printf-like; control characters and 8-bit bytes in it become `?`. */
+int respond_ok(struct imap *s, const char *format, ...) _printf_(2, 3);
+int respond_no(struct imap *s, const char *format, ...) _printf_(2, 3);
+int respond_bad(struct imap *s, const char *format, ...) _printf_(2, 3);
+
+/* The response code of the tagged reply, without brackets. */
+void respond_code(struct imap *s, const char *format, ...) _printf_(2, 3);
+
+/* OUTCOME_NO with the code and the words for an error of the store (RFC 5530 3). `what` says what was not done. */
+int respond_error(struct imap *s, int error, const char *what);
+
+/* Sends the tagged reply and forgets it. */
+void respond_tagged(struct imap *s, enum imap_outcome outcome);
+
+/* " (\Seen keyword)": flag list of a message with the parentheses. */
+void respond_flags(struct imap *s, const struct mbox_info *info);
+
+/* A set as a sequence-set, range by range: it may be too long for a buffer. */
+void respond_numset(struct imap *s, const struct numset *set);
+
+/* A date-time with its quotes (RFC 9051 9). */
+void respond_date_time(struct imap *s, int64_t when, int offset);
+
+#endif

@@ -1,0 +1,135 @@
+/*
+ * Sets of messages (see seqset.h). Runs in imap-session as the user.
+ */
+#include "handlers/imap/seqset.h"
+
+#include <errno.h>
+
+#include "shared/base/macros.h"
+
+/* seq-number off the front; `*` is `star`. The text has been checked by parse_sequence(). */
+static uint32_t take_number(struct str *text, uint32_t star)
+{
+    uint32_t n = star;
+    size_t len = 0;
+
+    if (text->len && text->ptr[0] == '*') {
+        *text = str_sub(*text, 1, text->len);
+        return n;
+    }
+    while (len < text->len && ascii_is_digit(text->ptr[len]))
+        len++;
+    if (str_to_u32(str_sub(*text, 0, len), &n) < 0)
+        n = 0;
+    *text = str_sub(*text, len, text->len);
+    return n;
+}
+
+static int add_uid_range(struct imap *s, uint32_t first, uint32_t last, struct numset *ret)
+{
+    uint32_t from = mbox_seq_from(s->box, first);
+    uint32_t to = last == UINT32_MAX ? mbox_count(s->box) + 1 : mbox_seq_from(s->box, last + 1);
+
+    return from < to ? numset_add(ret, from, to - 1) : 0;
+}
+
+int seqset_resolve(struct imap *s, struct str text, bool is_uid, struct numset *ret)
+{
+    uint32_t count = mbox_count(s->box), star = count;
+    struct mbox_info last;
+
+    if (is_uid) {
+        if (count == 0)
+            return 0;
+        if (mbox_info(s->box, count, &last) < 0)
+            return -EINVAL;
+        star = last.uid;
+    }
+    while (text.len) {
+        struct str piece;
+        uint32_t a, b;
+        int r;
+
+        (void)str_cut(&text, ',', &piece);
+        bool has_star = str_chr(piece, '*') >= 0;
+
+        a = take_number(&piece, star);
+        b = str_starts(piece, STR(":")) ? (piece = str_sub(piece, 1, piece.len), take_number(&piece, star)) : a;
+        if (a > b) {
+            uint32_t swap = a;
+
+            a = b;
+            b = swap;
+        }
+        /* "1:*" of an empty mailbox means nothing, and clients ask for it. */
+        if (!is_uid && count == 0 && has_star)
+            continue;
+        if (!is_uid && (a == 0 || b > count))
+            return -EINVAL;
+        r = is_uid ? add_uid_range(s, a, b, ret) : numset_add(ret, a, b);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+int seqset_parse(struct imap *s, struct numset *ret)
+{
+    struct parse *p = &s->parse;
+    struct str before = p->rest, text;
+    int r;
+
+    /* RFC 5182 2.1: the result that SEARCH RETURN (SAVE) kept. */
+    if (parse_accept(p, '$'))
+        return seqset_from_uids(s, &s->saved, ret);
+    r = parse_sequence(p, &text);
+    if (r < 0)
+        return r;
+    r = seqset_resolve(s, text, s->is_uid, ret);
+    if (r == -EINVAL) {
+        p->rest = before;
+        return parse_fail(p, "numbers of messages that exist");
+    }
+    return r == -ENOBUFS ? -EMSGSIZE : r;
+}
+
+int seqset_uids(struct imap *s, const struct numset *seqs, struct numset *ret)
+{
+    for (size_t i = 0; i < seqs->count; i++) {
+        for (uint32_t seq = seqs->ranges[i].first; seq <= seqs->ranges[i].last; seq++) {
+            struct mbox_info info;
+            int r = mbox_info(s->box, seq, &info);
+
+            if (r >= 0)
+                r = numset_add(ret, info.uid, info.uid);
+            if (r < 0)
+                return r;
+        }
+    }
+    return 0;
+}
+
+int seqset_from_uids(struct imap *s, const struct numset *uids, struct numset *ret)
+{
+    for (size_t i = 0; i < uids->count; i++) {
+        int r = add_uid_range(s, uids->ranges[i].first, uids->ranges[i].last, ret);
+
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+int seqset_parse_known(struct imap *s, const char *expected, struct numset *ret)
+{
+    struct str before = s->parse.rest, text;
+    int r = parse_sequence(&s->parse, &text);
+
+    if (r < 0)
+        return r;
+    if (numset_parse(text, ret) < 0) {
+        s->parse.rest = before;
+        return parse_fail(&s->parse, expected);
+    }
+    return 0;
+}

@@ -1,0 +1,150 @@
+/*
+ * Unilateral responses of imap-session (see update.h). Runs as the user; looks at the selected mailbox through
+ * shared/mbox.
+ */
+#include "handlers/imap/update.h"
+
+#include <errno.h>
+#include <inttypes.h>
+
+#include "handlers/imap/respond.h"
+#include "shared/base/limits.h"
+
+struct update {
+    struct imap *s;
+    struct numset vanished; /* for QRESYNC: one response for all */
+    uint32_t arrived;
+};
+
+/* Which keyword numbers are in use. */
+static uint64_t keywords_in_use(struct imap *s)
+{
+    uint64_t used = 0;
+
+    for (unsigned n = 0; n < LIMIT_KEYWORDS; n++)
+        if (mbox_keyword(s->box, n).len)
+            used |= UINT64_C(1) << n;
+    return used;
+}
+
+static void write_keywords(struct imap *s)
+{
+    for (unsigned n = 0; n < LIMIT_KEYWORDS; n++) {
+        struct str name = mbox_keyword(s->box, n);
+
+        if (name.len)
+            (void)writer_printf(&s->out, " %.*s", STR_ARG(name));
+    }
+}
+
+void update_flags(struct imap *s)
+{
+    s->keywords_told = keywords_in_use(s);
+    (void)writer_text(&s->out, "* FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft");
+    write_keywords(s);
+    (void)writer_text(&s->out, ")\r\n* OK [PERMANENTFLAGS (");
+    if (!mbox_is_readonly(s->box)) {
+        (void)writer_text(&s->out, "\\Answered \\Flagged \\Deleted \\Seen \\Draft");
+        write_keywords(s);
+        /* RFC 9051 7.1: \* says that new keywords can be made. */
+        if (s->keywords_told != UINT64_MAX)
+            (void)writer_text(&s->out, " \\*");
+    }
+    (void)writer_printf(&s->out, ")] %s\r\n", mbox_is_readonly(s->box) ? "Read-only" : "Flags are kept");
+}
+
+void update_keywords(struct imap *s)
+{
+    if (keywords_in_use(s) & ~s->keywords_told)
+        update_flags(s);
+}
+
+void update_fetch_flags(struct imap *s, uint32_t seq, bool has_uid, bool has_modseq)
+{
+    struct mbox_info info;
+
+    if (mbox_info(s->box, seq, &info) < 0)
+        return;
+    update_keywords(s);
+    (void)writer_printf(&s->out, "* %" PRIu32 " FETCH (", seq);
+    if (has_uid)
+        (void)writer_printf(&s->out, "UID %" PRIu32 " ", info.uid);
+    (void)writer_text(&s->out, "FLAGS ");
+    respond_flags(s, &info);
+    if (has_modseq)
+        (void)writer_printf(&s->out, " MODSEQ (%" PRIu64 ")", info.modseq);
+    (void)writer_text(&s->out, ")\r\n");
+}
+
+static int on_expunged(void *context, uint32_t seq, uint32_t uid)
+{
+    struct update *u = context;
+
+    (void)numset_remove(&u->s->saved, uid, uid);
+    /* RFC 7162 3.2.7: after ENABLE QRESYNC the server sends VANISHED instead of EXPUNGE. */
+    if (u->s->enabled & IMAP_QRESYNC)
+        return numset_add(&u->vanished, uid, uid);
+    return writer_printf(&u->s->out, "* %" PRIu32 " EXPUNGE\r\n", seq);
+}
+
+static void write_vanished(struct update *u)
+{
+    if (u->vanished.count == 0)
+        return;
+    (void)writer_text(&u->s->out, "* VANISHED ");
+    respond_numset(u->s, &u->vanished);
+    (void)writer_text(&u->s->out, "\r\n");
+    numset_clear(&u->vanished);
+}
+
+static int on_flags(void *context, uint32_t seq)
+{
+    struct update *u = context;
+    unsigned enabled = u->s->enabled;
+
+    write_vanished(u);
+    /* RFC 7162 3.2.4: with QRESYNC every FETCH response carries the UID. */
+    update_fetch_flags(u->s, seq, (enabled & (IMAP_QRESYNC | IMAP_REV2)) != 0,
+                       (enabled & (IMAP_CONDSTORE | IMAP_QRESYNC)) != 0);
+    return u->s->out.error;
+}
+
+static int on_arrived(void *context, uint32_t count)
+{
+    struct update *u = context;
+
+    u->arrived = count;
+    return 0;
+}
+
+static void write_exists(struct update *u)
+{
+    struct mbox_status status;
+
+    (void)writer_printf(&u->s->out, "* %" PRIu32 " EXISTS\r\n", u->arrived);
+    if (!(u->s->enabled & IMAP_REV2) && mbox_view_status(u->s->box, &status) >= 0)
+        (void)writer_printf(&u->s->out, "* %" PRIu32 " RECENT\r\n", status.recent);
+}
+
+void update_send(struct imap *s, bool keep_expunged)
+{
+    struct update u = {.s = s};
+    const struct mbox_changes changes = {
+        .context = &u, .expunged = on_expunged, .flags = on_flags, .arrived = on_arrived};
+    int r;
+
+    if (!s->box || s->is_leaving)
+        return;
+    r = mbox_poll(s->box, keep_expunged, &changes);
+    write_vanished(&u);
+    if (u.arrived)
+        write_exists(&u);
+    numset_finish(&u.vanished);
+    if (r == -ESTALE || r == -ENOENT) {
+        /* The file was deleted or replaced under us: its message numbers mean nothing any more. */
+        (void)writer_text(&s->out,
+                          "* BYE [UNAVAILABLE] The selected mailbox was deleted or replaced; connect again\r\n");
+        s->is_leaving = true;
+        s->end = "mailbox gone";
+    }
+}

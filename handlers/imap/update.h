@@ -1,0 +1,22 @@
+/*
+ * Unilateral responses: what changed in the selected mailbox since the client was told last (RFC 9051 5.2, 7.4, 7.5).
+ */
+#ifndef IMAP_UPDATE_H
+#define IMAP_UPDATE_H
+
+#include "handlers/imap/imap.h"
+
+/* Polls the selected mailbox, if there is one, and writes EXISTS, RECENT, EXPUNGE or VANISHED, FETCH. With
+ * keep_expunged no message number changes. When the mailbox is gone or became another one (UIDVALIDITY), the client
+ * is told with BYE and the session is marked as leaving. */
+void update_send(struct imap *s, bool keep_expunged);
+
+/* FLAGS and PERMANENTFLAGS of the selected mailbox; update_keywords() only if a keyword was added since. Called before
+ * a FETCH response names flags. */
+void update_flags(struct imap *s);
+void update_keywords(struct imap *s);
+
+/* "* n FETCH (FLAGS ...)" with UID and MODSEQ as the client asked for. */
+void update_fetch_flags(struct imap *s, uint32_t seq, bool has_uid, bool has_modseq);
+
+#endif
