@@ -23,6 +23,8 @@
 #define LIMIT_MIME_PARTS    10000           /* parts of one message, all levels */
 #define LIMIT_HEADER        (1u << 20)      /* one message header, or one part's */
 #define LIMIT_HEADER_FIELD  (256u << 10)    /* one unfolded field */
+#define LIMIT_MIME_TEXT     (4u << 20)      /* bytes of types, parameters, nested envelopes kept of one message */
+#define LIMIT_BOUNDARY      1000            /* RFC 2046 5.1.1 allows 70; a longer line than RFC 5322 2.1.1's is none */
 #define LIMIT_PARAMETERS    128             /* of one Content-Type or Content-Disposition */
 #define LIMIT_ADDRESSES     10000           /* in one address list */
 #define LIMIT_KEYWORDS      64              /* user keywords per mailbox */

@@ -30,8 +30,10 @@ enum mime_encoding {
 };
 
 struct mime_param {
-    struct str name;  /* as sent, without RFC 2231 marks ("filename", not "filename*0*") */
-    struct str value; /* unquoted; RFC 2231 continuations joined; in UTF-8 if it was charset-encoded */
+    struct str name;     /* as sent, without RFC 2231 marks ("filename", not "filename*0*") */
+    struct str value;    /* unquoted; RFC 2231 continuations joined; in UTF-8 if it was charset-encoded */
+    struct str extended; /* if it was charset-encoded: "utf-8'en'%e2%82%ac", continuations joined, what IMAP gives out
+                          * as parameter `name*` (RFC 2231 6); else null */
 };
 
 struct mime_params {
