@@ -41,8 +41,10 @@ struct monitor;
 
 struct monitor_protocol {
     const char *service; /* "imap", "pop3", "smtp": PAM service pennypost-<service>, word in the log */
+    const char *ident;   /* name in the log: "imapd", "ipop3d" as fail2ban and other readers of logs know them */
     const char *front;   /* program on the client's side: "imap-login", "smtp-session" */
     const char *front_arguments[8];
+    bool front_takes_conf;     /* hand it the -o and -c options */
     const char *alpn;          /* "imap" */
     int deadline;              /* seconds to a login, 0: none (smtp) */
     const struct permit *rows; /* frames of the front besides the common ones; `context` is the struct monitor */
@@ -65,11 +67,12 @@ struct monitor {
     char apop[128];         /* challenge of the greeting, "" none */
 
     enum monitor_phase phase;
-    struct permit_use use;
+    struct permit_use front_use, own_use, tls_use, auth_use;
     struct chain_child front, tls_child, auth;
     int connection; /* the front's side of the connection: the socket or T's inner end; -1 after it is given away */
     bool is_implicit_tls;
-    uint32_t attempt; /* number of the current or last attempt */
+    uint32_t attempt;   /* number of the current or last attempt */
+    char mechanism[32]; /* its mechanism, upper case */
     int64_t attempt_started;
     int64_t deadline; /* clock_monotonic_ms() */
     int64_t auth_deadline;
@@ -77,8 +80,7 @@ struct monitor {
     struct frame held;
     struct buf messages; /* PAM's, for the session */
     unsigned notes;
-    bool is_closing; /* nothing but the end is left to wait for */
-    int error;       /* internal failure: exit status */
+    int error; /* internal failure: exit status */
 };
 
 /* Fills *m for a connection found by start_program(). Starts nothing. */

@@ -24,7 +24,8 @@ struct permit_use {
     uint16_t count[PERMIT_ROWS]; /* how often each row was used */
 };
 
-/* Runs the row for this frame. -EPERM: no row, wrong phase, or too often. -EBADMSG and others: the handler's. */
+/* Runs the row for this frame. -ENOENT: no row. -EPERM: wrong phase, or too often. -EBADMSG and others: the handler's.
+ */
 int permit_run(const struct permit *table, size_t rows, struct permit_use *use, uint32_t phase, void *context,
                struct frame *f);
 

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 
 #include "shared/base/str.h"
@@ -38,11 +39,19 @@ void priv_user_finish(struct priv_user *u);
  * uid 0 and gid 0 (-EPERM). When not root: -EPERM unless it already is that user. */
 int priv_become(const struct priv_user *u);
 
-/* For processes that parse what strangers send (login stage, tls, smtp-session, resolve), first thing in main() and
- * after opening what they need: as root chroot to PRIV_EMPTY_DIR (made if it is missing) and become `account`; always
- * no capabilities, no_new_privs, not dumpable, no new processes, `open_files` fds at most, no file growth, death with
- * the parent. `ret_what` names the step that failed. The seccomp filter is sandbox_enter(), afterwards. */
-int priv_confine(const char *account, unsigned open_files, const char **ret_what);
+/* What a process that parses what strangers send is left with. */
+struct priv_confinement {
+    const char *account; /* PRIV_USER_... */
+    rlim_t open_files;   /* highest fd + 1 it may ever have */
+    rlim_t file_size;    /* bytes up to which it may grow a file that it was given; 0: sockets and pipes only */
+    rlim_t memory;       /* bytes of private memory (not in builds with sanitizers) */
+};
+
+/* For login stage, tls, smtp-session, resolve: first thing in main(), after opening what they need. As root: chroot to
+ * PRIV_EMPTY_DIR (made if it is missing) and become the account; always: no capabilities, no_new_privs, not dumpable,
+ * no new processes, the limits, death with the parent. `ret_what` names the step that failed. The seccomp filter is
+ * sandbox_enter(), afterwards. */
+int priv_confine(const struct priv_confinement *c, const char **ret_what);
 
 /* no_new_privs for this process and all it starts. */
 int priv_no_new_privs(void);

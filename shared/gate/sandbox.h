@@ -1,7 +1,8 @@
 /*
  * seccomp allow-lists, one per role. The BPF programs are made at build time (sandbox_gen.c, libseccomp), so that
  * nothing has to be compiled and no library loaded per connection. A system call that is not on the list kills the
- * process. Builds with sanitizers have no filter, since the sanitizers' own calls are not ours to list.
+ * process (tls and resolve: opening files fails with EACCES instead, since their libraries try that and go on). Builds
+ * with sanitizers have no filter, since the sanitizers' own calls are not ours to list.
  */
 #ifndef GATE_SANDBOX_H
 #define GATE_SANDBOX_H
@@ -9,8 +10,9 @@
 #include <stdbool.h>
 
 enum sandbox_role {
-    SANDBOX_LOGIN,   /* imap-login, pop3-login, smtp-session: read, write, poll, receive an fd; no open, no socket */
+    SANDBOX_LOGIN,   /* imap-login, pop3-login: read, write, poll, receive an fd; no open, no socket */
     SANDBOX_TLS,     /* tls after its files are loaded */
+    SANDBOX_SMTP,    /* smtp-session: also write to a file that it was given */
     SANDBOX_RESOLVE, /* resolve: also datagram and stream sockets to ask DNS servers; no open */
 };
 

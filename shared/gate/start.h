@@ -18,7 +18,7 @@ struct start {
 };
 
 /* Opens /dev/null on those of fds 0 to 2 that are closed, replaces fd 2 by /dev/null where it is the client's socket
- * (inetd), makes fd 1 the socket where it is not (ucspi with fd 0 only), sets TCP_NODELAY and keepalive.
+ * (inetd), sets TCP_NODELAY and keepalive. Only fd 0 matters for a connection.
  * A unix socket without a name of its own counts as a connection only for root or when a super-server named the client
  * in the environment: sshd gives its users such sockets. 0 or a negative errno. */
 int start_find(struct start *ret);

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "shared/base/buf.h"
+#include "shared/base/limits.h"
 
 struct frame {
     uint16_t type;

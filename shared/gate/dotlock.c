@@ -1,0 +1,113 @@
+/*
+ * A dotlock in a folder that is already open. Runs in the keeper with the fsuid of the user.
+ */
+#include "shared/gate/dotlock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "shared/base/macros.h"
+#include "shared/base/secret.h"
+
+#define LOCK_MODE 0644
+
+int dotlock_init(struct dotlock *l, int folder, const char *name)
+{
+    int n = 0;
+
+    *l = (struct dotlock){.folder = folder};
+    n = snprintf(l->name, sizeof(l->name), "%s.lock", name);
+    return n < 0 || (size_t)n >= sizeof(l->name) ? -ENAMETOOLONG : 0;
+}
+
+/* The unique file that is linked to the lock's name. Returns its facts: their times are the file server's clock. */
+static int make_unique(struct dotlock *l, char *out, size_t size, struct stat *ret)
+{
+    _cleanup_close_ int fd = -1;
+    unsigned char random[8];
+    uint64_t number = 0;
+    int r = secret_random(random, sizeof(random));
+
+    if (r < 0)
+        return r;
+    memcpy(&number, random, sizeof(number));
+    (void)snprintf(out, size, ".lk%016llx", (unsigned long long)number);
+    fd = openat(l->folder, out, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, LOCK_MODE);
+    if (fd < 0)
+        return -errno;
+    /* Zero is what liblockfile writes when it wants no process to be looked at. */
+    if (write(fd, "0\n", 2) != 2 || fstat(fd, ret) < 0) {
+        r = errno > 0 ? -errno : -EIO;
+        (void)unlinkat(l->folder, out, 0);
+        return r;
+    }
+    return 0;
+}
+
+/* Removes a lock that nobody has touched for long. `now` is the time on the file server. */
+static bool break_stale(const struct dotlock *l, time_t now)
+{
+    struct stat st;
+
+    if (fstatat(l->folder, l->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return errno == ENOENT;
+    return now > st.st_mtime + DOTLOCK_STALE && unlinkat(l->folder, l->name, 0) == 0;
+}
+
+/* Over NFS link(2) may succeed and say that it failed: what counts is the number of links. */
+static bool link_lock(const struct dotlock *l, const char *unique)
+{
+    struct stat st;
+
+    if (linkat(l->folder, unique, l->folder, l->name, 0) < 0 && errno == EEXIST)
+        return false;
+    return fstatat(l->folder, unique, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_nlink == 2;
+}
+
+int dotlock_try(struct dotlock *l)
+{
+    char unique[32];
+    struct stat st;
+    int r = 0;
+
+    if (l->is_held)
+        return -EALREADY;
+    r = make_unique(l, unique, sizeof(unique), &st);
+    if (r < 0)
+        return r;
+    l->is_held = link_lock(l, unique) || (break_stale(l, st.st_mtime) && link_lock(l, unique));
+    l->device = st.st_dev;
+    l->inode = st.st_ino;
+    (void)unlinkat(l->folder, unique, 0);
+    return l->is_held ? 0 : -EAGAIN;
+}
+
+static bool is_ours(const struct dotlock *l)
+{
+    struct stat st;
+
+    return fstatat(l->folder, l->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_dev == l->device &&
+           st.st_ino == l->inode;
+}
+
+int dotlock_touch(struct dotlock *l)
+{
+    if (!l->is_held || !is_ours(l))
+        return -ESTALE;
+    return utimensat(l->folder, l->name, NULL, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+}
+
+int dotlock_release(struct dotlock *l)
+{
+    bool was_ours = l->is_held && is_ours(l);
+
+    l->is_held = false;
+    if (!was_ours)
+        return -ESTALE;
+    return unlinkat(l->folder, l->name, 0) < 0 ? -errno : 0;
+}

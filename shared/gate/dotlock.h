@@ -1,0 +1,35 @@
+/*
+ * The dotlock of a spool file, as liblockfile makes it: a unique file linked to NAME.lock, safe over NFS. Its content
+ * is no process id, since other nodes could not judge it; it is kept fresh while held and is stale after five minutes.
+ * Ask for it only while holding the kernel lock of the file (or when there is no file yet): a stale dotlock is broken.
+ */
+#ifndef GATE_DOTLOCK_H
+#define GATE_DOTLOCK_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#define DOTLOCK_REFRESH 60  /* seconds between two touches of a lock that is held */
+#define DOTLOCK_STALE   300 /* liblockfile's and everybody's rule */
+
+struct dotlock {
+    int folder;     /* directory fd of the spool, borrowed */
+    char name[300]; /* "bob.lock" */
+    bool is_held;
+    dev_t device; /* of the lock that we made */
+    ino_t inode;
+};
+
+/* The lock of file `name` in the folder. -ENAMETOOLONG. */
+int dotlock_init(struct dotlock *l, int folder, const char *name);
+
+/* One try. 0; -EAGAIN: somebody else holds it; -EACCES, -ENOSPC, ... */
+int dotlock_try(struct dotlock *l);
+
+/* Sets its time to now. -ESTALE: it is not ours any more. */
+int dotlock_touch(struct dotlock *l);
+
+/* Removes it if it is still ours. 0; -ESTALE: it was not. */
+int dotlock_release(struct dotlock *l);
+
+#endif

@@ -1,0 +1,334 @@
+/*
+ * Login attempts: starting A, carrying messages between it and the front, delaying failures, believing a success. Runs
+ * in the monitor. A decides who somebody is; the monitor decides whether that may be tried, and looks the account up
+ * itself by the name that A returned.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "shared/base/clock.h"
+#include "shared/base/limits.h"
+#include "shared/base/log.h"
+#include "shared/base/macros.h"
+#include "shared/gate/monitor_parts.h"
+#include "shared/io/frame_types.h"
+
+#define MECHANISM_MAX 20 /* RFC 4422 3.1 */
+#define AUTH_LEAVE    1000
+#define LAST_WORDS_MS 10000
+
+/* Seconds from the start of an attempt to the answer that it failed: guessing gets slower, a typing mistake does not
+ * hurt, and the time says nothing about whether the user exists. */
+static const int DELAYS[LIMIT_AUTH_TRIES + 1] = {0, 2, 4, 8};
+
+bool monitor_allows_plaintext(const struct monitor *m)
+{
+    if (m->is_tls)
+        return true;
+    switch (m->conf->plaintext_auth) {
+    case CONF_PLAINTEXT_YES:
+        return true;
+    case CONF_PLAINTEXT_LOCAL:
+        return m->peer.is_loopback;
+    case CONF_PLAINTEXT_NO:
+        break;
+    }
+    return false;
+}
+
+int monitor_mechanisms(const struct monitor *m, struct buf *out)
+{
+    return monitor_allows_plaintext(m) ? buf_add_str(out, STR("PLAIN LOGIN")) : 0;
+}
+
+static bool is_listed(struct str list, struct str word)
+{
+    struct str item;
+
+    while (str_word(&list, &item))
+        if (str_ieq(item, word))
+            return true;
+    return false;
+}
+
+/* ---- failure ---- */
+
+/* Makes the answer and holds it back until its time. */
+static int hold_failure(struct monitor *m, uint32_t class, struct str text, int delay)
+{
+    int r = 0;
+
+    frame_begin(&m->held, FRAME_AUTH_FAILED);
+    if ((r = frame_put_u32(&m->held, m->attempt)) < 0 || (r = frame_put_u32(&m->held, class)) < 0 ||
+        (r = frame_put_str(&m->held, text)) < 0 || (r = frame_put_str(&m->held, STR_NULL)) < 0 ||
+        (r = frame_put_str(&m->held, STR_NULL)) < 0)
+        return r;
+    m->phase = MONITOR_WAIT;
+    m->release = m->attempt_started + delay * INT64_C(1000);
+    return 0;
+}
+
+int monitor_auth_release(struct monitor *m)
+{
+    int r = monitor_tell_front(m, &m->held, -1);
+
+    frame_finish(&m->held);
+    m->release = 0;
+    if (m->attempt < LIMIT_AUTH_TRIES)
+        m->phase = MONITOR_OPEN;
+    else /* the front says goodbye and leaves; nothing more is permitted */
+        m->deadline = clock_monotonic_ms() + LAST_WORDS_MS;
+    return r;
+}
+
+/* The line that fail2ban reads: its form is a contract. */
+static void log_failure(const struct monitor *m, struct str user)
+{
+    char host[LIMIT_ADDRESS + 2];
+
+    (void)snprintf(host, sizeof(host), "[%s]", m->peer.address);
+    LOG_EVENT(LOG_NOTICE, "Login failed", LOG_F("user", user), LOG_F("auth", user), LOG_FC("host", host));
+}
+
+static int fail(struct monitor *m, uint32_t class, struct str text, struct str user, struct str reason)
+{
+    bool is_guess = class == AUTH_CLASS_CREDENTIALS || class == AUTH_CLASS_DENIED || class == AUTH_CLASS_EXPIRED;
+
+    if (is_guess)
+        log_failure(m, user);
+    LOG_EVENT(class == AUTH_CLASS_TEMPORARY ? LOG_ERR : LOG_INFO, "login refused", LOG_F("reason", reason),
+              LOG_F("user", user), LOG_FC("mechanism", m->mechanism), LOG_FC("service", m->protocol->service),
+              LOG_FC("host", m->peer.address));
+    return hold_failure(m, class, text, class == AUTH_CLASS_CANCELLED ? 0 : DELAYS[m->attempt]);
+}
+
+int monitor_auth_lost(struct monitor *m, const char *reason)
+{
+    (void)chain_end(&m->auth, 0);
+    return fail(m, AUTH_CLASS_TEMPORARY, STR("Temporary authentication failure"), STR_NULL, str_from(reason));
+}
+
+/* ---- the front's frames ---- */
+
+static bool is_mechanism_name(struct str s)
+{
+    for (size_t i = 0; i < s.len; i++)
+        if (!ascii_is_alpha(s.ptr[i]) && !ascii_is_digit(s.ptr[i]) && s.ptr[i] != '-' && s.ptr[i] != '_')
+            return false;
+    return s.len > 0 && s.len <= MECHANISM_MAX;
+}
+
+/* APOP is no SASL mechanism: it can succeed where a challenge was made. */
+static bool is_offered(const struct monitor *m, struct str mechanism)
+{
+    _cleanup_buf_ struct buf list = BUF_INIT(256);
+
+    if (str_eq(mechanism, STR("APOP")))
+        return m->apop[0] != '\0';
+    return monitor_mechanisms(m, &list) == 0 && is_listed(buf_str(&list), mechanism);
+}
+
+static struct str bytes(const uint8_t *data, size_t len)
+{
+    return (struct str){(const char *)data, len};
+}
+
+static int send_request(struct monitor *m, struct str initial, uint32_t has_initial)
+{
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    const struct tls_facts *t = &m->tls;
+    int r = 0;
+
+    frame_begin(&f, FRAME_AUTH_REQUEST);
+    if ((r = frame_put_u32(&f, m->attempt)) < 0 || (r = frame_put_str(&f, str_from(m->protocol->service))) < 0 ||
+        (r = frame_put_str(&f, str_from(m->mechanism))) < 0 || (r = frame_put_str(&f, initial)) < 0 ||
+        (r = frame_put_u32(&f, has_initial)) < 0 || (r = frame_put_str(&f, str_from(m->peer.address))) < 0 ||
+        (r = frame_put_str(&f, str_from(m->apop))) < 0 || (r = frame_put_u32(&f, m->is_tls)) < 0 ||
+        (r = frame_put_str(&f, bytes(t->exporter, t->exporter_len))) < 0 ||
+        (r = frame_put_str(&f, bytes(t->end_point, t->end_point_len))) < 0 ||
+        (r = frame_put_str(&f, str_from(t->subject))) < 0)
+        return r;
+    return frame_send(m->auth.control, &f, -1);
+}
+
+static int start_auth(struct monitor *m, struct str initial, uint32_t has_initial)
+{
+    struct chain_spec spec = {CHAIN_SPEC("auth"), .conf = m->conf, .has_control = true};
+    int r = chain_spawn(&spec, &m->auth);
+
+    if (r == 0)
+        r = send_request(m, initial, has_initial);
+    if (r < 0)
+        return monitor_auth_lost(m, strerror(-r));
+    m->phase = MONITOR_AUTH;
+    m->auth_deadline = clock_monotonic_ms() + TIMEOUT_AUTH * INT64_C(1000);
+    return 0;
+}
+
+int monitor_auth_start(void *context, struct frame *f, struct frame_reader *in)
+{
+    struct monitor *m = context;
+    uint32_t attempt = 0;
+    uint32_t has_initial = 0;
+    struct str mechanism;
+    struct str initial;
+
+    (void)f;
+    if (frame_get_u32(in, &attempt) < 0 || frame_get_str(in, MECHANISM_MAX, &mechanism) < 0 ||
+        frame_get_str(in, LIMIT_SASL, &initial) < 0 || frame_get_u32(in, &has_initial) < 0 || frame_end(in) < 0 ||
+        has_initial > 1 || !is_mechanism_name(mechanism))
+        return -EBADMSG;
+    if (attempt != m->attempt + 1 || attempt > LIMIT_AUTH_TRIES)
+        return -EPERM;
+    m->attempt = attempt;
+    m->attempt_started = clock_monotonic_ms();
+    for (size_t i = 0; i < mechanism.len; i++)
+        m->mechanism[i] = ascii_upper(mechanism.ptr[i]);
+    m->mechanism[mechanism.len] = '\0';
+    if (!is_offered(m, str_from(m->mechanism)))
+        return fail(m, AUTH_CLASS_MECHANISM, STR("Mechanism not available"), STR_NULL, STR("mechanism not offered"));
+    return start_auth(m, initial, has_initial);
+}
+
+/* Attempt number and nothing else wrong; 1: it belongs to an attempt that is over. */
+static int check_attempt(const struct monitor *m, uint32_t attempt)
+{
+    if (attempt != m->attempt)
+        return -EPERM;
+    return m->phase == MONITOR_AUTH ? 0 : 1;
+}
+
+int monitor_auth_response(void *context, struct frame *f, struct frame_reader *in)
+{
+    struct monitor *m = context;
+    uint32_t attempt = 0;
+    struct str response;
+    int r = 0;
+
+    if (frame_get_u32(in, &attempt) < 0 || frame_get_str(in, LIMIT_SASL, &response) < 0 || frame_end(in) < 0)
+        return -EBADMSG;
+    r = check_attempt(m, attempt);
+    if (r != 0)
+        return r < 0 ? r : 0;
+    r = frame_send(m->auth.control, f, -1);
+    return r == -EPIPE ? 0 : r; /* its end of file tells the loop */
+}
+
+int monitor_auth_cancel(void *context, struct frame *f, struct frame_reader *in)
+{
+    struct monitor *m = context;
+    uint32_t attempt = 0;
+    int r = 0;
+
+    (void)f;
+    if (frame_get_u32(in, &attempt) < 0 || frame_end(in) < 0)
+        return -EBADMSG;
+    r = check_attempt(m, attempt);
+    if (r != 0)
+        return r < 0 ? r : 0;
+    (void)chain_end(&m->auth, 0);
+    return fail(m, AUTH_CLASS_CANCELLED, STR("Authentication cancelled"), STR_NULL, STR("cancelled by the client"));
+}
+
+/* ---- auth's frames ---- */
+
+static int on_challenge(void *context, struct frame *f, struct frame_reader *in)
+{
+    struct monitor *m = context;
+    uint32_t attempt = 0;
+    struct str challenge;
+
+    if (frame_get_u32(in, &attempt) < 0 || frame_get_str(in, LIMIT_SASL, &challenge) < 0 || frame_end(in) < 0 ||
+        attempt != m->attempt)
+        return -EBADMSG;
+    return monitor_tell_front(m, f, -1);
+}
+
+static int on_failed(void *context, struct frame *f, struct frame_reader *in)
+{
+    struct monitor *m = context;
+    uint32_t attempt = 0;
+    uint32_t class = 0;
+    struct str text;
+    struct str user;
+    struct str reason;
+
+    (void)f;
+    if (frame_get_u32(in, &attempt) < 0 || frame_get_u32(in, &class) < 0 || frame_get_str(in, LIMIT_NOTE, &text) < 0 ||
+        frame_get_str(in, LIMIT_NOTE, &user) < 0 || frame_get_str(in, LIMIT_NOTE, &reason) < 0 || frame_end(in) < 0 ||
+        attempt != m->attempt || class < AUTH_CLASS_CREDENTIALS || class > AUTH_CLASS_CANCELLED)
+        return -EBADMSG;
+    (void)chain_end(&m->auth, AUTH_LEAVE);
+    return fail(m, class, text, user, reason);
+}
+
+/* The account that the session will run as. -EPERM: not one that may have a session. */
+static int find_account(const struct monitor *m, struct str name, struct priv_user *ret)
+{
+    int r = priv_user_find(name, ret);
+
+    if (r < 0)
+        return r;
+    if (ret->uid == 0 || ret->gid == 0 || (priv_is_root() ? ret->uid < m->conf->min_uid : ret->uid != geteuid())) {
+        priv_user_finish(ret);
+        return -EPERM;
+    }
+    return 0;
+}
+
+static void log_login(const struct monitor *m)
+{
+    char host[LIMIT_ADDRESS + 2];
+
+    (void)snprintf(host, sizeof(host), "[%s]", m->peer.address);
+    LOG_EVENT(LOG_INFO, "Login", LOG_FC("user", m->user->name), LOG_FC("auth", m->user->name), LOG_FC("host", host),
+              LOG_FC("service", m->protocol->service), LOG_FC("mechanism", m->mechanism),
+              LOG_FC("tls", m->is_tls ? m->tls.version : "no"), LOG_FC("cipher", m->is_tls ? m->tls.cipher : "none"));
+}
+
+/* Keeps A where it has a PAM session to close, ends it otherwise. */
+static void release_auth(struct monitor *m)
+{
+    if (!m->conf->pam_session)
+        (void)chain_end(&m->auth, AUTH_LEAVE);
+}
+
+static int on_done(void *context, struct frame *f, struct frame_reader *in)
+{
+    struct monitor *m = context;
+    _cleanup_free_ struct priv_user *user = calloc(1, sizeof(*user));
+    uint32_t attempt = 0;
+    struct str name;
+    struct str messages;
+    struct str final;
+    int r = 0;
+
+    if (frame_get_u32(in, &attempt) < 0 || frame_get_str(in, LIMIT_USER, &name) < 0 ||
+        frame_get_str(in, LIMIT_FRAME, &messages) < 0 || frame_get_str(in, LIMIT_SASL, &final) < 0 ||
+        frame_end(in) < 0 || attempt != m->attempt)
+        return -EBADMSG;
+    r = user ? find_account(m, name, user) : -ENOMEM;
+    if (r < 0) {
+        (void)chain_end(&m->auth, 0);
+        return fail(m, r == -EPERM || r == -ENOENT ? AUTH_CLASS_DENIED : AUTH_CLASS_TEMPORARY,
+                    STR("Account not available"), name, str_from(strerror(-r)));
+    }
+    m->user = steal_ptr(user);
+    r = buf_add_str(&m->messages, messages);
+    if (r < 0)
+        return r;
+    m->phase = MONITOR_DONE;
+    m->deadline = 0;
+    r = monitor_tell_front(m, f, -1);
+    log_login(m);
+    release_auth(m);
+    return r == 0 && m->protocol->authenticated ? m->protocol->authenticated(m) : r;
+}
+
+const struct permit MONITOR_AUTH_ROWS[] = {
+    {FRAME_AUTH_CHALLENGE, 64, MONITOR_IN(MONITOR_AUTH), on_challenge},
+    {FRAME_AUTH_FAILED, 0, MONITOR_IN(MONITOR_AUTH), on_failed},
+    {FRAME_AUTH_DONE, 1, MONITOR_IN(MONITOR_AUTH), on_done},
+};
+const size_t MONITOR_AUTH_ROW_COUNT = ARRAY_SIZE(MONITOR_AUTH_ROWS);

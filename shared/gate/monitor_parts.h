@@ -1,0 +1,44 @@
+/*
+ * What the files of the monitor share: monitor.c (the loop), monitor_front.c (frames of the front and of T),
+ * monitor_auth.c (login attempts and A). Not for others.
+ */
+#ifndef GATE_MONITOR_PARTS_H
+#define GATE_MONITOR_PARTS_H
+
+#include "shared/gate/monitor.h"
+
+/* Permit tables. */
+extern const struct permit MONITOR_FRONT[];
+extern const size_t MONITOR_FRONT_ROWS;
+extern const struct permit MONITOR_TLS[];
+extern const size_t MONITOR_TLS_ROWS;
+extern const struct permit MONITOR_AUTH_ROWS[];
+extern const size_t MONITOR_AUTH_ROW_COUNT;
+
+/* Starts T on the connection; its inner end becomes m->connection. */
+int monitor_start_tls(struct monitor *m);
+
+/* FRAME_LOGIN_START with the facts as they are; the phase becomes OPEN. */
+int monitor_send_facts(struct monitor *m);
+
+/* Handlers of the front's authentication frames. */
+int monitor_auth_start(void *context, struct frame *f, struct frame_reader *in);
+int monitor_auth_response(void *context, struct frame *f, struct frame_reader *in);
+int monitor_auth_cancel(void *context, struct frame *f, struct frame_reader *in);
+
+/* The attempt ended without a verdict: A died or took too long. */
+int monitor_auth_lost(struct monitor *m, const char *reason);
+
+/* Sends the answer that was held back. */
+int monitor_auth_release(struct monitor *m);
+
+/* May a password be sent now? */
+bool monitor_allows_plaintext(const struct monitor *m);
+
+/* Appends the mechanisms that can succeed now, blank-separated. */
+int monitor_mechanisms(const struct monitor *m, struct buf *out);
+
+/* Sends a frame to the front. A front that is gone is no error here: its socket tells the loop. */
+int monitor_tell_front(struct monitor *m, const struct frame *f, int fd);
+
+#endif

@@ -1,0 +1,218 @@
+/*
+ * Dropping privileges. Runs in every process of the chain that starts as root: the code between root and not root.
+ */
+#include "shared/gate/priv.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "shared/base/limits.h"
+#include "shared/base/macros.h"
+#include "shared/gate/sandbox.h"
+
+bool priv_is_root(void)
+{
+    return geteuid() == 0;
+}
+
+int priv_user_find(struct str name, struct priv_user *ret)
+{
+    struct priv_user u = {.group_count = PRIV_GROUPS_MAX};
+    _cleanup_free_ char *c_name = NULL;
+    const struct passwd *pw = NULL;
+
+    if (name.len == 0 || name.len > LIMIT_USER || str_has_nul(name))
+        return -EINVAL;
+    c_name = str_dup(name);
+    if (!c_name)
+        return -ENOMEM;
+    errno = 0;
+    pw = getpwnam(c_name);
+    if (!pw)
+        return errno == 0 || errno == ESRCH ? -ENOENT : -errno;
+    u.uid = pw->pw_uid;
+    u.gid = pw->pw_gid;
+    u.name = strdup(pw->pw_name);
+    u.home = strdup(pw->pw_dir);
+    if (!u.name || !u.home) {
+        priv_user_finish(&u);
+        return -ENOMEM;
+    }
+    if (getgrouplist(u.name, u.gid, u.groups, &u.group_count) < 0) {
+        priv_user_finish(&u);
+        return -E2BIG;
+    }
+    *ret = u;
+    return 0;
+}
+
+void priv_user_finish(struct priv_user *u)
+{
+    free(u->name);
+    free(u->home);
+    *u = (struct priv_user){0};
+}
+
+/* All three ids are what they should be, and the way back is closed. */
+static int verify_ids(uid_t uid, gid_t gid)
+{
+    uid_t r = 0;
+    uid_t e = 0;
+    uid_t s = 0;
+    gid_t rg = 0;
+    gid_t eg = 0;
+    gid_t sg = 0;
+
+    if (getresuid(&r, &e, &s) < 0 || getresgid(&rg, &eg, &sg) < 0)
+        return -errno;
+    if (r != uid || e != uid || s != uid || rg != gid || eg != gid || sg != gid)
+        return -EPERM;
+    return setuid(0) < 0 && setgid(0) < 0 ? 0 : -EPERM;
+}
+
+static int set_ids(uid_t uid, gid_t gid, const gid_t *groups, size_t count)
+{
+    if (uid == 0 || gid == 0)
+        return -EPERM;
+    if (setgroups(count, groups) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
+        return -errno;
+    return verify_ids(uid, gid);
+}
+
+int priv_become(const struct priv_user *u)
+{
+    if (!priv_is_root())
+        return getuid() == u->uid && geteuid() == u->uid && u->uid != 0 ? 0 : -EPERM;
+    return set_ids(u->uid, u->gid, u->groups, (size_t)u->group_count);
+}
+
+int priv_no_new_privs(void)
+{
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
+}
+
+int priv_keep_capabilities(uint64_t mask)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2] = {
+        {.effective = (uint32_t)mask, .permitted = (uint32_t)mask},
+        {.effective = (uint32_t)(mask >> 32), .permitted = (uint32_t)(mask >> 32)},
+    };
+
+    (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); /* kernels without ambient sets have none */
+    /* Dropping from the bounding set needs CAP_SETPCAP: only root can, and only root needs to. The loop ends at the
+     * first number that the kernel does not know. */
+    for (int cap = 0; cap < 64 && prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++) {
+        if (!(mask & (UINT64_C(1) << cap)) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0 && priv_is_root() &&
+            errno != EPERM)
+            return -errno;
+    }
+    return syscall(SYS_capset, &header, data) < 0 ? -errno : 0;
+}
+
+int priv_die_with_parent(pid_t parent)
+{
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+        return -errno;
+    return getppid() == parent ? 0 : -ESRCH;
+}
+
+/* The empty root: whoever may write there could plant files, so it has to be root's own. */
+static int enter_empty_dir(void)
+{
+    _cleanup_close_ int fd = open(PRIV_EMPTY_DIR, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    struct stat st;
+
+    if (fd < 0 && errno == ENOENT) {
+        if (mkdir(PRIV_EMPTY_DIR, 0555) < 0 && errno != EEXIST)
+            return -errno;
+        fd = open(PRIV_EMPTY_DIR, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    }
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return -errno;
+    if (st.st_uid != 0 || (st.st_mode & 022) != 0)
+        return -EPERM;
+    return fchdir(fd) < 0 || chroot(".") < 0 || chdir("/") < 0 ? -errno : 0;
+}
+
+static int become_account(const char *account, const char **ret_what)
+{
+    const struct passwd *pw = NULL;
+    int r = 0;
+
+    *ret_what = account;
+    errno = 0;
+    pw = getpwnam(account);
+    if (!pw)
+        return errno == 0 || errno == ESRCH ? -ENOENT : -errno;
+    *ret_what = PRIV_EMPTY_DIR;
+    r = enter_empty_dir();
+    if (r < 0)
+        return r;
+    *ret_what = "setresuid";
+    return set_ids(pw->pw_uid, pw->pw_gid, NULL, 0);
+}
+
+static int limit(__rlimit_resource_t resource, rlim_t value)
+{
+    struct rlimit l = {.rlim_cur = value, .rlim_max = value};
+
+    return setrlimit(resource, &l) < 0 ? -errno : 0;
+}
+
+static int set_limits(const struct priv_confinement *c)
+{
+    int r = limit(RLIMIT_CORE, 0);
+
+    if (r == 0)
+        r = limit(RLIMIT_NPROC, 0);
+    if (r == 0)
+        r = limit(RLIMIT_NOFILE, c->open_files);
+    if (r == 0)
+        r = limit(RLIMIT_FSIZE, c->file_size);
+    if (r == 0 && sandbox_is_built())
+        r = limit(RLIMIT_DATA, c->memory);
+    return r;
+}
+
+int priv_confine(const struct priv_confinement *c, const char **ret_what)
+{
+    pid_t parent = getppid();
+    int r = 0;
+
+    if (priv_is_root()) {
+        *ret_what = "capability bounding set";
+        /* The bounding set first, while CAP_SETPCAP is there; changing the uid then needs these three. */
+        r = priv_keep_capabilities(1u << CAP_SETUID | 1u << CAP_SETGID | 1u << CAP_SYS_CHROOT);
+        if (r == 0)
+            r = become_account(c->account, ret_what);
+        if (r < 0)
+            return r;
+    }
+    *ret_what = "capabilities";
+    r = priv_keep_capabilities(0);
+    if (r < 0)
+        return r;
+    *ret_what = "no_new_privs";
+    r = priv_no_new_privs();
+    if (r == 0 && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+        r = -errno;
+    if (r < 0)
+        return r;
+    *ret_what = "rlimits";
+    r = set_limits(c);
+    if (r < 0)
+        return r;
+    *ret_what = "parent";
+    return priv_die_with_parent(parent);
+}

@@ -1,0 +1,194 @@
+/*
+ * Starting T and believing its report. Runs in the monitor: it opens certificate and key as root and hands the fds
+ * over; it never reads what is in them.
+ */
+#include "shared/gate/tls.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "shared/base/limits.h"
+#include "shared/base/macros.h"
+#include "shared/io/frame_types.h"
+
+#define HANDSHAKE_TIMEOUT 30 /* seconds */
+#define PAIRS_MAX         32 /* certificates for different names */
+
+/* The next certificate and its key. Several are blank-separated in both settings; where there are fewer keys than
+ * certificates, the last key, or the certificate's own file, is taken. */
+struct pairs {
+    struct str certificates;
+    struct str keys;
+    struct str key;
+};
+
+static bool next_pair(struct pairs *p, struct str *ret_certificate, struct str *ret_key)
+{
+    struct str key;
+
+    if (!str_word(&p->certificates, ret_certificate))
+        return false;
+    if (str_word(&p->keys, &key))
+        p->key = key;
+    *ret_key = p->key.len > 0 ? p->key : *ret_certificate;
+    return true;
+}
+
+static struct pairs pairs_of(const struct conf *conf)
+{
+    return (struct pairs){.certificates = str_from(conf->tls_certificate), .keys = str_from(conf->tls_key)};
+}
+
+bool tls_is_possible(const struct conf *conf)
+{
+    struct pairs p = pairs_of(conf);
+    struct str certificate;
+    struct str key;
+    _cleanup_free_ char *certificate_path = NULL;
+    _cleanup_free_ char *key_path = NULL;
+
+    if (!next_pair(&p, &certificate, &key))
+        return false;
+    certificate_path = str_dup(certificate);
+    key_path = str_dup(key);
+    return certificate_path && key_path && access(certificate_path, R_OK) == 0 && access(key_path, R_OK) == 0;
+}
+
+static int send_file(int control, struct str path, enum tls_file kind)
+{
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    _cleanup_free_ char *c_path = str_dup(path);
+    _cleanup_close_ int fd = -1;
+    struct stat st;
+    int r = 0;
+
+    if (!c_path)
+        return -ENOMEM;
+    fd = open(c_path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return -errno;
+    if (!S_ISREG(st.st_mode))
+        return -EINVAL;
+    frame_begin(&f, FRAME_TLS_FILE);
+    r = frame_put_u32(&f, kind);
+    if (r == 0)
+        r = frame_put_str(&f, path);
+    return r < 0 ? r : frame_send(control, &f, fd);
+}
+
+static int send_config(int control, const char *peer, const char *alpn)
+{
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    int r = 0;
+
+    frame_begin(&f, FRAME_TLS_CONFIG);
+    if ((r = frame_put_str(&f, str_from(peer))) < 0 || (r = frame_put_u32(&f, HANDSHAKE_TIMEOUT)) < 0 ||
+        (r = frame_put_u32(&f, 0)) < 0 || (r = frame_put_str(&f, str_from(alpn))) < 0)
+        return r;
+    return frame_send(control, &f, -1);
+}
+
+static int send_all(const struct conf *conf, int control, const char *peer, const char *alpn, const char **ret_what)
+{
+    struct pairs p = pairs_of(conf);
+    _cleanup_frame_ struct frame go = FRAME_INIT;
+    struct str certificate;
+    struct str key;
+    int r = 0;
+
+    *ret_what = "tls";
+    r = send_config(control, peer, alpn);
+    for (int i = 0; r == 0 && i < PAIRS_MAX && next_pair(&p, &certificate, &key); i++) {
+        *ret_what = "tls_certificate";
+        r = send_file(control, certificate, TLS_FILE_CERTIFICATE);
+        if (r == 0) {
+            *ret_what = "tls_key";
+            r = send_file(control, key, TLS_FILE_KEY);
+        }
+    }
+    if (r < 0)
+        return r;
+    *ret_what = "tls";
+    frame_begin(&go, FRAME_TLS_GO);
+    return frame_send(control, &go, -1);
+}
+
+int tls_run_start(const struct conf *conf, int network, const char *peer, const char *alpn, struct chain_child *ret,
+                  int *ret_inner, const char **ret_what)
+{
+    int inner[2] = {-1, -1};
+    struct chain_spec spec = {CHAIN_SPEC("tls"), .has_control = true};
+    struct chain_child child = CHAIN_CHILD_NONE;
+    int r = 0;
+
+    *ret_what = "tls";
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, inner) < 0)
+        return -errno;
+    spec.fds[0] = spec.fds[1] = network;
+    spec.fds[4] = inner[1];
+    r = chain_spawn(&spec, &child);
+    close_fd(&inner[1]);
+    if (r == 0)
+        r = send_all(conf, child.control, peer, alpn, ret_what);
+    if (r < 0) {
+        (void)chain_end(&child, 0);
+        close_fd(&inner[0]);
+        return r;
+    }
+    *ret = child;
+    *ret_inner = inner[0];
+    return 0;
+}
+
+/* A printable C string, since it goes to logs, to the session and to the client. */
+static int get_text(struct frame_reader *in, char *out, size_t size)
+{
+    struct str s;
+    int r = frame_get_str(in, size - 1, &s);
+
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < s.len; i++)
+        if ((unsigned char)s.ptr[i] < ' ' || s.ptr[i] == 0x7f)
+            return -EBADMSG;
+    if (s.len > 0)
+        memcpy(out, s.ptr, s.len);
+    out[s.len] = '\0';
+    return 0;
+}
+
+static int get_bytes(struct frame_reader *in, uint8_t *out, size_t size, size_t *ret_len)
+{
+    struct str s;
+    int r = frame_get_str(in, size, &s);
+
+    if (r < 0)
+        return r;
+    if (s.len > 0)
+        memcpy(out, s.ptr, s.len);
+    *ret_len = s.len;
+    return 0;
+}
+
+int tls_facts_read(const struct frame *f, struct tls_facts *ret)
+{
+    struct frame_reader in = frame_read(f);
+    struct tls_facts t = {0};
+    uint32_t is_resumed = 0;
+
+    if (get_text(&in, t.version, sizeof(t.version)) < 0 || get_text(&in, t.cipher, sizeof(t.cipher)) < 0 ||
+        get_text(&in, t.sni, sizeof(t.sni)) < 0 || get_text(&in, t.subject, sizeof(t.subject)) < 0 ||
+        get_bytes(&in, t.exporter, sizeof(t.exporter), &t.exporter_len) < 0 ||
+        get_bytes(&in, t.end_point, sizeof(t.end_point), &t.end_point_len) < 0 ||
+        get_text(&in, t.alpn, sizeof(t.alpn)) < 0 || frame_get_u32(&in, &is_resumed) < 0 || frame_end(&in) < 0)
+        return -EBADMSG;
+    if (is_resumed > 1 || t.version[0] == '\0')
+        return -EBADMSG;
+    t.is_resumed = is_resumed == 1;
+    *ret = t;
+    return 0;
+}
