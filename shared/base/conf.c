@@ -40,6 +40,8 @@ static const struct conf_key KEYS[] = {
     KEY(tls_key, CONF_STRING, PENNYPOST_SYSCONFDIR "/key.pem"),
     KEY(plaintext_auth, CONF_PLAINTEXT, "local"),
     KEY(pam_session, CONF_BOOL, "no"),
+    KEY(queue, CONF_STRING, "/var/spool/pennypost"),
+    KEY(smtp_bare_newline, CONF_STRING, "reject"),
     KEY(message_size, CONF_SIZE, "100M"),
     KEY(timeout_imap, CONF_U32, "1800"),
     KEY(timeout_pop3, CONF_U32, "600"),

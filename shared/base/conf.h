@@ -32,6 +32,8 @@ struct conf {
     char *tls_key;
     enum conf_plaintext plaintext_auth;
     bool pam_session;          /* open and close a PAM session around the mail session */
+    char *queue;               /* folder of messages on their way */
+    char *smtp_bare_newline;   /* a bare LF in a message: "reject", or "normalize" for old devices */
     uint64_t message_size;     /* largest message taken, bytes */
     uint32_t timeout_imap;     /* idle seconds */
     uint32_t timeout_pop3;

@@ -1,0 +1,21 @@
+/*
+ * The delivery itself. Private to deliver.
+ */
+#ifndef DELIVER_DELIVER_H
+#define DELIVER_DELIVER_H
+
+#include "shared/base/conf.h"
+#include "shared/gate/session.h"
+
+struct deliver_options {
+    const char *user;    /* NULL: the invoking user */
+    const char *sender;  /* envelope sender, "" null path */
+    const char *address; /* envelope recipient, "" unknown */
+    const char *mailbox; /* INBOX or a folder */
+};
+
+/* Reads fd 0 to its end and appends it, with Return-Path and Delivered-To on top. 0: the message is durably in the mailbox.
+ * A negative errno: nothing is; those of mbox.h, and -ELOOP also for a message that went through this address before. */
+int deliver_message(struct conf *conf, const struct session *s, const struct deliver_options *o);
+
+#endif

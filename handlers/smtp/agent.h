@@ -1,0 +1,51 @@
+/*
+ * The trusted half of SMTP: decides about senders and recipients, owns the message file, starts deliver. It believes
+ * nothing that the session says: every address is parsed again, and before the delivery every recipient is looked up
+ * again. One transaction at a time.
+ */
+#ifndef SMTP_AGENT_H
+#define SMTP_AGENT_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "handlers/smtp/backend.h"
+#include "handlers/smtp/rcpt.h"
+#include "shared/base/conf.h"
+
+struct agent_recipient {
+    char *address; /* Mailbox as accepted */
+    struct rcpt_target target;
+};
+
+struct smtp_agent {
+    struct conf *conf;    /* borrowed, as are the strings */
+    const char *local;    /* our address on this connection, "" */
+    bool is_root;         /* delivers to everybody; otherwise only to `uid` */
+    uid_t uid;
+    bool tells_truth;     /* VRFY: the peer is trusted */
+    bool needs_auth;      /* submission: nothing before `user` is set */
+    const char *user;     /* authenticated, or NULL */
+
+    bool has_sender;
+    bool is_utf8;
+    char id[64];
+    struct buf sender;
+    struct agent_recipient *recipients;
+    size_t count;
+    int file; /* -1: none */
+};
+
+void agent_init(struct smtp_agent *a, struct conf *conf);
+void agent_finish(struct smtp_agent *a);
+
+/* The questions of backend.h. -ENOMEM and the like are answered as 4xx; a negative return is a session that asks out of
+ * order (-EBADMSG). */
+int agent_mail(struct smtp_agent *a, const struct smtp_envelope *envelope, struct smtp_answer *ret);
+int agent_rcpt(struct smtp_agent *a, struct str mailbox, struct smtp_answer *ret);
+int agent_vrfy(struct smtp_agent *a, struct str mailbox, struct smtp_answer *ret);
+int agent_data(struct smtp_agent *a, struct smtp_answer *ret, int *ret_fd); /* the fd stays the agent's */
+int agent_commit(struct smtp_agent *a, struct smtp_answer *ret, size_t count);
+void agent_reset(struct smtp_agent *a);
+
+#endif

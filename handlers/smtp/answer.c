@@ -1,0 +1,60 @@
+/*
+ * Replies as values. Runs in smtp-session and in the monitor; pure.
+ */
+#include "handlers/smtp/answer.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+void answer_set(struct smtp_answer *a, unsigned code, const char *enhanced, const char *format, ...)
+{
+    va_list ap;
+
+    a->code = code;
+    (void)snprintf(a->enhanced, sizeof(a->enhanced), "%s", enhanced);
+    va_start(ap, format);
+    (void)vsnprintf(a->text, sizeof(a->text), format, ap);
+    va_end(ap);
+    for (char *c = a->text; *c; c++)
+        if ((unsigned char)*c < 32 || *c == 127)
+            *c = '?';
+}
+
+/* class "." subject "." detail, RFC 3463 2: one digit, then one to three each. */
+static bool is_enhanced(struct str s, unsigned code)
+{
+    struct str part;
+    uint32_t n;
+
+    if (!str_cut(&s, '.', &part) || part.len != 1 || (unsigned)(part.ptr[0] - '0') != code / 100)
+        return false;
+    if (!str_cut(&s, '.', &part) || part.len > 3 || str_to_u32(part, &n) < 0)
+        return false;
+    return s.len <= 3 && str_to_u32(s, &n) == 0;
+}
+
+int answer_from(unsigned code, struct str enhanced, struct str text, struct smtp_answer *ret)
+{
+    if (code < 200 || code > 599 || text.len >= sizeof(ret->text))
+        return -EBADMSG;
+    if (enhanced.len > 0 && !is_enhanced(enhanced, code))
+        return -EBADMSG;
+    for (size_t i = 0; i < text.len; i++)
+        if ((unsigned char)text.ptr[i] < 32 || text.ptr[i] == 127)
+            return -EBADMSG;
+    answer_set(ret, code, "", "%.*s", STR_ARG(text));
+    (void)snprintf(ret->enhanced, sizeof(ret->enhanced), "%.*s", STR_ARG(enhanced));
+    return 0;
+}
+
+int answer_parse(struct str line, struct smtp_answer *ret)
+{
+    struct str word, enhanced;
+    uint32_t code;
+
+    if (!str_word(&line, &word) || str_to_u32(word, &code) < 0 || !str_word(&line, &enhanced))
+        return -EBADMSG;
+    return answer_from(code, enhanced, str_trim(line), ret);
+}

@@ -1,0 +1,36 @@
+/*
+ * What stands behind the dialogue: smtp-session asks for a sender, recipients, a file and a delivery, and gets answers.
+ * Under a monitor the questions travel as frames (remote.c) to the trusted half (agent.c), because the session is
+ * sandboxed and believed in nothing; on a pipe the same agent runs in the process (local.c).
+ */
+#ifndef SMTP_BACKEND_H
+#define SMTP_BACKEND_H
+
+#include <stdint.h>
+
+#include "handlers/smtp/answer.h"
+#include "shared/base/buf.h"
+
+struct smtp_envelope {
+    struct str id;      /* of the message, for logs and the queue */
+    struct str sender;  /* Mailbox as written, "" for the null path */
+    uint64_t size;      /* declared, 0: not */
+    bool is_utf8;
+};
+
+struct smtp_backend {
+    void *context;
+    /* Each returns 0 with an answer, positive or not, or a negative errno: the backend is gone, end the session. */
+    int (*mail)(void *context, const struct smtp_envelope *envelope, struct smtp_answer *ret);
+    int (*rcpt)(void *context, struct str mailbox, struct smtp_answer *ret);
+    int (*vrfy)(void *context, struct str mailbox, struct smtp_answer *ret);
+    /* The file to write the message to when the answer is positive; the caller closes it. */
+    int (*data)(void *context, struct smtp_answer *ret, int *ret_fd);
+    /* The message is complete: deliver. One answer for each recipient that was accepted, in order; the array has room
+     * for `count`. The transaction is over. */
+    int (*commit)(void *context, struct smtp_answer *ret, size_t count);
+    /* Forgets the transaction. */
+    int (*reset)(void *context);
+};
+
+#endif

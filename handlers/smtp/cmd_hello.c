@@ -1,0 +1,77 @@
+/*
+ * HELO, EHLO, LHLO, and what is offered. Part of smtp-session.
+ */
+#include <inttypes.h>
+
+#include "handlers/smtp/path.h"
+#include "handlers/smtp/session.h"
+
+/* Common to the three. False: refused. */
+static bool take_name(struct smtp_session *s, struct str name)
+{
+    if (!path_is_helo(name)) {
+        session_reply(s, 501, "5.5.4", "Your name must be a domain or an address literal");
+        return false;
+    }
+    /* RFC 5321 4.1.4: a second EHLO is as good as RSET. */
+    session_reset(s);
+    buf_clear(&s->helo);
+    if (buf_add_str(&s->helo, name) < 0) {
+        session_reply(s, 451, "4.3.0", "Out of memory");
+        return false;
+    }
+    s->state = SMTP_GREETED;
+    return !s->is_over;
+}
+
+int cmd_helo(void *session, struct str arguments)
+{
+    struct smtp_session *s = session;
+
+    if (s->kind == SMTP_KIND_LMTP) {
+        session_reply(s, 500, "5.5.1", "This is LMTP, say LHLO"); /* RFC 2033 4.1 */
+        return 0;
+    }
+    if (!session_in_sync(s) || !take_name(s, arguments))
+        return 0;
+    s->is_esmtp = false;
+    session_reply(s, 250, "", "%s", s->conf->hostname);
+    return 0;
+}
+
+static void offer(struct smtp_session *s)
+{
+    s->is_esmtp = true;
+    session_reply_line(s, 250, "%s greets you", s->conf->hostname);
+    session_reply_line(s, 250, "SIZE %" PRIu64, s->conf->message_size); /* RFC 1870 */
+    session_reply_line(s, 250, "8BITMIME");                            /* RFC 6152 */
+    session_reply_line(s, 250, "PIPELINING");                          /* RFC 2920 */
+    if (s->facts.can_tls && !s->is_tls)
+        session_reply_line(s, 250, "STARTTLS"); /* RFC 3207 */
+    if (session_offers_auth(s))
+        session_reply_line(s, 250, "AUTH %s", s->facts.mechanisms); /* RFC 4954 */
+    session_reply_line(s, 250, "HELP");
+    session_reply(s, 250, "", "ENHANCEDSTATUSCODES"); /* RFC 2034 */
+}
+
+int cmd_ehlo(void *session, struct str arguments)
+{
+    struct smtp_session *s = session;
+
+    if (s->kind == SMTP_KIND_LMTP)
+        session_reply(s, 500, "5.5.1", "This is LMTP, say LHLO");
+    else if (session_in_sync(s) && take_name(s, arguments))
+        offer(s);
+    return 0;
+}
+
+int cmd_lhlo(void *session, struct str arguments)
+{
+    struct smtp_session *s = session;
+
+    if (s->kind != SMTP_KIND_LMTP)
+        session_reply(s, 500, "5.5.1", "This is not LMTP, say EHLO");
+    else if (session_in_sync(s) && take_name(s, arguments))
+        offer(s);
+    return 0;
+}

@@ -1,0 +1,113 @@
+/*
+ * MAIL and RCPT. Part of smtp-session.
+ */
+#include <errno.h>
+
+#include "handlers/smtp/path.h"
+#include "handlers/smtp/session.h"
+#include "shared/base/limits.h"
+
+/* Takes "FROM:" or "TO:" off the arguments. Blanks behind the colon are wrong but common, and do no harm. */
+static bool take_keyword(struct str *s, struct str keyword)
+{
+    if (!str_istarts(*s, keyword))
+        return false;
+    *s = str_sub(*s, keyword.len, s->len);
+    while (s->len > 0 && s->ptr[0] == ' ')
+        *s = str_sub(*s, 1, s->len);
+    return true;
+}
+
+static void refuse_path(struct smtp_session *s, int e, unsigned code_detail, const char *example)
+{
+    const char *enhanced = code_detail == 7 ? "5.1.7" : "5.1.3";
+
+    if (e == -ENAMETOOLONG)
+        session_reply(s, 501, enhanced, "The address is too long");
+    else
+        session_reply(s, 501, enhanced, "Bad address syntax; like %s", example);
+}
+
+static bool keep_sender(struct smtp_session *s, const struct smtp_path *path, const struct mail_params *params)
+{
+    s->txn.params = *params;
+    s->txn.params.envid = STR_NULL; /* a view into the line */
+    return clock_unique(&s->conf->clock, &s->txn.id) == 0 && buf_add_str(&s->txn.sender, path->text) == 0;
+}
+
+int cmd_mail(void *session, struct str arguments)
+{
+    struct smtp_session *s = session;
+    unsigned offers = session_offers(s);
+    struct smtp_path path;
+    struct mail_params params = {0};
+    struct smtp_answer answer;
+    int e;
+
+    if (!take_keyword(&arguments, STR("FROM:"))) {
+        session_reply(s, 501, "5.5.4", "Like MAIL FROM:<you@example.org>");
+        return 0;
+    }
+    e = path_parse(&arguments, PATH_NULL_OK | (s->is_pipe ? PATH_BARE_OK : 0u), &path);
+    if (e < 0) {
+        refuse_path(s, e, 7, "MAIL FROM:<you@example.org>");
+        return 0;
+    }
+    if (param_parse_mail(arguments, offers, &params, &answer) < 0) {
+        session_answer(s, &answer);
+        return 0;
+    }
+    if (!keep_sender(s, &path, &params)) {
+        session_reset(s);
+        session_reply(s, 451, "4.3.0", "Out of memory");
+        return 0;
+    }
+    e = s->backend.mail(s->backend.context,
+                        &(struct smtp_envelope){.id = buf_str(&s->txn.id),
+                                                .sender = path.text,
+                                                .size = params.size,
+                                                .is_utf8 = params.is_utf8},
+                        &answer);
+    if (e < 0)
+        return e;
+    if (answer_is_ok(&answer))
+        s->state = SMTP_MAIL;
+    else
+        session_reset(s);
+    session_answer(s, &answer);
+    return 0;
+}
+
+int cmd_rcpt(void *session, struct str arguments)
+{
+    struct smtp_session *s = session;
+    unsigned flags = PATH_POSTMASTER_OK | (s->is_pipe ? PATH_BARE_OK : 0u) | (s->txn.params.is_utf8 ? PATH_UTF8 : 0u);
+    struct smtp_path path;
+    struct rcpt_params params = {0};
+    struct smtp_answer answer;
+    int e;
+
+    if (!take_keyword(&arguments, STR("TO:"))) {
+        session_reply(s, 501, "5.5.4", "Like RCPT TO:<somebody@%s>", s->conf->hostname);
+        return 0;
+    }
+    e = path_parse(&arguments, flags, &path);
+    if (e < 0) {
+        refuse_path(s, e, 3, "RCPT TO:<somebody@example.org>");
+        return 0;
+    }
+    if (param_parse_rcpt(arguments, session_offers(s), &params, &answer) < 0) {
+        session_answer(s, &answer);
+        return 0;
+    }
+    e = s->backend.rcpt(s->backend.context, path.text, &answer);
+    if (e < 0)
+        return e;
+    if (answer_is_ok(&answer)) {
+        if (s->txn.recipients++ == 0)
+            e = buf_add_str(&s->txn.recipient, path.text);
+        s->state = SMTP_RCPT;
+    }
+    session_answer(s, &answer);
+    return e;
+}

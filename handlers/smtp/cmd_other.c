@@ -1,0 +1,117 @@
+/*
+ * RSET, NOOP, VRFY, EXPN, HELP, QUIT and what is refused by name. Part of smtp-session.
+ */
+#include <errno.h>
+
+#include "handlers/smtp/path.h"
+#include "handlers/smtp/session.h"
+
+int cmd_rset(void *session, struct str arguments)
+{
+    struct smtp_session *s = session;
+
+    if (arguments.len > 0) {
+        session_reply(s, 501, "5.5.4", "RSET stands alone");
+        return 0;
+    }
+    session_reset(s);
+    if (!s->is_over)
+        session_reply(s, 250, "2.0.0", "Forgotten");
+    return 0;
+}
+
+int cmd_noop(void *session, struct str arguments)
+{
+    session_reply(session, 250, "2.0.0", "Ok");
+    return 0;
+}
+
+/* RFC 5321 3.5.1: a user name or an address, with or without brackets. */
+int cmd_vrfy(void *session, struct str arguments)
+{
+    struct smtp_session *s = session;
+    struct smtp_path path;
+    struct smtp_answer answer;
+    int e;
+
+    if (arguments.len > 0 && arguments.ptr[0] == '<') {
+        e = path_parse(&arguments, PATH_BARE_OK, &path);
+        if (e == 0 && arguments.len > 0)
+            e = -EINVAL;
+    } else {
+        e = path_parse_mailbox(arguments, PATH_BARE_OK, &path);
+    }
+    if (e < 0) {
+        session_reply(s, 501, "5.1.3", "Like VRFY somebody");
+        return 0;
+    }
+    e = s->backend.vrfy(s->backend.context, path.text, &answer);
+    if (e == 0)
+        session_answer(s, &answer);
+    return e;
+}
+
+int cmd_expn(void *session, struct str arguments)
+{
+    struct smtp_session *s = session;
+
+    if (arguments.len == 0)
+        session_reply(s, 501, "5.5.4", "Like EXPN list");
+    else
+        session_reply(s, 252, "2.5.2", "Cannot say; send a message and see");
+    return 0;
+}
+
+static const struct {
+    const char *name;
+    const char *syntax;
+} HELP[] = {
+    {"HELO", "HELO domain"},
+    {"EHLO", "EHLO domain"},
+    {"MAIL", "MAIL FROM:<sender> [SIZE=octets] [BODY=7BIT|8BITMIME]"},
+    {"RCPT", "RCPT TO:<recipient>"},
+    {"DATA", "DATA, then the message, then a lone dot"},
+    {"RSET", "RSET forgets the transaction"},
+    {"NOOP", "NOOP does nothing"},
+    {"VRFY", "VRFY user-or-address"},
+    {"HELP", "HELP [command]"},
+    {"QUIT", "QUIT ends the session"},
+};
+
+int cmd_help(void *session, struct str arguments)
+{
+    struct smtp_session *s = session;
+
+    if (arguments.len == 0) {
+        session_reply_line(s, 214, "2.0.0 HELO EHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT");
+        session_reply(s, 214, "2.0.0", "HELP command tells its syntax");
+        return 0;
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(HELP); i++)
+        if (str_ieq(arguments, str_from(HELP[i].name))) {
+            session_reply(s, 214, "2.0.0", "%s", HELP[i].syntax);
+            return 0;
+        }
+    session_reply(s, 504, "5.5.4", "No help for that");
+    return 0;
+}
+
+int cmd_quit(void *session, struct str arguments)
+{
+    struct smtp_session *s = session;
+
+    if (arguments.len > 0) {
+        session_reply(s, 501, "5.5.4", "QUIT stands alone");
+        return 0;
+    }
+    session_reply(s, 221, "2.0.0", "%s says goodbye", s->conf->hostname);
+    s->is_over = true;
+    s->has_quit = true;
+    return 0;
+}
+
+int cmd_not_here(void *session, struct str arguments)
+{
+    session_reply(session, 502, "5.5.1", "Not done here");
+    return 0;
+}

@@ -1,0 +1,27 @@
+/*
+ * The frames between smtp-session and its monitor, besides the common ones of shared/io/frame_types.h. s = string, u =
+ * u32, U = u64, [fd] = with one fd. smtp-session asks, the monitor answers, one question at a time.
+ */
+#ifndef SMTP_FRAMES_H
+#define SMTP_FRAMES_H
+
+#include "shared/io/frame_types.h"
+
+enum smtp_frame {
+    /* session -> monitor, behind every FRAME_LOGIN_START: what else is true? (no fields) */
+    FRAME_SMTP_FACTS_WANTED = FRAME_SMTP_FIRST,
+    /* monitor -> session: s TLS cipher or "", u the client is on this machine (0/1) */
+    FRAME_SMTP_FACTS,
+
+    /* session -> monitor; each but RESET is answered by FRAME_SMTP_ANSWER. */
+    FRAME_SMTP_MAIL,   /* s message id, s sender ("" null path), U declared size, u SMTPUTF8 (0/1) */
+    FRAME_SMTP_RCPT,   /* s mailbox */
+    FRAME_SMTP_VRFY,   /* s mailbox */
+    FRAME_SMTP_DATA,   /* no fields; a positive answer comes with [fd], the empty message file */
+    FRAME_SMTP_COMMIT, /* u recipients; as many answers, in the order of the RCPTs */
+    FRAME_SMTP_RESET,  /* no fields, no answer */
+
+    FRAME_SMTP_ANSWER, /* u code, s enhanced code, s text */
+};
+
+#endif

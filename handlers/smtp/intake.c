@@ -1,0 +1,102 @@
+/*
+ * From the data reader into the file. Part of smtp-session; touches the one fd that the trusted half handed over.
+ */
+#include "handlers/smtp/intake.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#include "shared/base/limits.h"
+
+void intake_init(struct intake *i, int fd)
+{
+    *i = (struct intake){
+        .fd = fd, .out = BUF_INIT(INTAKE_BUFFER), .missing = BUF_INIT(1024), .missing_id = BUF_INIT(1024)};
+}
+
+void intake_finish(struct intake *i)
+{
+    buf_finish(&i->out);
+    buf_finish(&i->missing);
+    buf_finish(&i->missing_id);
+}
+
+static int write_all(int fd, struct str bytes)
+{
+    while (bytes.len > 0) {
+        ssize_t n = write(fd, bytes.ptr, bytes.len);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        bytes = str_sub(bytes, (size_t)n, bytes.len);
+    }
+    return 0;
+}
+
+static int flush(struct intake *i)
+{
+    int e = write_all(i->fd, buf_str(&i->out));
+
+    buf_clear(&i->out);
+    return e;
+}
+
+static int put(struct intake *i, struct str bytes)
+{
+    int e = 0;
+
+    if (bytes.len > i->out.max - i->out.len)
+        e = flush(i);
+    if (e == 0 && bytes.len > i->out.max)
+        return write_all(i->fd, bytes);
+    return e < 0 ? e : buf_add_str(&i->out, bytes);
+}
+
+int intake_prepend(struct intake *i, struct str text)
+{
+    return put(i, text);
+}
+
+static int add_missing(struct intake *i)
+{
+    int e = 0;
+
+    if (!i->adds_fields)
+        return 0;
+    if (!(i->header.fields & HEADER_DATE))
+        e = put(i, buf_str(&i->missing));
+    if (e == 0 && !(i->header.fields & HEADER_MESSAGE_ID))
+        e = put(i, buf_str(&i->missing_id));
+    return e;
+}
+
+int intake_write(void *intake, struct str bytes)
+{
+    struct intake *i = intake;
+    size_t in_header;
+    int e;
+
+    if (i->header.is_ended)
+        return put(i, bytes);
+    in_header = header_watch(&i->header, bytes);
+    if (i->header.received > LIMIT_RECEIVED)
+        return -ELOOP;
+    e = put(i, str_sub(bytes, 0, in_header));
+    if (e == 0 && i->header.is_ended && !i->header.is_malformed)
+        e = add_missing(i);
+    return e < 0 ? e : put(i, str_sub(bytes, in_header, bytes.len));
+}
+
+int intake_end(struct intake *i)
+{
+    const unsigned needed = HEADER_DATE | HEADER_MESSAGE_ID;
+    int e = 0;
+
+    if (i->adds_fields && i->header.is_malformed && (i->header.fields & needed) != needed)
+        return -EBADMSG;
+    if (!i->header.is_ended)
+        e = add_missing(i); /* a message that is a header only */
+    return e < 0 ? e : flush(i);
+}

@@ -1,0 +1,58 @@
+/*
+ * smtp-session on a pipe talks to its own agent. Runs as the invoking user.
+ */
+#include "handlers/smtp/local.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+static int local_mail(void *context, const struct smtp_envelope *envelope, struct smtp_answer *ret)
+{
+    return agent_mail(context, envelope, ret);
+}
+
+static int local_rcpt(void *context, struct str mailbox, struct smtp_answer *ret)
+{
+    return agent_rcpt(context, mailbox, ret);
+}
+
+static int local_vrfy(void *context, struct str mailbox, struct smtp_answer *ret)
+{
+    return agent_vrfy(context, mailbox, ret);
+}
+
+static int local_data(void *context, struct smtp_answer *ret, int *ret_fd)
+{
+    int fd = -1;
+    int e = agent_data(context, ret, &fd);
+
+    if (e < 0 || fd < 0)
+        return e;
+    fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    *ret_fd = fd;
+    return 0;
+}
+
+static int local_commit(void *context, struct smtp_answer *ret, size_t count)
+{
+    return agent_commit(context, ret, count);
+}
+
+static int local_reset(void *context)
+{
+    agent_reset(context);
+    return 0;
+}
+
+struct smtp_backend local_backend(struct smtp_agent *a)
+{
+    return (struct smtp_backend){.context = a,
+                                 .mail = local_mail,
+                                 .rcpt = local_rcpt,
+                                 .vrfy = local_vrfy,
+                                 .data = local_data,
+                                 .commit = local_commit,
+                                 .reset = local_reset};
+}

@@ -1,0 +1,232 @@
+/*
+ * smtp: the monitor of one SMTP, submission or LMTP connection (M of the design). Runs as root; never reads the client's
+ * socket. It starts smtp-session on it, answers that program's questions after checking them, owns the message file, and
+ * starts deliver for each recipient as that user. On a pipe or terminal it becomes `smtp-session -bs`.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "handlers/smtp/agent.h"
+#include "handlers/smtp/frames.h"
+#include "shared/base/limits.h"
+#include "shared/base/log.h"
+#include "shared/gate/monitor.h"
+#include "shared/gate/priv.h"
+
+/* No NoNewPrivileges here: what deliver starts for users may be set-id (design, section 2). */
+
+static int send_answer(const struct monitor *m, const struct smtp_answer *a, int fd)
+{
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    int e;
+
+    frame_begin(&f, FRAME_SMTP_ANSWER);
+    e = frame_put_u32(&f, a->code);
+    if (e == 0)
+        e = frame_put_str(&f, str_from(a->enhanced));
+    if (e == 0)
+        e = frame_put_str(&f, str_from(a->text));
+    if (e == 0)
+        e = frame_send(m->front.control, &f, fd);
+    return e == -EPIPE ? 0 : e; /* a session that is gone: the loop will notice */
+}
+
+/* The agent with the facts of this moment. */
+static struct smtp_agent *agent_of(struct monitor *m)
+{
+    struct smtp_agent *a = m->own;
+
+    a->local = m->peer.local;
+    a->tells_truth = m->peer.is_loopback;
+    a->user = m->user ? m->user->name : NULL;
+    return a;
+}
+
+static int on_facts(void *context, struct frame *f, struct frame_reader *in)
+{
+    struct monitor *m = context;
+    _cleanup_frame_ struct frame out = FRAME_INIT;
+    int e = frame_end(in);
+
+    if (e < 0)
+        return e;
+    frame_begin(&out, FRAME_SMTP_FACTS);
+    e = frame_put_str(&out, str_from(m->is_tls ? m->tls.cipher : ""));
+    if (e == 0)
+        e = frame_put_u32(&out, m->peer.is_loopback);
+    if (e == 0)
+        e = frame_send(m->front.control, &out, -1);
+    return e == -EPIPE ? 0 : e;
+}
+
+static int on_mail(void *context, struct frame *f, struct frame_reader *in)
+{
+    struct monitor *m = context;
+    struct smtp_envelope envelope = {0};
+    struct smtp_answer answer;
+    uint32_t is_utf8 = 0;
+    int e;
+
+    if (frame_get_str(in, LIMIT_NOTE, &envelope.id) < 0 || frame_get_str(in, LIMIT_PATH, &envelope.sender) < 0 ||
+        frame_get_u64(in, &envelope.size) < 0 || frame_get_u32(in, &is_utf8) < 0 || frame_end(in) < 0)
+        return -EBADMSG;
+    envelope.is_utf8 = is_utf8 != 0;
+    e = agent_mail(agent_of(m), &envelope, &answer);
+    return e < 0 ? e : send_answer(m, &answer, -1);
+}
+
+static int on_rcpt(void *context, struct frame *f, struct frame_reader *in)
+{
+    struct monitor *m = context;
+    struct smtp_answer answer;
+    struct str mailbox;
+    int e;
+
+    if (frame_get_str(in, LIMIT_PATH, &mailbox) < 0 || frame_end(in) < 0)
+        return -EBADMSG;
+    e = agent_rcpt(agent_of(m), mailbox, &answer);
+    return e < 0 ? e : send_answer(m, &answer, -1);
+}
+
+static int on_vrfy(void *context, struct frame *f, struct frame_reader *in)
+{
+    struct monitor *m = context;
+    struct smtp_answer answer;
+    struct str mailbox;
+    int e;
+
+    if (frame_get_str(in, LIMIT_PATH, &mailbox) < 0 || frame_end(in) < 0)
+        return -EBADMSG;
+    e = agent_vrfy(agent_of(m), mailbox, &answer);
+    return e < 0 ? e : send_answer(m, &answer, -1);
+}
+
+static int on_data(void *context, struct frame *f, struct frame_reader *in)
+{
+    struct monitor *m = context;
+    struct smtp_answer answer;
+    int fd = -1;
+    int e = frame_end(in);
+
+    if (e == 0)
+        e = agent_data(agent_of(m), &answer, &fd);
+    return e < 0 ? e : send_answer(m, &answer, fd);
+}
+
+static int on_commit(void *context, struct frame *f, struct frame_reader *in)
+{
+    struct monitor *m = context;
+    struct smtp_agent *a = agent_of(m);
+    _cleanup_free_ struct smtp_answer *answers = NULL;
+    uint32_t count = 0;
+    int e;
+
+    if (frame_get_u32(in, &count) < 0 || frame_end(in) < 0 || count == 0 || count != a->count)
+        return -EBADMSG;
+    answers = calloc(count, sizeof(*answers));
+    if (!answers)
+        return -ENOMEM;
+    e = agent_commit(a, answers, count);
+    for (size_t i = 0; i < count && e == 0; i++)
+        e = send_answer(m, &answers[i], -1);
+    return e;
+}
+
+static int on_reset(void *context, struct frame *f, struct frame_reader *in)
+{
+    struct monitor *m = context;
+    int e = frame_end(in);
+
+    if (e == 0)
+        agent_reset(m->own);
+    return e;
+}
+
+#define TALKING (MONITOR_IN(MONITOR_OPEN) | MONITOR_IN(MONITOR_DONE))
+
+static const struct permit ROWS[] = {
+    {FRAME_SMTP_FACTS_WANTED, 0, TALKING, on_facts},
+    {FRAME_SMTP_MAIL, 0, TALKING, on_mail},
+    {FRAME_SMTP_RCPT, 0, TALKING, on_rcpt},
+    {FRAME_SMTP_VRFY, 0, TALKING, on_vrfy},
+    {FRAME_SMTP_DATA, 0, TALKING, on_data},
+    {FRAME_SMTP_COMMIT, 0, TALKING, on_commit},
+    {FRAME_SMTP_RESET, 0, TALKING, on_reset},
+};
+
+struct options {
+    bool is_implicit_tls;
+    bool is_submission;
+    bool is_lmtp;
+};
+
+static int parse_arguments(int argc, char **argv, struct options *o)
+{
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--tls") == 0)
+            o->is_implicit_tls = true;
+        else if (strcmp(argv[i], "--submission") == 0)
+            o->is_submission = true;
+        else if (strcmp(argv[i], "--lmtp") == 0)
+            o->is_lmtp = true;
+        else
+            return -EINVAL;
+    }
+    return o->is_submission && o->is_lmtp ? -EINVAL : 0;
+}
+
+static int usage(void)
+{
+    LOG_EVENT(LOG_ERR, "usage", LOG_FC("program", "smtp"),
+              LOG_FC("arguments", "[--submission | --lmtp] [--tls] [-c FILE] [-o key=value]... [--epoch=SECONDS]"));
+    return EX_USAGE;
+}
+
+static int run(struct conf *conf, const struct start *start, const struct options *o)
+{
+    const struct monitor_protocol protocol = {
+        .service = "smtp",
+        .ident = "smtpd",
+        .front = "smtp-session",
+        .front_arguments = {o->is_submission ? "--submission" : o->is_lmtp ? "--lmtp" : NULL},
+        .front_takes_conf = true,
+        .alpn = "smtp",
+        .rows = ROWS,
+        .row_count = ARRAY_SIZE(ROWS)};
+    struct smtp_agent agent;
+    struct monitor m;
+    int e;
+
+    agent_init(&agent, conf);
+    agent.is_root = priv_is_root();
+    agent.uid = geteuid();
+    agent.needs_auth = o->is_submission;
+    monitor_init(&m, &protocol, conf, start, o->is_implicit_tls);
+    m.own = &agent;
+    e = monitor_run(&m);
+    agent_finish(&agent);
+    monitor_finish(&m);
+    return e < 0 ? EX_SOFTWARE : 0;
+}
+
+int main(int argc, char **argv)
+{
+    _cleanup_conf_ struct conf conf = {0};
+    struct options o = {0};
+    struct start start;
+    int status = start_program("smtpd", &argc, argv, &conf, &start);
+
+    if (status != 0)
+        return status;
+    if (!start.is_connection) {
+        char *scripted[] = {argv[0], (char[]){"-bs"}, NULL};
+
+        if (argc > 1 && strcmp(argv[1], "-bs") == 0)
+            return start_exec_session("smtp-session", &conf, argc, argv);
+        return argc == 1 ? start_exec_session("smtp-session", &conf, 2, scripted) : usage();
+    }
+    if (parse_arguments(argc, argv, &o) < 0)
+        return usage();
+    return run(&conf, &start, &o);
+}

@@ -1,0 +1,143 @@
+/*
+ * Recipients to users. Runs in the monitor as root, or in `smtp-session -bs` as the invoking user; asks NSS.
+ */
+#include "handlers/smtp/rcpt.h"
+
+#include <errno.h>
+#include <pwd.h>
+#include <stdlib.h>
+
+#include "shared/base/limits.h"
+
+#define PASSWD_BUFFER (64u << 10) /* an NSS entry larger than that is broken */
+
+void rcpt_target_finish(struct rcpt_target *t)
+{
+    free(t->user);
+    free(t->detail);
+    *t = (struct rcpt_target){0};
+}
+
+/* user@[192.0.2.1] and user@[IPv6:2001:db8::1] are ours if the client reached us at that address. */
+static bool is_own_literal(struct str domain, const char *local_address)
+{
+    struct str inside = str_sub(domain, 1, domain.len - 2);
+
+    if (str_istarts(inside, STR("IPv6:")))
+        inside = str_sub(inside, 5, inside.len);
+    return str_ieq(inside, str_from(local_address));
+}
+
+static bool is_ours(const struct conf *conf, const struct smtp_path *path, const char *local_address)
+{
+    if (path->domain.len == 0)
+        return true;
+    if (path->is_literal)
+        return is_own_literal(path->domain, local_address);
+    return conf_domain_is_ours(conf, path->domain);
+}
+
+/* The name will be a file name and an argument: nothing that could be a path or an option. */
+static bool is_user_name(struct str name)
+{
+    if (name.len == 0 || name.len > LIMIT_USER || name.ptr[0] == '-' || name.ptr[0] == '.')
+        return false;
+    for (size_t i = 0; i < name.len; i++)
+        if ((unsigned char)name.ptr[i] <= 32 || name.ptr[i] == '/' || name.ptr[i] == 127)
+            return false;
+    return true;
+}
+
+/* 0, -ENOENT, -EAGAIN, -ENOMEM. */
+static int find_user(const char *name, struct rcpt_target *ret)
+{
+    _cleanup_free_ char *memory = malloc(PASSWD_BUFFER);
+    struct passwd entry, *found = NULL;
+    int e;
+
+    if (!memory)
+        return -ENOMEM;
+    do {
+        e = getpwnam_r(name, &entry, memory, PASSWD_BUFFER, &found);
+    } while (e == EINTR);
+    if (!found) /* POSIX lets "no such user" be any of these, getpwnam(3) NOTES */
+        return e == 0 || e == ENOENT || e == ESRCH || e == EBADF || e == EPERM ? -ENOENT : -EAGAIN;
+    if (!is_user_name(str_from(entry.pw_name)))
+        return -ENOENT;
+    ret->user = strdup(entry.pw_name);
+    ret->uid = entry.pw_uid;
+    ret->gid = entry.pw_gid;
+    return ret->user ? 0 : -ENOMEM;
+}
+
+/* The name as written, then in lower case: RFC 5321 2.4 leaves it to us, and Unix names are lower case. */
+static int find_any_case(struct str local, struct rcpt_target *ret)
+{
+    _cleanup_free_ char *name = NULL;
+    int e;
+
+    if (!is_user_name(local))
+        return -ENOENT;
+    name = str_dup(local);
+    if (!name)
+        return -ENOMEM;
+    e = find_user(name, ret);
+    if (e != -ENOENT)
+        return e;
+    for (char *c = name; *c; c++)
+        *c = ascii_lower(*c);
+    return find_user(name, ret);
+}
+
+static int find_with_detail(const struct conf *conf, struct str local, struct rcpt_target *ret, struct str *ret_detail)
+{
+    struct str delimiters = str_from(conf->recipient_delimiter);
+    int e = find_any_case(local, ret);
+
+    *ret_detail = STR("");
+    for (size_t i = 1; e == -ENOENT && i < local.len; i++) {
+        if (str_chr(delimiters, local.ptr[i]) < 0)
+            continue;
+        *ret_detail = str_sub(local, i + 1, local.len);
+        return find_any_case(str_sub(local, 0, i), ret);
+    }
+    return e;
+}
+
+/* RFC 5321 4.5.1: postmaster is always there. */
+static int find_postmaster(struct rcpt_target *ret)
+{
+    int e = find_user("postmaster", ret);
+
+    return e == -ENOENT ? find_user("root", ret) : e;
+}
+
+int rcpt_resolve(const struct conf *conf, const struct smtp_path *path, const char *local_address,
+                 struct rcpt_target *ret, struct smtp_answer *ret_answer)
+{
+    struct rcpt_target target = {0};
+    struct str local = path_local(path), detail = STR("");
+    int e;
+
+    if (!is_ours(conf, path, local_address)) {
+        answer_set(ret_answer, 550, "5.7.1", "<%.*s>: relaying denied", STR_ARG(path->text));
+        return -EREMOTE;
+    }
+    if (str_ieq(local, STR("postmaster")))
+        e = find_postmaster(&target);
+    else
+        e = find_with_detail(conf, local, &target, &detail);
+    if (e == 0) {
+        target.detail = str_dup(detail);
+        e = target.detail ? 0 : -ENOMEM;
+    }
+    if (e == -ENOENT)
+        answer_set(ret_answer, 550, "5.1.1", "<%.*s>: there is no such user here", STR_ARG(path->text));
+    else if (e < 0)
+        answer_set(ret_answer, 451, "4.3.0", "<%.*s>: the user database is not available", STR_ARG(path->text));
+    if (e < 0)
+        rcpt_target_finish(&target);
+    else
+        *ret = target;
+    return e;
+}

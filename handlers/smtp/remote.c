@@ -1,0 +1,150 @@
+/*
+ * Questions to the monitor. Part of smtp-session; its answers are checked like everything from outside.
+ */
+#include "handlers/smtp/remote.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "handlers/smtp/frames.h"
+#include "shared/io/frame.h"
+
+static int read_answer(struct frame *f, struct smtp_answer *ret)
+{
+    struct frame_reader in = frame_read(f);
+    struct str enhanced, text;
+    uint32_t code = 0;
+
+    if (f->type != FRAME_SMTP_ANSWER || frame_get_u32(&in, &code) < 0 ||
+        frame_get_str(&in, sizeof(ret->enhanced), &enhanced) < 0 || frame_get_str(&in, ANSWER_TEXT, &text) < 0 ||
+        frame_end(&in) < 0)
+        return -EBADMSG;
+    return answer_from(code, enhanced, text, ret);
+}
+
+/* The monitor may be busy with a locked mailbox for minutes; when it dies, the socket says so. */
+static int receive(const struct remote *r, struct smtp_answer *ret, int *ret_fd)
+{
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    int e = frame_recv(r->control, &f, -1);
+
+    if (e == 0)
+        e = read_answer(&f, ret);
+    if (e == 0 && (f.fd >= 0) != (ret_fd && answer_is_ok(ret)))
+        e = -EBADMSG;
+    if (e == 0 && f.fd >= 0)
+        *ret_fd = steal_fd(&f.fd);
+    return e;
+}
+
+static int remote_mail(void *context, const struct smtp_envelope *envelope, struct smtp_answer *ret)
+{
+    const struct remote *r = context;
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    int e;
+
+    frame_begin(&f, FRAME_SMTP_MAIL);
+    e = frame_put_str(&f, envelope->id);
+    if (e == 0)
+        e = frame_put_str(&f, envelope->sender);
+    if (e == 0)
+        e = frame_put_u64(&f, envelope->size);
+    if (e == 0)
+        e = frame_put_u32(&f, envelope->is_utf8);
+    if (e == 0)
+        e = frame_send(r->control, &f, -1);
+    return e < 0 ? e : receive(r, ret, NULL);
+}
+
+static int ask_about(const struct remote *r, uint16_t type, struct str mailbox, struct smtp_answer *ret)
+{
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    int e;
+
+    frame_begin(&f, type);
+    e = frame_put_str(&f, mailbox);
+    if (e == 0)
+        e = frame_send(r->control, &f, -1);
+    return e < 0 ? e : receive(r, ret, NULL);
+}
+
+static int remote_rcpt(void *context, struct str mailbox, struct smtp_answer *ret)
+{
+    return ask_about(context, FRAME_SMTP_RCPT, mailbox, ret);
+}
+
+static int remote_vrfy(void *context, struct str mailbox, struct smtp_answer *ret)
+{
+    return ask_about(context, FRAME_SMTP_VRFY, mailbox, ret);
+}
+
+static int remote_data(void *context, struct smtp_answer *ret, int *ret_fd)
+{
+    const struct remote *r = context;
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    int e;
+
+    frame_begin(&f, FRAME_SMTP_DATA);
+    e = frame_send(r->control, &f, -1);
+    return e < 0 ? e : receive(r, ret, ret_fd);
+}
+
+static int remote_commit(void *context, struct smtp_answer *ret, size_t count)
+{
+    const struct remote *r = context;
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    int e;
+
+    frame_begin(&f, FRAME_SMTP_COMMIT);
+    e = frame_put_u32(&f, (uint32_t)count);
+    if (e == 0)
+        e = frame_send(r->control, &f, -1);
+    for (size_t i = 0; i < count && e == 0; i++)
+        e = receive(r, &ret[i], NULL);
+    return e;
+}
+
+static int remote_reset(void *context)
+{
+    const struct remote *r = context;
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+
+    frame_begin(&f, FRAME_SMTP_RESET);
+    return frame_send(r->control, &f, -1);
+}
+
+struct smtp_backend remote_backend(struct remote *r)
+{
+    return (struct smtp_backend){.context = r,
+                                 .mail = remote_mail,
+                                 .rcpt = remote_rcpt,
+                                 .vrfy = remote_vrfy,
+                                 .data = remote_data,
+                                 .commit = remote_commit,
+                                 .reset = remote_reset};
+}
+
+int remote_facts(const struct remote *r, char *cipher, size_t size, bool *ret_is_near)
+{
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    struct frame_reader in;
+    struct str text;
+    uint32_t is_near = 0;
+    int e;
+
+    frame_begin(&f, FRAME_SMTP_FACTS_WANTED);
+    e = frame_send(r->control, &f, -1);
+    if (e == 0)
+        e = frame_recv(r->control, &f, -1);
+    if (e < 0)
+        return e;
+    in = frame_read(&f);
+    if (f.type != FRAME_SMTP_FACTS || f.fd >= 0 || frame_get_str(&in, size - 1, &text) < 0 ||
+        frame_get_u32(&in, &is_near) < 0 || frame_end(&in) < 0 || str_has_nul(text))
+        return -EBADMSG;
+    if (text.len > 0)
+        memcpy(cipher, text.ptr, text.len);
+    cipher[text.len] = 0;
+    *ret_is_near = is_near != 0;
+    return 0;
+}

@@ -1,0 +1,94 @@
+/*
+ * The unnamed message file. Runs in the monitor as root, or in `smtp-session -bs` as the invoking user; touches the queue
+ * folder.
+ */
+#include "handlers/smtp/spool.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#define SPOOL_MARGIN (1u << 20) /* bytes that stay free besides the message: its copy's header, others' needs */
+
+/* For file systems without O_TMPFILE: made with a name, which goes at once. */
+static int open_unlinked(const char *folder)
+{
+    char path[4096];
+    int n = snprintf(path, sizeof(path), "%s/.pennypost-XXXXXX", folder);
+    int fd;
+
+    if (n < 0 || (size_t)n >= sizeof(path))
+        return -ENAMETOOLONG;
+    fd = mkostemp(path, O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    (void)unlink(path);
+    return fd;
+}
+
+static int open_in(const char *folder)
+{
+    int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+    if (fd >= 0)
+        return fd;
+    /* EISDIR: a kernel without it; EINVAL: some network file systems */
+    if (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)
+        return open_unlinked(folder);
+    return -errno;
+}
+
+static const char *scratch_folder(void)
+{
+    const char *folder = secure_getenv("TMPDIR");
+
+    return folder && folder[0] == '/' ? folder : "/var/tmp";
+}
+
+int spool_open(const struct conf *conf, int *ret_fd)
+{
+    int fd = open_in(conf->queue);
+
+    /* No queue folder of ours: somebody runs it without an installation. A full disk is not that. */
+    if (fd == -ENOENT || fd == -EACCES || fd == -EPERM || fd == -EROFS || fd == -ENOTDIR)
+        fd = open_in(scratch_folder());
+    if (fd == -ENOENT || fd == -EACCES || fd == -EPERM || fd == -EROFS || fd == -ENOTDIR) {
+        fd = memfd_create("message", MFD_CLOEXEC);
+        if (fd < 0)
+            fd = -errno;
+    }
+    if (fd < 0)
+        return fd;
+    *ret_fd = fd;
+    return 0;
+}
+
+int spool_reopen(int fd, int *ret_fd)
+{
+    char path[32];
+    int copy;
+
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    copy = open(path, O_RDONLY | O_CLOEXEC);
+    if (copy < 0)
+        return -errno;
+    *ret_fd = copy;
+    return 0;
+}
+
+int spool_has_room(const struct conf *conf, uint64_t size)
+{
+    struct statvfs facts;
+
+    if (statvfs(conf->queue, &facts) < 0 && statvfs(scratch_folder(), &facts) < 0)
+        return -errno;
+    if (facts.f_frsize == 0)
+        return -ENOSYS;
+    return (size + SPOOL_MARGIN) / facts.f_frsize >= facts.f_bavail ? -ENOSPC : 0;
+}

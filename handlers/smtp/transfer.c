@@ -1,0 +1,121 @@
+/*
+ * Starts deliver, keeps the locks for it where it cannot, reads its verdict. Runs in the monitor as root, or in
+ * `smtp-session -bs` as the invoking user.
+ */
+#include "handlers/smtp/transfer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "handlers/smtp/spool.h"
+#include "shared/base/limits.h"
+#include "shared/base/log.h"
+#include "shared/gate/chain.h"
+#include "shared/gate/priv.h"
+
+#define TRANSFER_SECONDS (TIMEOUT_LOCK + 90) /* a locked mailbox, then a slow disk */
+
+/* When deliver said nothing that we understand, its exit status (sysexits) decides. */
+static void answer_from_status(int status, struct smtp_answer *ret)
+{
+    int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+
+    if (code == EX_OK)
+        answer_set(ret, 250, "2.1.5", "Delivered");
+    else if (code == EX_NOUSER)
+        answer_set(ret, 550, "5.1.1", "There is no such user here");
+    else if (code == EX_NOPERM)
+        answer_set(ret, 550, "5.7.1", "The mailbox may not be written");
+    else if (code == EX_DATAERR)
+        answer_set(ret, 554, "5.6.0", "The message was refused");
+    else
+        answer_set(ret, 451, "4.3.0", "The delivery failed, try again later");
+}
+
+/* The verdict: success only by exit status 0; the text only if it agrees with the status. */
+static void judge(int status, struct str line, struct smtp_answer *ret)
+{
+    struct smtp_answer said;
+
+    answer_from_status(status, ret);
+    if (answer_parse(str_trim(line), &said) == 0 && answer_is_ok(&said) == answer_is_ok(ret) && said.code != 354)
+        *ret = said;
+}
+
+/* Collects deliver's line until it closes its output. */
+static int read_verdict(int fd, struct buf *line)
+{
+    int64_t deadline = clock_monotonic_ms() + TRANSFER_SECONDS * 1000;
+
+    for (;;) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        int64_t left = deadline - clock_monotonic_ms();
+        char bytes[512];
+        ssize_t n;
+
+        if (left <= 0)
+            return -ETIMEDOUT;
+        if (poll(&p, 1, (int)left) < 0 && errno != EINTR)
+            return -errno;
+        if (!p.revents)
+            continue;
+        n = read(fd, bytes, sizeof(bytes));
+        if (n == 0)
+            return 0;
+        if (n < 0 && errno != EINTR)
+            return -errno;
+        if (n > 0 && buf_add(line, bytes, (size_t)n) < 0)
+            return -EMSGSIZE;
+    }
+}
+
+static int start(const struct transfer *t, int message, int reply, struct chain_child *ret)
+{
+    struct chain_spec spec = {
+        CHAIN_SPEC("deliver"), .conf = t->conf, .arguments = {"-d", t->target->user, "-f", t->sender, "-a", t->address}};
+
+    spec.fds[0] = message;
+    spec.fds[1] = reply;
+    return chain_spawn(&spec, ret);
+}
+
+static int run(const struct transfer *t, struct buf *line, int *ret_status)
+{
+    _cleanup_close_ int message = -1, reader = -1, writer = -1;
+    struct chain_child child = CHAIN_CHILD_NONE;
+    int pipe_fds[2];
+    int e = spool_reopen(t->file, &message);
+
+    if (e < 0)
+        return e;
+    if (pipe2(pipe_fds, O_CLOEXEC) < 0)
+        return -errno;
+    reader = pipe_fds[0];
+    writer = pipe_fds[1];
+    e = start(t, message, writer, &child);
+    if (e < 0)
+        return e;
+    close_fd(&writer);
+    e = read_verdict(reader, line);
+    *ret_status = chain_end(&child, e < 0 ? 0 : 5000);
+    return e < 0 ? e : (*ret_status < 0 ? *ret_status : 0);
+}
+
+void transfer_run(const struct transfer *t, struct smtp_answer *ret)
+{
+    _cleanup_buf_ struct buf line = BUF_INIT(ANSWER_TEXT + 32);
+    int status = 0;
+    int e = run(t, &line, &status);
+
+    if (e < 0) {
+        LOG_ERROR(LOG_ERR, "deliver-failed", e, LOG_FC("mailbox", t->target->user));
+        answer_set(ret, 451, "4.3.0", "The delivery failed, try again later");
+        return;
+    }
+    judge(status, buf_str(&line), ret);
+}

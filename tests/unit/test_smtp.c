@@ -1,0 +1,533 @@
+/*
+ * The parsers of SMTP: paths, parameters, message data, header watch, trace field, answers.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+/* cmocka.h needs the four above */
+#include <cmocka.h>
+#include <errno.h>
+#include <stdio.h>
+
+#include "handlers/smtp/answer.h"
+#include "handlers/smtp/data.h"
+#include "handlers/smtp/header.h"
+#include "handlers/smtp/param.h"
+#include "handlers/smtp/path.h"
+#include "handlers/smtp/received.h"
+#include "shared/base/macros.h"
+
+/* ---- paths ---- */
+
+struct path_case {
+    const char *input;
+    unsigned flags;
+    int result;
+    const char *local;
+    const char *domain;
+};
+
+static const struct path_case PATHS[] = {
+    {"<a@b>", 0, 0, "a", "b"},
+    {"<user@example.org>", 0, 0, "user", "example.org"},
+    {"<first.last@example.org>", 0, 0, "first.last", "example.org"},
+    {"<!#$%&'*+-/=?^_`{|}~@example.org>", 0, 0, "!#$%&'*+-/=?^_`{|}~", "example.org"},
+    {"<\"quoted part\"@example.org>", 0, 0, "quoted part", "example.org"},
+    {"<\"a\\\"b\\\\c\"@example.org>", 0, 0, "a\"b\\c", "example.org"},
+    {"<\"\"@example.org>", 0, 0, "", "example.org"},
+    {"<a@[192.0.2.1]>", 0, 0, "a", "[192.0.2.1]"},
+    {"<a@[IPv6:2001:db8::1]>", 0, 0, "a", "[IPv6:2001:db8::1]"},
+    {"<a@[x-tag:content]>", 0, 0, "a", "[x-tag:content]"},
+    {"<@x.org,@y.org:a@b>", 0, 0, "a", "b"},
+    {"<@[192.0.2.1]:a@b>", 0, 0, "a", "b"},
+    {"<>", PATH_NULL_OK, 0, "", ""},
+    {"<postmaster>", PATH_POSTMASTER_OK, 0, "postmaster", ""},
+    {"<PostMaster>", PATH_POSTMASTER_OK, 0, "PostMaster", ""},
+    {"<alice>", PATH_BARE_OK, 0, "alice", ""},
+    {"<a@xn--bcher-kva.example>", 0, 0, "a", "xn--bcher-kva.example"},
+    {"<\xc3\xbc@b\xc3\xbc" "cher.example>", PATH_UTF8, 0, "\xc3\xbc", "b\xc3\xbc" "cher.example"},
+    {"<a@1.2.3.4>", 0, 0, "a", "1.2.3.4"},
+
+    {"<>", 0, -EINVAL, NULL, NULL},
+    {"", 0, -EINVAL, NULL, NULL},
+    {"a@b", 0, -EINVAL, NULL, NULL},
+    {"<a@b", 0, -EINVAL, NULL, NULL},
+    {"<a@>", 0, -EINVAL, NULL, NULL},
+    {"<@b>", 0, -EINVAL, NULL, NULL},
+    {"<a>", 0, -EINVAL, NULL, NULL},
+    {"<postmaster>", 0, -EINVAL, NULL, NULL},
+    {"<a..b@c>", 0, -EINVAL, NULL, NULL},
+    {"<.a@c>", 0, -EINVAL, NULL, NULL},
+    {"<a.@c>", 0, -EINVAL, NULL, NULL},
+    {"<a b@c>", 0, -EINVAL, NULL, NULL},
+    {"< a@c>", 0, -EINVAL, NULL, NULL},
+    {"<a@c >", 0, -EINVAL, NULL, NULL},
+    {"<a@b@c>", 0, -EINVAL, NULL, NULL},
+    {"<a@-b>", 0, -EINVAL, NULL, NULL},
+    {"<a@b->", 0, -EINVAL, NULL, NULL},
+    {"<a@b..c>", 0, -EINVAL, NULL, NULL},
+    {"<a@b.>", 0, -EINVAL, NULL, NULL},
+    {"<a@b_c>", 0, -EINVAL, NULL, NULL},
+    {"<a@[192.0.2.256]>", 0, -EINVAL, NULL, NULL},
+    {"<a@[192.0.2.1>", 0, -EINVAL, NULL, NULL},
+    {"<a@[]>", 0, -EINVAL, NULL, NULL},
+    {"<a@[IPv6:192.0.2.1]>", 0, -EINVAL, NULL, NULL},
+    {"<a@[IPv6:fe80::1%eth0]>", 0, -EINVAL, NULL, NULL},
+    {"<\"a@b>", 0, -EINVAL, NULL, NULL},
+    {"<\"a\"b@c>", 0, -EINVAL, NULL, NULL},
+    {"<\"a\\\x01\"@c>", 0, -EINVAL, NULL, NULL},
+    {"<a@b\x7f>", 0, -EINVAL, NULL, NULL},
+    {"<a\x01@b>", 0, -EINVAL, NULL, NULL},
+    {"<\xc3\xbc@b>", 0, -EINVAL, NULL, NULL},
+    {"<\xc3@b>", PATH_UTF8, -EINVAL, NULL, NULL},
+    {"<@x.org a@b>", 0, -EINVAL, NULL, NULL},
+    {"<@x.org,y.org:a@b>", 0, -EINVAL, NULL, NULL},
+    {"<@x.org:>", 0, -EINVAL, NULL, NULL},
+    {"<a@(comment)b>", 0, -EINVAL, NULL, NULL},
+};
+
+static void test_path_table(void **state)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(PATHS); i++) {
+        const struct path_case *c = &PATHS[i];
+        struct str s = str_from(c->input);
+        struct smtp_path p = {0};
+        int r = path_parse(&s, c->flags, &p);
+
+        if (r != c->result)
+            fail_msg("%s: got %d, want %d", c->input, r, c->result);
+        if (r < 0) {
+            assert_ptr_equal(s.ptr, c->input); /* untouched on failure */
+            continue;
+        }
+        assert_int_equal(s.len, 0);
+        assert_true(str_eq(path_local(&p), str_from(c->local)));
+        assert_true(str_eq(p.domain, str_from(c->domain)));
+    }
+}
+
+static void test_path_stops_behind_bracket(void **state)
+{
+    struct str s = STR("<a@b> SIZE=10");
+    struct smtp_path p;
+
+    assert_int_equal(path_parse(&s, 0, &p), 0);
+    assert_true(str_eq(s, STR(" SIZE=10")));
+    assert_true(str_eq(p.text, STR("a@b")));
+    assert_false(p.is_null);
+}
+
+static void test_path_lengths(void **state)
+{
+    char text[400];
+    struct smtp_path p;
+    struct str s;
+
+    /* RFC 5321 4.5.3.1.3: 256 octets with the brackets are fine, 257 are not. */
+    for (int local = 64; local < 260; local++) {
+        int n = snprintf(text, sizeof(text), "<%.*s@example.org>", local,
+                         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+                         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+                         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
+
+        s = (struct str){text, (size_t)n};
+        assert_int_equal(path_parse(&s, 0, &p), n <= 256 ? 0 : -ENAMETOOLONG);
+    }
+    /* A label has 63 octets at most. */
+    s = STR("<a@aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffff123>");
+    assert_int_equal(path_parse(&s, 0, &p), 0);
+    s = STR("<a@aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffff1234>");
+    assert_int_equal(path_parse(&s, 0, &p), -EINVAL);
+}
+
+static void test_mailbox(void **state)
+{
+    struct smtp_path p;
+
+    assert_int_equal(path_parse_mailbox(STR("a@b"), 0, &p), 0);
+    assert_int_equal(path_parse_mailbox(STR("a@b>"), 0, &p), -EINVAL);
+    assert_int_equal(path_parse_mailbox(STR("a@b "), 0, &p), -EINVAL);
+    assert_int_equal(path_parse_mailbox(STR(""), 0, &p), -EINVAL);
+    assert_int_equal(path_parse_mailbox(STR(""), PATH_NULL_OK, &p), 0);
+    assert_true(p.is_null);
+    assert_int_equal(path_parse_mailbox(STR("@x:a@b"), 0, &p), -EINVAL);
+}
+
+static void test_helo(void **state)
+{
+    assert_true(path_is_helo(STR("mail.example.org")));
+    assert_true(path_is_helo(STR("WIN_BOX")));
+    assert_true(path_is_helo(STR("[192.0.2.1]")));
+    assert_true(path_is_helo(STR("[IPv6:2001:db8::1]")));
+    assert_true(path_is_helo(STR("192.0.2.1")));
+    assert_false(path_is_helo(STR("")));
+    assert_false(path_is_helo(STR("two words")));
+    assert_false(path_is_helo(STR("a(b)")));
+    assert_false(path_is_helo(STR("a;b")));
+    assert_false(path_is_helo(STR("a\0b")));
+    assert_false(path_is_helo(STR("b\xc3\xbc")));
+}
+
+/* ---- message data ---- */
+
+struct data_case {
+    const char *input;
+    const char *strict; /* message, NULL: spoiled */
+    const char *normal;
+    const char *lenient;
+    int left[3]; /* bytes behind the end in the three modes, -1: no end */
+};
+
+/* Every spelling of an end of data that a smuggler has tried, and the plain ones. */
+static const struct data_case DATA[] = {
+    {".\r\n", "", "", "", {0, 0, 0}},
+    {"a\r\n.\r\n", "a\n", "a\n", "a\n", {0, 0, 0}},
+    {"a\r\n.\r\nQUIT\r\n", "a\n", "a\n", "a\n", {6, 6, 6}},
+    {"..\r\n.\r\n", ".\n", ".\n", ".\n", {0, 0, 0}},
+    {".a\r\n.\r\n", "a\n", "a\n", "a\n", {0, 0, 0}},
+    {"...\r\n.\r\n", "..\n", "..\n", "..\n", {0, 0, 0}},
+    {"a.\r\n.\r\n", "a.\n", "a.\n", "a.\n", {0, 0, 0}},
+    {"\r\n\r\n.\r\n", "\n\n", "\n\n", "\n\n", {0, 0, 0}},
+    {"a\n.\nb\r\n.\r\n", NULL, "a\n.\nb\n", "a\n", {0, 0, 6}},
+    {"a\n.\r\nb\r\n.\r\n", NULL, "a\n.\nb\n", "a\n", {0, 0, 6}},
+    {"a\r\n.\nb\r\n.\r\n", NULL, "a\n\nb\n", "a\n", {0, 0, 6}},
+    {"a\r.\rb\r\n.\r\n", NULL, NULL, NULL, {0, 0, 0}},
+    {"a\r.\r\nb\r\n.\r\n", NULL, NULL, NULL, {0, 0, 0}},
+    {"a\r\n.\rb\r\n.\r\n", NULL, NULL, NULL, {0, 0, 0}},
+    {"a\n\r.\r\nb\r\n.\r\n", NULL, NULL, NULL, {0, 0, 0}},
+    {"a\r\r\n.\r\n", NULL, NULL, NULL, {0, 0, 0}},
+    {"a\r\n.\r\r\nb\r\n.\r\n", NULL, NULL, NULL, {0, 0, 0}},
+    {"a\n\n.\r\nb\r\n.\r\n", NULL, "a\n\n.\nb\n", "a\n\n", {0, 0, 6}},
+    {"a\r\n\n.\r\nb\r\n.\r\n", NULL, "a\n\n.\nb\n", "a\n\n", {0, 0, 6}},
+    {"a\n..b\r\n.\r\n", NULL, "a\n.b\n", "a\n.b\n", {0, 0, 0}},
+    {"a\r\n. \r\n.\r\n", "a\n \n", "a\n \n", "a\n \n", {0, 0, 0}},
+    {"a\r\n.", "a\n", "a\n", "a\n", {-1, -1, -1}},
+    {"a\r\n.\r", "a\n", "a\n", "a\n", {-1, -1, -1}},
+    {"a", "a", "a", "a", {-1, -1, -1}},
+};
+
+static int collect(void *context, struct str bytes)
+{
+    return buf_add_str(context, bytes);
+}
+
+/* Feeds in pieces of `step` bytes. Returns what was left behind the end, -1 without an end. */
+static int feed(struct data_reader *d, enum data_mode mode, struct str input, size_t step, struct buf *out)
+{
+    size_t at = 0;
+
+    data_init(d, mode, collect, out);
+    while (at < input.len && !d->is_end) {
+        struct str piece = str_sub(input, at, step);
+        size_t used = data_feed(d, piece);
+
+        at += used;
+        assert_true(used == piece.len || d->is_end);
+    }
+    return d->is_end ? (int)(input.len - at) : -1;
+}
+
+static void check_data(const struct data_case *c, enum data_mode mode, const char *want, size_t step)
+{
+    _cleanup_buf_ struct buf out = BUF_INIT(1000);
+    struct data_reader d;
+    int left = feed(&d, mode, str_from(c->input), step, &out);
+
+    if (c->left[mode] == -1 && !want)
+        return;
+    if (left != c->left[mode])
+        fail_msg("mode %d step %zu: %d left of \"%s\"", mode, step, left, c->input);
+    if (!want)
+        assert_int_not_equal(d.faults, 0);
+    else if (d.faults != 0 || !str_eq(buf_str(&out), str_from(want)))
+        fail_msg("mode %d step %zu: \"%s\" of \"%s\"", mode, step, buf_cstr(&out), c->input);
+}
+
+static void test_data_table(void **state)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(DATA); i++)
+        for (size_t step = 1; step < 20; step++) {
+            check_data(&DATA[i], DATA_STRICT, DATA[i].strict, step);
+            check_data(&DATA[i], DATA_NORMALIZE, DATA[i].normal, step);
+            check_data(&DATA[i], DATA_LENIENT, DATA[i].lenient, step);
+        }
+}
+
+static void test_data_nul(void **state)
+{
+    _cleanup_buf_ struct buf out = BUF_INIT(1000);
+    struct data_reader d;
+
+    assert_int_equal(feed(&d, DATA_STRICT, STR("a\0b\r\n.\r\nx"), 1, &out), 1);
+    assert_int_equal(d.faults, DATA_NUL);
+}
+
+/* Every string of up to 8 of these letters: a strict reader ends exactly behind the first CRLF.CRLF (the data begins
+ * behind a CRLF), and a message without fault is the text with stuffing undone. */
+static void test_data_exhaustive(void **state)
+{
+    static const char letters[] = "\r\n.a";
+
+    for (size_t len = 1; len <= 8; len++) {
+        for (uint32_t n = 0; n < 1u << (2 * len); n++) {
+            char input[16];
+            _cleanup_buf_ struct buf whole = BUF_INIT(1000), bytes = BUF_INIT(1000);
+            struct data_reader a, b;
+            struct str text = {input, len + 2}, rest = {input + 2, len};
+            ptrdiff_t end;
+            int left;
+
+            input[0] = '\r';
+            input[1] = '\n';
+            for (size_t i = 0; i < len; i++)
+                input[2 + i] = letters[n >> (2 * i) & 3];
+            end = str_find(text, STR("\r\n.\r\n"));
+            left = feed(&a, DATA_STRICT, rest, len, &whole);
+            assert_int_equal(left, end < 0 ? -1 : (int)(text.len - (size_t)end - 5));
+            assert_int_equal(feed(&b, DATA_STRICT, rest, 1, &bytes), left);
+            assert_int_equal(a.faults, b.faults);
+            assert_int_equal(a.size, b.size);
+            assert_true(str_eq(buf_str(&whole), buf_str(&bytes)));
+            for (int mode = DATA_NORMALIZE; mode <= DATA_LENIENT; mode++) {
+                buf_clear(&whole);
+                buf_clear(&bytes);
+                left = feed(&a, (enum data_mode)mode, rest, len, &whole);
+                assert_int_equal(feed(&b, (enum data_mode)mode, rest, 1, &bytes), left);
+                assert_int_equal(a.faults, b.faults);
+                assert_int_equal(a.size, b.size);
+                assert_true(str_eq(buf_str(&whole), buf_str(&bytes)));
+                if (mode == DATA_NORMALIZE)
+                    assert_int_equal(left, end < 0 ? -1 : (int)(text.len - (size_t)end - 5));
+            }
+        }
+    }
+}
+
+static void test_data_size(void **state)
+{
+    _cleanup_buf_ struct buf out = BUF_INIT(1000);
+    struct data_reader d;
+
+    feed(&d, DATA_STRICT, STR("abc\r\n..d\r\n.\r\n"), 3, &out);
+    assert_int_equal(d.size, 5 + 4); /* with CRLF, without stuffing */
+}
+
+static int refuse(void *context, struct str bytes)
+{
+    (*(int *)context)++;
+    return -ENOSPC;
+}
+
+static void test_data_sink_error(void **state)
+{
+    struct data_reader d;
+    int calls = 0;
+
+    data_init(&d, DATA_STRICT, refuse, &calls);
+    assert_int_equal(data_feed(&d, STR("abc\r\ndef\r\n.\r\nQUIT")), 13);
+    assert_true(d.is_end);
+    assert_int_equal(d.error, -ENOSPC);
+    assert_int_equal(calls, 1);
+}
+
+/* ---- header ---- */
+
+static void test_header(void **state)
+{
+    struct str text = STR("Received: a\n\tb\nReceived: c\nX-Received: d\nDATE : today\n From: folded\nMessage-Id: <x>\n\nFrom: body\n");
+
+    for (size_t step = 1; step < text.len; step++) {
+        struct header_watch h = {0};
+        size_t at = 0, header = 0;
+
+        for (; at < text.len; at += step)
+            header += header_watch(&h, str_sub(text, at, step));
+        assert_true(h.is_ended);
+        assert_false(h.is_malformed);
+        assert_int_equal(h.received, 2);
+        assert_int_equal(h.fields, HEADER_DATE | HEADER_MESSAGE_ID);
+        assert_int_equal(header, text.len - 12);
+        assert_int_equal(h.size, header);
+    }
+}
+
+static void test_header_malformed(void **state)
+{
+    struct header_watch h = {0};
+
+    header_watch(&h, STR("From: a@b\nhello world\n"));
+    assert_true(h.is_ended);
+    assert_true(h.is_malformed);
+    assert_int_equal(h.fields, HEADER_FROM);
+}
+
+/* ---- parameters ---- */
+
+static const struct {
+    const char *input;
+    int code; /* 0: fine */
+} MAIL[] = {
+    {"", 0},
+    {" SIZE=1000", 0},
+    {" size=1000 body=8bitmime", 0},
+    {" SIZE=99999999999999999999", 0},
+    {" BODY=7BIT RET=HDRS ENVID=abc+2B", 0},
+    {" SMTPUTF8", 0},
+    {" AUTH=<>", 0},
+    {"SIZE=1", 501},
+    {" SIZE", 501},
+    {" SIZE=", 501},
+    {" SIZE=-1", 501},
+    {" SIZE=1 SIZE=2", 501},
+    {" SIZE=999999999999999999999", 501},
+    {" BODY=9BIT", 501},
+    {" SMTPUTF8=yes", 501},
+    {" ENVID=a+2b", 501},
+    {" ENVID=a+", 501},
+    {" RET=ALL", 501},
+    {" =1", 501},
+    {" -X=1", 501},
+    {" X\x01=1", 501},
+    {" SIZE=1=2", 501},
+    {" FROB=1", 555},
+    {" NOTIFY=NEVER", 555},
+};
+
+static void test_mail_params(void **state)
+{
+    const unsigned offers = OFFER_SIZE | OFFER_8BITMIME | OFFER_SMTPUTF8 | OFFER_AUTH | OFFER_DSN;
+
+    for (size_t i = 0; i < ARRAY_SIZE(MAIL); i++) {
+        struct mail_params p;
+        struct smtp_answer a = {0};
+        int r = param_parse_mail(str_from(MAIL[i].input), offers, &p, &a);
+
+        if ((r == 0) != (MAIL[i].code == 0) || (r < 0 && (int)a.code != MAIL[i].code))
+            fail_msg("\"%s\": %d %u", MAIL[i].input, r, a.code);
+    }
+}
+
+static void test_params_not_offered(void **state)
+{
+    struct mail_params p;
+    struct smtp_answer a;
+
+    assert_int_equal(param_parse_mail(STR(" SIZE=1"), 0, &p, &a), -EINVAL);
+    assert_int_equal(a.code, 555);
+}
+
+static void test_rcpt_params(void **state)
+{
+    static const struct {
+        const char *input;
+        bool is_fine;
+        unsigned notify;
+    } cases[] = {
+        {"", true, 0},
+        {" NOTIFY=NEVER", true, NOTIFY_NEVER},
+        {" NOTIFY=SUCCESS,delay ORCPT=rfc822;a+40b", true, NOTIFY_SUCCESS | NOTIFY_DELAY},
+        {" NOTIFY=NEVER,FAILURE", false, 0},
+        {" NOTIFY=", false, 0},
+        {" NOTIFY=SUCCESS,", false, 0},
+        {" NOTIFY=SUCCESS,SUCCESS", false, 0},
+        {" ORCPT=rfc822", false, 0},
+        {" ORCPT=;a", false, 0},
+        {" ORCPT=rfc822;a+4", false, 0},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct rcpt_params p;
+        struct smtp_answer a;
+        int r = param_parse_rcpt(str_from(cases[i].input), OFFER_DSN, &p, &a);
+
+        if ((r == 0) != cases[i].is_fine || (r == 0 && p.notify != cases[i].notify))
+            fail_msg("\"%s\": %d", cases[i].input, r);
+    }
+}
+
+/* ---- trace field ---- */
+
+static void test_received(void **state)
+{
+    _cleanup_buf_ struct buf out = BUF_INIT(2000);
+    struct clock clock = {.is_frozen = true, .epoch = 1700000000};
+    struct received r = {.helo = STR("mail.example.org"),
+                         .peer = STR("2001:db8::1"),
+                         .by = STR("mx.example.net"),
+                         .id = STR("ID1"),
+                         .recipient = STR("bob@example.net"),
+                         .cipher = STR("TLS_AES_256_GCM_SHA384"),
+                         .when = 1700000000,
+                         .is_esmtp = true,
+                         .is_tls = true,
+                         .is_authenticated = true};
+
+    assert_int_equal(received_format(&r, &clock, &out), 0);
+    assert_string_equal(buf_cstr(&out), "Received: from mail.example.org ([IPv6:2001:db8::1])\n"
+                                        "\tby mx.example.net (Pennypost) with ESMTPSA\n"
+                                        "\tid ID1\n"
+                                        "\tfor <bob@example.net>\n"
+                                        "\ttls TLS_AES_256_GCM_SHA384;\n"
+                                        "\tTue, 14 Nov 2023 22:13:20 +0000\n");
+}
+
+static void test_received_minimal(void **state)
+{
+    _cleanup_buf_ struct buf out = BUF_INIT(2000);
+    struct clock clock = {.is_frozen = true, .epoch = 1700000000};
+    struct received r = {
+        .helo = STR("me"), .by = STR("here"), .id = STR("ID1"), .uid = 1000, .when = 1700000000, .is_utf8 = true};
+
+    assert_int_equal(received_format(&r, &clock, &out), 0);
+    assert_string_equal(buf_cstr(&out), "Received: from me\n"
+                                        "\tby here (Pennypost, from uid 1000) with UTF8SMTP\n"
+                                        "\tid ID1;\n"
+                                        "\tTue, 14 Nov 2023 22:13:20 +0000\n");
+}
+
+/* ---- answers ---- */
+
+static void test_answer(void **state)
+{
+    struct smtp_answer a;
+
+    assert_int_equal(answer_parse(STR("250 2.1.5 Delivered"), &a), 0);
+    assert_int_equal(a.code, 250);
+    assert_string_equal(a.enhanced, "2.1.5");
+    assert_string_equal(a.text, "Delivered");
+    assert_int_equal(answer_parse(STR("250 5.1.5 Delivered"), &a), -EBADMSG);
+    assert_int_equal(answer_parse(STR("250 2.1 Delivered"), &a), -EBADMSG);
+    assert_int_equal(answer_parse(STR("250 2.1.1234 x"), &a), -EBADMSG);
+    assert_int_equal(answer_parse(STR("150 2.1.5 x"), &a), -EBADMSG);
+    assert_int_equal(answer_parse(STR("hello"), &a), -EBADMSG);
+    assert_int_equal(answer_parse(STR("450 4.2.0 two\rlines"), &a), -EBADMSG);
+    answer_set(&a, 250, "2.0.0", "a%sb", "\r\n");
+    assert_string_equal(a.text, "a??b");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_path_table),
+        cmocka_unit_test(test_path_stops_behind_bracket),
+        cmocka_unit_test(test_path_lengths),
+        cmocka_unit_test(test_mailbox),
+        cmocka_unit_test(test_helo),
+        cmocka_unit_test(test_data_table),
+        cmocka_unit_test(test_data_nul),
+        cmocka_unit_test(test_data_exhaustive),
+        cmocka_unit_test(test_data_size),
+        cmocka_unit_test(test_data_sink_error),
+        cmocka_unit_test(test_header),
+        cmocka_unit_test(test_header_malformed),
+        cmocka_unit_test(test_mail_params),
+        cmocka_unit_test(test_params_not_offered),
+        cmocka_unit_test(test_rcpt_params),
+        cmocka_unit_test(test_received),
+        cmocka_unit_test(test_received_minimal),
+        cmocka_unit_test(test_answer),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
