@@ -14,8 +14,9 @@ struct deliver_options {
     const char *mailbox; /* INBOX or a folder */
 };
 
-/* Reads fd 0 to its end and appends it, with Return-Path and Delivered-To on top. 0: the message is durably in the mailbox.
- * A negative errno: nothing is; those of mbox.h, and -ELOOP also for a message that went through this address before. */
+/* Reads fd 0 to its end and appends it, with Return-Path and Delivered-To on top. 0: the message is durably in the
+ * mailbox. A negative errno: nothing is; those of mbox.h, and -ELOOP also for a message that went through this address
+ * before. */
 int deliver_message(struct conf *conf, const struct session *s, const struct deliver_options *o);
 
 #endif

@@ -1,8 +1,8 @@
 /*
- * deliver: one message from fd 0 into one user's mailbox, as that user. Started by smtp's monitor (which keeps the locks
- * on its control socket), by `smtp-session -bs`, by a person, Postfix's mailbox_command, fetchmail or a .forward pipe.
- * Touches the spool file, that user's state folder, and nothing else. Exit status as in sysexits.h; when it is not 0, one
- * line "CODE ENHANCED TEXT" on fd 1 says why.
+ * deliver: one message from fd 0 into one user's mailbox, as that user. Started by smtp's monitor (which keeps the
+ * locks on its control socket), by `smtp-session -bs`, by a person, Postfix's mailbox_command, fetchmail or a .forward
+ * pipe. Touches the spool file, that user's state folder, and nothing else. Exit status as in sysexits.h; when it is
+ * not 0, one line "CODE ENHANCED TEXT" on fd 1 says why.
  */
 #include <errno.h>
 #include <pwd.h>
@@ -56,7 +56,8 @@ static int leave(int error)
 
 static int usage(void)
 {
-    (void)fprintf(stderr, "usage: deliver [-d user] [-f sender] [-a recipient] [-m mailbox] [-c FILE] [-o key=value]...\n");
+    (void)fprintf(stderr,
+                  "usage: deliver [-d user] [-f sender] [-a recipient] [-m mailbox] [-c FILE] [-o key=value]...\n");
     return EX_USAGE;
 }
 

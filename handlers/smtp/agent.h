@@ -19,13 +19,13 @@ struct agent_recipient {
 };
 
 struct smtp_agent {
-    struct conf *conf;    /* borrowed, as are the strings */
-    const char *local;    /* our address on this connection, "" */
-    bool is_root;         /* delivers to everybody; otherwise only to `uid` */
+    struct conf *conf; /* borrowed, as are the strings */
+    const char *local; /* our address on this connection, "" */
+    bool is_root;      /* delivers to everybody; otherwise only to `uid` */
     uid_t uid;
-    bool tells_truth;     /* VRFY: the peer is trusted */
-    bool needs_auth;      /* submission: nothing before `user` is set */
-    const char *user;     /* authenticated, or NULL */
+    bool tells_truth; /* VRFY: the peer is trusted */
+    bool needs_auth;  /* submission: nothing before `user` is set */
+    const char *user; /* authenticated, or NULL */
 
     bool has_sender;
     bool is_utf8;

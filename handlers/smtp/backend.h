@@ -12,9 +12,9 @@
 #include "shared/base/buf.h"
 
 struct smtp_envelope {
-    struct str id;      /* of the message, for logs and the queue */
-    struct str sender;  /* Mailbox as written, "" for the null path */
-    uint64_t size;      /* declared, 0: not */
+    struct str id;     /* of the message, for logs and the queue */
+    struct str sender; /* Mailbox as written, "" for the null path */
+    uint64_t size;     /* declared, 0: not */
     bool is_utf8;
 };
 

@@ -122,8 +122,8 @@ static void summarize(const struct smtp_session *s, const struct smtp_answer *an
     if (ok == count)
         answer_set(ret, 250, "2.0.0", "Delivered, id %s", buf_cstr(&s->txn.id));
     else if (ok > 0)
-        answer_set(ret, answers[worst].code, answers[worst].enhanced, "Delivered to %zu of %zu recipients: %s", ok, count,
-                   answers[worst].text);
+        answer_set(ret, answers[worst].code, answers[worst].enhanced, "Delivered to %zu of %zu recipients: %s", ok,
+                   count, answers[worst].text);
 }
 
 static int deliver_message(struct smtp_session *s)

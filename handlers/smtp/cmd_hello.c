@@ -44,8 +44,8 @@ static void offer(struct smtp_session *s)
     s->is_esmtp = true;
     session_reply_line(s, 250, "%s greets you", s->conf->hostname);
     session_reply_line(s, 250, "SIZE %" PRIu64, s->conf->message_size); /* RFC 1870 */
-    session_reply_line(s, 250, "8BITMIME");                            /* RFC 6152 */
-    session_reply_line(s, 250, "PIPELINING");                          /* RFC 2920 */
+    session_reply_line(s, 250, "8BITMIME");                             /* RFC 6152 */
+    session_reply_line(s, 250, "PIPELINING");                           /* RFC 2920 */
     if (s->facts.can_tls && !s->is_tls)
         session_reply_line(s, 250, "STARTTLS"); /* RFC 3207 */
     if (session_offers_auth(s))

@@ -62,12 +62,11 @@ int cmd_mail(void *session, struct str arguments)
         session_reply(s, 451, "4.3.0", "Out of memory");
         return 0;
     }
-    e = s->backend.mail(s->backend.context,
-                        &(struct smtp_envelope){.id = buf_str(&s->txn.id),
-                                                .sender = path.text,
-                                                .size = params.size,
-                                                .is_utf8 = params.is_utf8},
-                        &answer);
+    e = s->backend.mail(
+        s->backend.context,
+        &(struct smtp_envelope){
+            .id = buf_str(&s->txn.id), .sender = path.text, .size = params.size, .is_utf8 = params.is_utf8},
+        &answer);
     if (e < 0)
         return e;
     if (answer_is_ok(&answer))

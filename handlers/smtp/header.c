@@ -90,4 +90,3 @@ size_t header_watch(struct header_watch *h, struct str bytes)
     h->size += bytes.len;
     return bytes.len;
 }
-

@@ -18,14 +18,14 @@ enum header_field {
 };
 
 struct header_watch {
-    bool is_ended;      /* the empty line, or a line that is no field, was seen */
-    bool is_malformed;  /* it ended by a line that is no field */
-    unsigned fields;    /* bits of enum header_field */
-    unsigned received;  /* Received fields */
-    uint64_t size;      /* octets of the header */
-    char name[16];      /* front of the current line, lower case, until its colon */
+    bool is_ended;     /* the empty line, or a line that is no field, was seen */
+    bool is_malformed; /* it ended by a line that is no field */
+    unsigned fields;   /* bits of enum header_field */
+    unsigned received; /* Received fields */
+    uint64_t size;     /* octets of the header */
+    char name[16];     /* front of the current line, lower case, until its colon */
     uint8_t name_len;
-    int state;          /* enum in header.c */
+    int state; /* enum in header.c */
 };
 
 /* Looks at the next piece (lines end in LF, any pieces). Returns how many bytes of it belong to the header: bytes.len

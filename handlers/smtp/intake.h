@@ -14,11 +14,11 @@
 #define INTAKE_BUFFER (64u << 10)
 
 struct intake {
-    int fd;               /* borrowed */
-    struct buf out;       /* not yet written */
+    int fd;         /* borrowed */
+    struct buf out; /* not yet written */
     struct header_watch header;
-    bool adds_fields;     /* submission (RFC 6409 8): Date and Message-ID where they are missing */
-    struct buf missing;   /* both as they would be added: "Date: ...\n" and "Message-ID: ...\n" */
+    bool adds_fields;   /* submission (RFC 6409 8): Date and Message-ID where they are missing */
+    struct buf missing; /* both as they would be added: "Date: ...\n" and "Message-ID: ...\n" */
     struct buf missing_id;
 };
 

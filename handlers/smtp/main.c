@@ -1,7 +1,7 @@
 /*
- * smtp: the monitor of one SMTP, submission or LMTP connection (M of the design). Runs as root; never reads the client's
- * socket. It starts smtp-session on it, answers that program's questions after checking them, owns the message file, and
- * starts deliver for each recipient as that user. On a pipe or terminal it becomes `smtp-session -bs`.
+ * smtp: the monitor of one SMTP, submission or LMTP connection (M of the design). Runs as root; never reads the
+ * client's socket. It starts smtp-session on it, answers that program's questions after checking them, owns the message
+ * file, and starts deliver for each recipient as that user. On a pipe or terminal it becomes `smtp-session -bs`.
  */
 #include <errno.h>
 #include <string.h>
@@ -146,12 +146,9 @@ static int on_reset(void *context, struct frame *f, struct frame_reader *in)
 #define TALKING (MONITOR_IN(MONITOR_OPEN) | MONITOR_IN(MONITOR_DONE))
 
 static const struct permit ROWS[] = {
-    {FRAME_SMTP_FACTS_WANTED, 0, TALKING, on_facts},
-    {FRAME_SMTP_MAIL, 0, TALKING, on_mail},
-    {FRAME_SMTP_RCPT, 0, TALKING, on_rcpt},
-    {FRAME_SMTP_VRFY, 0, TALKING, on_vrfy},
-    {FRAME_SMTP_DATA, 0, TALKING, on_data},
-    {FRAME_SMTP_COMMIT, 0, TALKING, on_commit},
+    {FRAME_SMTP_FACTS_WANTED, 0, TALKING, on_facts}, {FRAME_SMTP_MAIL, 0, TALKING, on_mail},
+    {FRAME_SMTP_RCPT, 0, TALKING, on_rcpt},          {FRAME_SMTP_VRFY, 0, TALKING, on_vrfy},
+    {FRAME_SMTP_DATA, 0, TALKING, on_data},          {FRAME_SMTP_COMMIT, 0, TALKING, on_commit},
     {FRAME_SMTP_RESET, 0, TALKING, on_reset},
 };
 
@@ -185,15 +182,16 @@ static int usage(void)
 
 static int run(struct conf *conf, const struct start *start, const struct options *o)
 {
-    const struct monitor_protocol protocol = {
-        .service = "smtp",
-        .ident = "smtpd",
-        .front = "smtp-session",
-        .front_arguments = {o->is_submission ? "--submission" : o->is_lmtp ? "--lmtp" : NULL},
-        .front_takes_conf = true,
-        .alpn = "smtp",
-        .rows = ROWS,
-        .row_count = ARRAY_SIZE(ROWS)};
+    const struct monitor_protocol protocol = {.service = "smtp",
+                                              .ident = "smtpd",
+                                              .front = "smtp-session",
+                                              .front_arguments = {o->is_submission ? "--submission"
+                                                                  : o->is_lmtp     ? "--lmtp"
+                                                                                   : NULL},
+                                              .front_takes_conf = true,
+                                              .alpn = "smtp",
+                                              .rows = ROWS,
+                                              .row_count = ARRAY_SIZE(ROWS)};
     struct smtp_agent agent;
     struct monitor m;
     int e;

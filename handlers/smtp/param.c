@@ -111,8 +111,7 @@ static int rcpt_orcpt(struct str value, void *params)
 {
     struct str type, rest = value;
 
-    if (value.len > ORCPT_MAX || !str_cut(&rest, ';', &type) || type.len == 0 || rest.len == 0 ||
-        !param_is_xtext(rest))
+    if (value.len > ORCPT_MAX || !str_cut(&rest, ';', &type) || type.len == 0 || rest.len == 0 || !param_is_xtext(rest))
         return -EINVAL;
     for (size_t i = 0; i < type.len; i++)
         if (!ascii_is_alpha(type.ptr[i]) && !ascii_is_digit(type.ptr[i]) && type.ptr[i] != '-')
@@ -122,12 +121,12 @@ static int rcpt_orcpt(struct str value, void *params)
 }
 
 static const struct param MAIL_PARAMS[] = {
-    {"SIZE", OFFER_SIZE, true, mail_size},         /* RFC 1870 */
-    {"BODY", OFFER_8BITMIME, true, mail_body},     /* RFC 6152 */
+    {"SIZE", OFFER_SIZE, true, mail_size},          /* RFC 1870 */
+    {"BODY", OFFER_8BITMIME, true, mail_body},      /* RFC 6152 */
     {"SMTPUTF8", OFFER_SMTPUTF8, false, mail_utf8}, /* RFC 6531 */
-    {"RET", OFFER_DSN, true, mail_ret},            /* RFC 3461 4.3 */
-    {"ENVID", OFFER_DSN, true, mail_envid},        /* RFC 3461 4.4 */
-    {"AUTH", OFFER_AUTH, true, mail_auth},         /* RFC 4954 5 */
+    {"RET", OFFER_DSN, true, mail_ret},             /* RFC 3461 4.3 */
+    {"ENVID", OFFER_DSN, true, mail_envid},         /* RFC 3461 4.4 */
+    {"AUTH", OFFER_AUTH, true, mail_auth},          /* RFC 4954 5 */
 };
 
 static const struct param RCPT_PARAMS[] = {

@@ -32,7 +32,7 @@ struct mail_params {
 };
 
 struct rcpt_params {
-    unsigned notify; /* bits of enum param_notify, 0: unset */
+    unsigned notify;  /* bits of enum param_notify, 0: unset */
     struct str orcpt; /* "rfc822;xtext" as sent */
 };
 

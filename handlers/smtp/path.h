@@ -13,20 +13,20 @@
 #include "shared/base/str.h"
 
 enum path_flag {
-    PATH_NULL_OK = 1u << 0, /* "<>" is fine: a reverse-path */
-    PATH_BARE_OK = 1u << 1, /* a local part without a domain is fine: a local program talks to us */
-    PATH_UTF8 = 1u << 2,    /* RFC 6531 3.3: non-ASCII in local parts and domains */
+    PATH_NULL_OK = 1u << 0,       /* "<>" is fine: a reverse-path */
+    PATH_BARE_OK = 1u << 1,       /* a local part without a domain is fine: a local program talks to us */
+    PATH_UTF8 = 1u << 2,          /* RFC 6531 3.3: non-ASCII in local parts and domains */
     PATH_POSTMASTER_OK = 1u << 3, /* <Postmaster> is fine: a recipient (RFC 5321 4.1.1.3) */
 };
 
 struct smtp_path {
-    struct str text;         /* Mailbox as written, without brackets and source route; empty: null path */
-    struct str domain;       /* as written; "[192.0.2.1]" for an address literal; empty: null path, bare local part */
-    char local[LIMIT_PATH];  /* the local part without quotes and backslashes; not NUL-terminated */
+    struct str text;        /* Mailbox as written, without brackets and source route; empty: null path */
+    struct str domain;      /* as written; "[192.0.2.1]" for an address literal; empty: null path, bare local part */
+    char local[LIMIT_PATH]; /* the local part without quotes and backslashes; not NUL-terminated */
     size_t local_len;
     bool is_null;
-    bool is_literal;         /* the domain is an address literal */
-    bool is_utf8;            /* there is a non-ASCII byte somewhere */
+    bool is_literal; /* the domain is an address literal */
+    bool is_utf8;    /* there is a non-ASCII byte somewhere */
 };
 
 /* Parses the path at the front of *s ("<...>") and moves *s behind it. The views of *ret look into *s.

@@ -11,7 +11,7 @@
 #include "shared/base/conf.h"
 
 struct rcpt_target {
-    char *user; /* as NSS spells it */
+    char *user;   /* as NSS spells it */
     char *detail; /* behind the recipient delimiter, "" none */
     uid_t uid;
     gid_t gid;

@@ -12,10 +12,10 @@
 #include "shared/base/clock.h"
 
 struct received {
-    struct str helo;      /* as the client said it */
-    struct str name;      /* verified name of the client, or "" */
-    struct str peer;      /* address of the client, or "" for a local program */
-    struct str by;        /* our name */
+    struct str helo; /* as the client said it */
+    struct str name; /* verified name of the client, or "" */
+    struct str peer; /* address of the client, or "" for a local program */
+    struct str by;   /* our name */
     struct str id;
     struct str recipient; /* the only one, or "" when there are several (RFC 5321 4.4: no disclosure) */
     struct str cipher;    /* of TLS, or "" */
@@ -24,7 +24,7 @@ struct received {
     bool is_esmtp;
     bool is_tls;
     bool is_authenticated;
-    bool is_utf8;         /* the envelope used SMTPUTF8 (RFC 6531 3.7.3) */
+    bool is_utf8; /* the envelope used SMTPUTF8 (RFC 6531 3.7.3) */
     bool is_lmtp;
 };
 

@@ -58,21 +58,21 @@ struct smtp_session {
     char peer[LIMIT_ADDRESS]; /* "" on a pipe */
     uid_t uid;                /* of the local program on a pipe */
     bool is_pipe;
-    bool is_near;             /* loopback, unix socket or pipe: early talk is a script, not a robot */
+    bool is_near; /* loopback, unix socket or pipe: early talk is a script, not a robot */
     bool is_tls;
     char cipher[64];
-    int stop_fd;              /* readable when the service stops, or -1 */
+    int stop_fd; /* readable when the service stops, or -1 */
 
     /* State of the dialogue. */
     enum smtp_state state;
     bool is_esmtp;
-    bool is_over;       /* leave the loop after this reply */
-    bool has_quit;      /* by QUIT */
-    int error;          /* why the loop was left otherwise */
-    unsigned bad;       /* failed commands in a row */
+    bool is_over;  /* leave the loop after this reply */
+    bool has_quit; /* by QUIT */
+    int error;     /* why the loop was left otherwise */
+    unsigned bad;  /* failed commands in a row */
     struct buf helo;
-    char *user;         /* authenticated, or NULL */
-    uint32_t attempts;  /* to authenticate */
+    char *user;        /* authenticated, or NULL */
+    uint32_t attempts; /* to authenticate */
     struct smtp_transaction txn;
 
     /* For the summary line. */
@@ -85,8 +85,7 @@ struct smtp_session {
 void session_run(struct smtp_session *s);
 
 /* Writes one reply line; `enhanced` may be "". 4xx and 5xx count as failures in a row, 2xx and 3xx end the row. */
-void session_reply(struct smtp_session *s, unsigned code, const char *enhanced, const char *format, ...)
-    _printf_(4, 5);
+void session_reply(struct smtp_session *s, unsigned code, const char *enhanced, const char *format, ...) _printf_(4, 5);
 void session_answer(struct smtp_session *s, const struct smtp_answer *a);
 
 /* One line of a reply of several; the last one goes through session_reply(). */
@@ -98,8 +97,8 @@ void session_fail(struct smtp_session *s, int error);
 /* Forgets the transaction; the state becomes SMTP_GREETED or stays SMTP_START. */
 void session_reset(struct smtp_session *s);
 
-/* Refuses, with 554 and the end of the session, a client that talks on where the protocol makes it wait (RFC 5321 4.3.1,
- * RFC 2920 3.1). False: it did, and the caller returns. */
+/* Refuses, with 554 and the end of the session, a client that talks on where the protocol makes it wait (RFC
+ * 5321 4.3.1, RFC 2920 3.1). False: it did, and the caller returns. */
 bool session_in_sync(struct smtp_session *s);
 
 /* What MAIL and RCPT may carry now. */

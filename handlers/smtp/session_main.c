@@ -1,6 +1,6 @@
 /*
- * smtp-session: start-up. With -bs it serves the invoking user on fd 0 and 1 (pipe, terminal), with that user's rights and
- * its own agent; started by the monitor it gives up everything and asks the monitor's agent.
+ * smtp-session: start-up. With -bs it serves the invoking user on fd 0 and 1 (pipe, terminal), with that user's rights
+ * and its own agent; started by the monitor it gives up everything and asks the monitor's agent.
  */
 #include <errno.h>
 #include <signal.h>
@@ -21,7 +21,7 @@
 #include "shared/gate/sandbox.h"
 #include "shared/gate/session.h"
 
-#define FACTS_TIMEOUT  300000     /* ms for a proxy's header and a TLS handshake; the monitor has shorter ones */
+#define FACTS_TIMEOUT  300000 /* ms for a proxy's header and a TLS handshake; the monitor has shorter ones */
 #define SESSION_FDS    32
 #define SESSION_MEMORY (16u << 20)
 
@@ -65,12 +65,13 @@ static int open_stop_fd(void)
 
 static void session_init(struct smtp_session *s, struct conf *conf, enum smtp_kind kind)
 {
-    *s = (struct smtp_session){.conf = conf,
-                               .kind = kind,
-                               .control = -1,
-                               .stop_fd = -1,
-                               .helo = BUF_INIT(LIMIT_DOMAIN),
-                               .txn = {.id = BUF_INIT(64), .sender = BUF_INIT(LIMIT_PATH), .recipient = BUF_INIT(LIMIT_PATH)}};
+    *s = (struct smtp_session){
+        .conf = conf,
+        .kind = kind,
+        .control = -1,
+        .stop_fd = -1,
+        .helo = BUF_INIT(LIMIT_DOMAIN),
+        .txn = {.id = BUF_INIT(64), .sender = BUF_INIT(LIMIT_PATH), .recipient = BUF_INIT(LIMIT_PATH)}};
     transport_init(&s->transport, STDIN_FILENO, STDOUT_FILENO, (int)conf->timeout_smtp, TIMEOUT_WRITE);
     writer_init(&s->writer, &s->transport);
 }
@@ -95,7 +96,9 @@ static void log_summary(const struct smtp_session *s)
     (void)snprintf(commands, sizeof(commands), "%llu", (unsigned long long)s->commands);
     (void)snprintf(refused, sizeof(refused), "%llu", (unsigned long long)s->refused);
     LOG_EVENT(LOG_INFO, "session", LOG_FC("host", s->is_pipe ? "stdin" : s->peer), LOG_FC("helo", buf_cstr(&s->helo)),
-              LOG_FC("end", s->has_quit ? "quit" : s->error < 0 ? strerror(-s->error) : "eof"),
+              LOG_FC("end", s->has_quit    ? "quit"
+                            : s->error < 0 ? strerror(-s->error)
+                                           : "eof"),
               LOG_FC("messages", messages), LOG_FC("commands", commands), LOG_FC("refused", refused));
 }
 

@@ -1,6 +1,6 @@
 /*
- * The unnamed message file. Runs in the monitor as root, or in `smtp-session -bs` as the invoking user; touches the queue
- * folder.
+ * The unnamed message file. Runs in the monitor as root, or in `smtp-session -bs` as the invoking user; touches the
+ * queue folder.
  */
 #include "handlers/smtp/spool.h"
 

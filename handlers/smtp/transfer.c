@@ -76,8 +76,8 @@ static int read_verdict(int fd, struct buf *line)
 
 static int start(const struct transfer *t, int message, int reply, struct chain_child *ret)
 {
-    struct chain_spec spec = {
-        CHAIN_SPEC("deliver"), .conf = t->conf, .arguments = {"-d", t->target->user, "-f", t->sender, "-a", t->address}};
+    struct chain_spec spec = {CHAIN_SPEC("deliver"), .conf = t->conf,
+                              .arguments = {"-d", t->target->user, "-f", t->sender, "-a", t->address}};
 
     spec.fds[0] = message;
     spec.fds[1] = reply;

@@ -46,7 +46,11 @@ static const struct path_case PATHS[] = {
     {"<PostMaster>", PATH_POSTMASTER_OK, 0, "PostMaster", ""},
     {"<alice>", PATH_BARE_OK, 0, "alice", ""},
     {"<a@xn--bcher-kva.example>", 0, 0, "a", "xn--bcher-kva.example"},
-    {"<\xc3\xbc@b\xc3\xbc" "cher.example>", PATH_UTF8, 0, "\xc3\xbc", "b\xc3\xbc" "cher.example"},
+    {"<\xc3\xbc@b\xc3\xbc"
+     "cher.example>",
+     PATH_UTF8, 0, "\xc3\xbc",
+     "b\xc3\xbc"
+     "cher.example"},
     {"<a@1.2.3.4>", 0, 0, "a", "1.2.3.4"},
 
     {"<>", 0, -EINVAL, NULL, NULL},
@@ -126,10 +130,11 @@ static void test_path_lengths(void **state)
 
     /* RFC 5321 4.5.3.1.3: 256 octets with the brackets are fine, 257 are not. */
     for (int local = 64; local < 260; local++) {
-        int n = snprintf(text, sizeof(text), "<%.*s@example.org>", local,
-                         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-                         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-                         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
+        int n = snprintf(
+            text, sizeof(text), "<%.*s@example.org>", local,
+            "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+            "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+            "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
 
         s = (struct str){text, (size_t)n};
         assert_int_equal(path_parse(&s, 0, &p), n <= 256 ? 0 : -ENAMETOOLONG);
@@ -335,7 +340,8 @@ static void test_data_sink_error(void **state)
 
 static void test_header(void **state)
 {
-    struct str text = STR("Received: a\n\tb\nReceived: c\nX-Received: d\nDATE : today\n From: folded\nMessage-Id: <x>\n\nFrom: body\n");
+    struct str text = STR(
+        "Received: a\n\tb\nReceived: c\nX-Received: d\nDATE : today\n From: folded\nMessage-Id: <x>\n\nFrom: body\n");
 
     for (size_t step = 1; step < text.len; step++) {
         struct header_watch h = {0};
