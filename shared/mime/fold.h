@@ -11,7 +11,7 @@
 /* Appends the form of a UTF-8 text in which equal texts are equal bytes and memcmp() sorts. 0, -ENOBUFS, -ENOMEM. */
 int fold_text(struct str utf8, struct buf *out);
 
-/* Does some text, fed in pieces as UTF-8, contain a given one? */
+/* Does some text, fed in pieces as UTF-8 (a piece may end inside a character), contain a given one? */
 struct fold_search;
 
 int fold_search_new(struct str utf8_needle, struct fold_search **ret); /* 0, -ENOMEM */
@@ -23,7 +23,7 @@ void fold_search_reset(struct fold_search *s);
 /* 0 or -ENOMEM; *ret_is_found once it was found in what was fed since the reset (an empty needle is found at once). */
 int fold_search_feed(struct fold_search *s, struct str utf8, bool *ret_is_found);
 
-/* The text has ended: what waited for its combining characters is looked at. */
+/* The text has ended: a character that was cut is looked at as it is. */
 int fold_search_end(struct fold_search *s, bool *ret_is_found);
 
 #endif

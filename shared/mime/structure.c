@@ -51,6 +51,7 @@ struct mime_parser {
     struct buf line;      /* of LINE_KEEP */
     uint64_t line_offset; /* where it began */
     struct header_collector header;
+    struct mime_sink sink; /* functions NULL: none */
 };
 
 #define LINE_MAX_KEPT (LIMIT_BOUNDARY + 64) /* with the dashes and trailing blanks */
@@ -75,6 +76,11 @@ void mime_parser_free(struct mime_parser *p)
     buf_finish(&p->line);
     header_collector_finish(&p->header);
     free(p);
+}
+
+void mime_parser_set_sink(struct mime_parser *p, const struct mime_sink *sink)
+{
+    p->sink = *sink;
 }
 
 static struct level *top(struct mime_parser *p)
@@ -112,6 +118,8 @@ static int end_header(struct mime_parser *p)
     struct mime_part *part = level->part;
     int r = mime_part_fill(part, buf_str(&p->header.bytes), p->arena);
 
+    if (!r && p->sink.header)
+        r = p->sink.header(p->sink.context, part, buf_str(&p->header.bytes));
     if (r)
         return r;
     part->body = p->offset;
@@ -186,6 +194,11 @@ static unsigned find_delimiter(const struct mime_parser *p, enum delimiter *ret_
     return found && *ret_kind == DELIMITER_OPEN && p->part_count >= LIMIT_MIME_PARTS ? 0 : found;
 }
 
+static int sink_body(struct mime_parser *p, struct str bytes)
+{
+    return p->sink.body ? p->sink.body(p->sink.context, top(p)->part, bytes) : 0;
+}
+
 /* Gives bytes of a header line that is no delimiter to the collector. */
 static int add_header_bytes(struct mime_parser *p, struct str bytes)
 {
@@ -239,7 +252,7 @@ static int judge_line(struct mime_parser *p, bool is_final)
 
     if (!n) {
         p->line_state = LINE_PASS;
-        return p->place == PLACE_HEADER ? add_header_bytes(p, buf_str(&p->line)) : 0;
+        return p->place == PLACE_HEADER ? add_header_bytes(p, buf_str(&p->line)) : sink_body(p, buf_str(&p->line));
     }
     r = close_above(p, n);
     if (r)
@@ -288,7 +301,7 @@ static int keep_line(struct mime_parser *p, struct str s, size_t *ret_used)
     if (!is_whole) {
         p->line_state = LINE_PASS;
         p->is_cr = p->line.data[p->line.len - 1] == '\r';
-        return p->place == PLACE_HEADER ? add_header_bytes(p, buf_str(&p->line)) : 0;
+        return p->place == PLACE_HEADER ? add_header_bytes(p, buf_str(&p->line)) : sink_body(p, buf_str(&p->line));
     }
     if (p->line.len > 1 && p->line.data[p->line.len - 2] == '\r')
         end_length = 2;
@@ -344,7 +357,7 @@ static int pass_body(struct mime_parser *p, struct str s, size_t *ret_used)
     }
     p->is_cr = s.ptr[*ret_used - 1] == '\r';
     p->offset += *ret_used;
-    return 0;
+    return sink_body(p, str_sub(s, 0, *ret_used));
 }
 
 /* The rest of a delimiter line was consumed with it: nothing else is passed in this place. */
@@ -381,14 +394,17 @@ int mime_parser_feed(struct mime_parser *p, struct str piece)
     return r;
 }
 
-/* Makes it fit for the next message; what was parsed is gone. */
-static void forget(struct mime_parser *p)
+void mime_parser_reset(struct mime_parser *p)
 {
-    struct header_collector header = p->header;
-    struct buf line = p->line;
-
     mime_arena_free(p->arena);
-    *p = (struct mime_parser){.header = header, .line = line};
+    p->arena = NULL;
+    p->root = NULL;
+    p->part_count = p->depth = p->boundaries = 0;
+    p->offset = p->lines = 0;
+    p->place = PLACE_HEADER;
+    p->line_state = LINE_START;
+    p->last_end = 0;
+    p->is_cr = false;
     header_collector_clear(&p->header);
     buf_clear(&p->line);
 }
@@ -408,7 +424,7 @@ int mime_parser_end(struct mime_parser *p, struct mime_tree *ret)
         *ret = (struct mime_tree){.root = p->root, .part_count = p->part_count, .arena = p->arena};
         p->arena = NULL;
     }
-    forget(p);
+    mime_parser_reset(p);
     return r;
 }
 

@@ -94,6 +94,20 @@ int mime_parser_feed(struct mime_parser *p, struct str piece);
 /* The message has ended: hands over the tree. The parser can then be fed the next message. 0, -ENOMEM. */
 int mime_parser_end(struct mime_parser *p, struct mime_tree *ret);
 
+/* Gives up the message that was being fed; the parser can be fed the next one. */
+void mime_parser_reset(struct mime_parser *p);
+
+/* Who wants to see the content on the way: called during feed and end, in the order of the message. A part's address is
+ * its identity; what its header says is filled in, its end is not yet. Header bytes come whole (at most LIMIT_HEADER).
+ * Body bytes are those of leaves, of parts that get a text child, and the preamble and epilogue of multiparts; the line
+ * end before a delimiter comes with them. A non-zero return ends feed or end, which return it. */
+struct mime_sink {
+    void *context;
+    int (*header)(void *context, const struct mime_part *part, struct str header);
+    int (*body)(void *context, const struct mime_part *part, struct str bytes);
+};
+void mime_parser_set_sink(struct mime_parser *p, const struct mime_sink *sink); /* copied */
+
 /* ---- the tree as bytes, for a cache ---- */
 
 /* Appends it. 0, -ENOBUFS, -ENOMEM. */
