@@ -179,7 +179,7 @@ int monitor_auth_start(void *context, struct frame *f, struct frame_reader *in)
         frame_get_str(in, LIMIT_SASL, &initial) < 0 || frame_get_u32(in, &has_initial) < 0 || frame_end(in) < 0 ||
         has_initial > 1 || !is_mechanism_name(mechanism))
         return -EBADMSG;
-    if (attempt != m->attempt + 1 || attempt > LIMIT_AUTH_TRIES)
+    if (attempt <= m->attempt || attempt > LIMIT_AUTH_TRIES) /* the front may have refused some by itself */
         return -EPERM;
     m->attempt = attempt;
     m->attempt_started = clock_monotonic_ms();

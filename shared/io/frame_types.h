@@ -18,15 +18,18 @@
 enum frame_type {
     /* monitor -> login stage: what it may say and offer.
      * s peer address, s local address, u TLS active (0/1), u TLS can be started (0/1), u plaintext passwords allowed
-     * (0/1), s SASL mechanisms that can succeed (blank-separated), s hostname, s APOP challenge with its brackets or "" */
+     * (0/1), s SASL mechanisms that can succeed (blank-separated), s hostname, s APOP challenge with its brackets or ""
+     */
     FRAME_LOGIN_START = 1,
-    /* login stage -> monitor: start TLS on the connection (no fields). Answer FRAME_TLS_STARTED [fd] or FRAME_REFUSED. */
+    /* login stage -> monitor: start TLS on the connection (no fields). Answer FRAME_TLS_STARTED [fd] or FRAME_REFUSED.
+     */
     FRAME_STARTTLS,
-    /* monitor -> login stage: [fd] replaces the connection, after the login stage has told the client to go ahead on the
-     * old one (no fields). With implicit TLS behind a proxy it comes unasked. FRAME_LOGIN_START follows once the
+    /* monitor -> login stage: [fd] replaces the connection, after the login stage has told the client to go ahead on
+     * the old one (no fields). With implicit TLS behind a proxy it comes unasked. FRAME_LOGIN_START follows once the
      * handshake is done. */
     FRAME_TLS_STARTED,
-    /* login stage -> monitor: u attempt (1, 2, ...), s mechanism, s initial response decoded, u has initial response
+    /* login stage -> monitor: u attempt (ascending from 1; those that the
+     * front refuses by itself are left out), s mechanism, s initial response decoded, u has initial response
      * (0/1). USER/PASS and LOGIN are mechanism PLAIN with the response made by the login stage; APOP is mechanism APOP
      * with the response "user digest". */
     FRAME_AUTH_START,
@@ -39,9 +42,9 @@ enum frame_type {
     /* auth -> monitor -> login stage: u attempt, u class (enum auth_class), s text for the client, s user as claimed,
      * s reason for the log (the monitor empties the last two when it hands the frame on). auth leaves after it. */
     FRAME_AUTH_FAILED,
-    /* auth -> monitor -> login stage: u attempt, s user as PAM named it, s messages for the client (one a line), s final
-     * SASL data that goes with success (SCRAM's server signature, not encoded). auth leaves after it, or, when it opened
-     * a PAM session, stays until its control socket closes. */
+    /* auth -> monitor -> login stage: u attempt, s user as PAM named it, s messages for the client (one a line), s
+     * final SASL data that goes with success (SCRAM's server signature, not encoded). auth leaves after it, or, when it
+     * opened a PAM session, stays until its control socket closes. */
     FRAME_AUTH_DONE,
     /* login stage -> monitor, its last frame: s input not consumed, s protocol data for the session (IMAP: the tag) */
     FRAME_HANDOVER,
@@ -114,11 +117,11 @@ enum tls_file {
 
 /* What FRAME_NOTE tells. */
 enum note_event {
-    NOTE_INJECTION = 1, /* the client sent data behind STARTTLS, in the clear */
+    NOTE_INJECTION = 1,  /* the client sent data behind STARTTLS, in the clear */
     NOTE_WRONG_PROTOCOL, /* it speaks HTTP, TLS or noise at us */
-    NOTE_BAD_COMMANDS,  /* too many in a row */
-    NOTE_TIMEOUT,       /* no command for too long */
-    NOTE_TLS_CLOSED,    /* TLS ended in a way worth telling: alert, truncation */
+    NOTE_BAD_COMMANDS,   /* too many in a row */
+    NOTE_TIMEOUT,        /* no command for too long */
+    NOTE_TLS_CLOSED,     /* TLS ended in a way worth telling: alert, truncation */
 };
 
 #endif

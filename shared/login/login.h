@@ -76,7 +76,8 @@ struct login {
     struct buf protocol_data; /* for the session, with FRAME_HANDOVER */
 };
 
-/* main() of a login stage. The exit status: 0, or 70 when the monitor or our own set-up failed. */
+/* main() of a login stage, after confine_enter(). The exit status: 0, or 70 when the monitor or our own set-up failed.
+ */
 int login_main(const struct login_protocol *p);
 
 /* Helpers for the tables. STARTTLS/STLS with `go_ahead` as the positive and `refused` as the negative answer. An enum

@@ -1,0 +1,156 @@
+/*
+ * The login stage's life: confinement, greeting, one command after the other, hand-over. Own uid, empty root, no
+ * capabilities, seccomp; libc only. It may read and write the client's connection and the monitor's socket.
+ */
+#include "shared/login/login.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "shared/base/clock.h"
+#include "shared/base/macros.h"
+#include "shared/io/frame.h"
+
+#define CONTROL_FD   3
+#define WRITE_WAIT   30 /* seconds that a client may not read before login */
+#define TIMEOUT_MS   (TIMEOUT_PREAUTH * 1000)
+#define HANDOVER_MAX (LIMIT_FRAME - 4096)
+
+static void set_connection(struct login *l, int fd)
+{
+    l->connection = fd;
+    l->transport.rfd = fd;
+    l->transport.wfd = fd;
+}
+
+static void init(struct login *l, const struct login_protocol *p)
+{
+    *l = (struct login){.protocol = p,
+                        .control = CONTROL_FD,
+                        .user = BUF_INIT(LIMIT_USER),
+                        .tag = BUF_INIT(LIMIT_NOTE),
+                        .protocol_data = BUF_INIT(LIMIT_NOTE)};
+    transport_init(&l->transport, STDIN_FILENO, STDIN_FILENO, 0, WRITE_WAIT);
+    l->transport.deadline = clock_monotonic_ms() + TIMEOUT_MS;
+    writer_init(&l->out, &l->transport);
+    line_reader_init(&l->in, &l->transport, &l->out, LINE_LENIENT, p->line_max);
+    (void)close(STDOUT_FILENO); /* the same socket as fd 0 */
+    set_connection(l, STDIN_FILENO);
+}
+
+static void finish(struct login *l)
+{
+    line_reader_finish(&l->in);
+    writer_finish(&l->out);
+    buf_finish(&l->user);
+    buf_finish(&l->tag);
+    buf_finish(&l->protocol_data);
+}
+
+int login_do_starttls(struct login *l, const char *go_ahead, const char *refused)
+{
+    int fd = -1;
+    int r = l->facts.can_tls ? login_starttls(l->control, &l->in, &fd) : -EOPNOTSUPP;
+
+    if (r == -EOPNOTSUPP) {
+        (void)writer_text(&l->out, refused);
+        return LOGIN_BAD;
+    }
+    if (r == -EPROTO)
+        return LOGIN_LEAVE;
+    if (r == 0) {
+        (void)writer_text(&l->out, go_ahead);
+        r = writer_flush(&l->out);
+    }
+    if (r < 0)
+        return r;
+    (void)close(l->connection);
+    set_connection(l, fd);
+    line_discard(&l->in);
+    /* All that was known about the client is forgotten (RFC 9051 6.2.1, RFC 2595 4). */
+    buf_clear(&l->user);
+    return login_facts_receive(l->control, &l->connection, TIMEOUT_MS, &l->facts);
+}
+
+bool login_is_last_attempt(const struct login *l)
+{
+    return l->attempts >= LIMIT_AUTH_TRIES;
+}
+
+/* Browsers and scanners that were sent here (cross-protocol requests carry attacker-chosen lines). */
+static bool is_foreign(struct str line)
+{
+    return str_ends(line, STR(" HTTP/1.0")) || str_ends(line, STR(" HTTP/1.1")) || str_istarts(line, STR("Host:")) ||
+           str_starts(line, STR("\x16\x03"));
+}
+
+/* One line, or why there is none. An enum login_outcome or a negative errno that ends the connection without a word. */
+static int serve_line(struct login *l)
+{
+    struct str line;
+    int r = line_read(&l->in, &line);
+
+    if (r == -ETIMEDOUT || r == -ENOBUFS)
+        return l->protocol->complain(l, r);
+    if (r == -EBADMSG) {
+        login_note(l->control, NOTE_WRONG_PROTOCOL, STR("NUL"));
+        return LOGIN_LEAVE;
+    }
+    if (r < 0)
+        return r;
+    if (is_foreign(line)) {
+        login_note(l->control, NOTE_WRONG_PROTOCOL, line);
+        return LOGIN_LEAVE;
+    }
+    return l->protocol->line(l, line);
+}
+
+static int serve(struct login *l)
+{
+    int r = LOGIN_OK;
+
+    l->protocol->greet(l);
+    while (r == LOGIN_OK || r == LOGIN_BAD) {
+        r = serve_line(l);
+        l->bad = r == LOGIN_BAD ? l->bad + 1 : 0;
+        if (l->bad >= LIMIT_BAD_COMMANDS) {
+            login_note(l->control, NOTE_BAD_COMMANDS, STR_NULL);
+            r = l->protocol->complain(l, -E2BIG);
+        }
+    }
+    if (writer_flush(&l->out) < 0 && r >= 0)
+        r = -EPIPE;
+    return r;
+}
+
+static int hand_over(struct login *l)
+{
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    int r = 0;
+
+    if (line_buffered(&l->in).len > HANDOVER_MAX)
+        return -ENOBUFS;
+    frame_begin(&f, FRAME_HANDOVER);
+    if ((r = frame_put_str(&f, line_buffered(&l->in))) < 0 || (r = frame_put_str(&f, buf_str(&l->protocol_data))) < 0)
+        return r;
+    return frame_send(l->control, &f, -1);
+}
+
+int login_main(const struct login_protocol *p)
+{
+    struct login l;
+    int r = 0;
+
+    init(&l, p);
+    r = login_facts_receive(l.control, &l.connection, TIMEOUT_MS, &l.facts);
+    if (r == 0) {
+        set_connection(&l, l.connection);
+        r = serve(&l);
+    }
+    if (r == LOGIN_DONE)
+        r = hand_over(&l);
+    finish(&l);
+    /* A client that goes away or times out is no failure of ours; a monitor that speaks nonsense is. */
+    return r == -EBADMSG || r == -ENOBUFS || r == -ENOMEM ? EX_SOFTWARE : 0;
+}
