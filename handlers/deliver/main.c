@@ -38,7 +38,8 @@ static const struct verdict {
     {-EIO, EX_IOERR, "451 4.3.0 The disk reports an error"},
 };
 
-static int leave(int error)
+/* `says_all`: behind a keeper the exit status does not reach the monitor, so success is said too. */
+static int leave(int error, bool says_all)
 {
     const struct verdict *v = NULL;
 
@@ -49,7 +50,7 @@ static int leave(int error)
         (void)printf("451 4.3.0 %s\n", strerror(-error));
         return EX_TEMPFAIL;
     }
-    if (v->status != EX_OK)
+    if (v->status != EX_OK || says_all)
         (void)printf("%s\n", v->reply);
     return v->status;
 }
@@ -147,5 +148,5 @@ int main(int argc, char **argv)
     if (e == 0)
         e = deliver_message(&conf, &s, &o);
     log_outcome(&o, &s, e);
-    return leave(e);
+    return leave(e, s.control >= 0);
 }

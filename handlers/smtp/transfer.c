@@ -16,9 +16,11 @@
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
 #include "shared/gate/chain.h"
+#include "shared/gate/keeper.h"
 #include "shared/gate/priv.h"
 
 #define TRANSFER_SECONDS (TIMEOUT_LOCK + 90) /* a locked mailbox, then a slow disk */
+#define END_TIMEOUT      5000                /* ms to leave after the verdict */
 
 /* When deliver said nothing that we understand, its exit status (sysexits) decides. */
 static void answer_from_status(int status, struct smtp_answer *ret)
@@ -37,13 +39,21 @@ static void answer_from_status(int status, struct smtp_answer *ret)
         answer_set(ret, 451, "4.3.0", "The delivery failed, try again later");
 }
 
-/* The verdict: success only by exit status 0; the text only if it agrees with the status. */
-static void judge(int status, struct str line, struct smtp_answer *ret)
+/* The verdict: success only by exit status 0, the text only if it agrees with the status. Behind a keeper the status is
+ * the keeper's, so there deliver says 250 as well. */
+static void judge(int status, bool is_kept, struct str line, struct smtp_answer *ret)
 {
     struct smtp_answer said;
+    bool is_said = answer_parse(str_trim(line), &said) == 0 && said.code != 354;
 
+    if (is_kept) {
+        answer_set(ret, 451, "4.3.0", "The delivery failed, try again later");
+        if (is_said)
+            *ret = said;
+        return;
+    }
     answer_from_status(status, ret);
-    if (answer_parse(str_trim(line), &said) == 0 && answer_is_ok(&said) == answer_is_ok(ret) && said.code != 354)
+    if (is_said && answer_is_ok(&said) == answer_is_ok(ret))
         *ret = said;
 }
 
@@ -74,6 +84,49 @@ static int read_verdict(int fd, struct buf *line)
     }
 }
 
+/* In a process of its own: starts deliver as the user and becomes its keeper (design, section 4: locks). */
+_noreturn_ static void run_kept(const struct transfer *t, struct chain_spec *spec)
+{
+    struct keeper_family family = {.session = CHAIN_CHILD_NONE, .tls = CHAIN_CHILD_NONE, .auth = CHAIN_CHILD_NONE};
+    int e;
+
+    spec->has_control = true;
+    e = chain_spawn(spec, &family.session);
+    if (e == 0)
+        e = keeper_exec("smtp", t->conf, spec->user->name, &family);
+    LOG_ERROR(LOG_ERR, "deliver-failed", e, LOG_FC("mailbox", t->target->user));
+    _exit(EX_OSERR);
+}
+
+static int start_kept(const struct transfer *t, struct chain_spec *spec, struct chain_child *ret)
+{
+    struct priv_user user = {0};
+    int e = priv_user_find(str_from(t->target->user), &user);
+    pid_t pid;
+
+    if (e == 0 && (user.uid != t->target->uid || user.uid == 0))
+        e = -EPERM;
+    if (e < 0) {
+        priv_user_finish(&user);
+        return e;
+    }
+    spec->user = &user;
+    pid = fork();
+    if (pid == 0)
+        run_kept(t, spec);
+    priv_user_finish(&user);
+    if (pid < 0)
+        return -errno;
+    *ret = (struct chain_child){.pid = pid, .control = -1};
+    return 0;
+}
+
+/* Root's own mailbox needs no keeper: root can do all of it. */
+static bool needs_keeper(const struct transfer *t)
+{
+    return t->is_root && t->target->uid != 0;
+}
+
 static int start(const struct transfer *t, int message, int reply, struct chain_child *ret)
 {
     struct chain_spec spec = {CHAIN_SPEC("deliver"), .conf = t->conf,
@@ -81,7 +134,7 @@ static int start(const struct transfer *t, int message, int reply, struct chain_
 
     spec.fds[0] = message;
     spec.fds[1] = reply;
-    return chain_spawn(&spec, ret);
+    return needs_keeper(t) ? start_kept(t, &spec, ret) : chain_spawn(&spec, ret);
 }
 
 static int run(const struct transfer *t, struct buf *line, int *ret_status)
@@ -102,7 +155,7 @@ static int run(const struct transfer *t, struct buf *line, int *ret_status)
         return e;
     close_fd(&writer);
     e = read_verdict(reader, line);
-    *ret_status = chain_end(&child, e < 0 ? 0 : 5000);
+    *ret_status = chain_end(&child, e < 0 ? 0 : END_TIMEOUT);
     return e < 0 ? e : (*ret_status < 0 ? *ret_status : 0);
 }
 
@@ -117,5 +170,5 @@ void transfer_run(const struct transfer *t, struct smtp_answer *ret)
         answer_set(ret, 451, "4.3.0", "The delivery failed, try again later");
         return;
     }
-    judge(status, buf_str(&line), ret);
+    judge(status, needs_keeper(t), buf_str(&line), ret);
 }
