@@ -1,0 +1,180 @@
+#include "handlers/admin/account.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <termios.h>
+
+#include "handlers/admin/child.h"
+#include "shared/base/macros.h"
+#include "shared/base/secret.h"
+#include "shared/gate/session.h"
+
+#define PASSWORD_BYTES 18 /* random, 24 characters of base64 */
+
+static int read_line(int fd, struct buf *out)
+{
+    for (size_t i = 0; i < LIMIT_PASSWORD; i++) {
+        char c;
+        ssize_t n = read(fd, &c, 1);
+
+        if (n < 0)
+            return -errno;
+        if (n == 0 || c == '\n')
+            return 0;
+        if (buf_add_byte(out, c) < 0)
+            return -ENOBUFS;
+    }
+    return -ENOBUFS;
+}
+
+static int ask_password(const char *user, struct buf *out)
+{
+    _cleanup_close_ int tty = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
+    struct termios saved;
+    struct termios silent;
+    int r;
+
+    if (tty < 0 || tcgetattr(tty, &saved) < 0)
+        return -ENOTTY;
+    silent = saved;
+    silent.c_lflag &= ~(tcflag_t)ECHO;
+    (void)dprintf(tty, "Password of %s, for the logins of this check: ", user);
+    (void)tcsetattr(tty, TCSAFLUSH, &silent);
+    r = read_line(tty, out);
+    (void)tcsetattr(tty, TCSAFLUSH, &saved);
+    (void)dprintf(tty, "\n");
+    return r;
+}
+
+static int read_password_file(const char *path, struct buf *out)
+{
+    _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+
+    return fd < 0 ? -errno : read_line(fd, out);
+}
+
+static int random_password(struct buf *out)
+{
+    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    unsigned char random[PASSWORD_BYTES * 4 / 3];
+    int r = secret_random(random, sizeof(random));
+
+    _Static_assert(sizeof(letters) == 65, "six bits each");
+    for (size_t i = 0; r == 0 && i < sizeof(random); i++)
+        r = buf_add_byte(out, letters[random[i] & 63]);
+    secret_wipe(random, sizeof(random));
+    return r;
+}
+
+/* Runs an account tool; `input` is what chpasswd reads. */
+static int account_tool(const char *const argv[], struct str input, struct buf *why)
+{
+    _cleanup_buf_ struct buf output = BUF_INIT(4096);
+    int status = child_run(argv, input, &output);
+
+    if (status == 0)
+        return 0;
+    if (status < 0)
+        (void)buf_printf(why, "%s: %s", argv[0], strerror(-status));
+    else if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
+        (void)buf_printf(why, "%s is not installed (Debian: apt-get install passwd)", argv[0]);
+    else
+        (void)buf_printf(why, "%s failed: %.*s", argv[0], STR_ARG(str_trim(buf_str(&output))));
+    return status < 0 ? status : -ECANCELED;
+}
+
+static int remove_throwaway(const struct conf *conf, struct buf *why)
+{
+    static const char *const userdel[] = {"userdel", ACCOUNT_THROWAWAY, NULL};
+    _cleanup_free_ char *box = NULL;
+    int r = 0;
+
+    if (session_spool_path(conf->spool, STR(ACCOUNT_THROWAWAY), &box) == 0 && unlink(box) < 0 && errno != ENOENT)
+        r = -errno;
+    if (getpwnam(ACCOUNT_THROWAWAY)) {
+        int s = account_tool(userdel, STR_NULL, why);
+
+        r = s < 0 ? s : r;
+    }
+    return r;
+}
+
+/* No home (the store does without), no login shell, and it expires by itself should we die before removing it. */
+static int make_throwaway(const struct conf *conf, struct account *a, struct buf *why)
+{
+    static const char *const useradd[] = {"useradd",         "--no-create-home",
+                                          "--home-dir",      "/nonexistent",
+                                          "--shell",         "/usr/sbin/nologin",
+                                          "--comment",       "pennypost check: removed when it ends",
+                                          ACCOUNT_THROWAWAY, NULL};
+    static const char *const chpasswd[] = {"chpasswd", NULL};
+    _cleanup_(buf_wipe_finish) struct buf line = BUF_INIT(256);
+    int r;
+
+    r = remove_throwaway(conf, why);
+    if (r == 0)
+        r = account_tool(useradd, STR_NULL, why);
+    if (r < 0)
+        return r;
+    a->is_throwaway = true;
+    (void)snprintf(a->name, sizeof(a->name), "%s", ACCOUNT_THROWAWAY);
+    r = random_password(&a->password);
+    if (r == 0)
+        r = buf_printf(&line, "%s:%s\n", a->name, buf_cstr(&a->password));
+    if (r == 0)
+        r = account_tool(chpasswd, buf_str(&line), why);
+    return r;
+}
+
+int account_choose(const struct conf *conf, const char *user, const char *password_file, struct account *ret,
+                   struct buf *why)
+{
+    struct passwd *pw = NULL;
+    int r;
+
+    *ret = (struct account){.password = BUF_INIT(LIMIT_PASSWORD)};
+    if (!user && geteuid() == 0)
+        return make_throwaway(conf, ret, why);
+    pw = user ? getpwnam(user) : getpwuid(getuid());
+    if (!pw) {
+        (void)buf_printf(why, "there is no user %s", user ? user : "for this uid");
+        return -ENOENT;
+    }
+    if (strlen(pw->pw_name) >= sizeof(ret->name)) {
+        (void)buf_printf(why, "the name of this user is too long");
+        return -EINVAL;
+    }
+    (void)snprintf(ret->name, sizeof(ret->name), "%s", pw->pw_name);
+    if (pw->pw_uid < conf->min_uid) {
+        (void)buf_printf(why, "%s has no mail login: uid %u is below min_uid %u", ret->name, (unsigned)pw->pw_uid,
+                         (unsigned)conf->min_uid);
+        return -EPERM;
+    }
+    r = password_file ? read_password_file(password_file, &ret->password) : ask_password(ret->name, &ret->password);
+    if (r == -ENOTTY)
+        (void)buf_printf(
+            why,
+            "a login needs the password of %s: run this on a terminal, or with --password-file, or as root "
+            "without a user's name (it makes a throw-away account)",
+            ret->name);
+    else if (r < 0)
+        (void)buf_printf(why, "%s: %s", password_file ? password_file : "password", strerror(-r));
+    return r;
+}
+
+int account_finish(const struct conf *conf, struct account *a)
+{
+    _cleanup_buf_ struct buf why = BUF_INIT(1024);
+    int r = a->is_throwaway ? remove_throwaway(conf, &why) : 0;
+
+    if (r < 0)
+        (void)fprintf(stderr, "pennypost: the account %s is left behind: %s\n", ACCOUNT_THROWAWAY, buf_cstr(&why));
+    a->is_throwaway = false;
+    buf_wipe_finish(&a->password);
+    return r;
+}

@@ -1,0 +1,31 @@
+/*
+ * Whose mailbox `pennypost check` uses, and with which password it logs in. Root without a user named: a throw-away
+ * Unix account with a random password, made and removed again, so that the whole path through PAM and /etc/shadow is
+ * tried and nobody has to type anything.
+ */
+#ifndef ADMIN_ACCOUNT_H
+#define ADMIN_ACCOUNT_H
+
+#include <stdbool.h>
+
+#include "shared/base/buf.h"
+#include "shared/base/conf.h"
+#include "shared/base/limits.h"
+
+#define ACCOUNT_THROWAWAY "pennypost-check"
+
+struct account {
+    char name[LIMIT_USER + 1];
+    struct buf password; /* wiped by account_finish() */
+    bool is_throwaway;   /* we made it: account_finish() removes it with its mail */
+};
+
+/* `user`: NULL for the invoking user. `password_file`: NULL to ask on the terminal. 0; or negative with a sentence in
+ * *why. */
+int account_choose(const struct conf *conf, const char *user, const char *password_file, struct account *ret,
+                   struct buf *why);
+
+/* Removes a throw-away account and its mailbox; wipes the password. 0 or negative: something was left behind. */
+int account_finish(const struct conf *conf, struct account *a);
+
+#endif

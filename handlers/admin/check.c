@@ -1,0 +1,327 @@
+/*
+ * pennypost check: sends a message to a user over every SMTP port, sees it over POP3 and IMAP, in the clear and inside
+ * TLS, removes it, and prints a line for each step with a hint where one fails. Runs as the user with his password, or
+ * as root with a throw-away account; touches nothing but that mailbox, through the ports like any client.
+ */
+#include "handlers/admin/check.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sysexits.h>
+
+#include "handlers/admin/child.h"
+#include "handlers/admin/command.h"
+#include "shared/base/macros.h"
+#include "shared/gate/session.h"
+
+static const struct check_step steps[] = {
+    {CHECK_SMTP, 25, PROBE_PLAIN, "SMTP: a message from a stranger", check_smtp_send},
+    {CHECK_SMTP, 25, PROBE_STARTTLS, "SMTP, STARTTLS: a message", check_smtp_send},
+    {CHECK_SUBMISSION, 587, PROBE_STARTTLS, "submission, STARTTLS: login and a message", check_smtp_send},
+    {CHECK_SUBMISSIONS, 465, PROBE_TLS, "submission over TLS: login and a message", check_smtp_send},
+    {CHECK_POP3, 110, PROBE_PLAIN, "POP3: login, the messages are there", check_pop3_see},
+    {CHECK_POP3, 110, PROBE_STARTTLS, "POP3, STLS: login, the messages are there", check_pop3_see},
+    {CHECK_POP3S, 995, PROBE_TLS, "POP3 over TLS: login, the messages are there", check_pop3_see},
+    {CHECK_IMAP, 143, PROBE_PLAIN, "IMAP: login, the messages are there", check_imap_see},
+    {CHECK_IMAP, 143, PROBE_STARTTLS, "IMAP, STARTTLS: login, the messages are there", check_imap_see},
+    {CHECK_IMAPS, 993, PROBE_TLS, "IMAP over TLS: login, the messages are there", check_imap_see},
+};
+
+/* Tried in this order until one has removed the messages. */
+static const struct check_step removals[] = {
+    {CHECK_POP3, 110, PROBE_PLAIN, "POP3: remove the messages", check_pop3_remove},
+    {CHECK_POP3S, 995, PROBE_TLS, "POP3 over TLS: remove the messages", check_pop3_remove},
+    {CHECK_IMAP, 143, PROBE_PLAIN, "IMAP: remove the messages", check_imap_remove},
+    {CHECK_IMAPS, 993, PROBE_TLS, "IMAP over TLS: remove the messages", check_imap_remove},
+};
+
+static const struct check_step proofs[] = {
+    {CHECK_IMAP, 143, PROBE_PLAIN, "IMAP: they are gone", check_imap_gone},
+    {CHECK_IMAPS, 993, PROBE_TLS, "IMAP over TLS: they are gone", check_imap_gone},
+};
+
+static const struct {
+    const char *name;
+    enum check_service service;
+} services[] = {
+    {"smtp", CHECK_SMTP},   {"submission", CHECK_SUBMISSION}, {"submissions", CHECK_SUBMISSIONS},
+    {"pop3", CHECK_POP3},   {"pop3s", CHECK_POP3S},           {"imap", CHECK_IMAP},
+    {"imaps", CHECK_IMAPS},
+};
+
+static const char *service_name(enum check_service service)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(services); i++) {
+        if (services[i].service == service)
+            return services[i].name;
+    }
+    return "?";
+}
+
+/* ---- what the conversations share ---- */
+
+int check_fail(struct check *c, int error, const char *hint, const char *format, ...)
+{
+    va_list ap;
+
+    buf_clear(&c->reason);
+    va_start(ap, format);
+    (void)buf_vprintf(&c->reason, format, ap);
+    va_end(ap);
+    if (hint)
+        c->hint = hint;
+    return error;
+}
+
+int check_broken(struct check *c, struct probe *p, int error, const char *doing)
+{
+    if (error == -ENODATA && p->child > 0 && p->last[0] == '\0')
+        return check_fail(c, error,
+                          "the TLS handshake failed: journalctl -t tls (or the mail log) says why; "
+                          "openssl s_client -connect HOST:PORT shows the client's side",
+                          "%s: the connection was closed", doing);
+    if (error == -ENODATA || error == -EPIPE || error == -ECONNRESET)
+        return check_fail(c, error, "the server ended the connection: its log line says why",
+                          "%s: the connection was closed%s%s", doing, p->last[0] ? " after: " : "", p->last);
+    return check_fail(c, error,
+                      error == -ETIMEDOUT ? "a handler hangs: a lock, PAM or a name service; see the log" : NULL,
+                      "%s: %s", doing, strerror(-error));
+}
+
+int check_refused(struct check *c, struct probe *p, const char *doing)
+{
+    return check_fail(c, -EPROTO, NULL, "%s: answered '%s'", doing, p->last);
+}
+
+int check_open(struct check *c, const struct check_step *s, const char *protocol, const char *greeting, struct probe *p)
+{
+    struct str line;
+    int r = probe_open(p, c->address, s->port, s->tls, protocol);
+
+    if (r == -ECONNREFUSED)
+        return check_fail(c, r,
+                          "nothing listens there: systemctl status pennypost-NAME.socket, or the lines of inetd.conf",
+                          "port %u of %s: connection refused", (unsigned)s->port, c->address);
+    if (r < 0)
+        return check_fail(c, r, NULL, "port %u of %s: %s", (unsigned)s->port, c->address, strerror(-r));
+    if (s->tls == PROBE_STARTTLS)
+        return 0;
+    r = probe_line(p, &line);
+    if (r < 0)
+        return check_broken(c, p, r, "the greeting");
+    if (!str_starts(line, str_from(greeting)))
+        return check_fail(c, -EPROTO, "does another server hold the port? ss -ltnp shows it", "greeted with '%s'",
+                          p->last);
+    /* The rest of a greeting of several lines. */
+    while (str_starts(line, STR("220-"))) {
+        r = probe_line(p, &line);
+        if (r < 0)
+            return check_broken(c, p, r, "the greeting");
+    }
+    return 0;
+}
+
+/* ---- the report ---- */
+
+static void report(struct check *c, const char *verdict, const char *name, int64_t began)
+{
+    (void)printf("%-4s  %s", verdict, name);
+    if (strcmp(verdict, "ok") == 0)
+        (void)printf(" (%lld ms)%s%s\n", (long long)(clock_monotonic_ms() - began), c->detail.len > 0 ? ": " : "",
+                     buf_cstr(&c->detail));
+    else
+        (void)printf(": %s\n", buf_cstr(&c->reason));
+    if (c->hint)
+        (void)printf("      hint: %s\n", c->hint);
+    (void)fflush(stdout);
+}
+
+static int run_step(struct check *c, const struct check_step *s)
+{
+    int64_t began = clock_monotonic_ms();
+    int r;
+
+    buf_clear(&c->reason);
+    buf_clear(&c->detail);
+    c->hint = NULL;
+    r = s->run(c, s);
+    if (r < 0 && c->reason.len == 0)
+        (void)check_fail(c, r, NULL, "%s", strerror(-r));
+    if (r < 0)
+        c->failed++;
+    else
+        c->passed++;
+    report(c, r < 0 ? "FAIL" : "ok", s->name, began);
+    return r;
+}
+
+static void skip_step(struct check *c, const char *name, const char *why, const char *hint)
+{
+    buf_clear(&c->reason);
+    (void)buf_printf(&c->reason, "%s", why);
+    c->hint = hint;
+    c->skipped++;
+    report(c, "skip", name, 0);
+}
+
+/* TLS needs a certificate and its key, and a client has to accept it at least in time. */
+static bool check_certificate(struct check *c)
+{
+    const char *const argv[] = {
+        "openssl", "x509", "-noout", "-enddate", "-checkend", "0", "-in", c->conf->tls_certificate, NULL};
+    _cleanup_buf_ struct buf output = BUF_INIT(1024);
+    struct check_step none = {.name = "the certificate is there and valid"};
+    int64_t began = clock_monotonic_ms();
+    struct stat key;
+    int status;
+
+    c->hint = NULL;
+    buf_clear(&c->detail);
+    if (access(c->conf->tls_certificate, R_OK) < 0 && errno == ENOENT) {
+        skip_step(c, none.name, "there is none, so TLS is not offered and not checked",
+                  "units/install makes one; keys tls_certificate and tls_key name another");
+        return false;
+    }
+    status = child_run(argv, STR_NULL, &output);
+    if (status != 0) {
+        c->failed++;
+        (void)check_fail(c, -EIO,
+                         status < 0 ? "openssl is needed for the checks of TLS: apt-get install openssl"
+                                    : "a new certificate is taken by the next connection, nothing has to be restarted",
+                         "%s: %.*s", c->conf->tls_certificate, STR_ARG(str_trim(buf_str(&output))));
+        report(c, "FAIL", none.name, began);
+        return true; /* the steps show what a client sees */
+    }
+    if (stat(c->conf->tls_key, &key) == 0 && (key.st_mode & 077) != 0)
+        c->hint = "others than root can read the key: chmod 600";
+    struct str text = buf_str(&output);
+    struct str line;
+
+    (void)str_cut(&text, '\n', &line);
+    (void)buf_printf(&c->detail, "%.*s", STR_ARG(line));
+    c->passed++;
+    report(c, "ok", none.name, began);
+    return true;
+}
+
+/* ---- order of events ---- */
+
+static void check_all(struct check *c)
+{
+    bool has_tls = check_certificate(c);
+
+    for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
+        const struct check_step *s = &steps[i];
+
+        if ((c->services & s->service) == 0)
+            continue;
+        if (s->tls != PROBE_PLAIN && !has_tls)
+            skip_step(c, s->name, "no certificate", NULL);
+        else if (s->tls == PROBE_PLAIN && s->run != check_smtp_send && c->conf->plaintext_auth == CONF_PLAINTEXT_NO)
+            skip_step(c, s->name, "plaintext_auth = no", NULL);
+        else
+            (void)run_step(c, s);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(removals) && !c->is_removed; i++) {
+        if ((c->services & removals[i].service) != 0 && (has_tls || removals[i].tls == PROBE_PLAIN))
+            (void)run_step(c, &removals[i]);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(proofs) && c->is_removed; i++) {
+        if ((c->services & proofs[i].service) != 0 && (has_tls || proofs[i].tls == PROBE_PLAIN)) {
+            (void)run_step(c, &proofs[i]);
+            break;
+        }
+    }
+    if (c->sent > 0 && !c->is_removed && !c->account.is_throwaway)
+        (void)printf("note  %u messages with '%s: %s' are left in the mailbox of %s\n", c->sent, CHECK_FIELD, c->token,
+                     c->account.name);
+}
+
+static int parse_services(const char *text, unsigned *ret)
+{
+    struct str rest = str_from(text);
+    struct str word;
+    unsigned set = 0;
+    bool more = true;
+
+    while (more) {
+        unsigned found = 0;
+
+        more = str_cut(&rest, ',', &word);
+        for (size_t i = 0; i < ARRAY_SIZE(services); i++) {
+            if (str_eq(word, str_from(services[i].name)))
+                found = services[i].service;
+        }
+        if (found == 0)
+            return -EINVAL;
+        set |= found;
+    }
+    *ret = set;
+    return 0;
+}
+
+static int usage(void)
+{
+    (void)fputs("usage: pennypost check [--services LIST] [--host ADDRESS] [--password-file FILE] [USER]\nservices:",
+                stderr);
+    for (size_t i = 0; i < ARRAY_SIZE(services); i++)
+        (void)fprintf(stderr, " %s", service_name(services[i].service));
+    (void)fputc('\n', stderr);
+    return EX_USAGE;
+}
+
+int check_main(struct conf *conf, int argc, char **argv)
+{
+    static const struct option table[] = {
+        {"services", required_argument, NULL, 's'},
+        {"host", required_argument, NULL, 'h'},
+        {"password-file", required_argument, NULL, 'p'},
+        {NULL, 0, NULL, 0},
+    };
+    struct check c = {.conf = conf,
+                      .address = "127.0.0.1",
+                      .services = CHECK_ALL,
+                      .reason = BUF_INIT(4096),
+                      .detail = BUF_INIT(4096)};
+    _cleanup_buf_ struct buf text = BUF_INIT(4096);
+    const char *password_file = NULL;
+    int option;
+    int r;
+
+    while ((option = getopt_long(argc, argv, "", table, NULL)) != -1) {
+        if (option == 's' ? parse_services(optarg, &c.services) < 0 : option == '?')
+            return usage();
+        if (option == 'h')
+            c.address = optarg;
+        if (option == 'p')
+            password_file = optarg;
+    }
+    if (argc - optind > 1)
+        return usage();
+    (void)sigaction(SIGPIPE, &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
+
+    r = account_choose(conf, argv[optind], password_file, &c.account, &text);
+    if (r == 0) {
+        _cleanup_buf_ struct buf token = BUF_INIT(sizeof(c.token));
+
+        (void)clock_unique(&conf->clock, &token);
+        (void)snprintf(c.token, sizeof(c.token), "%s", buf_cstr(&token));
+        (void)printf("mailbox of %s%s, server %s\n", c.account.name,
+                     c.account.is_throwaway ? " (an account made for this check only)" : "", c.address);
+        check_all(&c);
+    } else {
+        (void)fprintf(stderr, "pennypost check: %s\n", text.len > 0 ? buf_cstr(&text) : strerror(-r));
+    }
+    if (account_finish(conf, &c.account) < 0)
+        c.failed++;
+    buf_finish(&c.reason);
+    buf_finish(&c.detail);
+    if (r < 0)
+        return EX_NOUSER;
+    (void)printf("%u ok, %u failed, %u skipped\n", c.passed, c.failed, c.skipped);
+    return c.failed > 0 || c.passed == 0 ? 1 : 0;
+}

@@ -1,0 +1,21 @@
+/*
+ * The sub-commands of `pennypost`: one row of the table in main.c and one function each.
+ */
+#ifndef ADMIN_COMMAND_H
+#define ADMIN_COMMAND_H
+
+#include "shared/base/conf.h"
+
+struct command {
+    const char *name;
+    const char *arguments; /* for the usage text, "" none */
+    const char *summary;
+    /* argv[0] is the name; the common options (-c, -o, --epoch) are taken out. Returns the exit status (sysexits). */
+    int (*run)(struct conf *conf, int argc, char **argv);
+};
+
+int check_main(struct conf *conf, int argc, char **argv);
+int demo_main(struct conf *conf, int argc, char **argv);
+int recover_main(struct conf *conf, int argc, char **argv);
+
+#endif
