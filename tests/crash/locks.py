@@ -1,0 +1,154 @@
+#!/usr/bin/env python3
+"""No lock is held while waiting for a client: proved by strace (no write to fd 1 between a lock and its release) and by a
+client that stops reading while others deliver.
+
+  locks.py [--quick] BUILD_DIR"""
+
+import argparse
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import crashlib
+
+CALL = re.compile(r"^(?:\d+ +)?(\w+)\((.*)\) += (-?\d+)")
+
+
+def locks_at_writes(trace):
+    """Descriptions of writes to fd 1 made under a lock; how many locks were taken and how many writes made."""
+    held, bad, taken, writes = {}, [], 0, 0
+    with open(trace) as f:
+        for line in f:
+            found = CALL.match(line)
+            if not found:
+                continue
+            name, args, result = found.group(1), found.group(2), int(found.group(3))
+            if name == "fcntl" and "SETLK" in args and result == 0:
+                fd = args.split(",")[0]
+                if "F_UNLCK" in args:
+                    held.pop(fd, None)
+                else:
+                    held[fd] = line.strip()
+                    taken += 1
+            elif name == "flock" and result == 0:
+                fd = args.split(",")[0]
+                if "LOCK_UN" in args:
+                    held.pop(fd, None)
+                else:
+                    held[fd] = line.strip()
+                    taken += 1
+            elif name == "close" and result == 0:
+                held.pop(args, None)
+            elif name in ("link", "linkat", "rename", "renameat2") and result == 0 and re.search(r'\.lock"', args):
+                held["dotlock"] = line.strip()
+                taken += 1
+            elif name == "openat" and result >= 0 and "O_EXCL" in args and re.search(r'\.lock"', args):
+                held["dotlock"] = line.strip()
+                taken += 1
+            elif name in ("unlink", "unlinkat") and result == 0 and re.search(r'INBOX\.lock"', args):
+                held.pop("dotlock", None)
+            elif name in ("write", "writev", "sendto", "sendmsg") and args.startswith("1,"):
+                writes += 1
+                if held:
+                    bad.append("%s while holding %s" % (line.strip()[:60], list(held.values())))
+    return bad, taken, writes
+
+
+IMAP = (b"a SELECT INBOX\r\nb STORE 1:3 +FLAGS (\\Seen)\r\nc FETCH 1:* (FLAGS ENVELOPE BODY.PEEK[])\r\n"
+        b"d STORE 2 +FLAGS (\\Deleted)\r\ne EXPUNGE\r\nf FETCH 1:* BODY[]\r\ng LOGOUT\r\n")
+POP3 = b"STAT\r\nUIDL\r\nLIST\r\nRETR 1\r\nRETR 2\r\nDELE 2\r\nTOP 3 5\r\nQUIT\r\n"
+
+
+def programs(work):
+    """(name, argv, what to send) of what can be talked to."""
+    out = [("work", work.argv(["-"]), b"open INBOX\nflags 1:3 +S\ndump\nremove 2\npoll\nflush\ndump\nclose\n")]
+    for name, text in (("imap-session", IMAP), ("pop3-session", POP3)):
+        if name in work.programs:
+            out.append((name, [work.programs[name]] + work.options(), text))
+    return out
+
+
+def seed(work, folder, size):
+    work.fresh()
+    words = []
+    for n in range(6):
+        path = os.path.join(folder, "m%d" % n)
+        with open(path, "wb") as f:
+            f.write(crashlib.message("m%d" % n, size))
+        words += ["append", "INBOX", "", path, ","]
+    p = work.run(words[:-1])
+    if p.returncode != 0:
+        raise RuntimeError("cannot seed the box: %r" % p.stdout)
+
+
+def test_strace(build, folder, result):
+    if not shutil.which("strace"):
+        result.skip("locks: strace is not installed")
+        return
+    work = crashlib.Work(build, os.path.join(folder, "root"), demote=True)
+    trace = os.path.join(folder, "strace")
+    for name, argv, text in programs(work):
+        seed(work, folder, 300000)
+        p = subprocess.run(["strace", "-f", "-o", trace, "-s", "64", "-e",
+                            "trace=fcntl,flock,close,link,linkat,rename,renameat2,openat,unlink,unlinkat,write,writev,sendto,sendmsg"] + argv,
+                           input=text, capture_output=True, timeout=120, check=False, **work.as_user)
+        if b"ptrace" in p.stderr.lower() and p.returncode != 0:
+            result.skip("locks: strace cannot trace here")
+            return
+        bad, taken, writes = locks_at_writes(trace)
+        result.check(p.returncode == 0, name + " runs under strace", "%d %r" % (p.returncode, p.stderr[-300:]))
+        result.check(taken > 2 and writes > 2, name + ": the trace shows locks and writes", "%d locks, %d writes" % (taken, writes))
+        result.check(not bad, name + " writes to its client without a lock", "; ".join(bad[:2]))
+
+
+def test_stopped_reader(build, folder, result):
+    """A client that asks for everything and reads nothing; a delivery and an expunge must not wait for it."""
+    work = crashlib.Work(build, os.path.join(folder, "root"), demote=True)
+    extra = os.path.join(folder, "extra")
+    with open(extra, "wb") as f:
+        f.write(crashlib.message("extra", 1000))
+    for name, argv, text in programs(work):
+        seed(work, folder, 300000)
+        slow = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                **work.as_user)
+        fcntl.fcntl(slow.stdout, 1031, 4096) # F_SETPIPE_SZ: full at once
+        os.write(slow.stdin.fileno(), text)
+        time.sleep(1.0) # it stands in a write now
+        blocked = slow.poll() is None
+        began = time.monotonic()
+        p = work.run(["append", "INBOX", "", extra, ",", "open", "INBOX", ",", "flags", "1", "+F", ",", "remove", "5", ",", "close"],
+                     options=("-t", "5"))
+        took = time.monotonic() - began
+        result.check(blocked, name + " stands waiting for its reader")
+        result.check(p.returncode == 0 and took < 4, name + " stopped: others deliver, flag and expunge",
+                     "status %d after %.1f s: %r" % (p.returncode, took, p.stdout[-200:]))
+        slow.kill()
+        slow.wait()
+        slow.stdin.close()
+        slow.stdout.close()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("build")
+    parser.add_argument("--quick", action="store_true")
+    args = parser.parse_args()
+    result = crashlib.Result()
+    folder = tempfile.mkdtemp(prefix="crash-locks-")
+    os.chmod(folder, 0o777)
+    try:
+        test_strace(os.path.abspath(args.build), folder, result)
+        test_stopped_reader(os.path.abspath(args.build), folder, result)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return result.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
