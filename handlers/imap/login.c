@@ -347,7 +347,7 @@ static int on_line(struct login *l, struct str line)
     if (buf_add_str(&l->tag, tag) < 0)
         return -ENOMEM;
     (void)str_cut(&line, ' ', &name);
-    if (command_find(COMMANDS, ARRAY_SIZE(COMMANDS), name, 1, &command) < 0)
+    if (command_find(COMMANDS, ARRAY_SIZE(COMMANDS), name, 0, &command) < 0)
         return bad(l, "Unknown command, or log in first");
     return command->run(l, line);
 }

@@ -206,7 +206,7 @@ static int on_line(struct login *l, struct str line)
     struct str name;
 
     (void)str_cut(&line, ' ', &name);
-    if (command_find(COMMANDS, ARRAY_SIZE(COMMANDS), name, 1, &command) < 0)
+    if (command_find(COMMANDS, ARRAY_SIZE(COMMANDS), name, 0, &command) < 0)
         return bad(l, "unknown command, or log in first");
     return command->run(l, line);
 }
