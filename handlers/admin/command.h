@@ -15,7 +15,7 @@ struct command {
 };
 
 int check_main(struct conf *conf, int argc, char **argv);
-int demo_main(struct conf *conf, int argc, char **argv);
+
 int recover_main(struct conf *conf, int argc, char **argv);
 
 #endif

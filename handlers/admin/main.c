@@ -13,7 +13,6 @@
 static const struct command commands[] = {
     {"check", "[--services LIST] [--host ADDRESS] [--password-file FILE] [USER]",
      "send a message, see it over POP3 and IMAP, remove it", check_main},
-    {"demo", "[--keep] [--seconds N]", "serve a throw-away mailbox on free loopback ports, without root", demo_main},
     {"recover", "", "finish or undo what was being written to mailboxes when the machine went down", recover_main},
 };
 

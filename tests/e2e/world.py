@@ -113,7 +113,8 @@ def mirror():
 def root(kind):
     """`base`: what debootstrap makes. `full`: with everything that builds, serves and tests. Built once and cached."""
     wanted = sorted(set(packages("build", "run", "test", "root")))
-    stamp = hashlib.sha256((kind + " ".join(wanted if kind == "full" else [])).encode()).hexdigest()[:12]
+    unpacked = packages("unpacked")
+    stamp = hashlib.sha256((kind + " ".join(wanted + unpacked if kind == "full" else [])).encode()).hexdigest()[:12]
     path = os.path.join(cache_dir(), "%s-%s" % (kind, stamp))
     with open(os.path.join(cache_dir(), "lock"), "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -133,9 +134,9 @@ def root(kind):
             run(["chroot", building, "apt-get", "-q", "update"], timeout=600, check=True)
             run(["chroot", building, "apt-get", "-q", "-y", "--no-install-recommends", "install"] + wanted,
                 timeout=1500, check=True)
+            run(["chroot", building, "sh", "-ec", "cd /root; apt-get -q download %s; for p in *.deb; do dpkg -x $p /; done; "
+                 "rm -f *.deb; systemctl disable inetd" % " ".join(unpacked)], timeout=600, check=True)
             os.unlink(building + "/usr/sbin/policy-rc.d")
-            for service in ("inetd", "xinetd"):
-                run(["chroot", building, "systemctl", "disable", service])
         os.rename(building, path)
     return path
 
