@@ -5,6 +5,7 @@
 
 #include "handlers/imap/commands.h"
 #include "handlers/imap/fetch.h"
+#include "handlers/imap/qresync.h"
 #include "handlers/imap/respond.h"
 #include "handlers/imap/seqset.h"
 #include "handlers/imap/update.h"
@@ -59,23 +60,45 @@ static int fetch_range(struct fetch *f, uint32_t first, uint32_t last, int *ret_
     return r;
 }
 
+/* VANISHED (EARLIER) comes before every FETCH response (RFC 7162 3.2.6). */
+static int tell_vanished(struct fetch *f, struct str set)
+{
+    _cleanup_numset_ struct numset named = NUMSET_INIT;
+    int r = str_eq(set, STR("$")) ? numset_add_set(&named, &f->s->saved) : seqset_named_uids(f->s, set, &named);
+
+    return r < 0 ? r : qresync_vanished(f->s, f->changed_since, &named, 0);
+}
+
 int cmd_fetch(void *session, struct str arguments)
 {
     struct imap *s = session;
     _cleanup_numset_ struct numset seqs = NUMSET_INIT;
     struct fetch f = {.s = s};
+    struct str set = STR("");
     int seen = 0, r = parse_space(&s->parse);
 
-    if (r >= 0)
+    if (r >= 0) {
+        set = s->parse.rest;
         r = seqset_parse(s, &seqs);
+        set.len -= s->parse.rest.len;
+    }
     if (r >= 0)
         r = parse_space(&s->parse);
     if (r >= 0)
         r = fetch_parse(&f);
     if (r >= 0)
+        r = fetch_parse_modifiers(&f);
+    if (r >= 0)
         r = parse_end(&s->parse);
     if (r < 0)
         return r;
+    if (f.has_modseq || f.has_changed_since)
+        condstore_enable(s);
+    if (f.wants_vanished) {
+        r = tell_vanished(&f, set);
+        if (r < 0)
+            return respond_error(s, r, "Cannot tell what vanished");
+    }
     message_init(&f.message, s);
     for (size_t i = 0; i < seqs.count && r >= 0; i++)
         r = fetch_range(&f, seqs.ranges[i].first, seqs.ranges[i].last, &seen);
@@ -85,6 +108,10 @@ int cmd_fetch(void *session, struct str arguments)
     if (f.is_missing) {
         respond_code(s, "EXPUNGEISSUED");
         return respond_no(s, "Some of the messages are no longer there");
+    }
+    if (f.is_unknown_cte) {
+        respond_code(s, "UNKNOWN-CTE");
+        return respond_no(s, "A part has a content transfer encoding that is not known here");
     }
     return seen < 0 ? respond_error(s, seen, "Cannot mark as seen") : OUTCOME_OK;
 }

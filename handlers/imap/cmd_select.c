@@ -6,11 +6,18 @@
 #include <inttypes.h>
 
 #include "handlers/imap/commands.h"
+#include "handlers/imap/qresync.h"
 #include "handlers/imap/respond.h"
 #include "handlers/imap/seqset.h"
 #include "handlers/imap/session.h"
 #include "handlers/imap/update.h"
 #include "shared/base/macros.h"
+
+struct parameters {
+    bool has_condstore;
+    bool has_qresync;
+    struct qresync qresync;
+};
 
 /* The facts of the new mailbox (RFC 9051 6.3.2). */
 static int describe(struct imap *s)
@@ -28,6 +35,8 @@ static int describe(struct imap *s)
         (void)writer_printf(&s->out, "* OK [UNSEEN %" PRIu32 "] First unseen message\r\n", status.first_unseen);
     (void)writer_printf(&s->out, "* OK [UIDVALIDITY %" PRIu32 "] UIDs are valid\r\n", status.uidvalidity);
     (void)writer_printf(&s->out, "* OK [UIDNEXT %" PRIu32 "] Next UID\r\n", status.uidnext);
+    /* RFC 7162 3.1.2.1 */
+    (void)writer_printf(&s->out, "* OK [HIGHESTMODSEQ %" PRIu64 "] Highest\r\n", status.highestmodseq);
     if (s->enabled & IMAP_REV2) {
         (void)writer_text(&s->out, "* LIST () \"/\" ");
         respond_mailbox(s, mbox_name(s->box));
@@ -36,33 +45,72 @@ static int describe(struct imap *s)
     return 0;
 }
 
-static int select_mailbox(struct imap *s, bool is_examine)
+/* select-params of RFC 4466 2.1: "(" CONDSTORE / QRESYNC (...) ")". */
+static int parse_parameters(struct imap *s, struct parameters *ret)
+{
+    struct parse *p = &s->parse;
+    int r = parse_char(p, '(', "parameters in parentheses or the end of the command");
+
+    do {
+        if (r < 0)
+            return r;
+        if (parse_accept_word(p, STR("CONDSTORE"))) {
+            ret->has_condstore = true;
+        } else if ((s->enabled & IMAP_QRESYNC) && parse_accept_word(p, STR("QRESYNC"))) {
+            ret->has_qresync = true;
+            r = parse_space(p);
+            if (r >= 0)
+                r = qresync_parse(s, &ret->qresync);
+        } else {
+            return parse_fail(p, s->enabled & IMAP_QRESYNC ? "CONDSTORE or QRESYNC"
+                                                           : "CONDSTORE, or QRESYNC after ENABLE QRESYNC");
+        }
+    } while (r < 0 || parse_accept(p, ' '));
+    return parse_char(p, ')', "a space or a closing parenthesis");
+}
+
+static int open_mailbox(struct imap *s, struct str name, bool is_examine, const struct parameters *parameters)
 {
     bool had_box = s->box != NULL;
-    struct str name;
-    int r = parse_space(&s->parse);
+    int r;
 
-    if (r >= 0)
-        r = parse_mailbox(&s->parse, &name);
-    if (r >= 0)
-        r = parse_end(&s->parse);
-    if (r < 0)
-        return r;
     /* RFC 9051 6.3.2: a failed SELECT leaves no mailbox selected. */
     (void)imap_deselect(s);
-    if (had_box && s->enabled)
+    if (had_box && (s->enabled & (IMAP_REV2 | IMAP_QRESYNC)))
         (void)writer_text(&s->out, "* OK [CLOSED] Previous mailbox is closed\r\n");
+    if (parameters->has_condstore || parameters->has_qresync)
+        condstore_enable(s);
     r = mbox_open(s->store, name, is_examine ? MBOX_OPEN_READONLY : 0, &s->box);
-    if (r < 0)
-        return respond_error(s, r, "Cannot select");
-    s->state = IMAP_SELECTED;
-    r = describe(s);
+    if (r >= 0) {
+        s->state = IMAP_SELECTED;
+        r = describe(s);
+    }
+    if (r >= 0 && parameters->has_qresync)
+        r = qresync_respond(s, &parameters->qresync);
     if (r < 0) {
         (void)imap_deselect(s);
         return respond_error(s, r, "Cannot select");
     }
     respond_code(s, mbox_is_readonly(s->box) ? "READ-ONLY" : "READ-WRITE");
     return OUTCOME_OK;
+}
+
+static int select_mailbox(struct imap *s, bool is_examine)
+{
+    struct parameters parameters = {.has_qresync = false};
+    struct str name;
+    int r = parse_space(&s->parse);
+
+    if (r >= 0)
+        r = parse_mailbox(&s->parse, &name);
+    if (r >= 0 && parse_accept(&s->parse, ' '))
+        r = parse_parameters(s, &parameters);
+    if (r >= 0)
+        r = parse_end(&s->parse);
+    if (r >= 0)
+        r = open_mailbox(s, name, is_examine, &parameters);
+    numset_finish(&parameters.qresync.known);
+    return r;
 }
 
 int cmd_select(void *session, struct str arguments)
@@ -118,7 +166,8 @@ int cmd_check(void *session, struct str arguments)
 int cmd_expunge(void *session, struct str arguments)
 {
     struct imap *s = session;
-    _cleanup_numset_ struct numset seqs = NUMSET_INIT, uids = NUMSET_INIT;
+    _cleanup_numset_ struct numset seqs = NUMSET_INIT, uids = NUMSET_INIT, gone = NUMSET_INIT;
+    struct mbox_status status;
     int r = 0;
 
     if (s->is_uid) {
@@ -135,6 +184,12 @@ int cmd_expunge(void *session, struct str arguments)
     if (mbox_is_readonly(s->box))
         return respond_error(s, -EROFS, "Cannot expunge");
     if (!s->is_uid || uids.count > 0)
-        r = mbox_expunge(s->box, s->is_uid ? &uids : NULL, NULL);
-    return r < 0 ? respond_error(s, r, "Cannot expunge") : OUTCOME_OK;
+        r = mbox_expunge(s->box, s->is_uid ? &uids : NULL, &gone);
+    if (r < 0)
+        return respond_error(s, r, "Cannot expunge");
+    /* RFC 7162 3.2.7: the new HIGHESTMODSEQ, when something went. */
+    update_send(s, false);
+    if (gone.count > 0 && (s->enabled & IMAP_QRESYNC) && s->box && mbox_view_status(s->box, &status) >= 0)
+        respond_code(s, "HIGHESTMODSEQ %" PRIu64, status.highestmodseq);
+    return OUTCOME_OK;
 }

@@ -151,10 +151,9 @@ static int write_structure(struct fetch *f, bool is_extended)
     return writer_text(&f->s->out, "(\"TEXT\" \"PLAIN\" NIL NIL NIL \"7BIT\" 0 0)");
 }
 
-static int write_item(struct fetch *f, const struct fetch_item *item)
+/* The items that are facts of the index. */
+static int write_fact(struct fetch *f, const struct fetch_item *item)
 {
-    static const struct section whole = {.text = SECTION_ALL}, header = {.text = SECTION_HEADER},
-                                text = {.text = SECTION_TEXT};
     struct imap *s = f->s;
     const struct mbox_info *info = &f->message.info;
 
@@ -171,6 +170,31 @@ static int write_item(struct fetch *f, const struct fetch_item *item)
         return 0;
     case FETCH_SIZE:
         return writer_printf(&s->out, "RFC822.SIZE %" PRIu64, info->size);
+    case FETCH_MODSEQ:
+        return writer_printf(&s->out, "MODSEQ (%" PRIu64 ")", info->modseq);
+    case FETCH_SAVEDATE:
+        (void)writer_text(&s->out, "SAVEDATE ");
+        if (info->savedate == 0)
+            return writer_text(&s->out, "NIL");
+        respond_date_time(s, info->savedate, clock_utc_offset(&s->conf->clock, info->savedate));
+        return 0;
+    case FETCH_EMAILID:
+        (void)writer_text(&s->out, "EMAILID (");
+        respond_object_id(s, 'M', info->hash);
+        return writer_text(&s->out, ")");
+    default:
+        /* RFC 8474 5.3: NIL is the answer of a server without thread ids. */
+        return writer_text(&s->out, "THREADID NIL");
+    }
+}
+
+static int write_item(struct fetch *f, const struct fetch_item *item)
+{
+    static const struct section whole = {.text = SECTION_ALL}, header = {.text = SECTION_HEADER},
+                                text = {.text = SECTION_TEXT};
+    struct imap *s = f->s;
+
+    switch (item->kind) {
     case FETCH_ENVELOPE:
         (void)writer_text(&s->out, "ENVELOPE ");
         return write_envelope(f);
@@ -185,6 +209,19 @@ static int write_item(struct fetch *f, const struct fetch_item *item)
         section_write(s, &item->section, true);
         (void)writer_text(&s->out, " ");
         return write_section(f, &item->section);
+    case FETCH_BINARY:
+        (void)writer_text(&s->out, "BINARY");
+        section_write(s, &item->section, true);
+        (void)writer_text(&s->out, " ");
+        return fetch_binary(f, &item->section);
+    case FETCH_BINARY_SIZE:
+        (void)writer_text(&s->out, "BINARY.SIZE");
+        section_write(s, &item->section, false);
+        (void)writer_text(&s->out, " ");
+        return fetch_binary_size(f, &item->section);
+    case FETCH_PREVIEW:
+        (void)writer_text(&s->out, "PREVIEW ");
+        return fetch_preview(f, item->is_lazy);
     case FETCH_RFC822:
         (void)writer_text(&s->out, "RFC822 ");
         return write_section(f, &whole);
@@ -194,8 +231,26 @@ static int write_item(struct fetch *f, const struct fetch_item *item)
     case FETCH_RFC822_TEXT:
         (void)writer_text(&s->out, "RFC822.TEXT ");
         return write_section(f, &text);
+    default:
+        return write_fact(f, item);
     }
-    return -EINVAL;
+}
+
+/* What setting \\Seen adds to the response: FLAGS, and after a CONDSTORE enabling command UID and MODSEQ
+ * (RFC 7162 3.2.4). */
+static void write_changed_flags(struct fetch *f, const char *gap)
+{
+    struct imap *s = f->s;
+    bool has_condstore = (s->enabled & IMAP_CONDSTORE) != 0;
+
+    if (!f->has_flags) {
+        (void)writer_printf(&s->out, "%sFLAGS ", gap);
+        respond_flags(s, &f->message.info);
+    }
+    if (has_condstore && !f->has_uid && !s->is_uid)
+        (void)writer_printf(&s->out, " UID %" PRIu32, f->message.info.uid);
+    if (has_condstore && !f->has_modseq)
+        (void)writer_printf(&s->out, " MODSEQ (%" PRIu64 ")", f->message.info.modseq);
 }
 
 int fetch_respond(struct fetch *f, uint32_t seq, bool add_flags)
@@ -204,7 +259,7 @@ int fetch_respond(struct fetch *f, uint32_t seq, bool add_flags)
     const char *gap = "";
     int r = message_begin(&f->message, seq);
 
-    if (r < 0)
+    if (r < 0 || (f->has_changed_since && f->message.info.modseq <= f->changed_since))
         return 0;
     /* RFC 2180 4.1.2: what is gone cannot be fetched any more, the rest of the set can. */
     if (f->message.info.is_expunged && f->needs_content) {
@@ -223,10 +278,8 @@ int fetch_respond(struct fetch *f, uint32_t seq, bool add_flags)
         gap = " ";
         r = write_item(f, &f->items[i]);
     }
-    if (r >= 0 && add_flags && !f->has_flags) {
-        (void)writer_printf(&s->out, "%sFLAGS ", gap);
-        respond_flags(s, &f->message.info);
-    }
+    if (r >= 0 && add_flags)
+        write_changed_flags(f, gap);
     if (r >= 0)
         (void)writer_text(&s->out, ")\r\n");
     return r < 0 ? r : s->out.error;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "handlers/imap/fetch.h"
+#include "handlers/imap/qresync.h"
 #include "shared/base/macros.h"
 
 enum {
@@ -27,6 +28,11 @@ static const struct {
     {"RFC822", FETCH_RFC822, NEEDS_CONTENT | SETS_SEEN},
     {"RFC822.HEADER", FETCH_RFC822_HEADER, NEEDS_CONTENT},
     {"RFC822.TEXT", FETCH_RFC822_TEXT, NEEDS_CONTENT | SETS_SEEN},
+    {"MODSEQ", FETCH_MODSEQ, 0},
+    {"SAVEDATE", FETCH_SAVEDATE, 0},
+    {"EMAILID", FETCH_EMAILID, 0},
+    {"THREADID", FETCH_THREADID, 0},
+    {"PREVIEW", FETCH_PREVIEW, NEEDS_CONTENT},
 };
 
 static struct fetch_item *fetch_add(struct fetch *f, enum fetch_kind kind, unsigned flags)
@@ -46,6 +52,7 @@ static struct fetch_item *fetch_add(struct fetch *f, enum fetch_kind kind, unsig
     f->sets_seen = f->sets_seen || (flags & SETS_SEEN);
     f->has_uid = f->has_uid || kind == FETCH_UID;
     f->has_flags = f->has_flags || kind == FETCH_FLAGS;
+    f->has_modseq = f->has_modseq || kind == FETCH_MODSEQ;
     f->items[f->count] = (struct fetch_item){.kind = kind};
     return &f->items[f->count++];
 }
@@ -58,31 +65,87 @@ static int fetch_add_all(struct fetch *f, const enum fetch_kind *kinds, size_t c
     return 0;
 }
 
-/* BODY[...] and BODY.PEEK[...] */
-static int parse_section_item(struct fetch *f, bool is_peek)
-{
-    struct fetch_item *item = fetch_add(f, FETCH_SECTION, NEEDS_CONTENT | (is_peek ? 0 : SETS_SEEN));
+/* The items with a section behind them. */
+static const struct {
+    const char *name;
+    enum fetch_kind kind;
+    unsigned flags;
+} section_names[] = {
+    {"BODY[", FETCH_SECTION, NEEDS_CONTENT | SETS_SEEN},  {"BODY.PEEK[", FETCH_SECTION, NEEDS_CONTENT},
+    {"BINARY[", FETCH_BINARY, NEEDS_CONTENT | SETS_SEEN}, {"BINARY.PEEK[", FETCH_BINARY, NEEDS_CONTENT},
+    {"BINARY.SIZE[", FETCH_BINARY_SIZE, NEEDS_CONTENT},
+};
 
-    return item ? section_parse(f->s, false, &item->section) : -EMSGSIZE;
+/* PREVIEW [SP "(" "LAZY" ")"] (RFC 8970 3.1) */
+static int parse_preview(struct fetch *f, struct fetch_item *item)
+{
+    struct parse *p = &f->s->parse;
+
+    if (!str_istarts(p->rest, STR(" (")))
+        return 0;
+    p->rest = str_sub(p->rest, 2, p->rest.len);
+    item->is_lazy = parse_accept_word(p, STR("LAZY"));
+    if (!item->is_lazy)
+        return parse_fail(p, "LAZY");
+    return parse_char(p, ')', "a closing parenthesis");
 }
 
 /* fetch-att */
 static int parse_item(struct fetch *f)
 {
     struct parse *p = &f->s->parse;
+    struct fetch_item *item;
 
-    if (str_istarts(p->rest, STR("BODY["))) {
-        p->rest = str_sub(p->rest, 4, p->rest.len);
-        return parse_section_item(f, false);
+    for (size_t i = 0; i < ARRAY_SIZE(section_names); i++) {
+        struct str name = str_from(section_names[i].name);
+
+        if (!str_istarts(p->rest, name))
+            continue;
+        p->rest = str_sub(p->rest, name.len - 1, p->rest.len);
+        item = fetch_add(f, section_names[i].kind, section_names[i].flags);
+        return item ? section_parse(f->s, item->kind != FETCH_SECTION, &item->section) : -EMSGSIZE;
     }
-    if (str_istarts(p->rest, STR("BODY.PEEK["))) {
-        p->rest = str_sub(p->rest, 9, p->rest.len);
-        return parse_section_item(f, true);
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        if (!parse_accept_word(p, str_from(names[i].name)))
+            continue;
+        item = fetch_add(f, names[i].kind, names[i].flags);
+        if (!item)
+            return -EMSGSIZE;
+        return item->kind == FETCH_PREVIEW ? parse_preview(f, item) : 0;
     }
-    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-        if (parse_accept_word(p, str_from(names[i].name)))
-            return fetch_add(f, names[i].kind, names[i].flags) ? 0 : -EMSGSIZE;
     return parse_fail(p, "an item like FLAGS, ENVELOPE or BODY[]");
+}
+
+/* [SP "(" "CHANGEDSINCE" SP modseq [SP "VANISHED"] ")"], in either order. */
+int fetch_parse_modifiers(struct fetch *f)
+{
+    struct parse *p = &f->s->parse;
+    bool can_vanish = f->s->is_uid && (f->s->enabled & IMAP_QRESYNC);
+    int r;
+
+    if (!parse_accept(p, ' '))
+        return 0;
+    r = parse_char(p, '(', "modifiers in parentheses or the end of the command");
+    do {
+        if (r < 0)
+            return r;
+        if (parse_accept_word(p, STR("CHANGEDSINCE"))) {
+            f->has_changed_since = true;
+            r = parse_space(p);
+            if (r >= 0)
+                r = condstore_parse_modseq(f->s, true, &f->changed_since);
+        } else if (can_vanish && parse_accept_word(p, STR("VANISHED"))) {
+            f->wants_vanished = true;
+        } else {
+            return parse_fail(p, can_vanish ? "CHANGEDSINCE or VANISHED" : "CHANGEDSINCE");
+        }
+    } while (r < 0 || parse_accept(p, ' '));
+    /* RFC 7162 3.2.6 */
+    if (f->wants_vanished && !f->has_changed_since)
+        return parse_fail(p, "CHANGEDSINCE together with VANISHED");
+    if (f->has_changed_since && !f->has_modseq && !fetch_add(f, FETCH_MODSEQ, 0))
+        return -EMSGSIZE;
+    return parse_char(p, ')', "a space or a closing parenthesis");
 }
 
 int fetch_parse(struct fetch *f)

@@ -274,3 +274,15 @@ void respond_numset(struct imap *s, const struct numset *set)
         }
     }
 }
+
+void respond_object_id(struct imap *s, char letter, const uint8_t id[16])
+{
+    char text[33];
+
+    text[0] = letter;
+    for (size_t i = 0; i < 16; i++) {
+        text[1 + 2 * i] = "0123456789abcdef"[id[i] >> 4];
+        text[2 + 2 * i] = "0123456789abcdef"[id[i] & 15];
+    }
+    (void)writer_add(&s->out, text, sizeof(text));
+}

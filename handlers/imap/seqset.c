@@ -33,34 +33,68 @@ static int add_uid_range(struct imap *s, uint32_t first, uint32_t last, struct n
     return from < to ? numset_add(ret, from, to - 1) : 0;
 }
 
+/* The next seq-number or seq-range of *text in ascending order; *ret_has_star tells whether `*` is in it. */
+static struct numrange take_range(struct str *text, uint32_t star, bool *ret_has_star)
+{
+    struct numrange range;
+    struct str piece;
+    uint32_t swap;
+
+    (void)str_cut(text, ',', &piece);
+    *ret_has_star = str_chr(piece, '*') >= 0;
+    range.first = range.last = take_number(&piece, star);
+    if (str_starts(piece, STR(":"))) {
+        piece = str_sub(piece, 1, piece.len);
+        range.last = take_number(&piece, star);
+    }
+    if (range.first > range.last) {
+        swap = range.first;
+        range.first = range.last;
+        range.last = swap;
+    }
+    return range;
+}
+
+/* The largest UID there is, 0: no message. */
+static uint32_t last_uid(struct imap *s)
+{
+    struct mbox_info last;
+    uint32_t count = mbox_count(s->box);
+
+    return count > 0 && mbox_info(s->box, count, &last) >= 0 ? last.uid : 0;
+}
+
+int seqset_named_uids(struct imap *s, struct str text, struct numset *ret)
+{
+    struct mbox_status status;
+    int e = mbox_view_status(s->box, &status);
+    uint32_t star = status.uidnext - 1;
+
+    if (e < 0)
+        return e;
+    while (text.len) {
+        bool has_star;
+        struct numrange range = take_range(&text, star, &has_star);
+        int r = range.last == 0 ? 0 : numset_add(ret, range.first ? range.first : 1, range.last);
+
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
 int seqset_resolve(struct imap *s, struct str text, bool is_uid, struct numset *ret)
 {
-    uint32_t count = mbox_count(s->box), star = count;
-    struct mbox_info last;
+    uint32_t count = mbox_count(s->box), star = is_uid ? last_uid(s) : count;
 
-    if (is_uid) {
-        if (count == 0)
-            return 0;
-        if (mbox_info(s->box, count, &last) < 0)
-            return -EINVAL;
-        star = last.uid;
-    }
+    if (is_uid && count == 0)
+        return 0;
     while (text.len) {
-        struct str piece;
-        uint32_t a, b;
+        bool has_star;
+        struct numrange range = take_range(&text, star, &has_star);
+        uint32_t a = range.first, b = range.last;
         int r;
 
-        (void)str_cut(&text, ',', &piece);
-        bool has_star = str_chr(piece, '*') >= 0;
-
-        a = take_number(&piece, star);
-        b = str_starts(piece, STR(":")) ? (piece = str_sub(piece, 1, piece.len), take_number(&piece, star)) : a;
-        if (a > b) {
-            uint32_t swap = a;
-
-            a = b;
-            b = swap;
-        }
         /* "1:*" of an empty mailbox means nothing, and clients ask for it. */
         if (!is_uid && count == 0 && has_star)
             continue;

@@ -10,6 +10,9 @@
  * and those that are not there are left out (RFC 9051 6.4.9); otherwise a number above the mailbox is -EINVAL. */
 int seqset_parse(struct imap *s, struct numset *ret);
 
+/* The UIDs that the text of a set names, whether they are there or not; `*` is the last one ever given. */
+int seqset_named_uids(struct imap *s, struct str text, struct numset *ret);
+
 /* Resolves the text of a sequence-set, as parse_sequence() gives it. -EINVAL: a number that is not there. */
 int seqset_resolve(struct imap *s, struct str text, bool is_uid, struct numset *ret);
 

@@ -1,0 +1,35 @@
+/*
+ * CONDSTORE and QRESYNC (RFC 7162): mod-sequences, and catching up with a mailbox that the client has cached.
+ */
+#ifndef IMAP_QRESYNC_H
+#define IMAP_QRESYNC_H
+
+#include "handlers/imap/imap.h"
+
+/* What SELECT's QRESYNC parameter says (RFC 7162 3.2.5). */
+struct qresync {
+    uint32_t uidvalidity;
+    uint64_t modseq;
+    bool has_known;
+    struct numset known; /* UIDs */
+    bool has_match;
+    struct str match_seqs; /* sequence match data, both sets of the same size */
+    struct str match_uids;
+};
+
+/* A CONDSTORE enabling command (RFC 7162 3.1): from now on FETCH responses carry MODSEQ and UID. */
+void condstore_enable(struct imap *s);
+
+/* mod-sequence-value: 1 (or 0, if it may be) to 2^63-1. */
+int condstore_parse_modseq(struct imap *s, bool can_be_zero, uint64_t *ret);
+
+/* Parses "(" uidvalidity SP modseq [SP known-uids] [SP seq-match-data] ")". known is freed by the caller. */
+int qresync_parse(struct imap *s, struct qresync *ret);
+
+/* After SELECT: VANISHED (EARLIER) and the FETCH responses of what changed, if the UIDVALIDITY is still the same. */
+int qresync_respond(struct imap *s, const struct qresync *q);
+
+/* "* VANISHED (EARLIER) ..." of the UIDs in `known` that are gone since the mod-sequence and are above `above`. */
+int qresync_vanished(struct imap *s, uint64_t modseq, const struct numset *known, uint32_t above);
+
+#endif
