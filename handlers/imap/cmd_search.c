@@ -6,6 +6,7 @@
 #include <inttypes.h>
 
 #include "handlers/imap/commands.h"
+#include "handlers/imap/qresync.h"
 #include "handlers/imap/respond.h"
 #include "handlers/imap/search.h"
 #include "handlers/imap/seqset.h"
@@ -23,6 +24,8 @@ struct result {
     bool is_extended;
     unsigned returns;
     struct numset found; /* sequence numbers */
+    bool has_modseq;
+    uint64_t modseq; /* the highest of what is returned */
 };
 
 /* "RETURN" SP "(" [option *(SP option)] ")" SP */
@@ -110,9 +113,37 @@ static int save(struct imap *s, const struct result *result, const struct numset
     return r;
 }
 
-/* esearch-response (RFC 4466 2.6.2, RFC 9051 7.3.4) */
-static void write_extended(struct imap *s, unsigned returns, const struct numset *found)
+/* The highest mod-sequence of what is returned; with MIN or MAX alone, of those (RFC 4731 3.2). */
+static int highest_modseq(struct imap *s, struct result *result)
 {
+    bool is_all = !result->is_extended || (result->returns & (RETURN_ALL | RETURN_COUNT | RETURN_SAVE));
+    const struct numset *found = &result->found;
+    uint32_t min, max;
+
+    if (found->count == 0)
+        return 0;
+    min = found->ranges[0].first;
+    max = found->ranges[found->count - 1].last;
+    for (size_t i = 0; i < found->count; i++) {
+        for (uint32_t seq = found->ranges[i].first; seq <= found->ranges[i].last; seq++) {
+            struct mbox_info info;
+            int r = mbox_info(s->box, seq, &info);
+
+            if (r < 0)
+                return r;
+            if (is_all || (seq == min && (result->returns & RETURN_MIN)) ||
+                (seq == max && (result->returns & RETURN_MAX)))
+                result->modseq = info.modseq > result->modseq ? info.modseq : result->modseq;
+        }
+    }
+    return 0;
+}
+
+/* esearch-response (RFC 4466 2.6.2, RFC 9051 7.3.4) */
+static void write_extended(struct imap *s, const struct result *result, const struct numset *found)
+{
+    unsigned returns = result->is_extended ? result->returns : RETURN_ALL;
+
     (void)writer_text(&s->out, "* ESEARCH (TAG ");
     respond_string(s, str_from(s->tag));
     (void)writer_text(&s->out, s->is_uid ? ") UID" : ")");
@@ -128,10 +159,12 @@ static void write_extended(struct imap *s, unsigned returns, const struct numset
     }
     if (returns & RETURN_COUNT)
         (void)writer_printf(&s->out, " COUNT %" PRIu64, numset_size(found));
+    if (result->has_modseq && found->count > 0)
+        (void)writer_printf(&s->out, " MODSEQ %" PRIu64, result->modseq);
     (void)writer_text(&s->out, "\r\n");
 }
 
-static void write_plain(struct imap *s, const struct numset *found)
+static void write_plain(struct imap *s, const struct result *result, const struct numset *found)
 {
     (void)writer_text(&s->out, "* SEARCH");
     for (size_t i = 0; i < found->count; i++) {
@@ -142,6 +175,9 @@ static void write_plain(struct imap *s, const struct numset *found)
                 break;
         }
     }
+    /* RFC 7162 3.1.6 */
+    if (result->has_modseq && found->count > 0)
+        (void)writer_printf(&s->out, " (MODSEQ %" PRIu64 ")", result->modseq);
     (void)writer_text(&s->out, "\r\n");
 }
 
@@ -155,15 +191,17 @@ static int answer(struct imap *s, struct result *result)
         r = seqset_uids(s, &result->found, &uids);
     if (r >= 0 && (result->returns & RETURN_SAVE))
         r = save(s, result, &uids);
+    if (r >= 0 && result->has_modseq)
+        r = highest_modseq(s, result);
     if (r < 0)
         return r;
     if (s->is_uid)
         found = &uids;
     /* RFC 9051 6.4.4: IMAP4rev2 knows only the extended response. RFC 5182 2.1: SAVE alone returns nothing. */
     if (!result->is_extended && !(s->enabled & IMAP_REV2))
-        write_plain(s, found);
+        write_plain(s, result, found);
     else if (result->returns != RETURN_SAVE)
-        write_extended(s, result->is_extended ? result->returns : RETURN_ALL, found);
+        write_extended(s, result, found);
     return OUTCOME_OK;
 }
 
@@ -179,6 +217,9 @@ static int search_command(struct imap *s, struct search *q, struct result *resul
         r = search_parse(q);
     if (r != 0)
         return r;
+    result->has_modseq = q->has_modseq;
+    if (q->has_modseq)
+        condstore_enable(s);
     r = find(s, q, &result->found);
     if (r >= 0)
         r = answer(s, result);

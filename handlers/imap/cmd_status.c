@@ -5,6 +5,7 @@
 #include <inttypes.h>
 
 #include "handlers/imap/commands.h"
+#include "handlers/imap/qresync.h"
 #include "handlers/imap/respond.h"
 #include "handlers/imap/status.h"
 #include "shared/base/macros.h"
@@ -15,13 +16,20 @@ enum {
     UIDNEXT = 1u << 2,
     UIDVALIDITY = 1u << 3,
     UNSEEN = 1u << 4,
+    DELETED = 1u << 5,       /* RFC 9051 6.3.11 */
+    SIZE = 1u << 6,          /* RFC 8438 */
+    HIGHESTMODSEQ = 1u << 7, /* RFC 7162 3.1.7 */
+    APPENDLIMIT = 1u << 8,   /* RFC 7889 */
+    MAILBOXID = 1u << 9,     /* RFC 8474 */
 };
 
 static const struct {
     const char *name;
     unsigned bit;
 } names[] = {
-    {"MESSAGES", MESSAGES}, {"RECENT", RECENT}, {"UIDNEXT", UIDNEXT}, {"UIDVALIDITY", UIDVALIDITY}, {"UNSEEN", UNSEEN},
+    {"MESSAGES", MESSAGES},       {"RECENT", RECENT},       {"UIDNEXT", UIDNEXT}, {"UIDVALIDITY", UIDVALIDITY},
+    {"UNSEEN", UNSEEN},           {"DELETED", DELETED},     {"SIZE", SIZE},       {"HIGHESTMODSEQ", HIGHESTMODSEQ},
+    {"APPENDLIMIT", APPENDLIMIT}, {"MAILBOXID", MAILBOXID},
 };
 
 int status_parse(struct imap *s, unsigned *ret_items)
@@ -45,20 +53,19 @@ int status_parse(struct imap *s, unsigned *ret_items)
     return parse_char(p, ')', "a status item or a closing parenthesis");
 }
 
-static uint64_t item_value(const struct mbox_status *status, unsigned bit)
+static void write_item(struct imap *s, const struct mbox_status *status, unsigned bit)
 {
-    switch (bit) {
-    case MESSAGES:
-        return status->messages;
-    case RECENT:
-        return status->recent;
-    case UIDNEXT:
-        return status->uidnext;
-    case UIDVALIDITY:
-        return status->uidvalidity;
-    default:
-        return status->unseen;
+    const uint64_t values[] = {status->messages,    status->recent,        status->uidnext,
+                               status->uidvalidity, status->unseen,        status->deleted,
+                               status->size,        status->highestmodseq, s->conf->message_size};
+
+    if (bit == MAILBOXID) {
+        (void)writer_text(&s->out, "(");
+        respond_object_id(s, 'F', status->mailboxid);
+        (void)writer_text(&s->out, ")");
+        return;
     }
+    (void)writer_u64(&s->out, values[__builtin_ctz(bit)]);
 }
 
 int status_write(struct imap *s, struct str name, unsigned items)
@@ -75,7 +82,8 @@ int status_write(struct imap *s, struct str name, unsigned items)
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
         if (!(items & names[i].bit))
             continue;
-        (void)writer_printf(&s->out, "%s%s %" PRIu64, gap, names[i].name, item_value(&status, names[i].bit));
+        (void)writer_printf(&s->out, "%s%s ", gap, names[i].name);
+        write_item(s, &status, names[i].bit);
         gap = " ";
     }
     (void)writer_text(&s->out, ")\r\n");
@@ -99,6 +107,8 @@ int cmd_status(void *session, struct str arguments)
         r = parse_end(&s->parse);
     if (r < 0)
         return r;
+    if (items & HIGHESTMODSEQ)
+        condstore_enable(s);
     r = status_write(s, name, items);
     return r < 0 ? respond_error(s, r, "Cannot look at the mailbox") : OUTCOME_OK;
 }

@@ -6,15 +6,38 @@
 
 #include "handlers/imap/commands.h"
 #include "handlers/imap/flags.h"
+#include "handlers/imap/qresync.h"
 #include "handlers/imap/respond.h"
 #include "handlers/imap/seqset.h"
 #include "handlers/imap/update.h"
 
 struct store {
+    bool is_conditional; /* UNCHANGEDSINCE */
+    uint64_t unchanged_since;
     enum mbox_flags_mode mode;
     bool is_silent;
     struct flag_list flags;
 };
+
+/* ["(" "UNCHANGEDSINCE" SP modseq ")" SP] (RFC 7162 3.1.3) */
+static int parse_modifiers(struct imap *s, struct store *ret)
+{
+    struct parse *p = &s->parse;
+    int r;
+
+    ret->unchanged_since = UINT64_MAX;
+    if (!parse_accept(p, '('))
+        return 0;
+    if (!parse_accept_word(p, STR("UNCHANGEDSINCE")))
+        return parse_fail(p, "UNCHANGEDSINCE");
+    ret->is_conditional = true;
+    r = parse_space(p);
+    if (r >= 0)
+        r = condstore_parse_modseq(s, true, &ret->unchanged_since);
+    if (r >= 0)
+        r = parse_char(p, ')', "a closing parenthesis");
+    return r < 0 ? r : parse_space(p);
+}
 
 /* store-att-flags = (["+" / "-"] "FLAGS" [".SILENT"]) SP (flag-list / (flag *(SP flag))) */
 static int parse_store(struct imap *s, struct store *ret)
@@ -32,20 +55,69 @@ static int parse_store(struct imap *s, struct store *ret)
     return r < 0 ? r : parse_end(p);
 }
 
-/* The untagged FETCH responses: the new flags of every message named, or with .SILENT none. */
-static void tell(struct imap *s, const struct numset *seqs)
+/* The untagged FETCH responses: the new flags of every message that was changed; with .SILENT none, or for clients that
+ * know of mod-sequences only those (RFC 7162 3.1.3). */
+static void tell(struct imap *s, const struct store *store, const struct numset *seqs, const struct numset *modified)
 {
-    for (size_t i = 0; i < seqs->count; i++)
-        for (uint32_t seq = seqs->ranges[i].first; seq <= seqs->ranges[i].last; seq++)
-            update_fetch_flags(s, seq, s->is_uid, false);
+    bool has_modseq = (s->enabled & IMAP_CONDSTORE) != 0;
+
+    for (size_t i = 0; i < seqs->count && (!store->is_silent || has_modseq); i++) {
+        for (uint32_t seq = seqs->ranges[i].first; seq <= seqs->ranges[i].last; seq++) {
+            struct mbox_info info;
+
+            if (mbox_info(s->box, seq, &info) < 0 || numset_has(modified, info.uid))
+                continue;
+            if (store->is_silent)
+                (void)writer_printf(&s->out, "* %" PRIu32 " FETCH (UID %" PRIu32 " MODSEQ (%" PRIu64 "))\r\n", seq,
+                                    info.uid, info.modseq);
+            else
+                update_fetch_flags(s, seq, s->is_uid || has_modseq, has_modseq);
+        }
+    }
+}
+
+/* The MODIFIED response code: what failed the test, as UIDs or as sequence numbers (RFC 7162 3.1.3). */
+static int tell_modified(struct imap *s, const struct numset *modified)
+{
+    _cleanup_numset_ struct numset seqs = NUMSET_INIT;
+    struct buf *code = &s->reply_code;
+    int r = s->is_uid ? 0 : seqset_from_uids(s, modified, &seqs);
+
+    respond_code(s, "MODIFIED ");
+    if (r >= 0)
+        r = numset_print(s->is_uid ? modified : &seqs, code);
+    if (r < 0)
+        buf_clear(code);
+    return respond_ok(s, "Messages that changed meanwhile were left alone");
+}
+
+static int store_flags(struct imap *s, const struct store *store, const struct numset *seqs)
+{
+    _cleanup_numset_ struct numset uids = NUMSET_INIT, modified = NUMSET_INIT;
+    struct mbox_flags flags;
+    int r = seqset_uids(s, seqs, &uids);
+
+    if (r < 0)
+        return r;
+    r = flags_resolve(s, &store->flags, store->mode != MBOX_FLAGS_REMOVE, &flags);
+    if (r == -ENOSPC) {
+        respond_code(s, "LIMIT");
+        return respond_no(s, "The mailbox has as many keywords as it can have");
+    }
+    if (r >= 0 && uids.count > 0)
+        r = mbox_set_flags(s->box, &uids, store->mode, flags, store->unchanged_since, &modified);
+    if (r < 0)
+        return respond_error(s, r, "Cannot store flags");
+    update_keywords(s);
+    tell(s, store, seqs, &modified);
+    return modified.count > 0 ? tell_modified(s, &modified) : OUTCOME_OK;
 }
 
 int cmd_store(void *session, struct str arguments)
 {
     struct imap *s = session;
-    _cleanup_numset_ struct numset seqs = NUMSET_INIT, uids = NUMSET_INIT;
+    _cleanup_numset_ struct numset seqs = NUMSET_INIT;
     struct store store = {.is_silent = false};
-    struct mbox_flags flags;
     int r = parse_space(&s->parse);
 
     if (r >= 0)
@@ -53,24 +125,14 @@ int cmd_store(void *session, struct str arguments)
     if (r >= 0)
         r = parse_space(&s->parse);
     if (r >= 0)
-        r = parse_store(s, &store);
+        r = parse_modifiers(s, &store);
     if (r >= 0)
-        r = seqset_uids(s, &seqs, &uids);
+        r = parse_store(s, &store);
     if (r < 0)
         return r;
     if (mbox_is_readonly(s->box))
         return respond_error(s, -EROFS, "Cannot store flags");
-    r = flags_resolve(s, &store.flags, store.mode != MBOX_FLAGS_REMOVE, &flags);
-    if (r == -ENOSPC) {
-        respond_code(s, "LIMIT");
-        return respond_no(s, "The mailbox has as many keywords as it can have");
-    }
-    if (r >= 0 && uids.count > 0)
-        r = mbox_set_flags(s->box, &uids, store.mode, flags, UINT64_MAX, NULL);
-    if (r < 0)
-        return respond_error(s, r, "Cannot store flags");
-    update_keywords(s);
-    if (!store.is_silent)
-        tell(s, &seqs);
-    return OUTCOME_OK;
+    if (store.is_conditional)
+        condstore_enable(s);
+    return store_flags(s, &store, &seqs);
 }

@@ -153,8 +153,33 @@ static int match_body(struct search *q, struct search_key *key, bool *ret)
     return r < 0 ? r : e;
 }
 
-static bool match_info(const struct search_key *key, uint32_t seq, const struct mbox_info *info)
+/* An EMAILID as FETCH prints it: "M" and the hash in hexadecimal. */
+static bool match_email_id(struct str id, const uint8_t hash[16])
 {
+    if (id.len != 33 || id.ptr[0] != 'M')
+        return false;
+    for (size_t i = 0; i < 16; i++)
+        if (id.ptr[1 + 2 * i] != "0123456789abcdef"[hash[i] >> 4] ||
+            id.ptr[2 + 2 * i] != "0123456789abcdef"[hash[i] & 15])
+            return false;
+    return true;
+}
+
+static bool match_saved(struct search *q, const struct search_key *key, int64_t savedate)
+{
+    int32_t day;
+
+    if (savedate == 0)
+        return false;
+    day = date_day(savedate, (int16_t)clock_utc_offset(&q->s->conf->clock, savedate));
+    return key->kind == SEARCH_SAVEDBEFORE ? day < key->day
+           : key->kind == SEARCH_SAVEDON   ? day == key->day
+                                           : day >= key->day;
+}
+
+static bool match_info(struct search *q, const struct search_key *key)
+{
+    const struct mbox_info *info = &q->message.info;
     int32_t day;
 
     switch (key->kind) {
@@ -167,11 +192,25 @@ static bool match_info(const struct search_key *key, uint32_t seq, const struct 
     case SEARCH_RECENT:
         return info->is_recent;
     case SEARCH_SEQUENCE:
-        return numset_has(&key->set, seq);
+        return numset_has(&key->set, q->message.seq);
     case SEARCH_SMALLER:
         return info->size < key->number;
     case SEARCH_LARGER:
         return info->size > key->number;
+    case SEARCH_YOUNGER:
+        return info->internaldate >= clock_now(&q->s->conf->clock) - (int64_t)key->number;
+    case SEARCH_OLDER:
+        return info->internaldate <= clock_now(&q->s->conf->clock) - (int64_t)key->number;
+    case SEARCH_MODSEQ:
+        return info->modseq >= key->number;
+    case SEARCH_SAVEDBEFORE:
+    case SEARCH_SAVEDON:
+    case SEARCH_SAVEDSINCE:
+        return match_saved(q, key, info->savedate);
+    case SEARCH_EMAILID:
+        return match_email_id(key->text, info->hash);
+    case SEARCH_NOTHING:
+        return false;
     default:
         break;
     }
@@ -208,7 +247,7 @@ static int match_key(struct search *q, struct search_key *key, bool *ret)
     case SEARCH_TEXT:
         return match_body(q, key, ret);
     default:
-        *ret = match_info(key, q->message.seq, &q->message.info);
+        *ret = match_info(q, key);
         return 0;
     }
 }

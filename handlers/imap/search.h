@@ -23,6 +23,14 @@ enum search_kind {
     SEARCH_BEFORE, /* of INTERNALDATE, days */
     SEARCH_ON,
     SEARCH_SINCE,
+    SEARCH_YOUNGER, /* RFC 5032, seconds */
+    SEARCH_OLDER,
+    SEARCH_MODSEQ,      /* RFC 7162 3.1.5 */
+    SEARCH_SAVEDBEFORE, /* RFC 8514 */
+    SEARCH_SAVEDON,
+    SEARCH_SAVEDSINCE,
+    SEARCH_EMAILID,    /* RFC 8474 */
+    SEARCH_NOTHING,    /* THREADID: no message has one */
     SEARCH_SENTBEFORE, /* of the Date: field */
     SEARCH_SENTON,
     SEARCH_SENTSINCE,
@@ -51,6 +59,7 @@ struct search {
     struct search_key *root; /* in the parser's arena; what the keys own is freed by search_finish() */
     struct search_key *newest;
     unsigned count;
+    bool has_modseq;    /* a MODSEQ key: the highest one is part of the answer */
     struct str charset; /* of the strings; "" is US-ASCII or UTF-8 */
     struct message message;
     struct buf text; /* a header field, decoded */

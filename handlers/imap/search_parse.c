@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "handlers/imap/flags.h"
+#include "handlers/imap/qresync.h"
 #include "handlers/imap/search.h"
 #include "handlers/imap/seqset.h"
 #include "shared/base/limits.h"
@@ -25,8 +26,11 @@ enum argument {
     ARG_KEY,
     ARG_TWO_KEYS,
     ARG_UIDS,
-    ARG_NEW, /* RECENT UNSEEN */
-    ARG_OLD, /* NOT RECENT */
+    ARG_NEW,      /* RECENT UNSEEN */
+    ARG_OLD,      /* NOT RECENT */
+    ARG_INTERVAL, /* seconds, not 0 */
+    ARG_MODSEQ,
+    ARG_OBJECT_ID,
 };
 
 static const struct {
@@ -70,6 +74,15 @@ static const struct {
     {"NOT", SEARCH_NOT, ARG_KEY, 0},
     {"OR", SEARCH_OR, ARG_TWO_KEYS, 0},
     {"UID", SEARCH_SEQUENCE, ARG_UIDS, 0},
+    {"YOUNGER", SEARCH_YOUNGER, ARG_INTERVAL, 0},
+    {"OLDER", SEARCH_OLDER, ARG_INTERVAL, 0},
+    {"MODSEQ", SEARCH_MODSEQ, ARG_MODSEQ, 0},
+    {"SAVEDBEFORE", SEARCH_SAVEDBEFORE, ARG_DATE, 0},
+    {"SAVEDON", SEARCH_SAVEDON, ARG_DATE, 0},
+    {"SAVEDSINCE", SEARCH_SAVEDSINCE, ARG_DATE, 0},
+    {"SAVEDATESUPPORTED", SEARCH_ALL, ARG_NONE, 0},
+    {"EMAILID", SEARCH_EMAILID, ARG_OBJECT_ID, 0},
+    {"THREADID", SEARCH_NOTHING, ARG_OBJECT_ID, 0},
 };
 
 static int parse_key(struct search *q, unsigned depth, struct search_key **ret);
@@ -198,10 +211,33 @@ static int make_new(struct search *q, struct search_key **key)
     return 0;
 }
 
+/* SP [entry-name SP entry-type-req SP] mod-sequence-valzer (RFC 7162 3.1.5). We keep one mod-sequence per message, so
+ * the entry does not matter. */
+static int parse_modseq(struct search *q, struct search_key *key)
+{
+    struct parse *p = &q->s->parse;
+    struct str entry;
+    int r = parse_space(p);
+
+    q->has_modseq = true;
+    if (r >= 0 && parse_peek(p) == '"') {
+        r = parse_string(p, "an entry name", &entry);
+        if (r >= 0)
+            r = parse_space(p);
+        if (r >= 0 && !parse_accept_word(p, STR("priv")) && !parse_accept_word(p, STR("shared")) &&
+            !parse_accept_word(p, STR("all")))
+            r = parse_fail(p, "priv, shared or all");
+        if (r >= 0)
+            r = parse_space(p);
+    }
+    return r < 0 ? r : condstore_parse_modseq(q->s, true, &key->number);
+}
+
 static int parse_arguments(struct search *q, enum argument argument, unsigned depth, struct search_key **key)
 {
     struct parse *p = &q->s->parse;
     struct search_key *k = *key;
+    uint32_t seconds = 0;
     int r;
 
     switch (argument) {
@@ -239,6 +275,17 @@ static int parse_arguments(struct search *q, enum argument argument, unsigned de
     case ARG_UIDS:
         r = parse_space(p);
         return r < 0 ? r : parse_set(q, true, k);
+    case ARG_INTERVAL:
+        r = parse_space(p);
+        if (r >= 0)
+            r = parse_nz_number(p, "a number of seconds", &seconds);
+        k->number = seconds;
+        return r;
+    case ARG_MODSEQ:
+        return parse_modseq(q, k);
+    case ARG_OBJECT_ID:
+        r = parse_space(p);
+        return r < 0 ? r : parse_astring(p, "an object id", &k->text);
     }
     return -EINVAL;
 }

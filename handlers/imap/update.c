@@ -100,12 +100,11 @@ static void write_vanished(struct update *u)
 static int on_flags(void *context, uint32_t seq)
 {
     struct update *u = context;
-    unsigned enabled = u->s->enabled;
+    bool has_modseq = (u->s->enabled & (IMAP_CONDSTORE | IMAP_QRESYNC)) != 0;
 
     write_vanished(u);
-    /* RFC 7162 3.2.4: with QRESYNC every FETCH response carries the UID. */
-    update_fetch_flags(u->s, seq, (enabled & (IMAP_QRESYNC | IMAP_REV2)) != 0,
-                       (enabled & (IMAP_CONDSTORE | IMAP_QRESYNC)) != 0);
+    /* RFC 7162 3.2.4: after a CONDSTORE enabling command every one carries UID and MODSEQ. */
+    update_fetch_flags(u->s, seq, has_modseq || (u->s->enabled & IMAP_REV2), has_modseq);
     return u->s->out.error;
 }
 
