@@ -1,0 +1,165 @@
+/*
+ * The POP3 commands that answer in lines or only mark (see session.h; RFC 1939 5, 7, RFC 1081, RFC 2449). Runs in
+ * pop3-session as the user.
+ */
+#include <errno.h>
+
+#include "handlers/pop3/session.h"
+#include "shared/base/limits.h"
+
+static bool is_deleted(const struct pop3 *s, uint32_t seq)
+{
+    return s->marks[seq - 1] & POP3_DELETED;
+}
+
+int pop3_stat(void *session, struct str arguments)
+{
+    struct pop3 *s = session;
+    int r = pop3_no_more(s, arguments, "STAT");
+
+    return r ? r
+             : pop3_ok(s, "%u %llu", mbox_count(s->box) - s->deleted,
+                       (unsigned long long)(s->status.size - s->deleted_size));
+}
+
+/* Calls `print` for every message that is not marked as deleted, between "+OK text" and the lone dot. */
+static int print_all(struct pop3 *s, int (*print)(struct pop3 *s, uint32_t seq, const struct mbox_info *info))
+{
+    uint32_t count = mbox_count(s->box);
+    struct mbox_info info;
+    int r = 0;
+
+    (void)pop3_ok(s, "%u message%s (%llu octets)", count - s->deleted, count - s->deleted == 1 ? "" : "s",
+                  (unsigned long long)(s->status.size - s->deleted_size));
+    for (uint32_t seq = 1; seq <= count && r >= 0; seq++) {
+        if (is_deleted(s, seq))
+            continue;
+        r = mbox_info(s->box, seq, &info);
+        if (r >= 0)
+            r = print(s, seq, &info);
+    }
+    /* In the middle of a list there is no way to say that it cannot go on. */
+    return r < 0 ? r : writer_text(&s->out, ".\r\n");
+}
+
+static int print_size(struct pop3 *s, uint32_t seq, const struct mbox_info *info)
+{
+    (void)writer_u64(&s->out, seq);
+    (void)writer_add(&s->out, " ", 1);
+    (void)writer_u64(&s->out, info->size);
+    return writer_add(&s->out, "\r\n", 2);
+}
+
+int pop3_list(void *session, struct str arguments)
+{
+    struct pop3 *s = session;
+    struct mbox_info info;
+    uint32_t seq;
+    int r;
+
+    if (!str_trim(arguments).len)
+        return print_all(s, print_size);
+    r = pop3_take_message(s, &arguments, &seq, &info);
+    if (!r)
+        r = pop3_no_more(s, arguments, "LIST [number]");
+    return r ? r : pop3_ok(s, "%u %llu", seq, (unsigned long long)info.size);
+}
+
+static int print_uid(struct pop3 *s, uint32_t seq, const struct mbox_info *info)
+{
+    (void)writer_u64(&s->out, seq);
+    (void)writer_add(&s->out, " ", 1);
+    (void)writer_u64(&s->out, s->status.uidvalidity);
+    (void)writer_add(&s->out, ".", 1);
+    (void)writer_u64(&s->out, info->uid);
+    return writer_add(&s->out, "\r\n", 2);
+}
+
+/* RFC 1939 7. UIDVALIDITY and UID together are never used again for another message of this mailbox. */
+int pop3_uidl(void *session, struct str arguments)
+{
+    struct pop3 *s = session;
+    struct mbox_info info;
+    uint32_t seq;
+    int r;
+
+    if (!str_trim(arguments).len)
+        return print_all(s, print_uid);
+    r = pop3_take_message(s, &arguments, &seq, &info);
+    if (!r)
+        r = pop3_no_more(s, arguments, "UIDL [number]");
+    if (r)
+        return r;
+    (void)writer_text(&s->out, "+OK ");
+    return print_uid(s, seq, &info);
+}
+
+int pop3_dele(void *session, struct str arguments)
+{
+    struct pop3 *s = session;
+    struct mbox_info info;
+    uint32_t seq;
+    int r = pop3_take_message(s, &arguments, &seq, &info);
+
+    if (!r)
+        r = pop3_no_more(s, arguments, "DELE number");
+    if (r)
+        return r;
+    s->marks[seq - 1] |= POP3_DELETED;
+    s->deleted++;
+    s->deleted_size += info.size;
+    if (seq > s->last)
+        s->last = seq;
+    return pop3_ok(s, "Message %u will be deleted at QUIT", seq);
+}
+
+int pop3_rset(void *session, struct str arguments)
+{
+    struct pop3 *s = session;
+    uint32_t count = mbox_count(s->box);
+    int r = pop3_no_more(s, arguments, "RSET");
+
+    if (r)
+        return r;
+    for (uint32_t seq = 1; seq <= count; seq++)
+        s->marks[seq - 1] &= (uint8_t)~POP3_DELETED;
+    s->deleted = 0;
+    s->deleted_size = 0;
+    s->last = s->first_last; /* RFC 1081 */
+    return pop3_ok(s, "No message is marked as deleted");
+}
+
+int pop3_last(void *session, struct str arguments)
+{
+    struct pop3 *s = session;
+    int r = pop3_no_more(s, arguments, "LAST");
+
+    return r ? r : pop3_ok(s, "%u", s->last);
+}
+
+int pop3_noop(void *session, struct str arguments)
+{
+    struct pop3 *s = session;
+    int r = pop3_no_more(s, arguments, "NOOP");
+
+    return r ? r : pop3_ok(s, "Still here");
+}
+
+/* RFC 2449 5: what is there in this state. */
+int pop3_capa(void *session, struct str arguments)
+{
+    struct pop3 *s = session;
+    int r = pop3_no_more(s, arguments, "CAPA");
+
+    if (r)
+        return r;
+    (void)pop3_ok(s, "What there is");
+    return writer_text(&s->out, "TOP\r\n"
+                                "UIDL\r\n"
+                                "RESP-CODES\r\n"
+                                "AUTH-RESP-CODE\r\n"
+                                "PIPELINING\r\n"
+                                "EXPIRE NEVER\r\n"
+                                "IMPLEMENTATION Pennypost-" PENNYPOST_VERSION "\r\n"
+                                ".\r\n");
+}

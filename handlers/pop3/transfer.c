@@ -1,0 +1,151 @@
+/*
+ * RETR and TOP: a message streamed to the client in constant memory (see session.h; RFC 1939 3, 5, 7). Runs in
+ * pop3-session as the user. The store holds no lock while we write.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "handlers/pop3/session.h"
+
+/* What has been sent of a multi-line response. */
+struct transfer {
+    struct writer *out;
+    bool is_line_start;
+    bool is_header;     /* TOP: before the empty line */
+    bool is_line_empty; /* TOP: nothing but perhaps a CR on the current header line */
+    uint64_t lines;     /* TOP: body lines still to send */
+    bool is_done;       /* TOP: enough */
+};
+
+static void put(struct transfer *t, const char *from, const char *to)
+{
+    (void)writer_add(t->out, from, (size_t)(to - from));
+}
+
+/* Sends bytes, with a dot doubled where it begins a line (RFC 1939 3). */
+static void send_stuffed(struct transfer *t, struct str bytes)
+{
+    const char *from = bytes.ptr, *at = bytes.ptr, *end = bytes.ptr + bytes.len, *nl;
+
+    if (bytes.len && t->is_line_start && *at == '.')
+        put(t, ".", "." + 1);
+    while (at < end && (nl = memchr(at, '\n', (size_t)(end - at))) != NULL) {
+        at = nl + 1;
+        if (at < end && *at == '.') {
+            put(t, from, at);
+            put(t, ".", "." + 1);
+            from = at;
+        }
+    }
+    put(t, from, end);
+    if (bytes.len)
+        t->is_line_start = end[-1] == '\n';
+}
+
+/* How much of `bytes` belongs to the header and the first lines of the body. */
+static size_t top_length(struct transfer *t, struct str bytes)
+{
+    const char *at = bytes.ptr, *end = bytes.ptr + bytes.len;
+
+    while (at < end && !t->is_done) {
+        const char *nl = memchr(at, '\n', (size_t)(end - at));
+
+        if (t->is_header && !(nl == at || (*at == '\r' && (at + 1 == nl || at + 1 == end))))
+            t->is_line_empty = false;
+        if (!nl)
+            return bytes.len;
+        if (!t->is_header)
+            t->lines--;
+        else
+            t->is_header = !t->is_line_empty;
+        t->is_line_empty = true;
+        t->is_done = !t->is_header && t->lines == 0;
+        at = nl + 1;
+    }
+    return (size_t)(at - bytes.ptr);
+}
+
+/* Streams from where `piece`, the first one, begins. -ESTALE in the middle: the connection has to be closed. */
+static int send_pieces(struct pop3 *s, struct mbox_stream *stream, struct str piece, struct transfer *t, bool is_top)
+{
+    int r = 0;
+
+    while (r >= 0 && piece.len && !t->is_done) {
+        send_stuffed(t, is_top ? str_sub(piece, 0, top_length(t, piece)) : piece);
+        r = s->out.error;
+        if (r >= 0 && !t->is_done)
+            r = mbox_stream_next(stream, &piece);
+    }
+    if (r < 0)
+        return r;
+    if (!t->is_line_start)
+        (void)writer_add(&s->out, "\r\n", 2);
+    return writer_text(&s->out, ".\r\n");
+}
+
+static int send_message(struct pop3 *s, uint32_t seq, const struct mbox_info *info, bool is_top, uint32_t lines)
+{
+    struct transfer t = {
+        .out = &s->out, .is_line_start = true, .is_header = true, .is_line_empty = true, .lines = lines};
+    struct mbox_stream *stream;
+    struct str first;
+    int r = mbox_stream_new(s->box, seq, &stream);
+
+    if (r < 0)
+        return pop3_store_err(s, r);
+    /* What can go wrong goes wrong now, while there is still a way to say so. */
+    r = mbox_stream_next(stream, &first);
+    if (r < 0) {
+        mbox_stream_free(stream);
+        return pop3_store_err(s, r);
+    }
+    if (is_top)
+        (void)pop3_ok(s, "Header and %u lines of message %u", lines, seq);
+    else
+        (void)pop3_ok(s, "%llu octets", (unsigned long long)info->size);
+    r = send_pieces(s, stream, first, &t, is_top);
+    mbox_stream_free(stream);
+    return r < 0 ? r : POP3_OK;
+}
+
+int pop3_retr(void *session, struct str arguments)
+{
+    struct pop3 *s = session;
+    struct mbox_info info;
+    uint32_t seq;
+    int r = pop3_take_message(s, &arguments, &seq, &info);
+
+    if (!r)
+        r = pop3_no_more(s, arguments, "RETR number");
+    if (!r)
+        r = send_message(s, seq, &info, false, 0);
+    else
+        return r;
+    if (r == POP3_OK) {
+        s->marks[seq - 1] |= POP3_RETRIEVED;
+        s->count.retr++;
+        s->count.retr_bytes += info.size;
+        if (seq > s->last)
+            s->last = seq;
+    }
+    return r;
+}
+
+int pop3_top(void *session, struct str arguments)
+{
+    struct pop3 *s = session;
+    struct mbox_info info;
+    uint32_t seq, lines;
+    struct str word;
+    int r = pop3_take_message(s, &arguments, &seq, &info);
+
+    if (r)
+        return r;
+    if (!str_word(&arguments, &word) || str_to_u32(word, &lines) < 0)
+        return pop3_err(s, NULL, "A number of lines is missing, the form is: TOP number lines");
+    r = pop3_no_more(s, arguments, "TOP number lines");
+    if (r)
+        return r;
+    s->count.top++;
+    return send_message(s, seq, &info, true, lines);
+}
