@@ -4,6 +4,7 @@ Every server is started by the same super-server (our `listen`), but Dovecot, wh
 mount namespace with accounts of its own; the password is checked by pam_unix against its /etc/shadow.
 """
 import os
+import shutil
 import socket
 import statistics
 import subprocess
@@ -59,9 +60,9 @@ def free_port():
 class Server:
     """One server, listening on a port of its own."""
 
-    def __init__(self, name, command, folders, spool):
+    def __init__(self, name, command, folders, spool, port=None):
         self.name = name
-        self.port = free_port()
+        self.port = port or free_port()
         words = [w.replace("@PORT@", str(self.port)) for w in command]
         self.process = subprocess.Popen(peers.overlay_command(folders, words, spool), stdin=subprocess.DEVNULL)
         for _ in range(100):
@@ -142,55 +143,67 @@ service pop3-login {{
 """)
 
 
-def compare(tools, connections=200):
-    """tools: build, peers, work folders. Returns {measure: {server: median milliseconds}}."""
+def start_servers(tools, with_floor):
+    """Starts all POP3 servers on the same accounts and spool. tools: build, peers, work folders."""
     build, root, work = tools
     etc = accounts(os.path.join(work, "accounts"))
-    os.makedirs(os.path.join(work, "spool"), exist_ok=True)
     spool = os.path.join(work, "spool")
-    box = os.path.join(spool, "bench")
-    with open(box, "w", encoding="ascii") as f:
-        f.write("From a@b Sat Nov 14 12:00:00 2026\nSubject: one\n\nbody\n\n")
+    for name, owner, mode in (("spool", (0, 8), 0o2775), ("home", (1500, 1500), 0o755), ("state", (0, 0), 0o1777)):
+        folder = os.path.join(work, name)
+        os.makedirs(folder, exist_ok=True)
+        os.chown(folder, *owner)
+        os.chmod(folder, mode)
+    listen = [os.path.join(build, "handlers/listen/listen"), "--bind", "127.0.0.1:@PORT@", "--max-per-source", "1000", "--"]
+    servers = []
+    if with_floor:
+        floor = os.path.join(work, "floor")
+        subprocess.run(["cc", "-O2", "-o", floor, os.path.join(os.path.dirname(__file__), "floor.c")], check=True)
+        servers.append(Server("floor", listen + [floor], [etc], spool))
+    ours = ["-o", f"spool={spool}", "-o", f"state={work}/state/%u", "-o", f"folders={work}/home/%u"]
+    servers.append(Server("pennypost", listen + [os.path.join(build, "handlers/pop3/pop3"), *ours], [etc], spool))
+    peer = peers.unpack("popa3d", root)
+    if peer:
+        servers.append(Server("popa3d", listen + ["/usr/sbin/popa3d"], [etc, peer], spool))
+    peer = peers.unpack("mailutils", root)
+    if peer:
+        servers.append(Server("mailutils", listen + ["/usr/sbin/pop3d", "--inetd"], [etc, peer], spool))
+    peer = peers.unpack("dovecot", root)
+    if peer:
+        port = free_port()
+        conf = os.path.join(work, "dovecot-login.conf")
+        dovecot_conf(conf, work, port)
+        servers.append(Server("dovecot", ["/usr/sbin/dovecot", "-F", "-c", conf], [etc, peer], spool, port))
+    return servers
+
+
+def put_box(work, source=None):
+    """Puts a mailbox into the spool, owned as Debian does, and forgets what servers remembered of the old one."""
+    box = os.path.join(work, "spool", "bench")
+    if source:
+        shutil.copyfile(source, box)
+    else:
+        write(box, "From a@b Sat Nov 14 12:00:00 2026\nSubject: one\n\nbody\n\n")
     os.chmod(box, 0o660)
     os.chown(box, 1500, 8)
-    os.chown(os.path.join(work, "spool"), 0, 8)
-    os.chmod(os.path.join(work, "spool"), 0o2775)
-    floor = os.path.join(work, "floor")
-    subprocess.run(["cc", "-O2", "-o", floor, os.path.join(os.path.dirname(__file__), "floor.c")], check=True)
-    listen = [os.path.join(build, "handlers/listen/listen"), "--bind", "127.0.0.1:@PORT@", "--max-per-source", "1000", "--"]
-    folders = {n: peers.unpack(n, root) for n in ("dovecot", "popa3d", "mailutils")}
-    servers = [Server("floor", listen + [floor], [etc], spool)]
-    ours = ["-o", f"spool={work}/spool", "-o", f"state={work}/state/%u", "-o", f"folders={work}/folders"]
-    os.makedirs(os.path.join(work, "state"), exist_ok=True)
-    os.makedirs(os.path.join(work, "home"), exist_ok=True)
-    os.chown(os.path.join(work, "home"), 1500, 1500)
-    os.chmod(os.path.join(work, "state"), 0o1777)
-    if os.path.exists(os.path.join(build, "handlers/pop3/pop3")): servers.append(Server("pennypost", listen + [os.path.join(build, "handlers/pop3/pop3"), *ours], [etc], spool))
-    if folders["popa3d"]:
-        os.makedirs("/var/empty", exist_ok=True)
-        servers.append(Server("popa3d", listen + ["/usr/sbin/popa3d"], [etc, folders["popa3d"]], spool))
-    if folders["dovecot"]:
-        conf = os.path.join(work, "dovecot-login.conf")
-        port = free_port()
-        dovecot_conf(conf, work, port)
-        server = Server.__new__(Server)
-        server.name, server.port = "dovecot", port
-        server.process = subprocess.Popen(peers.overlay_command([etc, folders["dovecot"]],
-                                                                ["/usr/sbin/dovecot", "-F", "-c", conf]))
-        time.sleep(2)
-        servers.append(server)
-    table = {"greeting, ms": {}, "login to quit, ms": {}}
+    for name in ("state/bench", "home/mail"):
+        shutil.rmtree(os.path.join(work, name), ignore_errors=True)
+
+
+def compare(tools, connections=200):
+    """Returns {measure: {server: median milliseconds}}."""
+    servers = start_servers(tools, with_floor=True)
+    put_box(tools[2])
+    samples = {}
     try:
-        samples = {(t, s.name): [] for t in table for s in servers}
         for _ in range(connections):
             for s in servers:
-                samples["greeting, ms", s.name].append(s.greeting() * 1000)
+                samples.setdefault(("greeting, ms", s.name), []).append(s.greeting() * 1000)
                 if s.name != "floor":
-                    samples["login to quit, ms", s.name].append(s.login() * 1000)
-        for (title, name), values in samples.items():
-            if values:
-                table[title][name] = statistics.median(values)
+                    samples.setdefault(("login to quit, ms", s.name), []).append(s.login() * 1000)
     finally:
         for s in servers:
             s.stop()
+    table = {}
+    for (title, name), values in samples.items():
+        table.setdefault(title, {})[name] = statistics.median(values)
     return table

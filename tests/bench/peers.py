@@ -44,6 +44,9 @@ def unpack(name, root):
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for deb in sorted(os.listdir(debs)):
         subprocess.run(["dpkg", "-x", os.path.join(debs, deb), target], check=True)
+    # Debian's /lib is a link into /usr: what a package still puts there belongs below the overlay of /usr.
+    if os.path.isdir(os.path.join(target, "lib")):
+        subprocess.run(["cp", "-a", os.path.join(target, "lib/."), os.path.join(target, "usr/lib")], check=True)
     open(os.path.join(target, ".complete"), "w", encoding="ascii").close()
     return target
 

@@ -1,0 +1,115 @@
+"""POP3 on one large maildrop: the same work for every server on a fresh copy of the same file."""
+import hashlib
+import statistics
+import time
+
+import login
+
+
+class Maildrop:
+    """A logged-in session."""
+
+    def __init__(self, server):
+        self.file = server.connect().makefile("rwb", buffering=1 << 20)
+        self.file.readline()
+        self.ask("USER bench")
+        self.seconds = self.ask("PASS " + login.PASSWORD)[0]
+
+    def ask(self, command):
+        """One command, one line of answer; returns (seconds, answer)."""
+        start = time.perf_counter()
+        self.file.write(command.encode() + b"\r\n")
+        self.file.flush()
+        answer = self.file.readline()
+        if not answer.startswith(b"+OK"):
+            raise RuntimeError(f"{command}: {answer}")
+        return time.perf_counter() - start, answer
+
+    def lines(self):
+        """A multi-line answer, dot-unstuffed."""
+        while True:
+            line = self.file.readline()
+            if line == b".\r\n":
+                return
+            if not line:
+                raise EOFError
+            yield line[1:] if line.startswith(b".") else line
+
+    def skip(self):
+        """The same, thrown away quickly."""
+        while self.file.readline() != b".\r\n":
+            pass
+
+
+def retrieve_all(drop, count):
+    """Every message, pipelined in small groups as fast clients do; returns seconds."""
+    start = time.perf_counter()
+    for first in range(1, count + 1, 20):
+        group = range(first, min(first + 20, count + 1))
+        drop.file.write(b"".join(b"RETR %d\r\n" % n for n in group))
+        drop.file.flush()
+        for _ in group:
+            if not drop.file.readline().startswith(b"+OK"):
+                raise RuntimeError("RETR")
+            drop.skip()
+    return time.perf_counter() - start
+
+
+def verify(server, digests):
+    """What is fetched is what was stored."""
+    drop = Maildrop(server)
+    for number, digest in enumerate(digests, 1):
+        drop.ask(f"RETR {number}")
+        if hashlib.sha256(b"".join(drop.lines())).hexdigest() != digest:
+            raise RuntimeError(f"{server.name}: message {number} is not what was stored")
+    drop.ask("QUIT")
+
+
+def one_run(server, work, box, digests):
+    login.put_box(work, box)
+    count = len(digests)
+    result = {}
+    drop = Maildrop(server)
+    seconds, answer = drop.ask("STAT")
+    if int(answer.split()[1]) != count:
+        raise RuntimeError(f"{server.name}: {answer}")
+    result["login and STAT, first"] = drop.seconds + seconds
+    drop.ask("QUIT")
+    drop = Maildrop(server)
+    result["login and STAT, later"] = drop.seconds + drop.ask("STAT")[0]
+    start = time.perf_counter()
+    drop.ask("UIDL")
+    drop.skip()
+    result["UIDL"] = time.perf_counter() - start
+    result["RETR all"] = retrieve_all(drop, count)
+    drop.ask("QUIT")
+    verify(server, digests)
+    drop = Maildrop(server)
+    start = time.perf_counter()
+    for number in range(1, count + 1, 2):
+        drop.ask(f"DELE {number}")
+    drop.ask("QUIT")
+    result["DELE every second, QUIT"] = time.perf_counter() - start
+    verify(server, digests[1::2])
+    return result
+
+
+def compare(tools, box, digests, rounds):
+    """Returns {measure: {server: median seconds}}."""
+    servers = login.start_servers(tools, with_floor=False)
+    samples = {}
+    try:
+        for _ in range(rounds):
+            for server in servers:
+                try:
+                    for title, seconds in one_run(server, tools[2], box, digests).items():
+                        samples.setdefault((title, server.name), []).append(seconds)
+                except (RuntimeError, EOFError) as error:
+                    print(f"  {server.name}: {error}")
+    finally:
+        for server in servers:
+            server.stop()
+    table = {}
+    for (title, name), values in samples.items():
+        table.setdefault(title, {})[name] = statistics.median(values)
+    return table
