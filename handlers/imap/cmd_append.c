@@ -8,11 +8,13 @@
 #include "handlers/imap/commands.h"
 #include "handlers/imap/flags.h"
 #include "handlers/imap/respond.h"
+#include "handlers/imap/special.h"
 #include "shared/base/limits.h"
 #include "shared/base/macros.h"
 
 struct append {
     struct imap *s;
+    bool is_utf8; /* inside "UTF8 (" ... ")" */
     struct str mailbox;
     struct mbox_append *to;
     uint32_t count;
@@ -51,6 +53,15 @@ static int parse_message(struct append *a, struct mbox_append_options *ret_optio
     ret_options->flags.system = flags.system;
     ret_options->keywords = flags.keywords;
     ret_options->keyword_count = flags.keyword_count;
+    /* append-data of RFC 6855 4: a message with UTF-8 in its header. */
+    a->is_utf8 = (a->s->enabled & (IMAP_UTF8 | IMAP_REV2)) && parse_accept_word(p, STR("UTF8"));
+    if (a->is_utf8) {
+        r = parse_space(p);
+        if (r >= 0)
+            r = parse_char(p, '(', "a literal8 in parentheses");
+        if (r < 0)
+            return r;
+    }
     return parse_literal_head(p, ret_literal);
 }
 
@@ -85,8 +96,8 @@ static int take_message(struct append *a)
 
     if (r < 0)
         return r;
-    if (literal.is_literal8)
-        return parse_fail(&s->parse, "a literal without ~");
+    if (a->is_utf8 && !literal.is_literal8)
+        return parse_fail(&s->parse, "a literal8");
     /* Refused before the client has sent it; what it sends without asking is dropped by the driver. */
     if (literal.size > s->conf->message_size)
         return refuse(a, -EFBIG);
@@ -94,6 +105,8 @@ static int take_message(struct append *a)
         return respond_no(s, "Cannot append an empty message");
     if (!a->to) {
         r = mbox_append_new(s->store, a->mailbox, &a->to);
+        if (r == -ENOENT && special_make(s, a->mailbox) >= 0)
+            r = mbox_append_new(s->store, a->mailbox, &a->to);
         if (r < 0)
             return refuse(a, r);
     }
@@ -105,6 +118,8 @@ static int take_message(struct append *a)
         r = stream(a, literal.size, &error);
     if (r >= 0)
         r = parse_continue(&s->parse);
+    if (r >= 0 && a->is_utf8)
+        r = parse_char(&s->parse, ')', "a closing parenthesis");
     if (r < 0)
         return r;
     a->count++;

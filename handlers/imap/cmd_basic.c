@@ -14,7 +14,13 @@
 
 void capability_write(struct imap *s)
 {
-    (void)writer_text(&s->out, "CAPABILITY IMAP4rev1 LITERAL+ ENABLE ID IDLE NAMESPACE CHILDREN UNSELECT UIDPLUS MOVE");
+    (void)writer_printf(
+        &s->out,
+        "CAPABILITY IMAP4rev1 IMAP4rev2 LITERAL+ ENABLE ID IDLE NAMESPACE CHILDREN UNSELECT UIDPLUS MOVE "
+        "LIST-EXTENDED LIST-STATUS SPECIAL-USE CREATE-SPECIAL-USE STATUS=SIZE ESEARCH SEARCHRES WITHIN "
+        "BINARY CONDSTORE QRESYNC MULTIAPPEND UTF8=ACCEPT APPENDLIMIT=%" PRIu64
+        " I18NLEVEL=1 SAVEDATE PREVIEW OBJECTID",
+        s->conf->message_size);
 }
 
 int cmd_capability(void *session, struct str arguments)
@@ -58,9 +64,12 @@ int cmd_enable(void *session, struct str arguments)
         unsigned bits;
     } known[] = {
         {"CONDSTORE", IMAP_CONDSTORE},
+        {"QRESYNC", IMAP_QRESYNC | IMAP_CONDSTORE},
+        {"UTF8=ACCEPT", IMAP_UTF8},
+        {"IMAP4rev2", IMAP_REV2},
     };
     struct imap *s = session;
-    unsigned wanted = 0;
+    unsigned named = 0;
     int r;
 
     do {
@@ -73,15 +82,16 @@ int cmd_enable(void *session, struct str arguments)
             return r;
         for (size_t i = 0; i < ARRAY_SIZE(known); i++)
             if (str_ieq(name, str_from(known[i].name)))
-                wanted |= known[i].bits;
+                named |= 1u << i;
     } while (!parse_at_end(&s->parse));
 
     (void)writer_text(&s->out, "* ENABLED");
     for (size_t i = 0; i < ARRAY_SIZE(known); i++)
-        if (known[i].bits & wanted & ~s->enabled)
+        if ((named & (1u << i)) && (known[i].bits & ~s->enabled))
             (void)writer_printf(&s->out, " %s", known[i].name);
     (void)writer_text(&s->out, "\r\n");
-    s->enabled |= wanted;
+    for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+        s->enabled |= named & (1u << i) ? known[i].bits : 0;
     s->parse.is_utf8 = (s->enabled & (IMAP_UTF8 | IMAP_REV2)) != 0;
     return OUTCOME_OK;
 }

@@ -6,6 +6,7 @@
 #include "handlers/imap/commands.h"
 #include "handlers/imap/folders.h"
 #include "handlers/imap/respond.h"
+#include "handlers/imap/special.h"
 #include "handlers/imap/status.h"
 #include "shared/base/limits.h"
 #include "shared/base/macros.h"
@@ -15,9 +16,11 @@
 struct list {
     struct imap *s;
     struct folders folders;
+    struct special special;
     bool is_lsub;
     bool is_extended; /* one of the forms of RFC 5258 */
     bool selects_subscribed;
+    bool selects_special;
     bool matches_recursively;
     bool returns_subscribed;
     bool returns_status;
@@ -39,8 +42,10 @@ static int parse_select_options(struct list *l)
             l->selects_subscribed = true;
         else if (parse_accept_word(p, STR("RECURSIVEMATCH")))
             l->matches_recursively = true;
+        else if (parse_accept_word(p, STR("SPECIAL-USE")))
+            l->selects_special = true;
         else if (!parse_accept_word(p, STR("REMOTE")))
-            return parse_fail(p, "SUBSCRIBED, RECURSIVEMATCH or REMOTE");
+            return parse_fail(p, "SUBSCRIBED, RECURSIVEMATCH, SPECIAL-USE or REMOTE");
         if (parse_peek(p) != ')' && !parse_accept(p, ' '))
             return parse_fail(p, "a space or a closing parenthesis");
     }
@@ -74,8 +79,8 @@ static int parse_return_options(struct list *l)
             r = parse_space(p);
             if (r >= 0)
                 r = status_parse(l->s, &l->status);
-        } else if (!parse_accept_word(p, STR("CHILDREN"))) {
-            return parse_fail(p, "SUBSCRIBED, CHILDREN or STATUS");
+        } else if (!parse_accept_word(p, STR("CHILDREN")) && !parse_accept_word(p, STR("SPECIAL-USE"))) {
+            return parse_fail(p, "SUBSCRIBED, CHILDREN, SPECIAL-USE or STATUS");
         }
         if (r >= 0 && parse_peek(p) != ')' && !parse_accept(p, ' '))
             r = parse_fail(p, "a space or a closing parenthesis");
@@ -158,6 +163,7 @@ static void write_entry(struct list *l, struct str name, unsigned flags, bool ha
 {
     struct imap *s = l->s;
     const char *gap = "";
+    int use = special_of(&l->special, name);
 
     (void)writer_printf(&s->out, "* %s (", l->is_lsub ? "LSUB" : "LIST");
     /* RFC 5258 3: \NonExistent implies \Noselect; clients that did not ask in the new way know only the latter. */
@@ -169,6 +175,9 @@ static void write_entry(struct list *l, struct str name, unsigned flags, bool ha
         write_attribute(s, &gap, flags & MBOX_ENTRY_HAS_CHILDREN ? "\\HasChildren" : "\\HasNoChildren");
     if ((flags & MBOX_ENTRY_SUBSCRIBED) && (l->returns_subscribed || l->selects_subscribed))
         write_attribute(s, &gap, "\\Subscribed");
+    /* RFC 6154 2: the attributes may be in every LIST response. */
+    if (use >= 0 && !l->is_lsub)
+        write_attribute(s, &gap, special_attribute((unsigned)use));
     (void)writer_text(&s->out, ") \"/\" ");
     respond_mailbox(s, name);
     if (has_childinfo)
@@ -191,6 +200,8 @@ static void list_all(struct list *l)
             continue;
         if (wants_subscribed && (l->matches_recursively || (l->is_lsub && !is_wanted)))
             below = has_subscribed_below(l, name);
+        if (l->selects_special && special_of(&l->special, name) < 0)
+            continue;
         if (!is_wanted && !below)
             continue;
         /* RFC 3501 6.3.9: LSUB "%" names the parents of subscribed mailboxes as \Noselect. */
@@ -198,6 +209,22 @@ static void list_all(struct list *l)
             flags |= MBOX_ENTRY_NOSELECT;
         write_entry(l, name, flags, below && !l->is_lsub);
     }
+}
+
+/* The special-use mailboxes that nobody has used yet are listed as if they were there. */
+static int offer_special(struct list *l)
+{
+    int r = 0;
+
+    for (unsigned i = 0; i < SPECIAL_USES && r >= 0; i++) {
+        ptrdiff_t at = l->special.names[i].len ? folders_find(&l->folders, l->special.names[i]) : 0;
+
+        if (at < 0)
+            r = folders_add(&l->folders, l->special.names[i], 0);
+        else if (l->special.names[i].len)
+            l->folders.items[at].flags &= ~(unsigned)MBOX_ENTRY_MISSING;
+    }
+    return r;
 }
 
 static int list_command(struct list *l)
@@ -226,7 +253,11 @@ static int list_command(struct list *l)
         (void)writer_text(&s->out, "* LIST (\\Noselect) \"/\" \"\"\r\n");
         return OUTCOME_OK;
     }
-    r = folders_load(s, &l->folders);
+    r = special_load(s, &l->special);
+    if (r >= 0)
+        r = folders_load(s, &l->folders);
+    if (r >= 0)
+        r = offer_special(l);
     if (r < 0)
         return respond_error(s, r, "Cannot list");
     list_all(l);
@@ -241,6 +272,7 @@ static int run(struct imap *s, bool is_lsub)
     folders_init(&l.folders);
     r = list_command(&l);
     folders_finish(&l.folders);
+    special_finish(&l.special);
     return r;
 }
 

@@ -7,6 +7,7 @@
 #include "handlers/imap/commands.h"
 #include "handlers/imap/respond.h"
 #include "handlers/imap/session.h"
+#include "handlers/imap/special.h"
 
 /* SP mailbox CRLF; a trailing separator only says that children are meant (RFC 9051 6.3.4). */
 static int parse_one(struct imap *s, struct str *ret)
@@ -22,22 +23,73 @@ static int parse_one(struct imap *s, struct str *ret)
     return 0;
 }
 
+/* [SP "(" "USE" SP "(" [attribute *(SP attribute)] ")" ")"] (RFC 6154 5). 0, OUTCOME_NO, or a negative errno. */
+static int parse_use(struct imap *s, unsigned *ret_uses)
+{
+    struct parse *p = &s->parse;
+    int r = parse_char(p, '(', "USE in parentheses or the end of the command");
+
+    if (r >= 0 && !parse_accept_word(p, STR("USE")))
+        r = parse_fail(p, "USE");
+    if (r >= 0)
+        r = parse_space(p);
+    if (r >= 0)
+        r = parse_char(p, '(', "special-use attributes in parentheses");
+    while (r >= 0 && !parse_accept(p, ')')) {
+        struct str before = p->rest, name;
+        int use;
+
+        r = parse_char(p, '\\', "an attribute like \\Drafts");
+        if (r >= 0)
+            r = parse_atom(p, "an attribute like \\Drafts", &name);
+        if (r < 0)
+            return r;
+        use = special_use(str_sub(before, 0, name.len + 1));
+        if (use < 0) {
+            respond_code(s, "USEATTR");
+            return respond_no(s, "A mailbox cannot be made for %.*s here", STR_ARG(str_sub(before, 0, name.len + 1)));
+        }
+        *ret_uses |= 1u << use;
+        if (parse_peek(p) != ')' && !parse_accept(p, ' '))
+            r = parse_fail(p, "a space or a closing parenthesis");
+    }
+    return r < 0 ? r : parse_char(p, ')', "a closing parenthesis");
+}
+
+/* CREATE (RFC 9051 6.3.4), with MAILBOXID in the reply (RFC 8474 4.2). */
 int cmd_create(void *session, struct str arguments)
 {
     struct imap *s = session;
+    struct mbox_status status;
+    unsigned uses = 0;
     struct str name;
     int r = parse_one(s, &name);
 
-    if (r >= 0)
+    if (r >= 0 && parse_accept(&s->parse, ' '))
+        r = parse_use(s, &uses);
+    if (r == 0)
         r = parse_end(&s->parse);
-    if (r < 0)
+    if (r != 0)
         return r;
     if (str_eq(name, STR("INBOX"))) {
         respond_code(s, "ALREADYEXISTS");
         return respond_no(s, "INBOX is always there");
     }
     r = mbox_create(s->store, name);
-    return r < 0 ? respond_error(s, r, "Cannot create") : OUTCOME_OK;
+    if (r >= 0 && uses) {
+        r = special_assign(s, name, uses);
+        if (r < 0)
+            (void)mbox_delete(s->store, name); /* all or nothing */
+    }
+    if (r < 0)
+        return respond_error(s, r, "Cannot create");
+    if (mbox_status(s->store, name, &status) >= 0) {
+        (void)respond_ok(s, "Created");
+        respond_code(s, "MAILBOXID (");
+        if (respond_object_id_text(&s->reply_code, 'F', status.mailboxid) < 0 || buf_add_byte(&s->reply_code, ')') < 0)
+            buf_clear(&s->reply_code);
+    }
+    return OUTCOME_OK;
 }
 
 int cmd_delete(void *session, struct str arguments)
@@ -60,7 +112,12 @@ int cmd_delete(void *session, struct str arguments)
         (void)writer_text(&s->out, "* OK [CLOSED] The selected mailbox is being deleted\r\n");
     }
     r = mbox_delete(s->store, name);
-    return r < 0 ? respond_error(s, r, "Cannot delete") : OUTCOME_OK;
+    if (r == -ENOENT && special_is_offered(s, name))
+        r = 0; /* from now on it is not offered any more */
+    if (r < 0)
+        return respond_error(s, r, "Cannot delete");
+    r = special_moved(s, name, STR(""));
+    return r < 0 ? respond_error(s, r, "Deleted, but its special use cannot be forgotten") : OUTCOME_OK;
 }
 
 int cmd_rename(void *session, struct str arguments)
@@ -80,7 +137,12 @@ int cmd_rename(void *session, struct str arguments)
         return respond_no(s, "INBOX is always there");
     }
     r = mbox_rename(s->store, from, to);
-    return r < 0 ? respond_error(s, r, "Cannot rename") : OUTCOME_OK;
+    if (r == -ENOENT && special_make(s, from) >= 0)
+        r = mbox_rename(s->store, from, to);
+    if (r < 0)
+        return respond_error(s, r, "Cannot rename");
+    r = special_moved(s, from, to);
+    return r < 0 ? respond_error(s, r, "Renamed, but its special use cannot be kept") : OUTCOME_OK;
 }
 
 static int subscribe(struct imap *s, bool is_subscribed)

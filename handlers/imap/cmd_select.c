@@ -10,6 +10,7 @@
 #include "handlers/imap/respond.h"
 #include "handlers/imap/seqset.h"
 #include "handlers/imap/session.h"
+#include "handlers/imap/special.h"
 #include "handlers/imap/update.h"
 #include "shared/base/macros.h"
 
@@ -37,6 +38,9 @@ static int describe(struct imap *s)
     (void)writer_printf(&s->out, "* OK [UIDNEXT %" PRIu32 "] Next UID\r\n", status.uidnext);
     /* RFC 7162 3.1.2.1 */
     (void)writer_printf(&s->out, "* OK [HIGHESTMODSEQ %" PRIu64 "] Highest\r\n", status.highestmodseq);
+    (void)writer_text(&s->out, "* OK [MAILBOXID (");
+    respond_object_id(s, 'F', status.mailboxid);
+    (void)writer_text(&s->out, ")] Mailbox\r\n");
     if (s->enabled & IMAP_REV2) {
         (void)writer_text(&s->out, "* LIST () \"/\" ");
         respond_mailbox(s, mbox_name(s->box));
@@ -81,6 +85,8 @@ static int open_mailbox(struct imap *s, struct str name, bool is_examine, const 
     if (parameters->has_condstore || parameters->has_qresync)
         condstore_enable(s);
     r = mbox_open(s->store, name, is_examine ? MBOX_OPEN_READONLY : 0, &s->box);
+    if (r == -ENOENT && special_make(s, name) >= 0)
+        r = mbox_open(s->store, name, is_examine ? MBOX_OPEN_READONLY : 0, &s->box);
     if (r >= 0) {
         s->state = IMAP_SELECTED;
         r = describe(s);

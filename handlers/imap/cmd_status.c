@@ -7,6 +7,7 @@
 #include "handlers/imap/commands.h"
 #include "handlers/imap/qresync.h"
 #include "handlers/imap/respond.h"
+#include "handlers/imap/special.h"
 #include "handlers/imap/status.h"
 #include "shared/base/macros.h"
 
@@ -74,6 +75,13 @@ int status_write(struct imap *s, struct str name, unsigned items)
     const char *gap = "";
     int r = mbox_status(s->store, name, &status);
 
+    /* A mailbox that is offered but was never used is empty; it is made when its identity is asked for. */
+    if (r == -ENOENT && special_is_offered(s, name)) {
+        status = (struct mbox_status){.uidnext = 1};
+        r = 0;
+        if (items & (UIDVALIDITY | UIDNEXT | HIGHESTMODSEQ | MAILBOXID))
+            r = special_make(s, name) < 0 ? -ENOENT : mbox_status(s->store, name, &status);
+    }
     if (r < 0)
         return r;
     (void)writer_text(&s->out, "* STATUS ");

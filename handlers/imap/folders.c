@@ -23,9 +23,8 @@ void folders_finish(struct folders *f)
     f->count = f->cap = 0;
 }
 
-static int add_folder(void *context, struct str name, unsigned flags)
+int folders_add(struct folders *f, struct str name, unsigned flags)
 {
-    struct folders *f = context;
     int r;
 
     if (f->count >= LIMIT_MAILBOXES)
@@ -46,9 +45,14 @@ static int add_folder(void *context, struct str name, unsigned flags)
     return r;
 }
 
+static int on_entry(void *context, struct str name, unsigned flags)
+{
+    return folders_add(context, name, flags);
+}
+
 int folders_load(struct imap *s, struct folders *f)
 {
-    return mbox_list(s->store, add_folder, f);
+    return mbox_list(s->store, on_entry, f);
 }
 
 struct str folders_name(const struct folders *f, size_t i)

@@ -26,6 +26,9 @@ void folders_finish(struct folders *f);
 /* Collects all mailboxes and parents. 0, -ENOBUFS, -ENOMEM, or the store's error. */
 int folders_load(struct imap *s, struct folders *f);
 
+/* Adds one at the end. 0, -ENOBUFS, -ENOMEM. */
+int folders_add(struct folders *f, struct str name, unsigned flags);
+
 struct str folders_name(const struct folders *f, size_t i);
 
 /* The entry of that name, or -1. */

@@ -275,7 +275,7 @@ void respond_numset(struct imap *s, const struct numset *set)
     }
 }
 
-void respond_object_id(struct imap *s, char letter, const uint8_t id[16])
+int respond_object_id_text(struct buf *out, char letter, const uint8_t id[16])
 {
     char text[33];
 
@@ -284,5 +284,13 @@ void respond_object_id(struct imap *s, char letter, const uint8_t id[16])
         text[1 + 2 * i] = "0123456789abcdef"[id[i] >> 4];
         text[2 + 2 * i] = "0123456789abcdef"[id[i] & 15];
     }
-    (void)writer_add(&s->out, text, sizeof(text));
+    return buf_add(out, text, sizeof(text));
+}
+
+void respond_object_id(struct imap *s, char letter, const uint8_t id[16])
+{
+    _cleanup_buf_ struct buf text = BUF_INIT(64);
+
+    if (respond_object_id_text(&text, letter, id) >= 0)
+        (void)writer_str(&s->out, buf_str(&text));
 }

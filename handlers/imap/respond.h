@@ -44,6 +44,7 @@ void respond_numset(struct imap *s, const struct numset *set);
 
 /* An objectid of RFC 8474: a letter and 16 bytes in hexadecimal. */
 void respond_object_id(struct imap *s, char letter, const uint8_t id[16]);
+int respond_object_id_text(struct buf *out, char letter, const uint8_t id[16]);
 
 /* A date-time with its quotes (RFC 9051 9). */
 void respond_date_time(struct imap *s, int64_t when, int offset);

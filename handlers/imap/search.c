@@ -6,6 +6,7 @@
 
 #include <errno.h>
 
+#include "handlers/imap/respond.h"
 #include "shared/base/limits.h"
 #include "shared/mime/date.h"
 #include "shared/mime/header.h"
@@ -156,13 +157,9 @@ static int match_body(struct search *q, struct search_key *key, bool *ret)
 /* An EMAILID as FETCH prints it: "M" and the hash in hexadecimal. */
 static bool match_email_id(struct str id, const uint8_t hash[16])
 {
-    if (id.len != 33 || id.ptr[0] != 'M')
-        return false;
-    for (size_t i = 0; i < 16; i++)
-        if (id.ptr[1 + 2 * i] != "0123456789abcdef"[hash[i] >> 4] ||
-            id.ptr[2 + 2 * i] != "0123456789abcdef"[hash[i] & 15])
-            return false;
-    return true;
+    _cleanup_buf_ struct buf text = BUF_INIT(64);
+
+    return respond_object_id_text(&text, 'M', hash) >= 0 && str_eq(id, buf_str(&text));
 }
 
 static bool match_saved(struct search *q, const struct search_key *key, int64_t savedate)
