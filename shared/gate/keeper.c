@@ -85,16 +85,16 @@ int keeper_exec(const char *program, const struct conf *conf, const char *user, 
 {
     char path[PATH_MAX];
     char pids[3][16];
-    char *argv[ARGUMENTS_MAX + 1] = {path, (char[]){"--keeper"}, NULL, pids[0], pids[1], pids[2]};
+    _cleanup_free_ char *self = strdup(program);
     _cleanup_free_ char *name = strdup(user);
+    char *argv[ARGUMENTS_MAX + 1] = {self, (char[]){"--keeper"}, name, pids[0], pids[1], pids[2]};
     int argc = 6;
     int r = chain_locate(program, path, sizeof(path));
 
-    if (r == 0 && !name)
+    if (r == 0 && (!name || !self))
         r = -ENOMEM;
     if (r < 0)
         return r;
-    argv[2] = name;
     (void)snprintf(pids[0], sizeof(pids[0]), "%d", (int)family->session.pid);
     (void)snprintf(pids[1], sizeof(pids[1]), "%d", (int)family->tls.pid);
     (void)snprintf(pids[2], sizeof(pids[2]), "%d", (int)family->auth.pid);
@@ -351,8 +351,10 @@ static int recover(struct keeper *k)
         (void)poll(NULL, 0, RETRY_MS);
         refresh_lock(k);
     }
-    if (r < 0 || status != 0)
-        LOG_EVENT(LOG_ERR, "recovery failed", LOG_FC("user", k->user.name));
+    if (r == 0 && status != 0)
+        r = -ECHILD;
+    if (r < 0)
+        LOG_ERROR(LOG_ERR, "recovery failed", r, LOG_FC("user", k->user.name));
     return r;
 }
 
@@ -361,14 +363,16 @@ static int end_family(struct keeper *k)
 {
     char text[24];
     int status = 0;
+    int r = 0;
 
     while (waitpid(k->session.pid, &status, 0) < 0 && errno == EINTR)
         ;
     if (k->lock.is_held) {
-        (void)recover(k);
+        r = recover(k);
         (void)dotlock_release(&k->lock);
     }
-    clear_marker(k);
+    if (r == 0) /* else the next boot tries again */
+        clear_marker(k);
     (void)chain_end(&k->auth, CLOSE_TIMEOUT);
     (void)chain_end(&k->tls, FLUSH_TIMEOUT);
     if (!WIFSIGNALED(status))

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 #include "shared/base/clock.h"
@@ -129,7 +130,8 @@ static void reap(struct monitor *m, struct chain_child *child, const char *part,
     if (child->pid == 0)
         return;
     status = chain_end(child, timeout_ms);
-    if (status == 0)
+    /* EX_PROTOCOL: T's word for a client that failed the handshake, which it has told already. */
+    if (status == 0 || (status > 0 && WIFEXITED(status) && WEXITSTATUS(status) == EX_PROTOCOL))
         return;
     chain_status_text(status < 0 ? 0 : status, text);
     LOG_EVENT(LOG_ERR, "part failed", LOG_FC("part", part), LOG_FC("status", status < 0 ? "lost" : text),
