@@ -263,6 +263,8 @@ static int read_file(const char *path, struct buf *out)
         return -errno;
     if (fstat(fd, &st) < 0)
         return -errno;
+    if (S_ISCHR(st.st_mode)) /* /dev/null: no file */
+        return 0;
     if (!S_ISREG(st.st_mode) || st.st_size > (off_t)LIMIT_CONF_FILE)
         return -EFBIG;
 
