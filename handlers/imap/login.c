@@ -35,7 +35,7 @@ static void add_capabilities(struct login *l)
     struct str mechanisms = str_from(l->facts.mechanisms);
     struct str mechanism;
 
-    (void)writer_text(&l->out, "IMAP4rev1 LITERAL+ SASL-IR ID");
+    (void)writer_text(&l->out, "IMAP4rev1 IMAP4rev2 LITERAL+ SASL-IR ID");
     if (l->facts.can_tls)
         (void)writer_text(&l->out, " STARTTLS");
     if (!l->facts.plaintext_allowed)

@@ -50,14 +50,14 @@ static int cmd_capa(void *session, struct str arguments)
     if (arguments.len > 0)
         return bad(l, "CAPA takes no arguments");
     (void)ok(l, "capabilities follow");
-    (void)writer_text(&l->out, "TOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\n");
+    (void)writer_text(&l->out, "TOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nEXPIRE NEVER\r\n");
     if (l->facts.can_tls)
         (void)writer_text(&l->out, "STLS\r\n");
     if (l->facts.plaintext_allowed)
         (void)writer_text(&l->out, "USER\r\n");
     if (l->facts.mechanisms[0] != '\0')
         (void)writer_printf(&l->out, "SASL %s\r\n", l->facts.mechanisms);
-    (void)writer_text(&l->out, "IMPLEMENTATION Pennypost\r\n.\r\n");
+    (void)writer_text(&l->out, "IMPLEMENTATION Pennypost-" PENNYPOST_VERSION "\r\n.\r\n");
     return LOGIN_OK;
 }
 
