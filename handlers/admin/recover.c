@@ -18,14 +18,16 @@
 #include "shared/gate/keeper.h"
 #include "shared/gate/priv.h"
 
-static int recover_user(const struct conf *conf, const char *name)
+/* `marker`: USER.PID, as the keeper names it. */
+static int recover_user(const struct conf *conf, const char *marker)
 {
     _cleanup_priv_user_ struct priv_user user = {0};
     struct chain_child child = CHAIN_CHILD_NONE;
+    const char *dot = strrchr(marker, '.');
     int status;
     int r;
 
-    r = priv_user_find(str_from(name), &user);
+    r = priv_user_find(str_sub(str_from(marker), 0, dot ? (size_t)(dot - marker) : strlen(marker)), &user);
     if (r < 0)
         return r;
     struct chain_spec spec = {CHAIN_SPEC("deliver"), .arguments = {"--recover"}, .conf = conf, .user = &user,
