@@ -1,187 +1,56 @@
 /*
- * DATA: from 354 to the one reply that says what became of the message. Part of smtp-session.
+ * DATA (RFC 5321 4.1.1.4) and BDAT (RFC 3030). Part of smtp-session.
  */
 #include <errno.h>
-#include <stdlib.h>
 
-#include "handlers/smtp/data.h"
-#include "handlers/smtp/intake.h"
-#include "handlers/smtp/received.h"
 #include "handlers/smtp/session.h"
-#include "shared/base/limits.h"
-#include "shared/base/log.h"
 
-#define TRACE_MAX 4096 /* the longest Received field: every clause has its own limit */
-
-static int write_trace(struct smtp_session *s, struct intake *in)
+/* Asks for the file and begins the message. 0; 1: refused, and the answer has been given. */
+static int begin(struct smtp_session *s, bool is_counted)
 {
-    _cleanup_buf_ struct buf field = BUF_INIT(TRACE_MAX);
-    struct received r = {.helo = buf_str(&s->helo),
-                         .peer = str_from(s->peer),
-                         .by = str_from(s->conf->hostname),
-                         .id = buf_str(&s->txn.id),
-                         .recipient = s->txn.recipients == 1 ? buf_str(&s->txn.recipient) : STR(""),
-                         .cipher = str_from(s->cipher),
-                         .uid = s->uid,
-                         .when = clock_now(&s->conf->clock),
-                         .is_esmtp = s->is_esmtp,
-                         .is_tls = s->is_tls,
-                         .is_authenticated = s->user != NULL,
-                         .is_utf8 = s->txn.params.is_utf8,
-                         .is_lmtp = s->kind == SMTP_KIND_LMTP};
-    int e = received_format(&r, &s->conf->clock, &field);
+    struct smtp_answer answer;
+    int fd = -1;
+    int e = s->backend.data(s->backend.context, &answer, &fd);
 
-    return e < 0 ? e : intake_prepend(in, buf_str(&field));
+    if (e < 0)
+        return e;
+    if (!answer_is_ok(&answer) || !is_counted)
+        session_answer(s, &answer);
+    if (!answer_is_ok(&answer))
+        return 1;
+    s->message.reader.error = message_open(s, fd, is_counted);
+    return 0;
 }
 
-/* RFC 6409 8.1, 8.3 (RFC 4409 the same): what a submission may lack. */
-static int prepare_missing(struct smtp_session *s, struct intake *in)
+/* The client broke off: the message is gone with it. Other errors are ours. */
+static int connection_lost(struct smtp_session *s, int e)
 {
-    int e;
-
-    in->adds_fields = s->kind == SMTP_KIND_SUBMISSION;
-    if (!in->adds_fields)
-        return 0;
-    e = buf_add_str(&in->missing, STR("Date: "));
-    if (e == 0)
-        e = clock_rfc5322(&s->conf->clock, clock_now(&s->conf->clock), &in->missing);
-    if (e == 0)
-        e = buf_add_byte(&in->missing, '\n');
-    if (e == 0)
-        e = buf_printf(&in->missing_id, "Message-ID: <%s@%s>\n", buf_cstr(&s->txn.id), s->conf->hostname);
-    return e;
-}
-
-static enum data_mode mode_of(const struct smtp_session *s)
-{
-    if (s->is_pipe)
-        return DATA_LENIENT;
-    return str_ieq(str_from(s->conf->smtp_bare_newline), STR("normalize")) ? DATA_NORMALIZE : DATA_STRICT;
+    message_close(s);
+    if (e == -ETIMEDOUT)
+        session_reply(s, 421, "4.4.2", "%s nothing heard for too long", s->conf->hostname);
+    s->is_over = true;
+    s->error = e;
+    return 0;
 }
 
 /* Reads to the end of the data, whatever happens to the message. 0, or the connection's error. */
-static int read_message(struct smtp_session *s, struct data_reader *d)
+static int read_dotted(struct smtp_session *s)
 {
     struct str bytes;
     int e;
 
-    while (!d->is_end) {
+    while (!s->message.reader.is_end) {
         e = line_peek(&s->reader, &bytes);
         if (e < 0)
             return e;
-        line_consume(&s->reader, data_feed(d, bytes));
-        if (d->error == 0 && d->size > s->conf->message_size)
-            d->error = -EFBIG;
+        line_consume(&s->reader, message_feed(s, bytes));
     }
     return 0;
-}
-
-static void explain_refusal(const struct data_reader *d, int e, struct smtp_answer *ret)
-{
-    if (d->faults & DATA_NUL)
-        answer_set(ret, 550, "5.6.0", "The message has a NUL byte");
-    else if (d->faults != 0)
-        answer_set(ret, 550, "5.5.2", "The message has a bare CR or LF");
-    else if (e == -EFBIG)
-        answer_set(ret, 552, "5.3.4", "The message is too big");
-    else if (e == -ENOSPC || e == -EDQUOT)
-        answer_set(ret, 452, "4.3.1", "No room for the message now");
-    else if (e == -ELOOP)
-        answer_set(ret, 554, "5.4.6", "The message goes in circles: too many Received fields");
-    else if (e == -EBADMSG)
-        answer_set(ret, 550, "5.6.0", "The message has no proper header");
-    else
-        answer_set(ret, 451, "4.3.0", "The message could not be stored");
-}
-
-static void refuse_message(struct smtp_session *s, const struct data_reader *d, int e)
-{
-    struct smtp_answer answer;
-    size_t replies = s->kind == SMTP_KIND_LMTP ? s->txn.recipients : 1; /* RFC 2033 4.2 */
-
-    explain_refusal(d, e, &answer);
-    LOG_EVENT(LOG_NOTICE, "message-refused", {"queue_id", buf_str(&s->txn.id)}, {"from", buf_str(&s->txn.sender)},
-              LOG_FC("reply", answer.text));
-    for (size_t i = 0; i < replies; i++)
-        session_answer(s, &answer);
-}
-
-/* One reply for all recipients. With no queue to keep the rest, the reply must not hide a failure. */
-static void summarize(const struct smtp_session *s, const struct smtp_answer *answers, size_t count,
-                      struct smtp_answer *ret)
-{
-    size_t ok = 0, worst = 0;
-
-    for (size_t i = 0; i < count; i++) {
-        if (answer_is_ok(&answers[i]))
-            ok++;
-        else if (answer_is_ok(&answers[worst]) || answer_is_temporary(&answers[i]))
-            worst = i;
-    }
-    *ret = answers[worst];
-    if (ok == count)
-        answer_set(ret, 250, "2.0.0", "Delivered, id %s", buf_cstr(&s->txn.id));
-    else if (ok > 0)
-        answer_set(ret, answers[worst].code, answers[worst].enhanced, "Delivered to %zu of %zu recipients: %s", ok,
-                   count, answers[worst].text);
-}
-
-static int deliver_message(struct smtp_session *s)
-{
-    size_t count = s->txn.recipients;
-    _cleanup_free_ struct smtp_answer *answers = calloc(count, sizeof(*answers));
-    struct smtp_answer all;
-    int e;
-
-    if (!answers) {
-        session_reply(s, 451, "4.3.0", "Out of memory");
-        return 0;
-    }
-    e = s->backend.commit(s->backend.context, answers, count);
-    if (e < 0)
-        return e;
-    s->messages++;
-    if (s->kind == SMTP_KIND_LMTP) { /* RFC 2033 4.2: one reply for each */
-        for (size_t i = 0; i < count; i++)
-            session_answer(s, &answers[i]);
-        return 0;
-    }
-    summarize(s, answers, count, &all);
-    session_answer(s, &all);
-    return 0;
-}
-
-/* `fd`: the message file. */
-static int take_message(struct smtp_session *s, int fd)
-{
-    struct intake in;
-    struct data_reader d;
-    int e, failure;
-
-    intake_init(&in, fd);
-    data_init(&d, mode_of(s), intake_write, &in);
-    d.error = write_trace(s, &in);
-    if (d.error == 0)
-        d.error = prepare_missing(s, &in);
-    e = read_message(s, &d);
-    failure = d.error;
-    if (e == 0 && failure == 0 && d.faults == 0)
-        failure = intake_end(&in);
-    intake_finish(&in);
-    if (e < 0)
-        return e;
-    if (failure < 0 || d.faults != 0)
-        refuse_message(s, &d, failure);
-    else
-        e = deliver_message(s);
-    return e;
 }
 
 int cmd_data(void *session, struct str arguments)
 {
     struct smtp_session *s = session;
-    _cleanup_close_ int fd = -1;
-    struct smtp_answer answer;
     int e;
 
     if (arguments.len > 0) {
@@ -190,21 +59,93 @@ int cmd_data(void *session, struct str arguments)
     }
     if (!session_in_sync(s))
         return 0;
-    e = s->backend.data(s->backend.context, &answer, &fd);
+    e = begin(s, false);
+    if (e == 0) {
+        e = read_dotted(s);
+        if (e < 0)
+            return connection_lost(s, e);
+        e = message_finish(s);
+    }
+    message_close(s);
+    session_reset(s);
+    return e < 0 ? e : 0;
+}
+
+/* "size" or "size LAST" */
+static int parse_chunk(struct str arguments, uint64_t *ret_size, bool *ret_is_last)
+{
+    struct str size, last = STR_NULL;
+
+    if (!str_word(&arguments, &size) || str_to_u64(size, ret_size) < 0)
+        return -EINVAL;
+    *ret_is_last = str_word(&arguments, &last);
+    return (last.len > 0 && !str_ieq(last, STR("LAST"))) || str_trim(arguments).len > 0 ? -EINVAL : 0;
+}
+
+/* Reads exactly `size` octets; `takes`: into the message, else they are dropped. */
+static int read_chunk(struct smtp_session *s, uint64_t size, bool takes)
+{
+    struct str bytes;
+    int e;
+
+    while (size > 0) {
+        e = line_peek(&s->reader, &bytes);
+        if (e < 0)
+            return e;
+        if (bytes.len > size)
+            bytes.len = (size_t)size;
+        if (takes)
+            (void)message_feed(s, bytes);
+        size -= bytes.len;
+        line_consume(&s->reader, bytes.len);
+    }
+    return 0;
+}
+
+/* The chunk is in the message. */
+static int end_chunk(struct smtp_session *s, uint64_t size, bool is_last)
+{
+    int e = 0;
+
+    if (!is_last && !message_is_spoiled(s)) {
+        session_reply(s, 250, "2.0.0", "%llu octets", (unsigned long long)size);
+        return 0;
+    }
+    data_end_counted(&s->message.reader);
+    e = message_finish(s);
+    message_close(s);
+    session_reset(s);
+    return e;
+}
+
+int cmd_bdat(void *session, struct str arguments)
+{
+    struct smtp_session *s = session;
+    uint64_t size = 0;
+    bool is_last = false;
+    int e = 0;
+
+    /* What follows an unreadable size cannot be told from commands. */
+    if (!s->is_esmtp || parse_chunk(arguments, &size, &is_last) < 0) {
+        session_reply(s, 501, "5.5.4", "Like BDAT size [LAST]");
+        s->is_over = true;
+        s->error = -EPROTO;
+        return 0;
+    }
+    if (s->state == SMTP_RCPT)
+        e = begin(s, true);
     if (e < 0)
         return e;
-    session_answer(s, &answer);
-    if (answer_is_ok(&answer)) {
-        e = take_message(s, fd);
-        if (e == -ETIMEDOUT)
-            session_reply(s, 421, "4.4.2", "%s nothing heard for too long", s->conf->hostname);
-        if (e == -ENODATA || e == -EPIPE || e == -ECONNRESET || e == -ETIMEDOUT) {
-            s->is_over = true; /* the client is gone, and so is the message */
-            s->error = e;
-            return 0;
-        }
-    }
-    if (e == 0)
+    if (e == 0 && s->state == SMTP_RCPT)
+        s->state = SMTP_CHUNKS;
+    e = read_chunk(s, size, s->state == SMTP_CHUNKS);
+    if (e < 0)
+        return connection_lost(s, e);
+    if (s->state == SMTP_CHUNKS)
+        return end_chunk(s, size, is_last);
+    if (s->state == SMTP_RCPT) /* refused above, with its reply */
         session_reset(s);
-    return e;
+    else
+        session_reply(s, 503, "5.5.1", "BDAT needs an accepted RCPT");
+    return 0;
 }

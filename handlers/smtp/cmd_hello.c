@@ -45,7 +45,10 @@ static void offer(struct smtp_session *s)
     session_reply_line(s, 250, "%s greets you", s->conf->hostname);
     session_reply_line(s, 250, "SIZE %" PRIu64, s->conf->message_size); /* RFC 1870 */
     session_reply_line(s, 250, "8BITMIME");                             /* RFC 6152 */
+    session_reply_line(s, 250, "CHUNKING");                             /* RFC 3030 */
     session_reply_line(s, 250, "PIPELINING");                           /* RFC 2920 */
+    session_reply_line(s, 250, "SMTPUTF8");                             /* RFC 6531 */
+    session_reply_line(s, 250, "LIMITS RCPTMAX=%d", LIMIT_RECIPIENTS);  /* RFC 9422 */
     if (s->facts.can_tls && !s->is_tls)
         session_reply_line(s, 250, "STARTTLS"); /* RFC 3207 */
     if (session_offers_auth(s))

@@ -28,6 +28,21 @@ static void refuse_path(struct smtp_session *s, int e, unsigned code_detail, con
         session_reply(s, 501, enhanced, "Bad address syntax; like %s", example);
 }
 
+/* RFC 6531 3.4, 3.5: UTF-8 addresses only in a transaction that said SMTPUTF8. False: refused. */
+static bool is_utf8_fine(struct smtp_session *s, const struct smtp_path *path, bool is_utf8)
+{
+    if (is_utf8 || !path->is_utf8)
+        return true;
+    session_reply(s, 553, "5.6.7", "MAIL must say SMTPUTF8 for a non-ASCII address");
+    return false;
+}
+
+/* What the grammar allows here: a local program may leave the domain out. */
+static unsigned path_flags(const struct smtp_session *s)
+{
+    return (s->is_pipe ? PATH_BARE_OK : 0u) | (s->is_esmtp ? PATH_UTF8 : 0u);
+}
+
 static bool keep_sender(struct smtp_session *s, const struct smtp_path *path, const struct mail_params *params)
 {
     s->txn.params = *params;
@@ -48,7 +63,7 @@ int cmd_mail(void *session, struct str arguments)
         session_reply(s, 501, "5.5.4", "Like MAIL FROM:<you@example.org>");
         return 0;
     }
-    e = path_parse(&arguments, PATH_NULL_OK | (s->is_pipe ? PATH_BARE_OK : 0u), &path);
+    e = path_parse(&arguments, PATH_NULL_OK | path_flags(s), &path);
     if (e < 0) {
         refuse_path(s, e, 7, "MAIL FROM:<you@example.org>");
         return 0;
@@ -57,6 +72,8 @@ int cmd_mail(void *session, struct str arguments)
         session_answer(s, &answer);
         return 0;
     }
+    if (!is_utf8_fine(s, &path, params.is_utf8))
+        return 0;
     if (!keep_sender(s, &path, &params)) {
         session_reset(s);
         session_reply(s, 451, "4.3.0", "Out of memory");
@@ -80,7 +97,6 @@ int cmd_mail(void *session, struct str arguments)
 int cmd_rcpt(void *session, struct str arguments)
 {
     struct smtp_session *s = session;
-    unsigned flags = PATH_POSTMASTER_OK | (s->is_pipe ? PATH_BARE_OK : 0u) | (s->txn.params.is_utf8 ? PATH_UTF8 : 0u);
     struct smtp_path path;
     struct rcpt_params params = {0};
     struct smtp_answer answer;
@@ -90,7 +106,7 @@ int cmd_rcpt(void *session, struct str arguments)
         session_reply(s, 501, "5.5.4", "Like RCPT TO:<somebody@%s>", s->conf->hostname);
         return 0;
     }
-    e = path_parse(&arguments, flags, &path);
+    e = path_parse(&arguments, PATH_POSTMASTER_OK | path_flags(s), &path);
     if (e < 0) {
         refuse_path(s, e, 3, "RCPT TO:<somebody@example.org>");
         return 0;
@@ -99,6 +115,8 @@ int cmd_rcpt(void *session, struct str arguments)
         session_answer(s, &answer);
         return 0;
     }
+    if (!is_utf8_fine(s, &path, s->txn.params.is_utf8))
+        return 0;
     e = s->backend.rcpt(s->backend.context, path.text, &answer);
     if (e < 0)
         return e;

@@ -26,20 +26,30 @@ int cmd_noop(void *session, struct str arguments)
     return 0;
 }
 
+/* RFC 6531 3.7.4.2: VRFY and EXPN take the parameter too, at the end. */
+static bool take_utf8_parameter(struct str *arguments)
+{
+    if (!str_ends(*arguments, STR(" SMTPUTF8")) && !str_ends(*arguments, STR(" smtputf8")))
+        return false;
+    *arguments = str_trim(str_sub(*arguments, 0, arguments->len - 9));
+    return true;
+}
+
 /* RFC 5321 3.5.1: a user name or an address, with or without brackets. */
 int cmd_vrfy(void *session, struct str arguments)
 {
     struct smtp_session *s = session;
+    unsigned flags = PATH_BARE_OK | (take_utf8_parameter(&arguments) ? PATH_UTF8 : 0u);
     struct smtp_path path;
     struct smtp_answer answer;
     int e;
 
     if (arguments.len > 0 && arguments.ptr[0] == '<') {
-        e = path_parse(&arguments, PATH_BARE_OK, &path);
+        e = path_parse(&arguments, flags, &path);
         if (e == 0 && arguments.len > 0)
             e = -EINVAL;
     } else {
-        e = path_parse_mailbox(arguments, PATH_BARE_OK, &path);
+        e = path_parse_mailbox(arguments, flags, &path);
     }
     if (e < 0) {
         session_reply(s, 501, "5.1.3", "Like VRFY somebody");
@@ -71,6 +81,7 @@ static const struct {
     {"MAIL", "MAIL FROM:<sender> [SIZE=octets] [BODY=7BIT|8BITMIME]"},
     {"RCPT", "RCPT TO:<recipient>"},
     {"DATA", "DATA, then the message, then a lone dot"},
+    {"BDAT", "BDAT octets [LAST], then the octets"},
     {"RSET", "RSET forgets the transaction"},
     {"NOOP", "NOOP does nothing"},
     {"VRFY", "VRFY user-or-address"},
@@ -83,7 +94,7 @@ int cmd_help(void *session, struct str arguments)
     struct smtp_session *s = session;
 
     if (arguments.len == 0) {
-        session_reply_line(s, 214, "2.0.0 HELO EHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT");
+        session_reply_line(s, 214, "2.0.0 HELO EHLO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT");
         session_reply(s, 214, "2.0.0", "HELP command tells its syntax");
         return 0;
     }

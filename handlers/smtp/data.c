@@ -117,7 +117,7 @@ static void step(struct data_reader *d, char c)
     switch ((enum state)d->state) {
     case LINE_START:
     case LINE_START_BARE:
-        if (c == '.')
+        if (c == '.' && !d->is_counted)
             d->state = d->state == LINE_START ? AFTER_DOT : AFTER_DOT_BARE;
         else
             step_in_line(d, c);
@@ -178,4 +178,13 @@ size_t data_feed(struct data_reader *d, struct str bytes)
         }
     }
     return i;
+}
+
+void data_end_counted(struct data_reader *d)
+{
+    if (d->state == AFTER_CR)
+        d->faults |= DATA_BARE_CR;
+    else if (d->state == IN_LINE)
+        end_line(d, LINE_START);
+    d->is_end = true;
 }

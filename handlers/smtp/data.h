@@ -26,6 +26,7 @@ enum data_fault {
 
 struct data_reader {
     enum data_mode mode;
+    bool is_counted; /* BDAT (RFC 3030): the end is told by a count, dots mean nothing */
     /* Takes the next piece of the message. Non-zero: the rest is read and dropped, the value stays in `error`. */
     int (*write)(void *context, struct str bytes);
     void *context;
@@ -41,5 +42,8 @@ void data_init(struct data_reader *d, enum data_mode mode, int (*write)(void *, 
 
 /* Feeds bytes; returns how many belong to the message and its end. When d->is_end, what follows are commands. */
 size_t data_feed(struct data_reader *d, struct str bytes);
+
+/* A counted message is complete: its last line gets its end. */
+void data_end_counted(struct data_reader *d);
 
 #endif

@@ -7,6 +7,7 @@
 #include <pwd.h>
 #include <stdlib.h>
 
+#include "handlers/smtp/idna.h"
 #include "shared/base/limits.h"
 
 #define PASSWD_BUFFER (64u << 10) /* an NSS entry larger than that is broken */
@@ -28,13 +29,34 @@ static bool is_own_literal(struct str domain, const char *local_address)
     return str_ieq(inside, str_from(local_address));
 }
 
+/* A-label and U-label of one domain are the same domain (RFC 5890 2.3.2.1), whichever the client or the admin wrote. */
+static bool is_our_domain(const struct conf *conf, struct str domain)
+{
+    _cleanup_buf_ struct buf ascii = BUF_INIT(4 * LIMIT_DOMAIN);
+    struct str words = str_from(conf->domains), word;
+
+    if (conf_domain_is_ours(conf, domain))
+        return true;
+    if (idna_to_ascii(domain, &ascii) < 0)
+        return false;
+    if (conf_domain_is_ours(conf, buf_str(&ascii)))
+        return true;
+    while (str_word(&words, &word)) {
+        _cleanup_buf_ struct buf known = BUF_INIT(4 * LIMIT_DOMAIN);
+
+        if (idna_to_ascii(word, &known) == 0 && str_eq(buf_str(&known), buf_str(&ascii)))
+            return true;
+    }
+    return false;
+}
+
 static bool is_ours(const struct conf *conf, const struct smtp_path *path, const char *local_address)
 {
     if (path->domain.len == 0)
         return true;
     if (path->is_literal)
         return is_own_literal(path->domain, local_address);
-    return conf_domain_is_ours(conf, path->domain);
+    return is_our_domain(conf, path->domain);
 }
 
 /* The name will be a file name and an argument: nothing that could be a path or an option. */

@@ -18,6 +18,7 @@ static const struct command COMMANDS[] = {
     {"MAIL", SMTP_IN(SMTP_GREETED), 0, cmd_mail},
     {"RCPT", SMTP_IN(SMTP_MAIL) | SMTP_IN(SMTP_RCPT), 0, cmd_rcpt},
     {"DATA", SMTP_IN(SMTP_RCPT), 0, cmd_data},
+    {"BDAT", SMTP_ANYWHERE, 0, cmd_bdat}, /* in every state its octets must be read */
     {"RSET", SMTP_ANYWHERE, 0, cmd_rset},
     {"NOOP", SMTP_ANYWHERE, 0, cmd_noop},
     {"VRFY", SMTP_ANYWHERE, 0, cmd_vrfy},
@@ -93,6 +94,7 @@ void session_reset(struct smtp_session *s)
 {
     int e = s->state > SMTP_GREETED ? s->backend.reset(s->backend.context) : 0;
 
+    message_close(s);
     if (s->state > SMTP_GREETED)
         s->state = SMTP_GREETED;
     buf_clear(&s->txn.id);
@@ -126,8 +128,8 @@ unsigned session_offers(const struct smtp_session *s)
     unsigned offers = 0;
 
     if (s->is_esmtp)
-        offers |= OFFER_SIZE | OFFER_8BITMIME;
-    if (s->is_esmtp && s->user)
+        offers |= OFFER_SIZE | OFFER_8BITMIME | OFFER_SMTPUTF8;
+    if (s->is_esmtp && s->kind == SMTP_KIND_SUBMISSION)
         offers |= OFFER_AUTH;
     return offers;
 }
@@ -148,6 +150,8 @@ static void refuse_state(struct smtp_session *s, const struct command *c)
         session_reply(s, 503, "5.5.1", "Say %s first", s->kind == SMTP_KIND_LMTP ? "LHLO" : "EHLO or HELO");
     else if (c->run == cmd_mail || c->run == cmd_starttls || c->run == cmd_auth)
         session_reply(s, 503, "5.5.1", "A transaction is open already; RSET ends it");
+    else if (s->state == SMTP_CHUNKS)
+        session_reply(s, 503, "5.5.1", "BDAT goes on until LAST");
     else if (s->state == SMTP_GREETED)
         session_reply(s, 503, "5.5.1", "MAIL comes before %s", c->name);
     else

@@ -8,6 +8,8 @@
 #include <stdint.h>
 
 #include "handlers/smtp/backend.h"
+#include "handlers/smtp/data.h"
+#include "handlers/smtp/intake.h"
 #include "handlers/smtp/param.h"
 #include "shared/base/conf.h"
 #include "shared/base/limits.h"
@@ -22,10 +24,12 @@ enum smtp_state {
     SMTP_GREETED, /* HELO, EHLO or LHLO: no transaction */
     SMTP_MAIL,    /* MAIL was accepted */
     SMTP_RCPT,    /* at least one RCPT was accepted */
+    SMTP_CHUNKS,  /* between the first BDAT and its LAST */
 };
 
 #define SMTP_IN(state) (1u << (state))
-#define SMTP_ANYWHERE  (SMTP_IN(SMTP_START) | SMTP_IN(SMTP_GREETED) | SMTP_IN(SMTP_MAIL) | SMTP_IN(SMTP_RCPT))
+#define SMTP_ANYWHERE                                                                                                  \
+    (SMTP_IN(SMTP_START) | SMTP_IN(SMTP_GREETED) | SMTP_IN(SMTP_MAIL) | SMTP_IN(SMTP_RCPT) | SMTP_IN(SMTP_CHUNKS))
 
 enum smtp_kind {
     SMTP_KIND_MX,         /* port 25 or a pipe */
@@ -39,6 +43,13 @@ struct smtp_transaction {
     struct mail_params params;
     struct buf recipient; /* the first one */
     size_t recipients;    /* accepted */
+};
+
+struct smtp_message {
+    bool is_open;
+    int fd;
+    struct intake in;
+    struct data_reader reader;
 };
 
 struct smtp_session {
@@ -74,6 +85,7 @@ struct smtp_session {
     char *user;        /* authenticated, or NULL */
     uint32_t attempts; /* to authenticate */
     struct smtp_transaction txn;
+    struct smtp_message message;
 
     /* For the summary line. */
     uint64_t messages, commands, refused;
@@ -110,6 +122,21 @@ bool session_offers_auth(const struct smtp_session *s);
 /* Waits for the monitor's facts: at the start and again behind STARTTLS. 0 or a negative errno. */
 int session_learn_facts(struct smtp_session *s);
 
+/* message.c: the message that is coming in. */
+
+/* Begins it in an empty file, which becomes ours: the trace field. 0 or a negative errno; it is open in any case. */
+int message_open(struct smtp_session *s, int fd, bool is_counted);
+
+/* Feeds it; how many bytes belonged to it. What is wrong stays in its reader. */
+size_t message_feed(struct smtp_session *s, struct str bytes);
+bool message_is_spoiled(const struct smtp_session *s);
+
+/* All of it is there: delivers or refuses it, with the replies. 0, or a negative errno when the backend is gone. */
+int message_finish(struct smtp_session *s);
+
+/* Drops it. */
+void message_close(struct smtp_session *s);
+
 /* Commands; each writes its reply. The result is 0, or a negative errno when the backend is gone. */
 int cmd_helo(void *session, struct str arguments);
 int cmd_ehlo(void *session, struct str arguments);
@@ -117,6 +144,7 @@ int cmd_lhlo(void *session, struct str arguments);
 int cmd_mail(void *session, struct str arguments);
 int cmd_rcpt(void *session, struct str arguments);
 int cmd_data(void *session, struct str arguments);
+int cmd_bdat(void *session, struct str arguments);
 int cmd_rset(void *session, struct str arguments);
 int cmd_noop(void *session, struct str arguments);
 int cmd_vrfy(void *session, struct str arguments);

@@ -13,6 +13,7 @@
 #include "handlers/smtp/answer.h"
 #include "handlers/smtp/data.h"
 #include "handlers/smtp/header.h"
+#include "handlers/smtp/idna.h"
 #include "handlers/smtp/param.h"
 #include "handlers/smtp/path.h"
 #include "handlers/smtp/received.h"
@@ -174,6 +175,46 @@ static void test_helo(void **state)
     assert_false(path_is_helo(STR("b\xc3\xbc")));
 }
 
+/* ---- internationalised domains ---- */
+
+/* The samples of RFC 3492 7.1 in their UTF-8 form, and simple ones. */
+static void test_idna(void **state)
+{
+    static const struct {
+        const char *u, *a;
+    } cases[] = {
+        {"Example.ORG", "example.org"},
+        {"b\xc3\xbc"
+         "cher.example",
+         "xn--bcher-kva.example"},
+        {"stra\xc3\x9f"
+         "e.example",
+         "xn--strae-oqa.example"},
+        {"\xe4\xbb\x96\xe4\xbb\xac\xe4\xb8\xba\xe4\xbb\x80\xe4\xb9\x88\xe4\xb8\x8d\xe8\xaf\xb4\xe4\xb8\xad\xe6\x96\x87",
+         "xn--ihqwcrb4cv8a8dqg056pqjye"},
+        {"3\xe5\xb9\xb4"
+         "b\xe7\xb5\x84\xe9\x87\x91\xe5\x85\xab\xe5\x85\x88\xe7\x94\x9f",
+         "xn--3b-ww4c5e180e575a65lsy2b"},
+        {"\xf0\x9f\x92\xa9.example", "xn--ls8h.example"},
+        {"", ""},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        _cleanup_buf_ struct buf out = BUF_INIT(1000);
+
+        assert_int_equal(idna_to_ascii(str_from(cases[i].u), &out), 0);
+        assert_string_equal(buf_cstr(&out), cases[i].a);
+    }
+}
+
+static void test_idna_bad(void **state)
+{
+    _cleanup_buf_ struct buf out = BUF_INIT(1000);
+
+    assert_int_equal(idna_to_ascii(STR("a\xff"), &out), -EINVAL);
+    assert_int_equal(out.len, 0);
+}
+
 /* ---- message data ---- */
 
 struct data_case {
@@ -316,6 +357,33 @@ static void test_data_size(void **state)
 
     feed(&d, DATA_STRICT, STR("abc\r\n..d\r\n.\r\n"), 3, &out);
     assert_int_equal(d.size, 5 + 4); /* with CRLF, without stuffing */
+}
+
+/* BDAT: dots mean nothing, the count is the end, the last line gets its end. */
+static void test_data_counted(void **state)
+{
+    static const struct {
+        const char *input, *want;
+    } cases[] = {
+        {"a\r\n.\r\nb", "a\n.\nb\n"}, {"..a\r\n", "..a\n"}, {"", ""}, {".", ".\n"}, {"a\r", NULL}, {"a\nb", NULL}};
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+        for (size_t step = 1; step < 8; step++) {
+            _cleanup_buf_ struct buf out = BUF_INIT(1000);
+            struct str input = str_from(cases[i].input);
+            struct data_reader d;
+
+            data_init(&d, DATA_STRICT, collect, &out);
+            d.is_counted = true;
+            for (size_t at = 0; at < input.len; at += step)
+                (void)data_feed(&d, str_sub(input, at, step));
+            assert_false(d.is_end);
+            data_end_counted(&d);
+            assert_true(d.is_end);
+            assert_int_equal(d.faults == 0, cases[i].want != NULL);
+            if (cases[i].want)
+                assert_string_equal(buf_cstr(&out), cases[i].want);
+        }
 }
 
 static int refuse(void *context, struct str bytes)
@@ -520,7 +588,10 @@ int main(void)
         cmocka_unit_test(test_path_lengths),
         cmocka_unit_test(test_mailbox),
         cmocka_unit_test(test_helo),
+        cmocka_unit_test(test_idna),
+        cmocka_unit_test(test_idna_bad),
         cmocka_unit_test(test_data_table),
+        cmocka_unit_test(test_data_counted),
         cmocka_unit_test(test_data_nul),
         cmocka_unit_test(test_data_exhaustive),
         cmocka_unit_test(test_data_size),
