@@ -110,7 +110,7 @@ static int make_throwaway(const struct conf *conf, struct account *a, struct buf
     static const char *const useradd[] = {"useradd",         "--no-create-home",
                                           "--home-dir",      "/nonexistent",
                                           "--shell",         "/usr/sbin/nologin",
-                                          "--comment",       "pennypost check: removed when it ends",
+                                          "--comment",       "of pennypost check, removed when it ends",
                                           ACCOUNT_THROWAWAY, NULL};
     static const char *const chpasswd[] = {"chpasswd", NULL};
     _cleanup_(buf_wipe_finish) struct buf line = BUF_INIT(256);
