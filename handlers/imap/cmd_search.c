@@ -6,98 +6,30 @@
 #include <inttypes.h>
 
 #include "handlers/imap/commands.h"
-#include "handlers/imap/qresync.h"
 #include "handlers/imap/respond.h"
-#include "handlers/imap/search.h"
+#include "handlers/imap/search_result.h"
 #include "handlers/imap/seqset.h"
-#include "shared/mime/charset.h"
-
-enum {
-    RETURN_MIN = 1u << 0,
-    RETURN_MAX = 1u << 1,
-    RETURN_ALL = 1u << 2,
-    RETURN_COUNT = 1u << 3,
-    RETURN_SAVE = 1u << 4,
-};
-
-struct result {
-    bool is_extended;
-    unsigned returns;
-    struct numset found; /* sequence numbers */
-    bool has_modseq;
-    uint64_t modseq; /* the highest of what is returned */
-};
-
-/* "RETURN" SP "(" [option *(SP option)] ")" SP */
-static int parse_return(struct imap *s, struct result *result)
-{
-    static const struct {
-        const char *name;
-        unsigned bit;
-    } names[] = {
-        {"MIN", RETURN_MIN}, {"MAX", RETURN_MAX}, {"ALL", RETURN_ALL}, {"COUNT", RETURN_COUNT}, {"SAVE", RETURN_SAVE},
-    };
-    struct parse *p = &s->parse;
-    int r = parse_space(p);
-
-    result->is_extended = true;
-    if (r >= 0)
-        r = parse_char(p, '(', "a parenthesised list of result options");
-    while (r >= 0 && !parse_accept(p, ')')) {
-        size_t i = 0;
-
-        while (i < sizeof(names) / sizeof(names[0]) && !parse_accept_word(p, str_from(names[i].name)))
-            i++;
-        if (i == sizeof(names) / sizeof(names[0]))
-            return parse_fail(p, "MIN, MAX, ALL, COUNT or SAVE");
-        result->returns |= names[i].bit;
-        if (parse_peek(p) != ')' && !parse_accept(p, ' '))
-            return parse_fail(p, "a space or a closing parenthesis");
-    }
-    /* RFC 4731 3.1: no option at all means ALL. */
-    if (result->returns == 0)
-        result->returns = RETURN_ALL;
-    return r < 0 ? r : parse_space(p);
-}
 
 /* "CHARSET" SP charset SP. 0, a negative errno, or OUTCOME_NO with [BADCHARSET]. */
 static int parse_charset(struct imap *s, struct search *q)
 {
-    struct str name;
+    struct str before = s->parse.rest, name;
     int r = parse_space(&s->parse);
 
     if (r >= 0)
         r = parse_astring(&s->parse, "the name of a character set", &name);
     if (r >= 0)
         r = parse_space(&s->parse);
-    if (r < 0)
-        return r;
-    if (!charset_is_known(name)) {
-        respond_code(s, "BADCHARSET (US-ASCII UTF-8 ISO-8859-1 WINDOWS-1252)");
-        return respond_no(s, "The character set is not known here");
+    /* RFC 6855 3: after ENABLE UTF8=ACCEPT every string is UTF-8. */
+    if (r >= 0 && (s->enabled & IMAP_UTF8)) {
+        s->parse.rest = before;
+        return parse_fail(&s->parse, "no CHARSET after ENABLE UTF8=ACCEPT");
     }
-    if (!str_ieq(name, STR("US-ASCII")) && !str_ieq(name, STR("UTF-8")))
-        q->charset = name;
-    return 0;
-}
-
-static int find(struct imap *s, struct search *q, struct numset *ret)
-{
-    int r = 0;
-
-    search_order(q->root);
-    for (uint32_t seq = 1, count = mbox_count(s->box); seq <= count && r >= 0; seq++) {
-        bool is_match = false;
-
-        r = search_match(q, seq, &is_match);
-        if (r >= 0 && is_match)
-            r = numset_add(ret, seq, seq);
-    }
-    return r;
+    return r < 0 ? r : search_set_charset(q, name);
 }
 
 /* `$` (RFC 5182 2.1): all of them, or with MIN or MAX alone those two. */
-static int save(struct imap *s, const struct result *result, const struct numset *uids)
+static int save(struct imap *s, const struct search_result *result, const struct numset *uids)
 {
     numset_clear(&s->saved);
     if (uids->count == 0)
@@ -113,40 +45,12 @@ static int save(struct imap *s, const struct result *result, const struct numset
     return r;
 }
 
-/* The highest mod-sequence of what is returned; with MIN or MAX alone, of those (RFC 4731 3.2). */
-static int highest_modseq(struct imap *s, struct result *result)
-{
-    bool is_all = !result->is_extended || (result->returns & (RETURN_ALL | RETURN_COUNT | RETURN_SAVE));
-    const struct numset *found = &result->found;
-    uint32_t min, max;
-
-    if (found->count == 0)
-        return 0;
-    min = found->ranges[0].first;
-    max = found->ranges[found->count - 1].last;
-    for (size_t i = 0; i < found->count; i++) {
-        for (uint32_t seq = found->ranges[i].first; seq <= found->ranges[i].last; seq++) {
-            struct mbox_info info;
-            int r = mbox_info(s->box, seq, &info);
-
-            if (r < 0)
-                return r;
-            if (is_all || (seq == min && (result->returns & RETURN_MIN)) ||
-                (seq == max && (result->returns & RETURN_MAX)))
-                result->modseq = info.modseq > result->modseq ? info.modseq : result->modseq;
-        }
-    }
-    return 0;
-}
-
 /* esearch-response (RFC 4466 2.6.2, RFC 9051 7.3.4) */
-static void write_extended(struct imap *s, const struct result *result, const struct numset *found)
+static void write_extended(struct imap *s, const struct search_result *result, const struct numset *found)
 {
     unsigned returns = result->is_extended ? result->returns : RETURN_ALL;
 
-    (void)writer_text(&s->out, "* ESEARCH (TAG ");
-    respond_string(s, str_from(s->tag));
-    (void)writer_text(&s->out, s->is_uid ? ") UID" : ")");
+    search_write_esearch(s);
     if (found->count > 0) {
         if (returns & RETURN_MIN)
             (void)writer_printf(&s->out, " MIN %" PRIu32, found->ranges[0].first);
@@ -164,7 +68,7 @@ static void write_extended(struct imap *s, const struct result *result, const st
     (void)writer_text(&s->out, "\r\n");
 }
 
-static void write_plain(struct imap *s, const struct result *result, const struct numset *found)
+static void write_plain(struct imap *s, const struct search_result *result, const struct numset *found)
 {
     (void)writer_text(&s->out, "* SEARCH");
     for (size_t i = 0; i < found->count; i++) {
@@ -181,7 +85,7 @@ static void write_plain(struct imap *s, const struct result *result, const struc
     (void)writer_text(&s->out, "\r\n");
 }
 
-static int answer(struct imap *s, struct result *result)
+static int answer(struct imap *s, struct search_result *result)
 {
     _cleanup_numset_ struct numset uids = NUMSET_INIT;
     const struct numset *found = &result->found;
@@ -191,8 +95,8 @@ static int answer(struct imap *s, struct result *result)
         r = seqset_uids(s, &result->found, &uids);
     if (r >= 0 && (result->returns & RETURN_SAVE))
         r = save(s, result, &uids);
-    if (r >= 0 && result->has_modseq)
-        r = highest_modseq(s, result);
+    if (r >= 0 && found->count > 0)
+        r = search_highest_modseq(s, result, found->ranges[0].first, found->ranges[found->count - 1].last);
     if (r < 0)
         return r;
     if (s->is_uid)
@@ -205,36 +109,33 @@ static int answer(struct imap *s, struct result *result)
     return OUTCOME_OK;
 }
 
-static int search_command(struct imap *s, struct search *q, struct result *result)
+static int search_command(struct imap *s, struct search *q, struct search_result *result)
 {
     int r = parse_space(&s->parse);
 
     if (r >= 0 && parse_accept_word(&s->parse, STR("RETURN")))
-        r = parse_return(s, result);
+        r = search_parse_return(s, result);
     if (r >= 0 && parse_accept_word(&s->parse, STR("CHARSET")))
         r = parse_charset(s, q);
     if (r == 0)
         r = search_parse(q);
-    if (r != 0)
-        return r;
-    result->has_modseq = q->has_modseq;
-    if (q->has_modseq)
-        condstore_enable(s);
-    r = find(s, q, &result->found);
-    if (r >= 0)
-        r = answer(s, result);
-    if (r >= 0)
-        return r;
+    if (r == 0) {
+        r = search_run(q, result);
+        if (r >= 0)
+            r = answer(s, result);
+        if (r < 0)
+            r = respond_error(s, r, "Cannot search");
+    }
     /* RFC 5182 2.1: a SEARCH with SAVE that fails empties the saved result. */
-    if (result->returns & RETURN_SAVE)
+    if (r == OUTCOME_NO && (result->returns & RETURN_SAVE))
         numset_clear(&s->saved);
-    return respond_error(s, r, "Cannot search");
+    return r;
 }
 
 int cmd_search(void *session, struct str arguments)
 {
     struct imap *s = session;
-    struct result result = {.found = NUMSET_INIT};
+    struct search_result result = {.found = NUMSET_INIT};
     struct search q;
     int r;
 

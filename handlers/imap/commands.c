@@ -13,6 +13,8 @@ const struct command commands_table[] = {
     {"FETCH", SELECTED, IMAP_NO_EXPUNGE | IMAP_HAS_UID, cmd_fetch},
     {"STORE", SELECTED, IMAP_NO_EXPUNGE | IMAP_HAS_UID, cmd_store},
     {"SEARCH", SELECTED, IMAP_NO_EXPUNGE | IMAP_HAS_UID, cmd_search},
+    {"SORT", SELECTED, IMAP_NO_EXPUNGE | IMAP_HAS_UID, cmd_sort},
+    {"THREAD", SELECTED, IMAP_NO_EXPUNGE | IMAP_HAS_UID, cmd_thread},
     {"COPY", SELECTED, IMAP_HAS_UID, cmd_copy},
     {"MOVE", SELECTED, IMAP_HAS_UID, cmd_move},
     {"EXPUNGE", SELECTED, IMAP_HAS_UID, cmd_expunge},

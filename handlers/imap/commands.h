@@ -47,6 +47,8 @@ int cmd_status(void *session, struct str arguments);
 int cmd_fetch(void *session, struct str arguments);
 int cmd_store(void *session, struct str arguments);
 int cmd_search(void *session, struct str arguments);
+int cmd_sort(void *session, struct str arguments);
+int cmd_thread(void *session, struct str arguments);
 
 /* cmd_append.c, cmd_copy.c, cmd_idle.c */
 int cmd_append(void *session, struct str arguments);

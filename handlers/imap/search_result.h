@@ -1,0 +1,42 @@
+/*
+ * What SEARCH, SORT and THREAD have in common around the search keys: result options (RFC 4731), character set, the
+ * search itself, the ESEARCH response.
+ */
+#ifndef IMAP_SEARCH_RESULT_H
+#define IMAP_SEARCH_RESULT_H
+
+#include "handlers/imap/search.h"
+
+enum search_return {
+    RETURN_MIN = 1u << 0,
+    RETURN_MAX = 1u << 1,
+    RETURN_ALL = 1u << 2,
+    RETURN_COUNT = 1u << 3,
+    RETURN_SAVE = 1u << 4,
+};
+
+struct search_result {
+    bool is_extended;
+    unsigned returns;    /* bits of enum search_return */
+    struct numset found; /* sequence numbers */
+    bool has_modseq;
+    uint64_t modseq; /* the highest of what is returned */
+};
+
+/* SP "(" [option *(SP option)] ")" SP, behind "RETURN". */
+int search_parse_return(struct imap *s, struct search_result *result);
+
+/* Takes the name of a character set for the strings of the keys. 0, or OUTCOME_NO with [BADCHARSET]. */
+int search_set_charset(struct search *q, struct str name);
+
+/* Runs the search over the whole mailbox. */
+int search_run(struct search *q, struct search_result *result);
+
+/* The highest mod-sequence of what is returned; with MIN or MAX alone, of those (RFC 4731 3.2). `first` and `last` are
+ * the messages that MIN and MAX name. */
+int search_highest_modseq(struct imap *s, struct search_result *result, uint32_t first, uint32_t last);
+
+/* "* ESEARCH (TAG "a") UID": how the response begins. */
+void search_write_esearch(struct imap *s);
+
+#endif
