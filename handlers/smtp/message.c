@@ -53,7 +53,7 @@ static int prepare_missing(struct smtp_session *s, struct intake *in)
 
 static enum data_mode mode_of(const struct smtp_session *s)
 {
-    if (s->is_pipe)
+    if (s->is_lenient)
         return DATA_LENIENT;
     return str_ieq(str_from(s->conf->smtp_bare_newline), STR("normalize")) ? DATA_NORMALIZE : DATA_STRICT;
 }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 #include <time.h>
 #include <unistd.h>
@@ -102,6 +103,14 @@ static void log_summary(const struct smtp_session *s)
               LOG_FC("messages", messages), LOG_FC("commands", commands), LOG_FC("refused", refused));
 }
 
+/* Bare LF is for people and their scripts; a socket may carry what a stranger sends. */
+static bool is_socket(int fd)
+{
+    struct stat facts;
+
+    return fstat(fd, &facts) == 0 && S_ISSOCK(facts.st_mode);
+}
+
 static int run_scripted(struct conf *conf, const struct options *o)
 {
     struct smtp_agent agent;
@@ -117,7 +126,8 @@ static int run_scripted(struct conf *conf, const struct options *o)
     s.is_pipe = true;
     s.is_near = true;
     s.uid = agent.uid;
-    line_reader_init(&s.reader, &s.transport, &s.writer, LINE_LENIENT, LIMIT_LINE_SMTP);
+    s.is_lenient = !is_socket(STDIN_FILENO);
+    line_reader_init(&s.reader, &s.transport, &s.writer, s.is_lenient ? LINE_LENIENT : LINE_CRLF, LIMIT_LINE_SMTP);
     session_run(&s);
     log_summary(&s);
     status = s.has_quit ? 0 : 1;
