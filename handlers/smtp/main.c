@@ -11,7 +11,6 @@
 #include "handlers/smtp/frames.h"
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
-#include "shared/gate/keeper.h"
 #include "shared/gate/monitor.h"
 #include "shared/gate/priv.h"
 
@@ -218,8 +217,6 @@ int main(int argc, char **argv)
 
     if (status != 0)
         return status;
-    if (argc > 1 && strcmp(argv[1], "--keeper") == 0)
-        return keeper_main(&conf, argc, argv);
     if (!start.is_connection) {
         char *scripted[] = {argv[0], (char[]){"-bs"}, NULL};
 

@@ -69,8 +69,8 @@ struct smtp_session {
     char peer[LIMIT_ADDRESS]; /* "" on a pipe */
     uid_t uid;                /* of the local program on a pipe */
     bool is_pipe;
-    bool is_lenient;          /* a real pipe or terminal: LF alone ends a line */
-    bool is_near; /* loopback, unix socket or pipe: early talk is a script, not a robot */
+    bool is_lenient; /* a real pipe or terminal: LF alone ends a line */
+    bool is_near;    /* loopback, unix socket or pipe: early talk is a script, not a robot */
     bool is_tls;
     char cipher[64];
     int stop_fd; /* readable when the service stops, or -1 */

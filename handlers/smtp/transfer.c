@@ -84,18 +84,33 @@ static int read_verdict(int fd, struct buf *line)
     }
 }
 
+/* Of the monitor's fds a keeper needs the log and its control socket. No exec will close the others. */
+static void close_others(int control)
+{
+    int low = control < log_fd() ? control : log_fd();
+    int high = control < log_fd() ? log_fd() : control;
+
+    if (low > STDERR_FILENO + 1)
+        (void)close_range(STDERR_FILENO + 1, (unsigned)low - 1, 0);
+    if (high > low + 1 && low > STDERR_FILENO)
+        (void)close_range((unsigned)low + 1, (unsigned)high - 1, 0);
+    (void)close_range((unsigned)high + 1, ~0u, 0);
+}
+
 /* In a process of its own: starts deliver as the user and becomes its keeper (design, section 4: locks). */
 _noreturn_ static void run_kept(const struct transfer *t, struct chain_spec *spec)
 {
-    struct keeper_family family = {.session = CHAIN_CHILD_NONE, .tls = CHAIN_CHILD_NONE, .auth = CHAIN_CHILD_NONE};
+    struct chain_child session = CHAIN_CHILD_NONE;
     int e;
 
     spec->has_control = true;
-    e = chain_spawn(spec, &family.session);
-    if (e == 0)
-        e = keeper_exec("smtp", t->conf, spec->user->name, &family);
-    LOG_ERROR(LOG_ERR, "deliver-failed", e, LOG_FC("mailbox", t->target->user));
-    _exit(EX_OSERR);
+    e = chain_spawn(spec, &session);
+    if (e < 0) {
+        LOG_ERROR(LOG_ERR, "deliver-failed", e, LOG_FC("mailbox", t->target->user));
+        _exit(EX_OSERR);
+    }
+    close_others(session.control);
+    _exit(keeper_run(t->conf, spec->user->name, &session));
 }
 
 static int start_kept(const struct transfer *t, struct chain_spec *spec, struct chain_child *ret)

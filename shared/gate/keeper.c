@@ -392,26 +392,44 @@ static int parse_child(const char *text, int fd, struct chain_child *ret)
     return 0;
 }
 
+/* The whole life, from set-up to the end of the family. */
+static int live(struct keeper *k, const char *user)
+{
+    int r = set_up(k, user);
+
+    if (r == 0) {
+        be_user(k);
+        r = serve(k);
+    }
+    if (r < 0)
+        LOG_ERROR(LOG_ERR, "keeper failed", r, LOG_FC("user", user));
+    close_fd(&k->session.control);
+    if (end_family(k) < 0)
+        r = -ECHILD;
+    close_fd(&k->folder);
+    close_fd(&k->markers);
+    priv_user_finish(&k->user);
+    return r < 0 ? EX_SOFTWARE : 0;
+}
+
 int keeper_main(const struct conf *conf, int argc, char **argv)
 {
     struct keeper k = {.conf = conf, .folder = -1, .markers = -1};
-    int r = 0;
 
     if (argc != 6 || parse_child(argv[3], SESSION_FD, &k.session) < 0 || parse_child(argv[4], TLS_FD, &k.tls) < 0 ||
         parse_child(argv[5], AUTH_FD, &k.auth) < 0 || k.session.pid == 0)
         return EX_USAGE;
-    r = set_up(&k, argv[2]);
-    if (r == 0) {
-        be_user(&k);
-        r = serve(&k);
-    }
-    if (r < 0)
-        LOG_ERROR(LOG_ERR, "keeper failed", r, LOG_FC("user", argv[2]));
-    close_fd(&k.session.control);
-    if (end_family(&k) < 0)
-        r = -ECHILD;
-    close_fd(&k.folder);
-    close_fd(&k.markers);
-    priv_user_finish(&k.user);
-    return r < 0 ? EX_SOFTWARE : 0;
+    return live(&k, argv[2]);
+}
+
+int keeper_run(const struct conf *conf, const char *user, const struct chain_child *session)
+{
+    struct keeper k = {.conf = conf,
+                       .folder = -1,
+                       .markers = -1,
+                       .session = *session,
+                       .tls = CHAIN_CHILD_NONE,
+                       .auth = CHAIN_CHILD_NONE};
+
+    return live(&k, user);
 }
