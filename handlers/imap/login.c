@@ -4,15 +4,12 @@
  */
 #include <errno.h>
 #include <stdio.h>
-#include <sysexits.h>
 
+#include "handlers/imap/login.h"
 #include "shared/base/limits.h"
 #include "shared/base/macros.h"
-#include "shared/gate/confine.h"
-#include "shared/login/login.h"
 
 #define TAG_MAX 64
-#define MEMORY  (16u << 20)
 
 /* ---- answers ---- */
 
@@ -352,11 +349,5 @@ static int on_line(struct login *l, struct str line)
     return command->run(l, line);
 }
 
-int main(void)
-{
-    static const struct login_protocol imap = {
-        .name = "imap-login", .line_max = LIMIT_LINE_PREAUTH, .greet = greet, .line = on_line, .complain = complain};
-    static const struct priv_confinement limits = {.account = PRIV_USER_LOGIN, .open_files = 16, .memory = MEMORY};
-
-    return confine_enter(imap.name, &limits, SANDBOX_LOGIN) < 0 ? EX_CONFIG : login_main(&imap);
-}
+const struct login_protocol IMAP_LOGIN = {
+    .name = "imap-login", .line_max = LIMIT_LINE_PREAUTH, .greet = greet, .line = on_line, .complain = complain};

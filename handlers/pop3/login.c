@@ -3,14 +3,10 @@
  * capabilities, seccomp, libc only; it may read and write the client's connection and the monitor's socket.
  */
 #include <errno.h>
-#include <sysexits.h>
 
+#include "handlers/pop3/login.h"
 #include "shared/base/limits.h"
 #include "shared/base/macros.h"
-#include "shared/gate/confine.h"
-#include "shared/login/login.h"
-
-#define MEMORY (16u << 20)
 
 /* ---- answers ---- */
 
@@ -211,11 +207,5 @@ static int on_line(struct login *l, struct str line)
     return command->run(l, line);
 }
 
-int main(void)
-{
-    static const struct login_protocol pop3 = {
-        .name = "pop3-login", .line_max = LIMIT_LINE_PREAUTH, .greet = greet, .line = on_line, .complain = complain};
-    static const struct priv_confinement limits = {.account = PRIV_USER_LOGIN, .open_files = 16, .memory = MEMORY};
-
-    return confine_enter(pop3.name, &limits, SANDBOX_LOGIN) < 0 ? EX_CONFIG : login_main(&pop3);
-}
+const struct login_protocol POP3_LOGIN = {
+    .name = "pop3-login", .line_max = LIMIT_LINE_PREAUTH, .greet = greet, .line = on_line, .complain = complain};

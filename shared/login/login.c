@@ -24,19 +24,18 @@ static void set_connection(struct login *l, int fd)
     l->transport.wfd = fd;
 }
 
-static void init(struct login *l, const struct login_protocol *p)
+static void init(struct login *l, const struct login_protocol *p, int control, int connection)
 {
     *l = (struct login){.protocol = p,
-                        .control = CONTROL_FD,
+                        .control = control,
                         .user = BUF_INIT(LIMIT_USER),
                         .tag = BUF_INIT(LIMIT_NOTE),
                         .protocol_data = BUF_INIT(LIMIT_NOTE)};
-    transport_init(&l->transport, STDIN_FILENO, STDIN_FILENO, 0, WRITE_WAIT);
+    transport_init(&l->transport, connection, connection, 0, WRITE_WAIT);
     l->transport.deadline = clock_monotonic_ms() + TIMEOUT_MS;
     writer_init(&l->out, &l->transport);
     line_reader_init(&l->in, &l->transport, &l->out, LINE_LENIENT, p->line_max);
-    (void)close(STDOUT_FILENO); /* the same socket as fd 0 */
-    set_connection(l, STDIN_FILENO);
+    set_connection(l, connection);
 }
 
 static void finish(struct login *l)
@@ -137,12 +136,12 @@ static int hand_over(struct login *l)
     return frame_send(l->control, &f, -1);
 }
 
-int login_main(const struct login_protocol *p)
+int login_run(const struct login_protocol *p, int control, int connection)
 {
     struct login l;
     int r = 0;
 
-    init(&l, p);
+    init(&l, p, control, connection);
     r = login_facts_receive(l.control, &l.connection, TIMEOUT_MS, &l.facts);
     if (r == 0) {
         set_connection(&l, l.connection);
@@ -150,7 +149,14 @@ int login_main(const struct login_protocol *p)
     }
     if (r == LOGIN_DONE)
         r = hand_over(&l);
+    close_fd(&l.connection);
     finish(&l);
     /* A client that goes away or times out is no failure of ours; a monitor that speaks nonsense is. */
     return r == -EBADMSG || r == -ENOBUFS || r == -ENOMEM ? EX_SOFTWARE : 0;
+}
+
+int login_main(const struct login_protocol *p)
+{
+    (void)close(STDOUT_FILENO); /* the same socket as fd 0 */
+    return login_run(p, CONTROL_FD, STDIN_FILENO);
 }

@@ -80,6 +80,9 @@ struct login {
  */
 int login_main(const struct login_protocol *p);
 
+/* The same on other fds, for tests; closes the connection. */
+int login_run(const struct login_protocol *p, int control, int connection);
+
 /* Helpers for the tables. STARTTLS/STLS with `go_ahead` as the positive and `refused` as the negative answer. An enum
  * login_outcome or a negative errno. */
 int login_do_starttls(struct login *l, const char *go_ahead, const char *refused);
