@@ -255,8 +255,9 @@ static int try_login(struct login *l, const struct buf *user, const struct buf *
     _cleanup_sasl_outcome_ struct sasl_outcome o = SASL_OUTCOME_INIT;
     int r = 0;
 
-    l->attempts++;
-    r = sasl_plain(l->control, l->attempts, buf_str(user), buf_str(password), &o);
+    r = login_begin_attempt(l);
+    if (r == 0)
+        r = sasl_plain(l->control, l->attempts, buf_str(user), buf_str(password), &o);
     return r < 0 ? r : conclude(l, &o);
 }
 
@@ -309,8 +310,9 @@ static int cmd_authenticate(void *session, struct str arguments)
         initial = arguments; /* SASL-IR, RFC 4959 */
     if (mechanism.len == 0 || (initial.ptr && initial.len == 0))
         return bad(l, "AUTHENTICATE takes a mechanism");
-    l->attempts++;
-    r = sasl_exchange(l->control, l->attempts, str_from(l->facts.mechanisms), mechanism, initial, &client, &o);
+    r = login_begin_attempt(l);
+    if (r == 0)
+        r = sasl_exchange(l->control, l->attempts, str_from(l->facts.mechanisms), mechanism, initial, &client, &o);
     return r < 0 ? r : conclude(l, &o);
 }
 

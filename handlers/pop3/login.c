@@ -121,8 +121,9 @@ static int cmd_pass(void *session, struct str arguments)
         return bad(l, "send USER first");
     if (arguments.len > LIMIT_PASSWORD)
         return bad(l, "password too long");
-    l->attempts++;
-    r = sasl_plain(l->control, l->attempts, buf_str(&l->user), arguments, &o);
+    r = login_begin_attempt(l);
+    if (r == 0)
+        r = sasl_plain(l->control, l->attempts, buf_str(&l->user), arguments, &o);
     return r < 0 ? r : conclude(l, &o);
 }
 
@@ -138,8 +139,9 @@ static int cmd_apop(void *session, struct str arguments)
         return bad(l, "APOP is not available");
     if (!str_cut(&arguments, ' ', &user) || user.len == 0 || user.len > LIMIT_USER || arguments.len != 32)
         return bad(l, "APOP takes a name and a digest");
-    l->attempts++;
-    r = sasl_apop(l->control, l->attempts, user, arguments, &o);
+    r = login_begin_attempt(l);
+    if (r == 0)
+        r = sasl_apop(l->control, l->attempts, user, arguments, &o);
     return r < 0 ? r : conclude(l, &o);
 }
 
@@ -186,8 +188,9 @@ static int cmd_auth(void *session, struct str arguments)
         initial = arguments;
     if (mechanism.len == 0 || (initial.ptr && initial.len == 0))
         return bad(l, "AUTH takes a mechanism");
-    l->attempts++;
-    r = sasl_exchange(l->control, l->attempts, str_from(l->facts.mechanisms), mechanism, initial, &client, &o);
+    r = login_begin_attempt(l);
+    if (r == 0)
+        r = sasl_exchange(l->control, l->attempts, str_from(l->facts.mechanisms), mechanism, initial, &client, &o);
     return r < 0 ? r : conclude(l, &o);
 }
 

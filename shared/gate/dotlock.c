@@ -5,6 +5,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -20,22 +22,20 @@ int dotlock_init(struct dotlock *l, int folder, const char *name)
 {
     int n = 0;
 
-    *l = (struct dotlock){.folder = folder};
+    *l = (struct dotlock){.folder = folder, .fd = -1};
     n = snprintf(l->name, sizeof(l->name), "%s.lock", name);
     return n < 0 || (size_t)n >= sizeof(l->name) ? -ENAMETOOLONG : 0;
 }
 
-/* The unique file that is linked to the lock's name. Returns its facts: their times are the file server's clock. */
-static int make_unique(struct dotlock *l, char *out, size_t size, struct stat *ret)
+/* The unique file that is linked to the lock's name, open. Its times are the file server's clock. */
+static int make_unique(struct dotlock *l, char *out, size_t size, int *ret_fd, struct stat *ret)
 {
     _cleanup_close_ int fd = -1;
-    unsigned char random[8];
     uint64_t number = 0;
-    int r = secret_random(random, sizeof(random));
+    int r = secret_random(&number, sizeof(number));
 
     if (r < 0)
         return r;
-    memcpy(&number, random, sizeof(number));
     (void)snprintf(out, size, ".lk%016llx", (unsigned long long)number);
     fd = openat(l->folder, out, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, LOCK_MODE);
     if (fd < 0)
@@ -46,6 +46,7 @@ static int make_unique(struct dotlock *l, char *out, size_t size, struct stat *r
         (void)unlinkat(l->folder, out, 0);
         return r;
     }
+    *ret_fd = steal_fd(&fd);
     return 0;
 }
 
@@ -71,43 +72,45 @@ static bool link_lock(const struct dotlock *l, const char *unique)
 
 int dotlock_try(struct dotlock *l)
 {
+    _cleanup_close_ int fd = -1;
     char unique[32];
     struct stat st;
+    bool is_linked = false;
     int r = 0;
 
-    if (l->is_held)
+    if (l->fd >= 0)
         return -EALREADY;
-    r = make_unique(l, unique, sizeof(unique), &st);
+    r = make_unique(l, unique, sizeof(unique), &fd, &st);
     if (r < 0)
         return r;
-    l->is_held = link_lock(l, unique) || (break_stale(l, st.st_mtime) && link_lock(l, unique));
-    l->device = st.st_dev;
-    l->inode = st.st_ino;
+    is_linked = link_lock(l, unique) || (break_stale(l, st.st_mtime) && link_lock(l, unique));
     (void)unlinkat(l->folder, unique, 0);
-    return l->is_held ? 0 : -EAGAIN;
+    if (!is_linked)
+        return -EAGAIN;
+    l->fd = steal_fd(&fd);
+    return 0;
 }
 
 static bool is_ours(const struct dotlock *l)
 {
-    struct stat st;
+    struct stat ours;
+    struct stat there;
 
-    return fstatat(l->folder, l->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_dev == l->device &&
-           st.st_ino == l->inode;
+    return l->fd >= 0 && fstat(l->fd, &ours) == 0 && fstatat(l->folder, l->name, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+           there.st_dev == ours.st_dev && there.st_ino == ours.st_ino;
 }
 
 int dotlock_touch(struct dotlock *l)
 {
-    if (!l->is_held || !is_ours(l))
+    if (!is_ours(l))
         return -ESTALE;
-    return utimensat(l->folder, l->name, NULL, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+    return futimens(l->fd, NULL) < 0 ? -errno : 0;
 }
 
 int dotlock_release(struct dotlock *l)
 {
-    bool was_ours = l->is_held && is_ours(l);
+    int r = !is_ours(l) ? -ESTALE : unlinkat(l->folder, l->name, 0) < 0 ? -errno : 0;
 
-    l->is_held = false;
-    if (!was_ours)
-        return -ESTALE;
-    return unlinkat(l->folder, l->name, 0) < 0 ? -errno : 0;
+    close_fd(&l->fd);
+    return r;
 }

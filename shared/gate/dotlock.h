@@ -6,18 +6,13 @@
 #ifndef GATE_DOTLOCK_H
 #define GATE_DOTLOCK_H
 
-#include <stdbool.h>
-#include <sys/types.h>
-
 #define DOTLOCK_REFRESH 60  /* seconds between two touches of a lock that is held */
 #define DOTLOCK_STALE   300 /* liblockfile's and everybody's rule */
 
 struct dotlock {
     int folder;     /* directory fd of the spool, borrowed */
     char name[300]; /* "bob.lock" */
-    bool is_held;
-    dev_t device; /* of the lock that we made */
-    ino_t inode;
+    int fd;         /* of the lock that we hold, or -1: while it is open no other file can have its inode */
 };
 
 /* The lock of file `name` in the folder. -ENAMETOOLONG. */

@@ -234,7 +234,7 @@ static int take_lock(struct keeper *k, uint32_t seconds)
     int64_t end = clock_monotonic_ms() + seconds * INT64_C(1000);
     int r = 0;
 
-    if (k->lock.is_held)
+    if (k->lock.fd >= 0)
         return -EALREADY;
     set_marker(k);
     do
@@ -307,7 +307,7 @@ static int serve_frame(struct keeper *k)
 
 static void refresh_lock(struct keeper *k)
 {
-    if (!k->lock.is_held || clock_monotonic_ms() - k->touched < DOTLOCK_REFRESH * INT64_C(1000))
+    if (k->lock.fd < 0 || clock_monotonic_ms() - k->touched < DOTLOCK_REFRESH * INT64_C(1000))
         return;
     if (dotlock_touch(&k->lock) < 0)
         LOG_EVENT(LOG_WARNING, "dotlock lost", LOG_FC("user", k->user.name));
@@ -321,7 +321,7 @@ static int serve(struct keeper *k)
 
     while (r == 0) {
         struct pollfd p = {.fd = k->session.control, .events = POLLIN};
-        int n = poll(&p, 1, k->lock.is_held ? DOTLOCK_REFRESH * 1000 : -1);
+        int n = poll(&p, 1, k->lock.fd >= 0 ? DOTLOCK_REFRESH * 1000 : -1);
 
         if (n < 0 && errno != EINTR)
             return -errno;
@@ -367,7 +367,7 @@ static int end_family(struct keeper *k)
 
     while (waitpid(k->session.pid, &status, 0) < 0 && errno == EINTR)
         ;
-    if (k->lock.is_held) {
+    if (k->lock.fd >= 0) {
         r = recover(k);
         (void)dotlock_release(&k->lock);
     }
@@ -395,8 +395,10 @@ static int parse_child(const char *text, int fd, struct chain_child *ret)
 /* The whole life, from set-up to the end of the family. */
 static int live(struct keeper *k, const char *user)
 {
-    int r = set_up(k, user);
+    int r = 0;
 
+    k->lock.fd = -1;
+    r = set_up(k, user);
     if (r == 0) {
         be_user(k);
         r = serve(k);

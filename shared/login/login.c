@@ -72,6 +72,12 @@ int login_do_starttls(struct login *l, const char *go_ahead, const char *refused
     return login_facts_receive(l->control, &l->connection, TIMEOUT_MS, &l->facts);
 }
 
+int login_begin_attempt(struct login *l)
+{
+    l->attempts++;
+    return writer_flush(&l->out);
+}
+
 bool login_is_last_attempt(const struct login *l)
 {
     return l->attempts >= LIMIT_AUTH_TRIES;

@@ -87,7 +87,11 @@ int login_run(const struct login_protocol *p, int control, int connection);
  * login_outcome or a negative errno. */
 int login_do_starttls(struct login *l, const char *go_ahead, const char *refused);
 
-/* Counts an attempt; true when it was the last one allowed. */
+/* Counts an attempt (l->attempts is its number) and sends what is buffered: the monitor may take its time to answer.
+ * 0 or the writer's error. */
+int login_begin_attempt(struct login *l);
+
+/* Was that the last one allowed? */
 bool login_is_last_attempt(const struct login *l);
 
 #endif

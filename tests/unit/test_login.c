@@ -1,0 +1,500 @@
+/*
+ * shared/login: base64, PROXY headers, SASL exchanges; and the login stages of IMAP and POP3 over a socket pair with
+ * the test as client and monitor.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "handlers/imap/login.h"
+#include "handlers/pop3/login.h"
+#include "shared/base/macros.h"
+#include "shared/io/frame.h"
+#include "shared/login/base64.h"
+#include "shared/login/proxy.h"
+
+/* ---- base64 ---- */
+
+static void base64_goes_both_ways(void **state)
+{
+    static const struct {
+        const char *plain, *text;
+    } cases[] = {{"", ""},
+                 {"f", "Zg=="},
+                 {"fo", "Zm8="},
+                 {"foo", "Zm9v"},
+                 {"foob", "Zm9vYg=="},
+                 {"fooba", "Zm9vYmE="},
+                 {"foobar", "Zm9vYmFy"}}; /* RFC 4648 10 */
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        _cleanup_buf_ struct buf out = BUF_INIT(64);
+
+        assert_int_equal(base64_encode(str_from(cases[i].plain), &out), 0);
+        assert_string_equal(buf_cstr(&out), cases[i].text);
+        buf_clear(&out);
+        assert_int_equal(base64_decode(str_from(cases[i].text), &out), 0);
+        assert_string_equal(buf_cstr(&out), cases[i].plain);
+    }
+}
+
+static void base64_is_strict(void **state)
+{
+    static const char *const wrong[] = {"Z",        "Zg",     "Zg=",   "Zg===", "====", "Zh==", "Zm9=",
+                                        "Zg==Zg==", "Zm9v\n", "Zm 9v", "Zm9v=", "=m9v", "Z===", "Zm-_"};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+        _cleanup_buf_ struct buf out = BUF_INIT(64);
+
+        assert_int_equal(buf_add_byte(&out, 'x'), 0);
+        if (base64_decode(str_from(wrong[i]), &out) != -EINVAL)
+            fail_msg("%s", wrong[i]);
+        assert_string_equal(buf_cstr(&out), "x");
+    }
+}
+
+/* ---- PROXY ---- */
+
+#define V2 "\r\n\r\n\0\r\nQUIT\n"
+
+static const struct {
+    struct str bytes;
+    int result; /* 0: the whole; else */
+    const char *client, *local;
+    uint16_t client_port;
+} HEADERS[] = {
+    {STR("PROXY TCP4 192.0.2.1 192.0.2.2 1234 143\r\n"), 0, "192.0.2.1", "192.0.2.2", 1234},
+    {STR("PROXY TCP6 2001:db8::1 ::1 65535 143\r\n"), 0, "2001:db8::1", "::1", 65535},
+    {STR("PROXY UNKNOWN\r\n"), 0, "", "", 0},
+    {STR("PROXY UNKNOWN what ever\r\n"), 0, "", "", 0},
+    {STR("PROXY TCP4 192.0.2.1 192.0.2.2 1234 65536\r\n"), -EBADMSG, "", "", 0},
+    {STR("PROXY TCP4 192.0.2.1  192.0.2.2 1234 143\r\n"), -EBADMSG, "", "", 0},
+    {STR("PROXY TCP4 ::1 ::1 1234 143\r\n"), -EBADMSG, "", "", 0},
+    {STR("PROXY TCP4 192.0.2.1 192.0.2.2 1234 143 5\r\n"), -EBADMSG, "", "", 0},
+    {STR("PROXY UDP4 192.0.2.1 192.0.2.2 1234 143\r\n"), -EBADMSG, "", "", 0},
+    {STR("a LOGIN bob secret\r\n"), -EBADMSG, "", "", 0},
+    {STR(V2 "\x21\x11\0\x0c\xc0\0\2\1\xc0\0\2\2\x04\xd2\0\x8f"), 0, "192.0.2.1", "192.0.2.2", 1234},
+    {STR(V2 "\x21\x11\0\x0e\xc0\0\2\1\xc0\0\2\2\x04\xd2\0\x8fxy"), 0, "192.0.2.1", "192.0.2.2", 1234},
+    {STR(V2 "\x20\0\0\0"), 0, "", "", 0},
+    {STR(V2 "\x21\0\0\0"), 0, "", "", 0},
+    {STR(V2 "\x11\x11\0\x0c\xc0\0\2\1\xc0\0\2\2\x04\xd2\0\x8f"), -EBADMSG, "", "", 0},
+    {STR(V2 "\x22\x11\0\x0c\xc0\0\2\1\xc0\0\2\2\x04\xd2\0\x8f"), -EBADMSG, "", "", 0},
+    {STR(V2 "\x21\x12\0\x0c\xc0\0\2\1\xc0\0\2\2\x04\xd2\0\x8f"), -EBADMSG, "", "", 0},
+    {STR(V2 "\x21\x11\0\x0b\xc0\0\2\1\xc0\0\2\2\x04\xd2\0"), -EBADMSG, "", "", 0},
+    {STR(V2 "\x21\x11\xff\xff"), -EBADMSG, "", "", 0},
+};
+
+/* Every header, whole and cut at every byte: before the end it is "more" or refused, never accepted. */
+static void proxy_headers(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(HEADERS); i++) {
+        struct proxy_header h = {0};
+        int wanted = HEADERS[i].result < 0 ? HEADERS[i].result : (int)HEADERS[i].bytes.len;
+
+        if (proxy_parse(HEADERS[i].bytes, &h) != wanted)
+            fail_msg("header %zu", i);
+        assert_string_equal(h.client, HEADERS[i].client);
+        assert_string_equal(h.local, HEADERS[i].local);
+        assert_int_equal(h.client_port, HEADERS[i].client_port);
+        for (size_t n = 0; n < HEADERS[i].bytes.len; n++) {
+            int r = proxy_parse(str_sub(HEADERS[i].bytes, 0, n), &h);
+
+            assert_true(r == 0 || (r == -EBADMSG && wanted < 0));
+        }
+    }
+}
+
+static void proxy_takes_nothing_behind_the_header(void **state)
+{
+    static const char bytes[] = "PROXY TCP4 192.0.2.1 192.0.2.2 1234 143\r\na NOOP\r\n";
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    char rest[64] = {0};
+    int client[2];
+    int control[2];
+
+    (void)state;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, client), 0);
+    assert_int_equal(frame_pair(control), 0);
+    assert_int_equal(write(client[1], bytes, sizeof(bytes) - 1), sizeof(bytes) - 1);
+    assert_int_equal(proxy_serve(client[0], control[0], 1000), 0);
+    assert_int_equal(frame_recv(control[1], &f, 0), 0);
+    assert_int_equal(f.type, FRAME_PROXY);
+    assert_int_equal(read(client[0], rest, sizeof(rest)), 8);
+    assert_string_equal(rest, "a NOOP\r\n");
+    for (int i = 0; i < 2; i++) {
+        (void)close(client[i]);
+        (void)close(control[i]);
+    }
+}
+
+/* ---- a login stage with the test around it ---- */
+
+struct stage {
+    pid_t pid;
+    int client;
+    int control;
+};
+
+static void send_facts(int control, bool is_plain_allowed, bool can_tls)
+{
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+
+    frame_begin(&f, FRAME_LOGIN_START);
+    assert_int_equal(frame_put_str(&f, STR("192.0.2.1")) | frame_put_str(&f, STR("192.0.2.2")) | frame_put_u32(&f, 0) |
+                         frame_put_u32(&f, can_tls) | frame_put_u32(&f, is_plain_allowed) |
+                         frame_put_str(&f, is_plain_allowed ? STR("PLAIN LOGIN") : STR("")) |
+                         frame_put_str(&f, STR("mail.example")) | frame_put_str(&f, STR("")),
+                     0);
+    assert_int_equal(frame_send(control, &f, -1), 0);
+}
+
+static struct stage start_stage(const struct login_protocol *p, bool is_plain_allowed, bool can_tls)
+{
+    struct stage s;
+    int client[2];
+    int control[2];
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, client), 0);
+    assert_int_equal(frame_pair(control), 0);
+    s.pid = fork();
+    assert_true(s.pid >= 0);
+    if (s.pid == 0) {
+        (void)close(client[1]);
+        (void)close(control[1]);
+        _exit(login_run(p, control[0], client[0]));
+    }
+    (void)close(client[0]);
+    (void)close(control[0]);
+    s.client = client[1];
+    s.control = control[1];
+    send_facts(s.control, is_plain_allowed, can_tls);
+    return s;
+}
+
+static int end_stage(struct stage *s)
+{
+    int status = -1;
+
+    (void)close(s->client);
+    (void)close(s->control);
+    assert_int_equal(waitpid(s->pid, &status, 0), s->pid);
+    return status;
+}
+
+static void say(const struct stage *s, const char *text)
+{
+    assert_int_equal(send(s->client, text, strlen(text), MSG_NOSIGNAL), strlen(text));
+}
+
+/* Reads until `text` has come; more than it is wrong. "" waits for the end of the connection. */
+static void expect(const struct stage *s, const char *text)
+{
+    char got[2048] = "";
+    size_t len = 0;
+
+    while (len < strlen(text) || text[0] == '\0') {
+        struct pollfd p = {.fd = s->client, .events = POLLIN};
+        ssize_t n = poll(&p, 1, 5000) == 1 ? read(s->client, got + len, sizeof(got) - 1 - len) : -1;
+
+        if (n == 0 && text[0] == '\0')
+            break;
+        if (n <= 0)
+            fail_msg("wanted \"%s\", got \"%s\"", text, got);
+        len += (size_t)n;
+        got[len] = '\0';
+    }
+    assert_string_equal(got, text);
+}
+
+static void expect_attempt(const struct stage *s, uint32_t number, const char *mechanism, struct str response)
+{
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    struct frame_reader in;
+    uint32_t attempt = 0;
+    uint32_t has_response = 0;
+    struct str name;
+    struct str bytes;
+
+    assert_int_equal(frame_recv(s->control, &f, 5000), 0);
+    assert_int_equal(f.type, FRAME_AUTH_START);
+    in = frame_read(&f);
+    assert_int_equal(frame_get_u32(&in, &attempt) | frame_get_str(&in, 20, &name) | frame_get_str(&in, 4096, &bytes) |
+                         frame_get_u32(&in, &has_response) | frame_end(&in),
+                     0);
+    assert_int_equal(attempt, number);
+    assert_true(str_eq(name, str_from(mechanism)));
+    assert_true(str_eq(bytes, response));
+}
+
+static void refuse(const struct stage *s, uint32_t attempt, uint32_t class)
+{
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+
+    frame_begin(&f, FRAME_AUTH_FAILED);
+    assert_int_equal(frame_put_u32(&f, attempt) | frame_put_u32(&f, class) | frame_put_str(&f, STR("no")) |
+                         frame_put_str(&f, STR("")) | frame_put_str(&f, STR("")),
+                     0);
+    assert_int_equal(frame_send(s->control, &f, -1), 0);
+}
+
+static void accept_login(const struct stage *s, uint32_t attempt)
+{
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+
+    frame_begin(&f, FRAME_AUTH_DONE);
+    assert_int_equal(frame_put_u32(&f, attempt) | frame_put_str(&f, STR("bob")) | frame_put_str(&f, STR("")) |
+                         frame_put_str(&f, STR("")),
+                     0);
+    assert_int_equal(frame_send(s->control, &f, -1), 0);
+}
+
+static void expect_handover(const struct stage *s, const char *unread, const char *protocol)
+{
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    struct frame_reader in;
+    struct str a;
+    struct str b;
+
+    assert_int_equal(frame_recv(s->control, &f, 5000), 0);
+    assert_int_equal(f.type, FRAME_HANDOVER);
+    in = frame_read(&f);
+    assert_int_equal(frame_get_str(&in, LIMIT_FRAME, &a) | frame_get_str(&in, 100, &b) | frame_end(&in), 0);
+    assert_true(str_eq(a, str_from(unread)));
+    assert_true(str_eq(b, str_from(protocol)));
+}
+
+#define IMAP_GREETING(capabilities)                                                                                    \
+    "* OK [CAPABILITY IMAP4rev1 IMAP4rev2 LITERAL+ SASL-IR ID" capabilities "] mail.example Pennypost ready\r\n"
+
+static void imap_login_with_literals_hands_over(void **state)
+{
+    struct stage s = start_stage(&IMAP_LOGIN, true, false);
+
+    (void)state;
+    expect(&s, IMAP_GREETING(" AUTH=PLAIN AUTH=LOGIN"));
+    say(&s, "t1 LOGIN {3}\r\n");
+    expect(&s, "+ Go ahead\r\n");
+    say(&s, "bob {8+}\r\np \"{3}\r\n\r\nt2 SELECT INBOX\r\n");
+    expect_attempt(&s, 1, "PLAIN", STR("\0bob\0p \"{3}\r\n"));
+    accept_login(&s, 1);
+    expect_handover(&s, "t2 SELECT INBOX\r\n", "t1");
+    assert_int_equal(end_stage(&s), 0);
+}
+
+static void imap_one_byte_at_a_time(void **state)
+{
+    static const char dialogue[] = "1 NOOP\r\n2 LOGIN \"b\\\\o\\\"b\" pass%%\r\n";
+    struct stage s = start_stage(&IMAP_LOGIN, true, false);
+
+    (void)state;
+    expect(&s, IMAP_GREETING(" AUTH=PLAIN AUTH=LOGIN"));
+    for (size_t i = 0; i + 1 < sizeof(dialogue); i++) {
+        assert_int_equal(send(s.client, dialogue + i, 1, MSG_NOSIGNAL), 1);
+        (void)usleep(500);
+    }
+    expect(&s, "1 OK NOOP completed\r\n2 BAD LOGIN takes a user name and a password\r\n");
+    say(&s, "3 LOGIN \"b\\\\o\\\"b\" pass\r\n");
+    expect_attempt(&s, 1, "PLAIN", STR("\0b\\o\"b\0pass"));
+    refuse(&s, 1, AUTH_CLASS_EXPIRED);
+    expect(&s, "3 NO [EXPIRED] no\r\n");
+    assert_int_equal(end_stage(&s), 0);
+}
+
+static void imap_refuses_what_it_must(void **state)
+{
+    struct stage s = start_stage(&IMAP_LOGIN, false, false);
+
+    (void)state;
+    expect(&s, IMAP_GREETING(" LOGINDISABLED"));
+    say(&s, "a LOGIN bob secret\r\n");
+    expect(&s, "a NO [PRIVACYREQUIRED] Use TLS before sending a password\r\n");
+    say(&s, "b AUTHENTICATE PLAIN AGJvYgBzZWNyZXQ=\r\n");
+    expect(&s, "b NO Authentication mechanism not available\r\n");
+    say(&s, "c STARTTLS\r\n");
+    expect(&s, "c BAD TLS is not available\r\n");
+    say(&s, "d SELECT INBOX\r\n");
+    expect(&s, "d BAD Unknown command, or log in first\r\n");
+    say(&s, "* x\r\n");
+    expect(&s, "* BAD No tag\r\n");
+    say(&s, "e LOGIN {5000}\r\n");
+    expect(&s, "e BAD Name or password too long\r\n");
+    say(&s, "f LOGIN {5000+}\r\n"); /* what follows cannot be told from commands: the end */
+    expect(&s, "");
+    assert_int_equal(end_stage(&s), 0);
+}
+
+static void three_failures_are_the_end(void **state)
+{
+    struct stage s = start_stage(&IMAP_LOGIN, true, false);
+
+    (void)state;
+    expect(&s, IMAP_GREETING(" AUTH=PLAIN AUTH=LOGIN"));
+    for (uint32_t i = 1; i <= 3; i++) {
+        say(&s, "a LOGIN bob x\r\n");
+        expect_attempt(&s, i, "PLAIN", STR("\0bob\0x"));
+        refuse(&s, i, AUTH_CLASS_CREDENTIALS);
+        expect(&s, i < 3 ? "a NO [AUTHENTICATIONFAILED] no\r\n"
+                         : "a NO [AUTHENTICATIONFAILED] no\r\n* BYE Too many failed logins\r\n");
+    }
+    expect(&s, "");
+    assert_int_equal(end_stage(&s), 0);
+}
+
+static void data_behind_starttls_is_cut_off(void **state)
+{
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    struct stage s = start_stage(&IMAP_LOGIN, true, true);
+
+    (void)state;
+    expect(&s, IMAP_GREETING(" STARTTLS AUTH=PLAIN AUTH=LOGIN"));
+    say(&s, "a STARTTLS\r\nb LOGIN evil evil\r\n");
+    expect(&s, "");
+    assert_int_equal(frame_recv(s.control, &f, 1000), 0);
+    assert_int_equal(f.type, FRAME_NOTE);
+    assert_int_equal(frame_recv(s.control, &f, 1000), -ENODATA);
+    assert_int_equal(end_stage(&s), 0);
+}
+
+static void starttls_forgets_and_changes_over(void **state)
+{
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    struct stage s = start_stage(&POP3_LOGIN, true, true);
+    int inner[2];
+
+    (void)state;
+    expect(&s, "+OK mail.example Pennypost ready\r\n");
+    say(&s, "USER bob\r\n");
+    expect(&s, "+OK send PASS\r\n");
+    say(&s, "STLS\r\n");
+    assert_int_equal(frame_recv(s.control, &f, 5000), 0);
+    assert_int_equal(f.type, FRAME_STARTTLS);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, inner), 0);
+    frame_begin(&f, FRAME_TLS_STARTED);
+    assert_int_equal(frame_send(s.control, &f, inner[0]), 0);
+    (void)close(inner[0]);
+    expect(&s, "+OK begin TLS now\r\n");
+    expect(&s, ""); /* the old connection is closed on this side */
+    (void)close(s.client);
+    s.client = inner[1];
+    send_facts(s.control, true, false);
+    say(&s, "PASS secret\r\n");
+    expect(&s, "-ERR send USER first\r\n");
+    say(&s, "STLS\r\n");
+    expect(&s, "-ERR TLS is not available\r\n");
+    assert_int_equal(end_stage(&s), 0);
+}
+
+static void pop3_passwords_keep_their_blanks(void **state)
+{
+    struct stage s = start_stage(&POP3_LOGIN, true, false);
+
+    (void)state;
+    expect(&s, "+OK mail.example Pennypost ready\r\n");
+    say(&s, "USER bob\r\nPASS  two words \r\n");
+    expect(&s, "+OK send PASS\r\n");
+    expect_attempt(&s, 1, "PLAIN", STR("\0bob\0 two words "));
+    refuse(&s, 1, AUTH_CLASS_TEMPORARY);
+    expect(&s, "-ERR [SYS/TEMP] no\r\n");
+    say(&s, "USER bob\r\nPASS x\r\nSTAT\r\n");
+    expect(&s, "+OK send PASS\r\n");
+    expect_attempt(&s, 2, "PLAIN", STR("\0bob\0x"));
+    accept_login(&s, 2);
+    expect_handover(&s, "STAT\r\n", "");
+    assert_int_equal(end_stage(&s), 0);
+}
+
+static void sasl_login_becomes_plain_and_star_cancels(void **state)
+{
+    struct stage s = start_stage(&POP3_LOGIN, true, false);
+
+    (void)state;
+    expect(&s, "+OK mail.example Pennypost ready\r\n");
+    say(&s, "AUTH LOGIN\r\n");
+    expect(&s, "+ VXNlcm5hbWU6\r\n");
+    say(&s, "*\r\n");
+    expect(&s, "-ERR Authentication cancelled\r\n");
+    say(&s, "AUTH LOGIN\r\n");
+    expect(&s, "+ VXNlcm5hbWU6\r\n");
+    say(&s, "Ym9i\r\n");
+    expect(&s, "+ UGFzc3dvcmQ6\r\n");
+    say(&s, "not base64\r\n");
+    expect(&s, "-ERR Malformed response\r\n");
+    say(&s, "AUTH LOGIN Ym9i\r\n");
+    expect(&s, "+ UGFzc3dvcmQ6\r\n");
+    say(&s, "c2VjcmV0\r\n");
+    expect_attempt(&s, 3, "PLAIN", STR("\0bob\0secret"));
+    accept_login(&s, 3);
+    expect_handover(&s, "", "");
+    assert_int_equal(end_stage(&s), 0);
+}
+
+static void browsers_and_binary_noise_are_cut_off(void **state)
+{
+    static const struct str inputs[] = {STR("GET / HTTP/1.1\r\nHost: mail.example\r\n\r\n"), STR("a NO\0OP\r\n"),
+                                        STR("\x16\x03\x01\x02\0\x01\n")};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(inputs); i++) {
+        struct stage s = start_stage(&POP3_LOGIN, true, false);
+        _cleanup_frame_ struct frame f = FRAME_INIT;
+
+        expect(&s, "+OK mail.example Pennypost ready\r\n");
+        assert_int_equal(send(s.client, inputs[i].ptr, inputs[i].len, MSG_NOSIGNAL), inputs[i].len);
+        assert_int_equal(frame_recv(s.control, &f, 5000), 0);
+        assert_int_equal(f.type, FRAME_NOTE);
+        assert_int_equal(frame_recv(s.control, &f, 5000), -ENODATA);
+        assert_int_equal(end_stage(&s), 0);
+    }
+}
+
+static void bad_commands_are_counted(void **state)
+{
+    struct stage s = start_stage(&POP3_LOGIN, true, false);
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+
+    (void)state;
+    expect(&s, "+OK mail.example Pennypost ready\r\n");
+    for (int i = 0; i < LIMIT_BAD_COMMANDS; i++)
+        say(&s, "STAT\r\n");
+    assert_int_equal(frame_recv(s.control, &f, 5000), 0);
+    assert_int_equal(f.type, FRAME_NOTE);
+    assert_int_equal(frame_recv(s.control, &f, 5000), -ENODATA);
+    assert_int_equal(end_stage(&s), 0);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(base64_goes_both_ways),
+        cmocka_unit_test(base64_is_strict),
+        cmocka_unit_test(proxy_headers),
+        cmocka_unit_test(proxy_takes_nothing_behind_the_header),
+        cmocka_unit_test(imap_login_with_literals_hands_over),
+        cmocka_unit_test(imap_one_byte_at_a_time),
+        cmocka_unit_test(imap_refuses_what_it_must),
+        cmocka_unit_test(three_failures_are_the_end),
+        cmocka_unit_test(data_behind_starttls_is_cut_off),
+        cmocka_unit_test(starttls_forgets_and_changes_over),
+        cmocka_unit_test(pop3_passwords_keep_their_blanks),
+        cmocka_unit_test(sasl_login_becomes_plain_and_star_cancels),
+        cmocka_unit_test(browsers_and_binary_noise_are_cut_off),
+        cmocka_unit_test(bad_commands_are_counted),
+    };
+
+    (void)argc;
+    (void)argv;
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
