@@ -120,6 +120,7 @@ static int on_note(void *context, struct frame *f, struct frame_reader *in)
         [NOTE_BAD_COMMANDS] = "too many bad commands",
         [NOTE_TIMEOUT] = "client timed out",
         [NOTE_TLS_CLOSED] = "TLS closed",
+        [NOTE_CERTIFICATE] = "TLS certificate is not valid now",
     };
     struct monitor *m = context;
     uint32_t event = 0;
@@ -130,8 +131,8 @@ static int on_note(void *context, struct frame *f, struct frame_reader *in)
         return -EBADMSG;
     if (event == 0 || event >= ARRAY_SIZE(events) || ++m->notes > LIMIT_NOTES)
         return -EPERM;
-    LOG_EVENT(event == NOTE_INJECTION ? LOG_WARNING : LOG_INFO, events[event], LOG_F("text", text),
-              LOG_FC("service", m->protocol->service), LOG_FC("host", m->peer.address));
+    LOG_EVENT(event == NOTE_INJECTION || event == NOTE_CERTIFICATE ? LOG_WARNING : LOG_INFO, events[event],
+              LOG_F("text", text), LOG_FC("service", m->protocol->service), LOG_FC("host", m->peer.address));
     return 0;
 }
 

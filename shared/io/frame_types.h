@@ -122,6 +122,7 @@ enum note_event {
     NOTE_BAD_COMMANDS,   /* too many in a row */
     NOTE_TIMEOUT,        /* no command for too long */
     NOTE_TLS_CLOSED,     /* TLS ended in a way worth telling: alert, truncation */
+    NOTE_CERTIFICATE,    /* our certificate is expired or not yet valid */
 };
 
 #endif

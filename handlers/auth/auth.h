@@ -1,0 +1,83 @@
+/*
+ * One login attempt, as the parts of `auth` share it.
+ */
+#ifndef AUTH_AUTH_H
+#define AUTH_AUTH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "shared/base/buf.h"
+#include "shared/base/conf.h"
+#include "shared/base/limits.h"
+#include "shared/io/frame.h"
+#include "shared/io/frame_types.h"
+
+#define AUTH_CONTROL   3    /* fd of the monitor */
+#define AUTH_MESSAGES  2048 /* bytes of PAM's messages that are handed on */
+#define AUTH_SERVICE   16   /* bytes of a service name */
+#define AUTH_MECHANISM 32   /* bytes of a mechanism name (RFC 4422 3.1: 20) */
+
+struct auth {
+    struct conf *conf;
+    struct frame request; /* the views below point into it */
+    uint32_t attempt;
+    char service[AUTH_SERVICE + 1];     /* "imap", "pop3", "smtp" */
+    char mechanism[AUTH_MECHANISM + 1]; /* upper case */
+    struct str initial;
+    bool has_initial;
+    char peer[LIMIT_ADDRESS + 1];
+    struct str apop; /* APOP challenge */
+    bool is_tls;
+    struct str exporter;  /* tls-exporter channel binding (RFC 9266) */
+    struct str end_point; /* tls-server-end-point channel binding (RFC 5929 4) */
+    struct str subject;   /* of the client certificate, or empty */
+
+    struct frame response; /* the last one from the client */
+    int64_t started;       /* monotonic ms */
+
+    char user[LIMIT_USER + 1]; /* as claimed; after success as PAM names it */
+    uid_t uid;                 /* of the user, valid after account_check() said so */
+    const char *reason;        /* of a failure, for the log; static text */
+    struct buf messages;       /* PAM's words to the user, a line each */
+    struct buf final;          /* SASL data that goes with success */
+
+    /* For pam.c. */
+    void *pam; /* handle, while a session is open */
+    bool has_pam_session;
+    struct str secret; /* what hidden prompts are answered with */
+    unsigned prompts;  /* answered so far */
+};
+
+/* A mechanism: one row of a table, one function. run() returns 0 when the user is who he says and PAM lets him in,
+ * a (positive) enum auth_class when not, a negative errno when the monitor is gone or speaks nonsense. */
+struct mechanism {
+    const char *name;
+    int (*run)(struct auth *a);
+};
+
+/* Of this program: auth knows those that hand a secret to PAM, auth-sasl all. */
+extern const struct mechanism AUTH_MECHANISMS[];
+extern const size_t AUTH_MECHANISMS_COUNT;
+
+/* Must another program do this attempt? auth: the name of the program beside it, for challenge mechanisms and for users
+ * that have device passwords; auth-sasl: never (NULL). It looks at the request only. */
+const char *auth_other_program(const struct auth *a);
+
+/* Reads the request from the control socket without taking it off, or by taking it off. 0 or a negative errno. */
+int auth_request(struct auth *a, int control, bool is_peek);
+
+/* Sends a challenge and waits for the client's response (a view until the next call). 0, or a negative errno. */
+int auth_challenge(struct auth *a, struct str challenge, struct str *ret_response);
+
+/* The initial response, or what an empty challenge brings (RFC 4422 3: mechanisms where the client speaks first). */
+int auth_initial(struct auth *a, struct str *ret_response);
+
+/* Remembers who is claimed. false: no possible login name (empty, too long, control characters, not UTF-8). */
+bool auth_claim(struct auth *a, struct str user);
+
+/* Notes why, and returns the class: `return auth_fail(a, AUTH_CLASS_DENIED, "uid below min_uid");` */
+int auth_fail(struct auth *a, enum auth_class class, const char *reason);
+
+#endif

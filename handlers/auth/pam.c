@@ -1,0 +1,246 @@
+/*
+ * PAM. Runs in auth and auth-sasl, as root; the only file that includes PAM headers. What modules touch is theirs.
+ */
+#include "handlers/auth/pam.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <grp.h>
+#include <security/pam_appl.h>
+#include <string.h>
+
+#include "handlers/auth/account.h"
+#include "shared/base/macros.h"
+#include "shared/base/secret.h"
+
+#define PROMPTS_MAX 32  /* of one conversation call: PAM_MAX_NUM_MSG */
+#define PROMPTS_ALL 64  /* of one attempt: a stack that asks for ever is ended */
+#define MESSAGE_MAX 256 /* bytes of one message to the user */
+
+/* What a module wants the user to know: printable UTF-8 on one line, or nothing. */
+static void collect(struct auth *a, const char *text)
+{
+    struct str s = str_sub(str_trim(str_from(text)), 0, MESSAGE_MAX);
+    struct buf *out = &a->messages;
+    size_t before = out->len;
+
+    if (s.len == 0)
+        return;
+    while (s.len > 0 && !utf8_valid(s))
+        s.len--; /* cut in the middle of a character, or not UTF-8 at all */
+    for (size_t i = 0; i < s.len; i++) {
+        unsigned char c = (unsigned char)s.ptr[i];
+        if (buf_add_byte(out, c < ' ' || c == 127 ? ' ' : (char)c) < 0)
+            break;
+    }
+    if (out->len > before && buf_add_byte(out, '\n') < 0)
+        buf_truncate(out, before);
+}
+
+static char *answer(const struct auth *a, int style)
+{
+    return style == PAM_PROMPT_ECHO_ON ? strdup(a->user) : str_dup(a->secret);
+}
+
+static void free_answers(struct pam_response *list, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (list[i].resp) {
+            secret_wipe(list[i].resp, strlen(list[i].resp));
+            free(list[i].resp);
+        }
+    free(list);
+}
+
+/* Hidden prompts get the secret, however many there are (stacks that ask twice want the same one); visible ones get the
+ * user name; texts are kept for the client. */
+static int converse(int count, const struct pam_message **messages, struct pam_response **ret, void *data)
+{
+    struct auth *a = data;
+    struct pam_response *list;
+
+    if (count <= 0 || count > PROMPTS_MAX)
+        return PAM_CONV_ERR;
+    list = calloc((size_t)count, sizeof(*list));
+    if (!list)
+        return PAM_BUF_ERR;
+    for (int i = 0; i < count; i++) {
+        int style = messages[i]->msg_style;
+
+        if (style == PAM_TEXT_INFO || style == PAM_ERROR_MSG) {
+            collect(a, messages[i]->msg);
+            continue;
+        }
+        if ((style == PAM_PROMPT_ECHO_OFF || style == PAM_PROMPT_ECHO_ON) && a->secret.ptr &&
+            ++a->prompts <= PROMPTS_ALL)
+            list[i].resp = answer(a, style);
+        if (!list[i].resp) {
+            free_answers(list, count);
+            return PAM_CONV_ERR;
+        }
+    }
+    *ret = list;
+    return PAM_SUCCESS;
+}
+
+/* Modules ask for a delay after a failure; theirs would tell an unknown user from a wrong password. The monitor's delay
+ * is the same for every kind of failure, and this process need not stay in memory for it. */
+static void no_delay(int status, unsigned usec, void *data)
+{
+    (void)status;
+    (void)usec;
+    (void)data;
+}
+
+static int set_items(pam_handle_t *h, const struct auth *a)
+{
+    union {
+        void (*function)(int, unsigned, void *);
+        const void *item;
+    } delay = {.function = no_delay};
+    unsigned char address[sizeof(struct in6_addr)];
+    int r = pam_set_item(h, PAM_TTY, a->service);
+
+    if (r == PAM_SUCCESS)
+        r = pam_set_item(h, PAM_RUSER, a->user);
+    if (r == PAM_SUCCESS && (inet_pton(AF_INET, a->peer, address) == 1 || inet_pton(AF_INET6, a->peer, address) == 1))
+        r = pam_set_item(h, PAM_RHOST, a->peer);
+    if (r == PAM_SUCCESS)
+        r = pam_set_item(h, PAM_FAIL_DELAY, delay.item);
+    return r;
+}
+
+static int after_authenticate(struct auth *a, int status)
+{
+    switch (status) {
+    case PAM_SUCCESS:
+        return 0;
+    case PAM_AUTH_ERR:
+    case PAM_USER_UNKNOWN:
+    case PAM_CRED_INSUFFICIENT:
+    case PAM_MAXTRIES:
+    case PAM_PERM_DENIED: /* nobody has proved anything yet: it must look like a wrong password */
+    case PAM_ACCT_EXPIRED:
+        return auth_fail(a, AUTH_CLASS_CREDENTIALS, pam_strerror(NULL, status));
+    default:
+        return auth_fail(a, AUTH_CLASS_TEMPORARY, pam_strerror(NULL, status));
+    }
+}
+
+static bool is_nologin(void)
+{
+    return access("/run/nologin", F_OK) == 0 || access("/var/run/nologin", F_OK) == 0 ||
+           access("/etc/nologin", F_OK) == 0;
+}
+
+static int after_account(struct auth *a, int status)
+{
+    switch (status) {
+    case PAM_SUCCESS:
+        return 0;
+    case PAM_NEW_AUTHTOK_REQD:
+    case PAM_AUTHTOK_EXPIRED:
+        return auth_fail(a, AUTH_CLASS_EXPIRED, "password expired");
+    case PAM_ACCT_EXPIRED:
+        return auth_fail(a, AUTH_CLASS_EXPIRED, "account expired");
+    case PAM_AUTH_ERR:
+    case PAM_PERM_DENIED:
+    case PAM_USER_UNKNOWN:
+        if (account_is_expired(a))
+            return auth_fail(a, AUTH_CLASS_EXPIRED, "account or password expired");
+        /* pam_nologin answers PAM_AUTH_ERR; the file goes away again */
+        return is_nologin() ? auth_fail(a, AUTH_CLASS_TEMPORARY, "nologin")
+                            : auth_fail(a, AUTH_CLASS_DENIED, pam_strerror(NULL, status));
+    default:
+        return auth_fail(a, AUTH_CLASS_TEMPORARY, pam_strerror(NULL, status));
+    }
+}
+
+/* The name may have been changed by a module (domains cut off, case folded): what PAM says now is who it is. */
+static int final_user(struct auth *a, pam_handle_t *h)
+{
+    const void *item = NULL;
+    char claimed[sizeof(a->user)];
+    int r;
+
+    if (pam_get_item(h, PAM_USER, &item) != PAM_SUCCESS || !item)
+        return auth_fail(a, AUTH_CLASS_TEMPORARY, "PAM names no user");
+    memcpy(claimed, a->user, sizeof(claimed));
+    if (!auth_claim(a, str_from(item))) {
+        memcpy(a->user, claimed, sizeof(claimed));
+        return auth_fail(a, AUTH_CLASS_DENIED, "PAM names an impossible user");
+    }
+    r = account_check(a);
+    if (r == -ENOENT)
+        return auth_fail(a, AUTH_CLASS_DENIED, "user has no account");
+    if (r == -EPERM)
+        return auth_fail(a, AUTH_CLASS_DENIED, "root or uid below min_uid");
+    return r < 0 ? auth_fail(a, AUTH_CLASS_TEMPORARY, "user database unavailable") : 0;
+}
+
+static int establish(struct auth *a, pam_handle_t *h)
+{
+    int r;
+
+    /* Group membership first, as pam_setcred(3) wants it; it is this process's own, and ends with it. */
+    (void)initgroups(a->user, getegid());
+    r = pam_setcred(h, PAM_ESTABLISH_CRED);
+    if (r != PAM_SUCCESS)
+        return auth_fail(a, AUTH_CLASS_TEMPORARY, pam_strerror(h, r));
+    if (!a->conf->pam_session)
+        return 0;
+    r = pam_open_session(h, 0);
+    if (r != PAM_SUCCESS) {
+        (void)pam_setcred(h, PAM_DELETE_CRED);
+        return auth_fail(a, AUTH_CLASS_TEMPORARY, pam_strerror(h, r));
+    }
+    a->has_pam_session = true;
+    return 0;
+}
+
+int pam_admit(struct auth *a, const char *stack, struct str secret)
+{
+    struct pam_conv conv = {.conv = converse, .appdata_ptr = a};
+    pam_handle_t *h = NULL;
+    int status, r;
+
+    if (str_has_nul(secret))
+        return auth_fail(a, AUTH_CLASS_MECHANISM, "NUL in the password");
+    status = pam_start(stack, a->user, &conv, &h);
+    if (status != PAM_SUCCESS)
+        return auth_fail(a, AUTH_CLASS_TEMPORARY, "pam_start failed");
+    a->secret = secret;
+    status = set_items(h, a);
+    r = status == PAM_SUCCESS ? 0 : auth_fail(a, AUTH_CLASS_TEMPORARY, "pam_set_item failed");
+    if (r == 0 && secret.ptr) {
+        status = pam_authenticate(h, PAM_DISALLOW_NULL_AUTHTOK);
+        r = after_authenticate(a, status);
+    }
+    if (r == 0) {
+        status = pam_acct_mgmt(h, PAM_DISALLOW_NULL_AUTHTOK);
+        r = after_account(a, status);
+    }
+    if (r == 0)
+        r = final_user(a, h);
+    if (r == 0)
+        r = establish(a, h);
+    a->secret = STR_NULL; /* closing the session has no secret to give */
+    if (r == 0 && a->has_pam_session)
+        a->pam = h;
+    else
+        (void)pam_end(h, status);
+    return r;
+}
+
+void pam_leave(struct auth *a)
+{
+    int r;
+
+    if (!a->has_pam_session)
+        return;
+    r = pam_close_session(a->pam, 0);
+    (void)pam_setcred(a->pam, PAM_DELETE_CRED);
+    (void)pam_end(a->pam, r);
+    a->pam = NULL;
+    a->has_pam_session = false;
+}

@@ -1,0 +1,18 @@
+/*
+ * PAM, for one user of one attempt.
+ */
+#ifndef AUTH_PAM_H
+#define AUTH_PAM_H
+
+#include "handlers/auth/auth.h"
+
+/* Is this user's secret right and may he come in? authenticate, acct_mgmt, setcred, and open_session if configured.
+ * With secret.ptr == NULL somebody else (a device password, a certificate) has proved who he is, and PAM is asked for
+ * the account only. `stack` is the PAM service. On success a->user is the name PAM ended with, and if
+ * a->has_pam_session pam_leave() is due when the connection ends. 0 or an auth_class. */
+int pam_admit(struct auth *a, const char *stack, struct str secret);
+
+/* Closes the PAM session and ends PAM, if a->has_pam_session. */
+void pam_leave(struct auth *a);
+
+#endif

@@ -1,0 +1,16 @@
+/*
+ * Mechanisms in which the client hands the password over: PLAIN and LOGIN.
+ */
+#ifndef AUTH_PASSWORD_H
+#define AUTH_PASSWORD_H
+
+#include "handlers/auth/auth.h"
+
+/* Rows of the mechanism tables; see struct mechanism. */
+int password_plain(struct auth *a); /* RFC 4616 */
+int password_login(struct auth *a); /* draft-murchison-sasl-login-00 */
+
+/* Decides about a->user with this password; each of the two programs has its own. 0 or an auth_class. */
+int password_verify(struct auth *a, struct str password);
+
+#endif
