@@ -318,7 +318,8 @@ static struct token collect_tokens(struct parser *p, const char *ends)
 
         if (t.kind == TOKEN_END || (t.kind == TOKEN_MARK && strchr(ends, t.mark)))
             return t;
-        if (p->count < TOKENS_MAX)
+        /* An atom without text is a stray quote. */
+        if (p->count < TOKENS_MAX && (t.kind != TOKEN_ATOM || t.text.len))
             p->tokens[p->count++] = t;
     }
 }
@@ -339,7 +340,9 @@ static int parse_angle(struct parser *p, struct addr *a, struct token *ret_end)
         else
             p->scan = before;
     }
-    end = collect_tokens(p, "<>,;");
+    do {
+        end = collect_tokens(p, "<>,;"); /* "<<a@b>": the innermost counts */
+    } while (token_is(&end, '<'));
     if (!r)
         r = spec_from_angle(&p->list->text, p->tokens, p->count, a);
     *ret_end = end;
@@ -355,7 +358,7 @@ static int parse_named(struct parser *p, struct token *ret_end)
     if (!r)
         r = parse_angle(p, &a, ret_end);
     /* What stands between > and the comma is only looked at for a comment. */
-    if (!r && (token_is(ret_end, '>') || token_is(ret_end, '<')))
+    if (!r && token_is(ret_end, '>'))
         *ret_end = collect_tokens(p, ",;");
     if (!r && !a.name.len && p->scan.comment.ptr)
         r = comment_text(&p->list->text, p->scan.comment, &a.name);
