@@ -29,6 +29,8 @@ struct smtp_backend {
     /* The message is complete: deliver. One answer for each recipient that was accepted, in order; the array has room
      * for `count`. The transaction is over. */
     int (*commit)(void *context, struct smtp_answer *ret, size_t count);
+    /* The client says for whom it speaks (XCLIENT). */
+    int (*xclient)(void *context, struct str address, uint16_t port, struct smtp_answer *ret);
     /* Forgets the transaction. */
     int (*reset)(void *context);
 };

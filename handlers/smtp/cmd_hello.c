@@ -53,6 +53,8 @@ static void offer(struct smtp_session *s)
         session_reply_line(s, 250, "STARTTLS"); /* RFC 3207 */
     if (session_offers_auth(s))
         session_reply_line(s, 250, "AUTH %s", s->facts.mechanisms); /* RFC 4954 */
+    if (s->can_xclient)
+        session_reply_line(s, 250, "XCLIENT NAME ADDR PORT");
     session_reply_line(s, 250, "HELP");
     session_reply(s, 250, "", "ENHANCEDSTATUSCODES"); /* RFC 2034 */
 }

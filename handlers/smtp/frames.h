@@ -10,16 +10,17 @@
 enum smtp_frame {
     /* session -> monitor, behind every FRAME_LOGIN_START: what else is true? (no fields) */
     FRAME_SMTP_FACTS_WANTED = FRAME_SMTP_FIRST,
-    /* monitor -> session: s TLS cipher or "", u the client is on this machine (0/1) */
+    /* monitor -> session: s TLS cipher or "", u the client is on this machine (0/1), u XCLIENT is believed (0/1) */
     FRAME_SMTP_FACTS,
 
     /* session -> monitor; each but RESET is answered by FRAME_SMTP_ANSWER. */
-    FRAME_SMTP_MAIL,   /* s message id, s sender ("" null path), U declared size, u SMTPUTF8 (0/1) */
-    FRAME_SMTP_RCPT,   /* s mailbox */
-    FRAME_SMTP_VRFY,   /* s mailbox */
-    FRAME_SMTP_DATA,   /* no fields; a positive answer comes with [fd], the empty message file */
-    FRAME_SMTP_COMMIT, /* u recipients; as many answers, in the order of the RCPTs */
-    FRAME_SMTP_RESET,  /* no fields, no answer */
+    FRAME_SMTP_MAIL,    /* s message id, s sender ("" null path), U declared size, u SMTPUTF8 (0/1) */
+    FRAME_SMTP_RCPT,    /* s mailbox */
+    FRAME_SMTP_VRFY,    /* s mailbox */
+    FRAME_SMTP_DATA,    /* no fields; a positive answer comes with [fd], the empty message file */
+    FRAME_SMTP_COMMIT,  /* u recipients; as many answers, in the order of the RCPTs */
+    FRAME_SMTP_RESET,   /* no fields, no answer */
+    FRAME_SMTP_XCLIENT, /* s address of the client, u port */
 
     FRAME_SMTP_ANSWER, /* u code, s enhanced code, s text */
 };

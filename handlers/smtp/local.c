@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <fcntl.h>
 
+#include "shared/gate/peer.h"
+
 static int local_mail(void *context, const struct smtp_envelope *envelope, struct smtp_answer *ret)
 {
     return agent_mail(context, envelope, ret);
@@ -40,6 +42,22 @@ static int local_commit(void *context, struct smtp_answer *ret, size_t count)
     return agent_commit(context, ret, count);
 }
 
+/* Whoever has our fd 0 is the user; the address is for the trace field and for trying policy out. */
+static int local_xclient(void *context, struct str address, uint16_t port, struct smtp_answer *ret)
+{
+    struct smtp_agent *a = context;
+
+    struct peer peer;
+
+    if (peer_from_text(address, port, STR(""), 0, &peer) < 0) {
+        answer_set(ret, 501, "5.5.4", "That is not an address");
+        return 0;
+    }
+    a->tells_truth = false;
+    answer_set(ret, 220, "", "%s ESMTP Pennypost", a->conf->hostname);
+    return 0;
+}
+
 static int local_reset(void *context)
 {
     agent_reset(context);
@@ -54,5 +72,6 @@ struct smtp_backend local_backend(struct smtp_agent *a)
                                  .vrfy = local_vrfy,
                                  .data = local_data,
                                  .commit = local_commit,
+                                 .xclient = local_xclient,
                                  .reset = local_reset};
 }

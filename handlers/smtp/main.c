@@ -43,6 +43,12 @@ static struct smtp_agent *agent_of(struct monitor *m)
     return a;
 }
 
+/* What a stranger says about itself is never believed; the real peer must be one of ours. */
+static bool is_xclient_believed(const struct monitor *m)
+{
+    return peer_in_networks(m->real.address, str_from(m->conf->networks_xclient));
+}
+
 static int on_facts(void *context, struct frame *f, struct frame_reader *in)
 {
     struct monitor *m = context;
@@ -55,6 +61,8 @@ static int on_facts(void *context, struct frame *f, struct frame_reader *in)
     e = frame_put_str(&out, str_from(m->is_tls ? m->tls.cipher : ""));
     if (e == 0)
         e = frame_put_u32(&out, m->peer.is_loopback);
+    if (e == 0)
+        e = frame_put_u32(&out, is_xclient_believed(m));
     if (e == 0)
         e = frame_send(m->front.control, &out, -1);
     return e == -EPIPE ? 0 : e;
@@ -133,6 +141,29 @@ static int on_commit(void *context, struct frame *f, struct frame_reader *in)
     return e;
 }
 
+static int on_xclient(void *context, struct frame *f, struct frame_reader *in)
+{
+    struct monitor *m = context;
+    struct smtp_answer answer;
+    struct peer peer;
+    struct str address;
+    uint32_t port = 0;
+
+    if (frame_get_str(in, LIMIT_ADDRESS, &address) < 0 || frame_get_u32(in, &port) < 0 || port > UINT16_MAX ||
+        frame_end(in) < 0)
+        return -EBADMSG;
+    if (!is_xclient_believed(m) || m->user)
+        return -EPERM;
+    if (peer_from_text(address, (uint16_t)port, str_from(m->peer.local), m->peer.local_port, &peer) < 0) {
+        answer_set(&answer, 501, "5.5.4", "That is not an address");
+        return send_answer(m, &answer, -1);
+    }
+    m->peer = peer;
+    m->peer.is_loopback = false; /* loopback is what the kernel says */
+    answer_set(&answer, 220, "", "%s ESMTP Pennypost", m->conf->hostname);
+    return send_answer(m, &answer, -1);
+}
+
 static int on_reset(void *context, struct frame *f, struct frame_reader *in)
 {
     struct monitor *m = context;
@@ -149,7 +180,7 @@ static const struct permit ROWS[] = {
     {FRAME_SMTP_FACTS_WANTED, 0, TALKING, on_facts}, {FRAME_SMTP_MAIL, 0, TALKING, on_mail},
     {FRAME_SMTP_RCPT, 0, TALKING, on_rcpt},          {FRAME_SMTP_VRFY, 0, TALKING, on_vrfy},
     {FRAME_SMTP_DATA, 0, TALKING, on_data},          {FRAME_SMTP_COMMIT, 0, TALKING, on_commit},
-    {FRAME_SMTP_RESET, 0, TALKING, on_reset},
+    {FRAME_SMTP_RESET, 0, TALKING, on_reset},        {FRAME_SMTP_XCLIENT, 1, MONITOR_IN(MONITOR_OPEN), on_xclient},
 };
 
 struct options {

@@ -16,6 +16,7 @@ static int write_trace(struct smtp_session *s, struct intake *in)
 {
     _cleanup_buf_ struct buf field = BUF_INIT(TRACE_MAX);
     struct received r = {.helo = buf_str(&s->helo),
+                         .name = str_from(s->name),
                          .peer = str_from(s->peer),
                          .by = str_from(s->conf->hostname),
                          .id = buf_str(&s->txn.id),

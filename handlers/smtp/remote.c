@@ -104,6 +104,21 @@ static int remote_commit(void *context, struct smtp_answer *ret, size_t count)
     return e;
 }
 
+static int remote_xclient(void *context, struct str address, uint16_t port, struct smtp_answer *ret)
+{
+    const struct remote *r = context;
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    int e;
+
+    frame_begin(&f, FRAME_SMTP_XCLIENT);
+    e = frame_put_str(&f, address);
+    if (e == 0)
+        e = frame_put_u32(&f, port);
+    if (e == 0)
+        e = frame_send(r->control, &f, -1);
+    return e < 0 ? e : receive(r, ret, NULL);
+}
+
 static int remote_reset(void *context)
 {
     const struct remote *r = context;
@@ -121,30 +136,44 @@ struct smtp_backend remote_backend(struct remote *r)
                                  .vrfy = remote_vrfy,
                                  .data = remote_data,
                                  .commit = remote_commit,
+                                 .xclient = remote_xclient,
                                  .reset = remote_reset};
 }
 
-int remote_facts(const struct remote *r, char *cipher, size_t size, bool *ret_is_near)
+static int get_bool(struct frame_reader *in, bool *ret)
+{
+    uint32_t n = 0;
+
+    if (frame_get_u32(in, &n) < 0 || n > 1)
+        return -EBADMSG;
+    *ret = n == 1;
+    return 0;
+}
+
+static int read_facts(const struct frame *f, struct remote_facts *ret)
+{
+    struct remote_facts facts = {0};
+    struct frame_reader in = frame_read(f);
+    struct str cipher;
+
+    if (f->type != FRAME_SMTP_FACTS || f->fd >= 0 || frame_get_str(&in, sizeof(facts.cipher) - 1, &cipher) < 0 ||
+        get_bool(&in, &facts.is_near) < 0 || get_bool(&in, &facts.can_xclient) < 0 || frame_end(&in) < 0 ||
+        str_has_nul(cipher))
+        return -EBADMSG;
+    if (cipher.len > 0)
+        memcpy(facts.cipher, cipher.ptr, cipher.len);
+    *ret = facts;
+    return 0;
+}
+
+int remote_facts(const struct remote *r, struct remote_facts *ret)
 {
     _cleanup_frame_ struct frame f = FRAME_INIT;
-    struct frame_reader in;
-    struct str text;
-    uint32_t is_near = 0;
     int e;
 
     frame_begin(&f, FRAME_SMTP_FACTS_WANTED);
     e = frame_send(r->control, &f, -1);
     if (e == 0)
         e = frame_recv(r->control, &f, -1);
-    if (e < 0)
-        return e;
-    in = frame_read(&f);
-    if (f.type != FRAME_SMTP_FACTS || f.fd >= 0 || frame_get_str(&in, size - 1, &text) < 0 ||
-        frame_get_u32(&in, &is_near) < 0 || frame_end(&in) < 0 || str_has_nul(text))
-        return -EBADMSG;
-    if (text.len > 0)
-        memcpy(cipher, text.ptr, text.len);
-    cipher[text.len] = 0;
-    *ret_is_near = is_near != 0;
-    return 0;
+    return e < 0 ? e : read_facts(&f, ret);
 }

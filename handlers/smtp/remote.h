@@ -14,7 +14,13 @@ struct remote {
 
 struct smtp_backend remote_backend(struct remote *r);
 
-/* FRAME_SMTP_FACTS_WANTED and its answer; `cipher` gets a C string. 0 or a negative errno. */
-int remote_facts(const struct remote *r, char *cipher, size_t size, bool *ret_is_near);
+struct remote_facts {
+    char cipher[64]; /* "" in the clear */
+    bool is_near;    /* the client is on this machine */
+    bool can_xclient;
+};
+
+/* FRAME_SMTP_FACTS_WANTED and its answer. 0 or a negative errno. */
+int remote_facts(const struct remote *r, struct remote_facts *ret);
 
 #endif

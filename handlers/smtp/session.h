@@ -69,8 +69,10 @@ struct smtp_session {
     char peer[LIMIT_ADDRESS]; /* "" on a pipe */
     uid_t uid;                /* of the local program on a pipe */
     bool is_pipe;
-    bool is_lenient; /* a real pipe or terminal: LF alone ends a line */
-    bool is_near;    /* loopback, unix socket or pipe: early talk is a script, not a robot */
+    bool is_lenient;             /* a real pipe or terminal: LF alone ends a line */
+    bool is_near;                /* loopback, unix socket or pipe: early talk is a script, not a robot */
+    char name[LIMIT_DOMAIN + 1]; /* of the peer, as a trusted client told it, or "" */
+    bool can_xclient;
     bool is_tls;
     char cipher[64];
     int stop_fd; /* readable when the service stops, or -1 */
@@ -154,6 +156,7 @@ int cmd_help(void *session, struct str arguments);
 int cmd_quit(void *session, struct str arguments);
 int cmd_starttls(void *session, struct str arguments);
 int cmd_auth(void *session, struct str arguments);
+int cmd_xclient(void *session, struct str arguments);
 int cmd_not_here(void *session, struct str arguments);
 
 #endif

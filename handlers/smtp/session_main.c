@@ -125,6 +125,7 @@ static int run_scripted(struct conf *conf, const struct options *o)
     s.backend = local_backend(&agent);
     s.is_pipe = true;
     s.is_near = true;
+    s.can_xclient = true;
     s.uid = agent.uid;
     s.is_lenient = !is_socket(STDIN_FILENO);
     line_reader_init(&s.reader, &s.transport, &s.writer, s.is_lenient ? LINE_LENIENT : LINE_CRLF, LIMIT_LINE_SMTP);
@@ -141,12 +142,18 @@ static int run_scripted(struct conf *conf, const struct options *o)
 static int learn_facts(struct smtp_session *s)
 {
     int connection = s->transport.rfd;
+    struct remote_facts facts = {0};
     int e = login_facts_receive(s->control, &connection, FACTS_TIMEOUT, &s->facts);
 
     if (e == 0)
-        e = remote_facts(s->backend.context, s->cipher, sizeof(s->cipher), &s->is_near);
+        e = remote_facts(s->backend.context, &facts);
     if (e < 0)
         return e;
+    if (connection != s->transport.rfd) /* TLS took the socket over, behind a proxy's header */
+        (void)close(STDOUT_FILENO);
+    (void)snprintf(s->cipher, sizeof(s->cipher), "%s", facts.cipher);
+    s->is_near = facts.is_near;
+    s->can_xclient = facts.can_xclient;
     s->transport.rfd = s->transport.wfd = connection;
     s->is_tls = s->facts.is_tls;
     (void)snprintf(s->peer, sizeof(s->peer), "%s", s->facts.peer);

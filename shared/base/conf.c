@@ -31,6 +31,7 @@ static const struct conf_key KEYS[] = {
     KEY(hostname, CONF_STRING, ""),
     KEY(domains, CONF_STRING, ""),
     KEY(networks_proxy, CONF_STRING, ""),
+    KEY(networks_xclient, CONF_STRING, ""),
     KEY(spool, CONF_STRING, "/var/mail"),
     KEY(folders, CONF_STRING, "%h/mail"),
     KEY(state, CONF_STRING, "%h/.local/state/pennypost"),

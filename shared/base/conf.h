@@ -22,7 +22,8 @@ struct conf {
     /* Values; strings are owned by the conf and never NULL. */
     char *hostname;            /* our name in greetings and trace fields; default: the host's fully qualified name */
     char *domains;             /* blank-separated domains that are ours, besides hostname and localhost */
-    char *networks_proxy;      /* peers whose PROXY or XCLIENT address is believed */
+    char *networks_proxy;      /* peers whose PROXY address is believed */
+    char *networks_xclient;    /* peers whose XCLIENT address is believed */
     char *spool;               /* folder of INBOX files named after users, or one mbox file */
     char *folders;             /* folder of the other mailboxes; %h home, %u user */
     char *state;               /* folder of the state logs and indexes; %h, %u */
