@@ -111,7 +111,7 @@ static void sanitise(struct buf *text)
     }
 }
 
-static void set_text(struct buf *to, const char *format, va_list ap)
+static _printf_(2, 0) void set_text(struct buf *to, const char *format, va_list ap)
 {
     buf_clear(to);
     if (buf_vprintf(to, format, ap) < 0)

@@ -25,15 +25,16 @@ static void put(struct transfer *t, const char *from, const char *to)
 /* Sends bytes, with a dot doubled where it begins a line (RFC 1939 3). */
 static void send_stuffed(struct transfer *t, struct str bytes)
 {
+    static const char dot[] = "."; /* RFC 1939 3: a line that begins with one gets another */
     const char *from = bytes.ptr, *at = bytes.ptr, *end = bytes.ptr + bytes.len, *nl;
 
     if (bytes.len && t->is_line_start && *at == '.')
-        put(t, ".", "." + 1);
+        put(t, dot, dot + 1);
     while (at < end && (nl = memchr(at, '\n', (size_t)(end - at))) != NULL) {
         at = nl + 1;
         if (at < end && *at == '.') {
             put(t, from, at);
-            put(t, ".", "." + 1);
+            put(t, dot, dot + 1);
             from = at;
         }
     }

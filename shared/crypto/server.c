@@ -129,6 +129,7 @@ static int choose_certificate(SSL *ssl, int *alert, void *data)
 static int configure(SSL_CTX *ctx, struct server *s)
 {
     static const unsigned char id[] = "pennypost";
+    char groups[] = GROUPS; /* OpenSSL's macro wants a char * that it does not write to */
 
     SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE |
                                  SSL_OP_PRIORITIZE_CHACHA | SSL_OP_IGNORE_UNEXPECTED_EOF | SSL_OP_NO_TICKET);
@@ -139,7 +140,7 @@ static int configure(SSL_CTX *ctx, struct server *s)
     (void)SSL_CTX_set_tlsext_servername_callback(ctx, choose_certificate);
     (void)SSL_CTX_set_tlsext_servername_arg(ctx, s);
     if (SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) != 1 || SSL_CTX_set_cipher_list(ctx, CIPHERS_TLS12) != 1 ||
-        SSL_CTX_set1_groups_list(ctx, GROUPS) != 1 || SSL_CTX_set_num_tickets(ctx, 0) != 1 ||
+        SSL_CTX_set1_groups_list(ctx, groups) != 1 || SSL_CTX_set_num_tickets(ctx, 0) != 1 ||
         SSL_CTX_set_session_id_context(ctx, id, sizeof(id) - 1) != 1)
         return -EINVAL;
     return 0;
