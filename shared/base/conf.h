@@ -31,7 +31,11 @@ struct conf {
     char *recipient_delimiter; /* of user+detail; empty: none */
     char *tls_certificate;     /* PEM chain; empty or missing file: no TLS is offered */
     char *tls_key;
+    char *tls_client_ca;       /* PEM authorities of client certificates; empty: clients are not asked for one */
     enum conf_plaintext plaintext_auth;
+    bool external_auth;        /* SASL EXTERNAL: the common name of a client certificate is the user */
+    char *devices;             /* file of device passwords */
+    char *runtime;             /* folder of what is gone after a reboot: ticket keys, counters of failed logins */
     bool pam_session;          /* open and close a PAM session around the mail session */
     char *queue;               /* folder of messages on their way */
     char *smtp_bare_newline;   /* a bare LF in a message: "reject", or "normalize" for old devices */

@@ -13,6 +13,7 @@
 
 #include "shared/base/limits.h"
 #include "shared/base/macros.h"
+#include "shared/gate/tickets.h"
 #include "shared/io/frame_types.h"
 
 #define HANDSHAKE_TIMEOUT 30 /* seconds */
@@ -80,14 +81,34 @@ static int send_file(int control, struct str path, enum tls_file kind)
     return r < 0 ? r : frame_send(control, &f, fd);
 }
 
-static int send_config(int control, const char *peer, const char *alpn)
+/* What TLS also works without: keys of session tickets, authorities of client certificates. */
+static int send_optional(const struct conf *conf, int control, const char **ret_what)
+{
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    _cleanup_close_ int tickets = -1;
+    int r = 0;
+
+    *ret_what = "tls_client_ca";
+    if (conf->tls_client_ca[0])
+        r = send_file(control, str_from(conf->tls_client_ca), TLS_FILE_CLIENT_CA);
+    if (r < 0 || tickets_open(conf, &tickets) < 0)
+        return r;
+    *ret_what = "tickets";
+    frame_begin(&f, FRAME_TLS_FILE);
+    r = frame_put_u32(&f, TLS_FILE_TICKETS);
+    if (r == 0)
+        r = frame_put_str(&f, STR(TICKETS_FILE));
+    return r < 0 ? r : frame_send(control, &f, tickets);
+}
+
+static int send_config(const struct conf *conf, int control, const char *peer, const char *alpn)
 {
     _cleanup_frame_ struct frame f = FRAME_INIT;
     int r = 0;
 
     frame_begin(&f, FRAME_TLS_CONFIG);
     if ((r = frame_put_str(&f, str_from(peer))) < 0 || (r = frame_put_u32(&f, HANDSHAKE_TIMEOUT)) < 0 ||
-        (r = frame_put_u32(&f, 0)) < 0 || (r = frame_put_str(&f, str_from(alpn))) < 0)
+        (r = frame_put_u32(&f, conf->tls_client_ca[0] != 0)) < 0 || (r = frame_put_str(&f, str_from(alpn))) < 0)
         return r;
     return frame_send(control, &f, -1);
 }
@@ -101,7 +122,7 @@ static int send_all(const struct conf *conf, int control, const char *peer, cons
     int r = 0;
 
     *ret_what = "tls";
-    r = send_config(control, peer, alpn);
+    r = send_config(conf, control, peer, alpn);
     for (int i = 0; r == 0 && i < PAIRS_MAX && next_pair(&p, &certificate, &key); i++) {
         *ret_what = "tls_certificate";
         r = send_file(control, certificate, TLS_FILE_CERTIFICATE);
@@ -110,6 +131,8 @@ static int send_all(const struct conf *conf, int control, const char *peer, cons
             r = send_file(control, key, TLS_FILE_KEY);
         }
     }
+    if (r == 0)
+        r = send_optional(conf, control, ret_what);
     if (r < 0)
         return r;
     *ret_what = "tls";
