@@ -221,9 +221,7 @@ int imap_run(struct imap *s)
     }
     if (r == -ETIMEDOUT && s->out.error == 0)
         (void)writer_text(&s->out, "* BYE [UNAVAILABLE] Idle for too long\r\n");
-    /* -ECONNABORTED: a message vanished in the middle of its literal; nothing more may be sent. */
-    if (r != -ECONNABORTED)
-        (void)writer_flush(&s->out);
+    (void)writer_flush(&s->out);
     if (!s->end)
         s->end = r == -ENODATA || r == -EPIPE ? "eof" : r == -ETIMEDOUT ? "timeout" : "error";
     if (r >= 0 && s->out.error < 0)
