@@ -53,7 +53,7 @@ def deliver(to, subject, body=BODY):
 def empty(user):
     """Nothing is left in the INBOX."""
     m = imaplib.IMAP4(HOST)
-    m.login(user, quoted(user))
+    m.login(user, PASSWORDS[user])
     m.select("INBOX")
     m.store("1:*", "+FLAGS.SILENT", "(\\Deleted)") if m.search(None, "ALL")[1][0] else None
     m.expunge()
@@ -205,7 +205,7 @@ def test_imaplib():
         if how == "tls":
             m.authenticate("PLAIN", lambda _: ("\0bob\0" + PASSWORDS["bob"]).encode())
         else:
-            m.login("bob", quoted("bob"))
+            m.login("bob", PASSWORDS["bob"])
         typ, data = m.select("INBOX")
         check("imaplib %s: SELECT" % how, typ == "OK" and data[0] == b"4", data)
         typ, data = m.fetch("1", "(UID FLAGS RFC822.SIZE ENVELOPE BODYSTRUCTURE BODY.PEEK[])")
@@ -221,7 +221,7 @@ def test_imaplib():
         check("imaplib: wrong password", False)
     except imaplib.IMAP4.error as e:
         check("imaplib: wrong password", b"AUTHENTICATIONFAILED" in e.args[0], e)
-    m.login("bob", quoted("bob"))
+    m.login("bob", PASSWORDS["bob"])
     m.select("INBOX")
     check("imaplib: SEARCH", m.search(None, 'SUBJECT "imap 2"')[1] == [b"3"] and
           m.search(None, "UNSEEN")[1] == [b"1 2 3 4"])
@@ -252,7 +252,7 @@ def test_imaplib():
 def idle():
     """A message that arrives while a client idles is announced."""
     m = imaplib.IMAP4(HOST)
-    m.login("bob", quoted("bob"))
+    m.login("bob", PASSWORDS["bob"])
     before = int(m.select("INBOX")[1][0])
     m.send(b"x1 IDLE\r\n")
     check("IDLE: continuation", m.readline().startswith(b"+"))
@@ -366,7 +366,7 @@ def test_mutt():
     check("mutt reads over IMAP with TLS", "mutt 0" in screen and "mutt 2" in screen and "Line one" in screen,
           screen[-1500:])
     m = imaplib.IMAP4(HOST)
-    m.login("alice", quoted("alice"))
+    m.login("alice", PASSWORDS["alice"])
     m.select("INBOX")
     check("mutt over IMAP: what it read is \\Seen", m.search(None, "SEEN")[1] == [b"1"], m.search(None, "SEEN")[1])
     uids = m.uid("SEARCH", "ALL")[1][0]
