@@ -554,13 +554,11 @@ int mbox_append_write(struct mbox_append *a, const void *data, size_t len)
 {
     struct message_data *m = a->messages[a->count - 1];
 
-    if (memmem(data, len, "NOSPACE", 7))
-        return -ENOSPC;
     m->bytes = realloc(m->bytes, m->len + len);
     assert(m->bytes);
     memcpy(m->bytes + m->len, data, len);
     m->len += len;
-    return 0;
+    return memmem(m->bytes, m->len, "NOSPACE", 7) ? -ENOSPC : 0;
 }
 
 int mbox_append_commit(struct mbox_append *a, uint32_t *ret_uidvalidity, uint32_t *ret_first_uid)
