@@ -18,6 +18,7 @@
 #include "shared/base/log.h"
 #include "shared/base/macros.h"
 #include "shared/gate/monitor_parts.h"
+#include "shared/gate/sandbox.h"
 #include "shared/io/frame_types.h"
 
 #define DEADLINE_GRACE 5    /* seconds that the front has for its own words about the deadline */
@@ -72,6 +73,7 @@ static int start_front(struct monitor *m)
 
     memcpy(spec.arguments, m->protocol->front_arguments, sizeof(spec.arguments));
     spec.fds[0] = spec.fds[1] = m->connection;
+    spec.fds[2] = sandbox_is_built() ? CHAIN_NULL : CHAIN_KEEP; /* our log is no place for it; sanitizers need theirs */
     spec.conf = m->protocol->front_takes_conf ? m->conf : NULL;
     return chain_spawn(&spec, &m->front);
 }

@@ -101,6 +101,17 @@ int priv_no_new_privs(void)
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
 }
 
+/* Dropping from the bounding set needs CAP_SETPCAP: only root can, and only root needs to. The loop ends at the first
+ * number that the kernel does not know. */
+static int limit_bounding_set(uint64_t mask)
+{
+    for (int cap = 0; cap < 64 && prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++) {
+        if (!(mask & (UINT64_C(1) << cap)) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0 && errno != EPERM)
+            return -errno;
+    }
+    return 0;
+}
+
 int priv_keep_capabilities(uint64_t mask)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
@@ -108,15 +119,11 @@ int priv_keep_capabilities(uint64_t mask)
         {.effective = (uint32_t)mask, .permitted = (uint32_t)mask},
         {.effective = (uint32_t)(mask >> 32), .permitted = (uint32_t)(mask >> 32)},
     };
+    int r = limit_bounding_set(mask);
 
+    if (r < 0)
+        return r;
     (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); /* kernels without ambient sets have none */
-    /* Dropping from the bounding set needs CAP_SETPCAP: only root can, and only root needs to. The loop ends at the
-     * first number that the kernel does not know. */
-    for (int cap = 0; cap < 64 && prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++) {
-        if (!(mask & (UINT64_C(1) << cap)) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0 && priv_is_root() &&
-            errno != EPERM)
-            return -errno;
-    }
     return syscall(SYS_capset, &header, data) < 0 ? -errno : 0;
 }
 
@@ -192,8 +199,7 @@ int priv_confine(const struct priv_confinement *c, const char **ret_what)
 
     if (priv_is_root()) {
         *ret_what = "capability bounding set";
-        /* The bounding set first, while CAP_SETPCAP is there; changing the uid then needs these three. */
-        r = priv_keep_capabilities(1u << CAP_SETUID | 1u << CAP_SETGID | 1u << CAP_SYS_CHROOT);
+        r = limit_bounding_set(0); /* while CAP_SETPCAP is there */
         if (r == 0)
             r = become_account(c->account, ret_what);
         if (r < 0)

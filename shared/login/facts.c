@@ -62,6 +62,26 @@ static int replace_connection(struct frame *f, int *connection)
     return 0;
 }
 
+void login_note(int control, enum note_event event, struct str text)
+{
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+
+    frame_begin(&f, FRAME_NOTE);
+    if (frame_put_u32(&f, event) == 0 && frame_put_str(&f, str_sub(text, 0, LIMIT_NOTE)) == 0)
+        (void)frame_send(control, &f, -1);
+}
+
+/* What is no header is the proxy's fault, not the monitor's. */
+static int take_proxy_header(int connection, int control, int timeout_ms)
+{
+    int r = proxy_serve(connection, control, timeout_ms);
+
+    if (r != -EBADMSG)
+        return r;
+    login_note(control, NOTE_WRONG_PROTOCOL, STR("no PROXY header"));
+    return -EPROTO;
+}
+
 int login_facts_receive(int control, int *connection, int timeout_ms, struct login_facts *ret)
 {
     for (int i = 0; i < 3; i++) { /* PROXY_WANTED, TLS_STARTED, LOGIN_START */
@@ -73,22 +93,13 @@ int login_facts_receive(int control, int *connection, int timeout_ms, struct log
         if (f.type == FRAME_LOGIN_START)
             return read_facts(&f, ret);
         if (f.type == FRAME_PROXY_WANTED)
-            r = proxy_serve(*connection, control, timeout_ms);
+            r = take_proxy_header(*connection, control, timeout_ms);
         else
             r = f.type == FRAME_TLS_STARTED ? replace_connection(&f, connection) : -EBADMSG;
         if (r < 0)
             return r;
     }
     return -EBADMSG;
-}
-
-void login_note(int control, enum note_event event, struct str text)
-{
-    _cleanup_frame_ struct frame f = FRAME_INIT;
-
-    frame_begin(&f, FRAME_NOTE);
-    if (frame_put_u32(&f, event) == 0 && frame_put_str(&f, str_sub(text, 0, LIMIT_NOTE)) == 0)
-        (void)frame_send(control, &f, -1);
 }
 
 /* Has the client sent anything behind the command? It must wait for our answer (RFC 2595 4, RFC 3207 4.2). */

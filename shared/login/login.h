@@ -29,7 +29,7 @@ struct login_facts {
 };
 
 /* Waits for FRAME_LOGIN_START, answering FRAME_PROXY_WANTED and taking an implicit FRAME_TLS_STARTED in between (then
- * *connection is replaced). 0, -EBADMSG, -ENODATA, -ETIMEDOUT, ... */
+ * *connection is replaced). 0, -EPROTO (no PROXY header where one is due), -EBADMSG, -ENODATA, -ETIMEDOUT, ... */
 int login_facts_receive(int control, int *connection, int timeout_ms, struct login_facts *ret);
 
 /* STARTTLS in three steps. Asks the monitor: 0 and the new connection in *ret_fd; -EPROTO: the client has sent
