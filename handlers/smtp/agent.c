@@ -58,6 +58,20 @@ static int take_id(struct smtp_agent *a, struct str id)
     return 0;
 }
 
+/* Who is logged in sends as himself: one of our domains, his name, any detail. A bounce has no sender. */
+static bool is_own_sender(const struct smtp_agent *a, const struct smtp_path *path)
+{
+    struct rcpt_target target = {0};
+    struct smtp_answer unused;
+    bool is_own;
+
+    if (path->is_null || str_ieq(str_from(a->conf->submission_senders), STR("any")))
+        return true;
+    is_own = rcpt_resolve(a->conf, path, a->local, &target, &unused) == 0 && strcmp(target.user, a->user) == 0;
+    rcpt_target_finish(&target);
+    return is_own;
+}
+
 int agent_mail(struct smtp_agent *a, const struct smtp_envelope *envelope, struct smtp_answer *ret)
 {
     unsigned flags = PATH_NULL_OK | PATH_BARE_OK | (envelope->is_utf8 ? PATH_UTF8 : 0u);
@@ -68,6 +82,10 @@ int agent_mail(struct smtp_agent *a, const struct smtp_envelope *envelope, struc
         return -EBADMSG;
     if (a->needs_auth && !a->user) {
         answer_set(ret, 530, "5.7.0", "Authentication required");
+        return 0;
+    }
+    if (a->user && !is_own_sender(a, &path)) {
+        answer_set(ret, 553, "5.7.1", "<%.*s> is not an address of %s", STR_ARG(path.text), a->user);
         return 0;
     }
     if (envelope->size > a->conf->message_size) {

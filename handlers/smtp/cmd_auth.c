@@ -79,7 +79,7 @@ static const struct {
     {AUTH_CLASS_EXPIRED, 535, "5.7.8", "The account or password has expired"},
     {AUTH_CLASS_DENIED, 535, "5.7.8", "Not allowed for this account"},
     {AUTH_CLASS_TEMPORARY, 454, "4.7.0", "Authentication is not available now"},
-    {AUTH_CLASS_MECHANISM, 504, "5.5.4", "That mechanism, or what was said in it, is not known"},
+    {AUTH_CLASS_MECHANISM, 501, "5.5.2", "What was said in that mechanism makes no sense"},
     {AUTH_CLASS_CANCELLED, 501, "5.0.0", "Cancelled"},
 };
 
@@ -112,6 +112,16 @@ static void finish_attempt(struct smtp_session *s, const struct sasl_outcome *ou
     session_reply(s, 235, "2.7.0", "Welcome");
 }
 
+static bool is_listed(struct str list, struct str name)
+{
+    struct str word;
+
+    while (str_word(&list, &word))
+        if (str_ieq(word, name))
+            return true;
+    return false;
+}
+
 int cmd_auth(void *session, struct str arguments)
 {
     struct smtp_session *s = session;
@@ -131,6 +141,10 @@ int cmd_auth(void *session, struct str arguments)
     }
     if (!str_word(&arguments, &mechanism)) {
         session_reply(s, 501, "5.5.4", "Like AUTH PLAIN");
+        return 0;
+    }
+    if (!is_listed(str_from(s->facts.mechanisms), mechanism)) {
+        session_reply(s, 504, "5.5.4", "That mechanism is not known here");
         return 0;
     }
     (void)str_word(&arguments, &initial);

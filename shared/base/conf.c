@@ -46,6 +46,7 @@ static const struct conf_key KEYS[] = {
     KEY(runtime, CONF_STRING, "/run/pennypost"),
     KEY(pam_session, CONF_BOOL, "no"),
     KEY(queue, CONF_STRING, "/var/spool/pennypost"),
+    KEY(submission_senders, CONF_STRING, "own"),
     KEY(smtp_bare_newline, CONF_STRING, "reject"),
     KEY(message_size, CONF_SIZE, "100M"),
     KEY(timeout_imap, CONF_U32, "1800"),

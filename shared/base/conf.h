@@ -38,6 +38,7 @@ struct conf {
     char *runtime;             /* folder of what is gone after a reboot: ticket keys, counters of failed logins */
     bool pam_session;          /* open and close a PAM session around the mail session */
     char *queue;               /* folder of messages on their way */
+    char *submission_senders;  /* who a logged-in user may send as: "own" addresses, or "any" */
     char *smtp_bare_newline;   /* a bare LF in a message: "reject", or "normalize" for old devices */
     uint64_t message_size;     /* largest message taken, bytes */
     uint32_t timeout_imap;     /* idle seconds */
