@@ -16,6 +16,8 @@
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
 
+#define AGENT_PARALLEL 8 /* deliveries of one message at the same time */
+
 void agent_init(struct smtp_agent *a, struct conf *conf)
 {
     *a = (struct smtp_agent){.conf = conf, .local = "", .sender = BUF_INIT(LIMIT_PATH), .file = -1};
@@ -209,15 +211,16 @@ int agent_data(struct smtp_agent *a, struct smtp_answer *ret, int *ret_fd)
     return 0;
 }
 
-static const struct agent_recipient *earlier_same(const struct smtp_agent *a, size_t i, size_t *ret_at)
+/* The same mailbox twice gets the message once. */
+static bool earlier_same(const struct smtp_agent *a, size_t i, size_t *ret_at)
 {
     for (size_t j = 0; j < i; j++)
         if (strcmp(a->recipients[j].target.user, a->recipients[i].target.user) == 0 &&
             strcmp(a->recipients[j].target.detail, a->recipients[i].target.detail) == 0) {
             *ret_at = j;
-            return &a->recipients[j];
+            return true;
         }
-    return NULL;
+    return false;
 }
 
 /* The account may have gone, or become another one, since RCPT: look again and use what is true now. */
@@ -235,29 +238,61 @@ static int refresh(struct smtp_agent *a, struct agent_recipient *r, struct smtp_
     return e;
 }
 
-static void deliver_one(struct smtp_agent *a, size_t i, struct smtp_answer *answers)
+static void log_delivery(const struct smtp_agent *a, const struct agent_recipient *r, const struct smtp_answer *answer)
+{
+    const char *status = answer_is_ok(answer) ? "delivered" : answer_is_temporary(answer) ? "deferred" : "refused";
+
+    LOG_EVENT(answer_is_ok(answer) ? LOG_INFO : LOG_WARNING, "delivery", LOG_FC("queue_id", a->id),
+              LOG_FC("from", buf_cstr(&a->sender)), LOG_FC("to", r->address),
+              LOG_FC("mailbox", r->target.user ? r->target.user : ""), LOG_FC("status", status),
+              LOG_FC("reply", answer->text));
+}
+
+/* A delivery that may be running; one of a ring of AGENT_PARALLEL. */
+struct running {
+    struct transfer transfer;
+    bool is_started;
+};
+
+static void begin_one(struct smtp_agent *a, size_t i, struct running *run, struct smtp_answer *answer)
 {
     struct agent_recipient *r = &a->recipients[i];
-    struct transfer t = {.conf = a->conf,
-                         .target = &r->target,
-                         .sender = buf_cstr(&a->sender),
-                         .address = r->address,
-                         .file = a->file,
-                         .is_root = a->is_root};
     size_t same;
 
-    if (refresh(a, r, &answers[i]) == 0) {
-        if (earlier_same(a, i, &same))
-            answers[i] = answers[same];
-        else
-            transfer_run(&t, &answers[i]);
+    *run = (struct running){.transfer = {.conf = a->conf,
+                                         .target = &r->target,
+                                         .sender = buf_cstr(&a->sender),
+                                         .address = r->address,
+                                         .file = a->file,
+                                         .is_root = a->is_root}};
+    if (refresh(a, r, answer) < 0 || earlier_same(a, i, &same))
+        return;
+    transfer_begin(&run->transfer);
+    run->is_started = true;
+}
+
+static void end_one(struct smtp_agent *a, size_t i, struct running *run, struct smtp_answer *answers)
+{
+    size_t same;
+
+    if (run->is_started)
+        transfer_end(&run->transfer, &answers[i]);
+    else if (answers[i].code == 0 && earlier_same(a, i, &same))
+        answers[i] = answers[same];
+    log_delivery(a, &a->recipients[i], &answers[i]);
+}
+
+/* In the order of the recipients, some of them at the same time: each is mostly one fsync. */
+static void deliver_all(struct smtp_agent *a, struct smtp_answer *answers)
+{
+    struct running ring[AGENT_PARALLEL];
+    size_t begun = 0;
+
+    for (size_t ended = 0; ended < a->count; ended++) {
+        for (; begun < a->count && begun < ended + AGENT_PARALLEL; begun++)
+            begin_one(a, begun, &ring[begun % AGENT_PARALLEL], &answers[begun]);
+        end_one(a, ended, &ring[ended % AGENT_PARALLEL], answers);
     }
-    LOG_EVENT(answer_is_ok(&answers[i]) ? LOG_INFO : LOG_WARNING, "delivery", LOG_FC("queue_id", a->id),
-              LOG_FC("from", buf_cstr(&a->sender)), LOG_FC("to", r->address), LOG_FC("mailbox", r->target.user),
-              LOG_FC("status", answer_is_ok(&answers[i])          ? "delivered"
-                               : answer_is_temporary(&answers[i]) ? "deferred"
-                                                                  : "refused"),
-              LOG_FC("reply", answers[i].text));
 }
 
 /* A hostile session may have written more than it was asked to. */
@@ -272,12 +307,12 @@ int agent_commit(struct smtp_agent *a, struct smtp_answer *ret, size_t count)
 {
     if (a->file < 0 || count != a->count)
         return -EBADMSG;
-    for (size_t i = 0; i < count; i++) {
-        if (is_size_fine(a))
-            deliver_one(a, i, ret);
-        else
+    memset(ret, 0, count * sizeof(*ret));
+    if (is_size_fine(a))
+        deliver_all(a, ret);
+    else
+        for (size_t i = 0; i < count; i++)
             answer_set(&ret[i], 552, "5.3.4", "The message is too big");
-    }
     agent_reset(a);
     return 0;
 }

@@ -58,10 +58,8 @@ static void judge(int status, bool is_kept, struct str line, struct smtp_answer 
 }
 
 /* Collects deliver's line until it closes its output. */
-static int read_verdict(int fd, struct buf *line)
+static int read_verdict(int fd, int64_t deadline, struct buf *line)
 {
-    int64_t deadline = clock_monotonic_ms() + TRANSFER_SECONDS * 1000;
-
     for (;;) {
         struct pollfd p = {.fd = fd, .events = POLLIN};
         int64_t left = deadline - clock_monotonic_ms();
@@ -152,36 +150,38 @@ static int start(const struct transfer *t, int message, int reply, struct chain_
     return needs_keeper(t) ? start_kept(t, &spec, ret) : chain_spawn(&spec, ret);
 }
 
-static int run(const struct transfer *t, struct buf *line, int *ret_status)
+void transfer_begin(struct transfer *t)
 {
-    _cleanup_close_ int message = -1, reader = -1, writer = -1;
-    struct chain_child child = CHAIN_CHILD_NONE;
+    _cleanup_close_ int message = -1, writer = -1;
     int pipe_fds[2];
-    int e = spool_reopen(t->file, &message);
 
-    if (e < 0)
-        return e;
-    if (pipe2(pipe_fds, O_CLOEXEC) < 0)
-        return -errno;
-    reader = pipe_fds[0];
+    t->child = CHAIN_CHILD_NONE;
+    t->reply = -1;
+    t->deadline = clock_monotonic_ms() + TRANSFER_SECONDS * 1000;
+    t->error = spool_reopen(t->file, &message);
+    if (t->error == 0 && pipe2(pipe_fds, O_CLOEXEC) < 0)
+        t->error = -errno;
+    if (t->error < 0)
+        return;
+    t->reply = pipe_fds[0];
     writer = pipe_fds[1];
-    e = start(t, message, writer, &child);
-    if (e < 0)
-        return e;
-    close_fd(&writer);
-    e = read_verdict(reader, line);
-    *ret_status = chain_end(&child, e < 0 ? 0 : END_TIMEOUT);
-    return e < 0 ? e : (*ret_status < 0 ? *ret_status : 0);
+    t->error = start(t, message, writer, &t->child);
 }
 
-void transfer_run(const struct transfer *t, struct smtp_answer *ret)
+void transfer_end(struct transfer *t, struct smtp_answer *ret)
 {
     _cleanup_buf_ struct buf line = BUF_INIT(ANSWER_TEXT + 32);
     int status = 0;
-    int e = run(t, &line, &status);
 
-    if (e < 0) {
-        LOG_ERROR(LOG_ERR, "deliver-failed", e, LOG_FC("mailbox", t->target->user));
+    if (t->error == 0)
+        t->error = read_verdict(t->reply, t->deadline, &line);
+    close_fd(&t->reply);
+    if (t->child.pid > 0)
+        status = chain_end(&t->child, t->error < 0 ? 0 : END_TIMEOUT);
+    if (t->error == 0 && status < 0)
+        t->error = status;
+    if (t->error < 0) {
+        LOG_ERROR(LOG_ERR, "deliver-failed", t->error, LOG_FC("mailbox", t->target->user));
         answer_set(ret, 451, "4.3.0", "The delivery failed, try again later");
         return;
     }

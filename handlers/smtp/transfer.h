@@ -7,6 +7,7 @@
 #include "handlers/smtp/answer.h"
 #include "handlers/smtp/rcpt.h"
 #include "shared/base/conf.h"
+#include "shared/gate/chain.h"
 
 struct transfer {
     struct conf *conf;
@@ -15,9 +16,18 @@ struct transfer {
     const char *address; /* the recipient as the client named it */
     int file;            /* the message; read from byte 0 with an offset of its own */
     bool is_root;        /* become the user and keep the locks for it; otherwise we are the user already */
+
+    /* While it runs. */
+    struct chain_child child;
+    int reply; /* deliver's fd 1 */
+    int64_t deadline;
+    int error;
 };
 
-/* Delivers. The answer is always set: 250 only if the message is durably in the mailbox. */
-void transfer_run(const struct transfer *t, struct smtp_answer *ret);
+/* Starts it; several may run at the same time. Whatever goes wrong is told by transfer_end(). */
+void transfer_begin(struct transfer *t);
+
+/* Waits for it. The answer is always set: 250 only if the message is durably in the mailbox. */
+void transfer_end(struct transfer *t, struct smtp_answer *ret);
 
 #endif
