@@ -22,7 +22,7 @@ static const char nested[] =
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     _cleanup_close_ int in = memfd_create("in", MFD_CLOEXEC), out = open("/dev/null", O_WRONLY | O_CLOEXEC);
-    _cleanup_conf_ struct conf conf;
+    _cleanup_conf_ struct conf conf = {.hostname = NULL};
     struct session who = {.control = -1};
     struct imap s;
 
