@@ -81,7 +81,7 @@ int check_broken(struct check *c, struct probe *p, int error, const char *doing)
 {
     if (error == -ENODATA && p->child > 0 && p->last[0] == '\0')
         return check_fail(c, error,
-                          "the TLS handshake failed: journalctl -t tls (or the mail log) says why; "
+                          "if the TLS handshake failed, the log (journalctl -g tls) says why, and "
                           "openssl s_client -connect HOST:PORT shows the client's side",
                           "%s: the connection was closed", doing);
     if (error == -ENODATA || error == -EPIPE || error == -ECONNRESET)

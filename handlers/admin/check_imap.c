@@ -68,7 +68,7 @@ static int login(struct check *c, const struct check_step *s, struct probe *p)
         r = command(c, p, "the login", NULL, buf_cstr(&text));
     if (r == -EPROTO && !c->hint)
         c->hint =
-            "wrong password, or PAM refuses this user: journalctl -t imap (or the mail log) has a 'login' line that "
+            "wrong password, or PAM refuses this user: journalctl -t imapd (or the mail log) has a 'login' line that "
             "says why";
     return r;
 }

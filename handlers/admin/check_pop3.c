@@ -64,7 +64,7 @@ static int login(struct check *c, const struct check_step *s, struct probe *p)
         r = command(c, p, "the login", buf_cstr(&text));
     if (r == -EPROTO && !c->hint)
         c->hint =
-            "wrong password, or PAM refuses this user: journalctl -t pop3 (or the mail log) has a 'login' line that "
+            "wrong password, or PAM refuses this user: journalctl -t ipop3d (or the mail log) has a 'login' line that "
             "says why; [IN-USE] means another POP3 session has the mailbox";
     return r;
 }

@@ -31,12 +31,12 @@ static const char *hint_of(int code, const char *doing)
     if (code == 550)
         return "an unknown user: is he in /etc/passwd (getent passwd USER), and is the domain ours (key domains)?";
     if (code == 535)
-        return "PAM refused the password: try it with su; look for 'login' in the log (journalctl -t smtp)";
+        return "PAM refused the password: try it with su; look for 'login' in the log (journalctl -t smtpd)";
     if (code == 530 || code == 538)
         return "TLS first, or plaintext_auth in pennypost.conf";
     if (code >= 400 && code < 500)
         return "a temporary failure: spool folder, disk space, a lock left by another program; the log says which";
-    return doing[0] == 'A' ? "does this port offer AUTH? See the log (journalctl -t smtp)" : NULL;
+    return doing[0] == 'A' ? "does this port offer AUTH? See the log (journalctl -t smtpd)" : NULL;
 }
 
 /* Sends a command and wants a reply of this class (2 for 2xx). */
