@@ -80,7 +80,7 @@ static int start_front(struct monitor *m)
 
 int monitor_tell_front(struct monitor *m, const struct frame *f, int fd)
 {
-    int r = frame_send(m->front.control, f, fd);
+    int r = m->front.control < 0 ? 0 : frame_send(m->front.control, f, fd);
 
     return r == -EPIPE ? 0 : r;
 }
@@ -149,8 +149,10 @@ static int serve_front(struct monitor *m)
     if (r == -ETIMEDOUT)
         return 0;
     if (r == -ENODATA) {
+        /* A client that does not wait for the answer: its attempt counts all the same. */
         close_fd(&m->front.control);
-        m->phase = MONITOR_END;
+        if (m->phase != MONITOR_AUTH)
+            m->phase = MONITOR_END;
         return 0;
     }
     if (r < 0)

@@ -6,12 +6,14 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "shared/base/clock.h"
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
 #include "shared/base/macros.h"
 #include "shared/gate/monitor_parts.h"
+#include "shared/gate/throttle.h"
 #include "shared/io/frame_types.h"
 
 #define MECHANISM_MAX 20 /* RFC 4422 3.1 */
@@ -69,19 +71,6 @@ static int hold_failure(struct monitor *m, uint32_t class, struct str text, int 
     return 0;
 }
 
-int monitor_auth_release(struct monitor *m)
-{
-    int r = monitor_tell_front(m, &m->held, -1);
-
-    frame_finish(&m->held);
-    m->release = 0;
-    if (m->attempt < LIMIT_AUTH_TRIES)
-        m->phase = MONITOR_OPEN;
-    else /* the front says goodbye and leaves; nothing more is permitted */
-        m->deadline = clock_monotonic_ms() + LAST_WORDS_MS;
-    return r;
-}
-
 /* The line that fail2ban reads: its form is a contract. */
 static void log_failure(const struct monitor *m, struct str user)
 {
@@ -91,16 +80,32 @@ static void log_failure(const struct monitor *m, struct str user)
     LOG_EVENT(LOG_NOTICE, "Login failed", LOG_F("user", user), LOG_F("auth", user), LOG_FC("host", host));
 }
 
+/* Seconds for which whatever A said is held back: what others have tried before counts too. Our own machine's address
+ * stands for many clients (a webmail), so there only the user counts. */
+static int penalty(const struct monitor *m, struct str user, bool is_failure)
+{
+    return (int)throttle_delay(m->conf, m->peer.is_loopback ? "" : m->peer.address, user, is_failure, time(NULL));
+}
+
 static int fail(struct monitor *m, uint32_t class, struct str text, struct str user, struct str reason)
 {
     bool is_guess = class == AUTH_CLASS_CREDENTIALS || class == AUTH_CLASS_DENIED || class == AUTH_CLASS_EXPIRED;
+    int delay = class == AUTH_CLASS_CANCELLED ? 0 : DELAYS[m->attempt];
 
-    if (is_guess)
+    if (is_guess) {
+        int more = penalty(m, user, true);
+
+        delay = more > delay ? more : delay;
         log_failure(m, user);
+    }
     LOG_EVENT(class == AUTH_CLASS_TEMPORARY ? LOG_ERR : LOG_INFO, "login refused", LOG_F("reason", reason),
               LOG_F("user", user), LOG_FC("mechanism", m->mechanism), LOG_FC("service", m->protocol->service),
               LOG_FC("host", m->peer.address));
-    return hold_failure(m, class, text, class == AUTH_CLASS_CANCELLED ? 0 : DELAYS[m->attempt]);
+    if (m->front.control < 0) { /* the client did not wait for the answer */
+        m->phase = MONITOR_END;
+        return 0;
+    }
+    return hold_failure(m, class, text, delay);
 }
 
 int monitor_auth_lost(struct monitor *m, const char *reason)
@@ -294,6 +299,51 @@ static void release_auth(struct monitor *m)
         (void)chain_end(&m->auth, AUTH_LEAVE);
 }
 
+static int admit(struct monitor *m, const struct frame *f)
+{
+    int r = 0;
+
+    if (m->front.control < 0) {
+        m->phase = MONITOR_END;
+        return 0;
+    }
+    m->phase = MONITOR_DONE;
+    r = monitor_tell_front(m, f, -1);
+    log_login(m);
+    release_auth(m);
+    return r == 0 && m->protocol->authenticated ? m->protocol->authenticated(m) : r;
+}
+
+/* A right guess takes as long as a wrong one where somebody has been guessing. */
+static int hold_success(struct monitor *m, struct frame *f)
+{
+    int delay = penalty(m, str_from(m->user->name), false);
+
+    if (delay == 0)
+        return admit(m, f);
+    m->held = *f;
+    *f = FRAME_INIT;
+    m->phase = MONITOR_WAIT;
+    m->release = m->attempt_started + delay * INT64_C(1000);
+    return 0;
+}
+
+int monitor_auth_release(struct monitor *m)
+{
+    bool is_success = m->held.type == FRAME_AUTH_DONE;
+    int r = is_success ? admit(m, &m->held) : monitor_tell_front(m, &m->held, -1);
+
+    frame_finish(&m->held);
+    m->release = 0;
+    if (is_success)
+        return r;
+    if (m->attempt < LIMIT_AUTH_TRIES)
+        m->phase = MONITOR_OPEN;
+    else /* the front says goodbye and leaves; nothing more is permitted */
+        m->deadline = clock_monotonic_ms() + LAST_WORDS_MS;
+    return r;
+}
+
 static int on_done(void *context, struct frame *f, struct frame_reader *in)
 {
     struct monitor *m = context;
@@ -315,15 +365,9 @@ static int on_done(void *context, struct frame *f, struct frame_reader *in)
                     STR("Account not available"), name, str_from(strerror(-r)));
     }
     m->user = steal_ptr(user);
-    r = buf_add_str(&m->messages, messages);
-    if (r < 0)
-        return r;
-    m->phase = MONITOR_DONE;
     m->deadline = 0;
-    r = monitor_tell_front(m, f, -1);
-    log_login(m);
-    release_auth(m);
-    return r == 0 && m->protocol->authenticated ? m->protocol->authenticated(m) : r;
+    r = buf_add_str(&m->messages, messages);
+    return r < 0 ? r : hold_success(m, f);
 }
 
 const struct permit MONITOR_AUTH_ROWS[] = {

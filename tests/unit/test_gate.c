@@ -25,6 +25,7 @@
 #include "shared/gate/peer.h"
 #include "shared/gate/permit.h"
 #include "shared/gate/session.h"
+#include "shared/gate/throttle.h"
 #include "shared/gate/tls.h"
 #include "shared/io/frame_types.h"
 
@@ -407,6 +408,78 @@ static void nobody_becomes_root(void **state)
     assert_int_equal(in_child(become_root), 0);
 }
 
+/* ---- failed logins ---- */
+
+static void guessing_gets_slower(void **state)
+{
+    struct place *p = *state;
+    struct conf conf;
+    int64_t now = 1000000;
+    unsigned last = 0;
+
+    assert_int_equal(conf_init(&conf), 0);
+    assert_int_equal(conf_set(&conf, STR("runtime"), str_from(p->path)), 0);
+    for (int i = 0; i < THROTTLE_FREE_ADDRESS; i++)
+        assert_int_equal(throttle_delay(&conf, "192.0.2.1", STR("bob"), true, now), 0);
+    for (int i = 0; i < 30; i++) {
+        unsigned delay = throttle_delay(&conf, "192.0.2.1", STR("bob"), true, now);
+
+        assert_true(delay >= last && delay <= THROTTLE_MAX);
+        last = delay;
+    }
+    assert_int_equal(last, THROTTLE_MAX);
+    /* The address, whoever is tried; the user, whoever tries; nobody else. */
+    assert_int_equal(throttle_delay(&conf, "192.0.2.1", STR("eve"), false, now), THROTTLE_MAX);
+    assert_int_equal(throttle_delay(&conf, "192.0.2.2", STR("bob"), false, now), THROTTLE_MAX);
+    assert_int_equal(throttle_delay(&conf, "192.0.2.2", STR("eve"), false, now), 0);
+    assert_int_equal(throttle_delay(&conf, "", STR(""), false, now), 0);
+    /* It is forgotten. */
+    assert_true(throttle_delay(&conf, "192.0.2.1", STR("bob"), false, now + 2 * THROTTLE_HALF) < THROTTLE_MAX);
+    assert_int_equal(throttle_delay(&conf, "192.0.2.1", STR("bob"), false, now + 10 * THROTTLE_HALF), 0);
+    conf_finish(&conf);
+    (void)unlinkat(p->folder, THROTTLE_FILE, 0);
+}
+
+static void addresses_of_one_ipv6_network_count_as_one(void **state)
+{
+    struct place *p = *state;
+    struct conf conf;
+
+    assert_int_equal(conf_init(&conf), 0);
+    assert_int_equal(conf_set(&conf, STR("runtime"), str_from(p->path)), 0);
+    for (int i = 0; i < 8; i++) {
+        char address[64];
+
+        (void)snprintf(address, sizeof(address), "2001:db8:0:1::%x", i + 1);
+        (void)throttle_delay(&conf, address, STR(""), true, 5);
+    }
+    assert_int_equal(throttle_delay(&conf, "2001:db8:0:1:ffff::1", STR(""), false, 5), 8 - THROTTLE_FREE_ADDRESS);
+    assert_int_equal(throttle_delay(&conf, "2001:db8:0:2::1", STR(""), false, 5), 0);
+    conf_finish(&conf);
+    (void)unlinkat(p->folder, THROTTLE_FILE, 0);
+}
+
+/* Names nobody has chosen well must not push out the one that is under attack. */
+static void many_names_do_not_hide_one(void **state)
+{
+    struct place *p = *state;
+    struct conf conf;
+
+    assert_int_equal(conf_init(&conf), 0);
+    assert_int_equal(conf_set(&conf, STR("runtime"), str_from(p->path)), 0);
+    for (int i = 0; i < 40; i++)
+        (void)throttle_delay(&conf, "192.0.2.1", STR("bob"), true, 5);
+    for (int i = 0; i < 20000; i++) {
+        char name[32];
+
+        (void)snprintf(name, sizeof(name), "user%d", i);
+        (void)throttle_delay(&conf, "", str_from(name), true, 5);
+    }
+    assert_int_equal(throttle_delay(&conf, "", STR("bob"), false, 5), THROTTLE_MAX);
+    conf_finish(&conf);
+    (void)unlinkat(p->folder, THROTTLE_FILE, 0);
+}
+
 /* ---- chain ---- */
 
 static void a_missing_program_is_said(void **state)
@@ -436,6 +509,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(capabilities_are_gone),
         cmocka_unit_test(the_sandbox_kills),
         cmocka_unit_test(nobody_becomes_root),
+        cmocka_unit_test_setup_teardown(guessing_gets_slower, make_place, remove_place),
+        cmocka_unit_test_setup_teardown(addresses_of_one_ipv6_network_count_as_one, make_place, remove_place),
+        cmocka_unit_test_setup_teardown(many_names_do_not_hide_one, make_place, remove_place),
         cmocka_unit_test(a_missing_program_is_said),
     };
 

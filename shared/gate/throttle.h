@@ -1,0 +1,26 @@
+/*
+ * Failed logins remembered over connections and processes without a daemon: a small file of counters per address (IPv6:
+ * per /64) and per user in conf->runtime, guarded by kernel locks. Counters halve every five minutes. It slows guessing
+ * down; it locks nobody out.
+ */
+#ifndef GATE_THROTTLE_H
+#define GATE_THROTTLE_H
+
+#include <stdint.h>
+
+#include "shared/base/conf.h"
+#include "shared/base/str.h"
+
+#define THROTTLE_FILE         "throttle"
+#define THROTTLE_SLOTS        4096 /* counters in the file; a full bucket loses its smallest */
+#define THROTTLE_BUCKET       8
+#define THROTTLE_HALF         300 /* seconds after which a counter has halved */
+#define THROTTLE_FREE_ADDRESS 5   /* failures that cost nothing */
+#define THROTTLE_FREE_USER    10
+#define THROTTLE_MAX          15 /* longest delay, seconds */
+
+/* Seconds by which any answer about this user from this address is to be held back at the time `now`; with
+ * `is_failure` the attempt is counted first. Either may be empty. Without the file (no rights, no folder) it is 0. */
+unsigned throttle_delay(const struct conf *conf, const char *address, struct str user, bool is_failure, int64_t now);
+
+#endif
