@@ -512,7 +512,7 @@ def test_memory_when_idle():
                 private += int(line.split()[1])
     print("     private memory of an idle tls process: %d kB" % private)
     talk(server, client)
-    assert private < 2048, private
+    assert private < 2048 or "ASAN_OPTIONS" in os.environ, private  # a sanitizer has tables of its own
 
 
 def main():
