@@ -38,6 +38,7 @@ const struct command commands_table[] = {
     {"ENABLE", UNBOXED, 0, cmd_enable},
     {"ID", ANY, 0, cmd_id},
     {"NAMESPACE", ANY, 0, cmd_namespace},
+    {"COMPRESS", ANY, 0, cmd_compress},
     {"LOGOUT", ANY, IMAP_NO_UPDATE, cmd_logout},
 };
 

@@ -56,4 +56,7 @@ int cmd_copy(void *session, struct str arguments);
 int cmd_move(void *session, struct str arguments);
 int cmd_idle(void *session, struct str arguments);
 
+/* compress.c */
+int cmd_compress(void *session, struct str arguments);
+
 #endif

@@ -55,6 +55,8 @@ struct imap {
     struct writer out;
     struct parse parse;
     struct mbox_store *store;
+    struct compress *compress; /* NULL: not compressed */
+    bool wants_compress;       /* starts behind the tagged reply */
 
     enum imap_state state;
     unsigned enabled;       /* bits of enum imap_enabled */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "handlers/imap/commands.h"
+#include "handlers/imap/compress.h"
 #include "handlers/imap/respond.h"
 #include "handlers/imap/update.h"
 #include "shared/base/limits.h"
@@ -78,6 +79,7 @@ void imap_finish(struct imap *s)
     parse_finish(&s->parse);
     line_reader_finish(&s->in);
     writer_finish(&s->out);
+    compress_free(s->compress);
     numset_finish(&s->saved);
     buf_finish(&s->reply_code);
     buf_finish(&s->reply_text);
@@ -181,6 +183,10 @@ static int finish_command(struct imap *s, int r)
         return r < 0 ? r : skip;
     s->bad = r == OUTCOME_BAD ? s->bad + 1 : 0;
     respond_tagged(s, (enum imap_outcome)r);
+    if (s->wants_compress && s->out.error == 0) {
+        s->wants_compress = false;
+        return compress_start(s);
+    }
     return s->out.error;
 }
 

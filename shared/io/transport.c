@@ -54,8 +54,22 @@ static int wait_for(const struct transport *t, int fd, short events, int timeout
     return r < 0 ? r : r == 0 ? -ETIMEDOUT : 0;
 }
 
+/* The same transport below its filter. */
+static struct transport below(const struct transport *t)
+{
+    struct transport raw = *t;
+
+    raw.filter = NULL;
+    return raw;
+}
+
 ssize_t transport_read(struct transport *t, void *data, size_t len)
 {
+    if (t->filter) {
+        struct transport raw = below(t);
+
+        return t->filter->read(t->filter->context, &raw, data, len);
+    }
     for (;;) {
         int r = wait_for(t, t->rfd, POLLIN, t->read_timeout);
 
@@ -87,6 +101,11 @@ int transport_write(struct transport *t, const void *data, size_t len)
 {
     const char *at = data;
 
+    if (t->filter) {
+        struct transport raw = below(t);
+
+        return t->filter->write(t->filter->context, &raw, data, len);
+    }
     while (len > 0) {
         ssize_t n = write_some(t->wfd, at, len);
 
@@ -108,6 +127,10 @@ int transport_write(struct transport *t, const void *data, size_t len)
 int transport_wait(struct transport *t, int other_fd, int timeout_ms)
 {
     struct pollfd fds[2] = {{.fd = t->rfd, .events = POLLIN}, {.fd = other_fd, .events = POLLIN}};
+
+    if (t->filter && t->filter->has_input(t->filter->context))
+        return TRANSPORT_INPUT;
+
     int r = poll_until(fds, other_fd >= 0 ? 2 : 1, time_left(t, timeout_ms));
 
     if (r <= 0)

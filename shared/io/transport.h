@@ -9,12 +9,24 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+struct transport;
+
+/* What stands between the bytes of the protocol and those of the fds (COMPRESS). The functions behave as those of the
+ * transport; has_input tells whether a read would return at once without looking at rfd. */
+struct transport_filter {
+    void *context;
+    ssize_t (*read)(void *context, struct transport *t, void *data, size_t len);
+    int (*write)(void *context, struct transport *t, const void *data, size_t len);
+    int (*has_input)(void *context);
+};
+
 struct transport {
     int rfd;
     int wfd;
-    int read_timeout;  /* seconds that one wait for input may take; 0: for ever */
-    int write_timeout; /* seconds that the peer may refuse to take more */
-    int64_t deadline;  /* clock_monotonic_ms() after which everything times out; 0: none */
+    int read_timeout;                      /* seconds that one wait for input may take; 0: for ever */
+    int write_timeout;                     /* seconds that the peer may refuse to take more */
+    int64_t deadline;                      /* clock_monotonic_ms() after which everything times out; 0: none */
+    const struct transport_filter *filter; /* borrowed, or NULL; it is given a copy of the transport without it */
 };
 
 void transport_init(struct transport *t, int rfd, int wfd, int read_timeout, int write_timeout);
