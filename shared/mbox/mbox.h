@@ -6,7 +6,7 @@
  * block on a lock for at most the store's lock_timeout, and it never holds a lock when it returns.
  *
  * View. Messages are numbered 1 to mbox_count() in a view, and that numbering changes only in mbox_poll(). A view sees
- * its own changes at once, those of others at mbox_poll().
+ * its own changes at once. mbox_poll() tells those of others; their flags may show in mbox_info() before it.
  *
  * Bytes. A message is read in wire form: CRLF line ends, without From_ line, without the interop headers the store
  * keeps in it (Status, X-Status, X-Keywords, X-UID, X-IMAP, X-IMAPbase and the marker of our own appends), with mboxrd
@@ -229,6 +229,7 @@ struct mbox_append_options {
     size_t keyword_count;
     int64_t internaldate;        /* 0: now */
     int16_t internaldate_offset;
+    uint64_t size_max;           /* 0: LIMIT_MESSAGE_SIZE */
 };
 
 /* Starts an append of one or more messages to a mailbox. Nothing is locked and nothing is visible before the commit.
@@ -237,7 +238,7 @@ int mbox_append_new(struct mbox_store *s, struct str name, struct mbox_append **
 void mbox_append_free(struct mbox_append *a);
 
 /* Begins the next message, then its bytes in wire form or with LF, in any pieces. Held in memory up to a limit, then in
- * an unnamed file. -EFBIG over LIMIT_MESSAGE_SIZE unless a larger cap was set. */
+ * an unnamed file. -EFBIG over options.size_max. */
 int mbox_append_message(struct mbox_append *a, const struct mbox_append_options *options);
 int mbox_append_write(struct mbox_append *a, const void *data, size_t len);
 

@@ -1,0 +1,255 @@
+/*
+ * Appending: gathered first, then locked, written, synced, and only then acknowledged. Works without a state folder.
+ * Runs as the user; touches the mbox file and its sidecars.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "shared/base/macros.h"
+#include "shared/mbox/fromline.h"
+#include "shared/mbox/spool.h"
+#include "shared/mbox/tail.h"
+
+#define APPEND_BUFFER (256u << 10)
+#define DATE_MAX      253402300799ll /* the end of year 9999 */
+
+struct mbox_append {
+    struct mbox_store *store;
+    char *name;
+    struct spool spool;
+};
+
+struct append_writer {
+    struct box *b;
+    struct buf out;
+    uint64_t at; /* where out goes */
+    bool is_crlf;
+};
+
+int mbox_append_new(struct mbox_store *s, struct str name, struct mbox_append **ret)
+{
+    struct mbox_append *a;
+    int r;
+
+    if ((r = mbox_name_check(name)) < 0)
+        return r;
+    a = calloc(1, sizeof(*a));
+    if (a == NULL)
+        return -ENOMEM;
+    spool_init(&a->spool, s->state);
+    a->store = s;
+    a->name = str_dup(name);
+    if (a->name == NULL) {
+        mbox_append_free(a);
+        return -ENOMEM;
+    }
+    *ret = a;
+    return 0;
+}
+
+void mbox_append_free(struct mbox_append *a)
+{
+    if (a == NULL)
+        return;
+    spool_finish(&a->spool);
+    free(a->name);
+    free(a);
+}
+
+int mbox_append_message(struct mbox_append *a, const struct mbox_append_options *options)
+{
+    int64_t now = clock_now(a->store->clock);
+
+    return spool_begin(&a->spool, options, now, (int16_t)clock_utc_offset(a->store->clock, now));
+}
+
+int mbox_append_write(struct mbox_append *a, const void *data, size_t len)
+{
+    return spool_write(&a->spool, data, len);
+}
+
+static int writer_put(struct append_writer *w, const void *data, size_t len)
+{
+    int r;
+
+    if (w->out.len + len > APPEND_BUFFER) {
+        if ((r = file_write(w->b->fd, w->out.data, w->out.len, w->at)) < 0)
+            return r;
+        w->at += w->out.len;
+        buf_clear(&w->out);
+    }
+    return buf_add(&w->out, data, len);
+}
+
+/* Text with LF line ends, in the file's own. */
+static int writer_text(struct append_writer *w, const char *p, size_t len)
+{
+    int r = 0;
+
+    if (!w->is_crlf)
+        return writer_put(w, p, len);
+    while (r == 0 && len > 0) {
+        const char *lf = memchr(p, '\n', len);
+        size_t n = lf == NULL ? len : (size_t)(lf - p);
+
+        r = writer_put(w, p, n);
+        if (r == 0 && lf != NULL) {
+            r = writer_put(w, "\r\n", 2);
+            n++;
+        }
+        p += n;
+        len -= n;
+    }
+    return r;
+}
+
+/* The block that goes in front: with everything that is known about the message now. */
+static int make_block(const struct append_writer *w, const struct spool_message *m, uint64_t offset, uint32_t uid,
+                      uint32_t uidlast, size_t from_length, struct buf *out)
+{
+    struct box *b = w->b;
+    bool is_first = offset == 0 && uid != 0;
+    struct interop_block block = {.marker = {.form = w->is_crlf ? INTEROP_OWN_CRLF : INTEROP_OWN_LF,
+                                             .offset = offset,
+                                             .sum = m->sum,
+                                             .savedate = clock_now(b->store->clock),
+                                             .zone = m->zone},
+                                  .uid = uid,
+                                  .flags = m->flags,
+                                  .keywords = buf_str(&m->keywords),
+                                  .uidvalidity = is_first ? b->ix.head->uidvalidity : 0,
+                                  .uidlast = uidlast};
+    size_t length = interop_block_min(&block);
+
+    if (length == SIZE_MAX)
+        return -ENOMEM;
+    length = length + 16 > INTEROP_BLOCK ? length + 16 : INTEROP_BLOCK;
+    block.marker.length = from_length + length + m->length + (w->is_crlf ? m->lines + 2 : 1);
+    return interop_block_write(&block, length, out);
+}
+
+static int write_message(struct append_writer *w, struct spool *s, const struct spool_message *m, uint32_t uid,
+                         uint32_t uidlast)
+{
+    _cleanup_buf_ struct buf head = BUF_INIT(64u << 10);
+    _cleanup_free_ char *piece = malloc(APPEND_BUFFER / 4);
+    int64_t date = m->date < 0 ? 0 : m->date > DATE_MAX ? DATE_MAX : m->date;
+    uint64_t offset = w->at + w->out.len;
+    size_t from_length;
+    int r;
+
+    if (piece == NULL)
+        return -ENOMEM;
+    if ((r = fromline_write(buf_str(&m->sender), date, &head)) < 0)
+        return r;
+    from_length = head.len + (w->is_crlf ? 1 : 0);
+    if ((r = writer_text(w, head.data, head.len)) < 0)
+        return r;
+    buf_clear(&head);
+    if ((r = make_block(w, m, offset, uid, uidlast, from_length, &head)) < 0 ||
+        (r = writer_put(w, head.data, head.len)) < 0)
+        return r;
+    for (uint64_t done = 0; r == 0 && done < m->length;) {
+        size_t n = m->length - done < APPEND_BUFFER / 4 ? (size_t)(m->length - done) : APPEND_BUFFER / 4;
+
+        r = spool_read(s, m->offset + done, piece, n);
+        if (r == 0)
+            r = writer_text(w, piece, n);
+        done += n;
+    }
+    return r == 0 ? writer_text(w, "\n", 1) : r;
+}
+
+/* Everything, durably; on failure the file is as long as it was. */
+static int write_all(struct box *b, struct mbox_append *a, uint32_t first_uid)
+{
+    struct append_writer w = {.b = b, .out = BUF_INIT(APPEND_BUFFER + (128u << 10))};
+    uint64_t size = (uint64_t)b->facts.st_size;
+    uint32_t last = first_uid == 0 ? 0 : first_uid + (uint32_t)a->spool.count - 1;
+    struct str repair;
+    int r;
+
+    w.at = size;
+    r = tail_look(b, &w.is_crlf, &repair);
+    if (r == 0)
+        r = writer_put(&w, repair.ptr, repair.len);
+    for (size_t i = 0; r == 0 && i < a->spool.count; i++)
+        r = write_message(&w, &a->spool, &a->spool.messages[i], first_uid == 0 ? 0 : first_uid + (uint32_t)i, last);
+    if (r == 0)
+        r = file_write(b->fd, w.out.data, w.out.len, w.at);
+    if (r == 0 && fdatasync(b->fd) < 0)
+        r = -errno;
+    if (r == 0 && b->is_created)
+        r = file_sync_folder(b->path);
+    buf_finish(&w.out);
+    if (r < 0 && ftruncate(b->fd, (off_t)size) == 0)
+        (void)fdatasync(b->fd);
+    return r;
+}
+
+/* Sidecars that cannot be used are no reason not to take mail. */
+static bool has_state(struct box *b)
+{
+    if (b->side == NULL)
+        return false;
+    if (box_lock(b, BOX_STATE) == 0) {
+        box_unlock(b);
+        return true;
+    }
+    free(b->side);
+    b->side = NULL;
+    return false;
+}
+
+static int commit(struct box *b, struct mbox_append *a, uint32_t *ret_uidvalidity, uint32_t *ret_first_uid)
+{
+    uint32_t first = 0;
+    int r;
+
+    if ((r = box_create(b)) < 0)
+        return r;
+    if (!has_state(b)) {
+        *ret_uidvalidity = *ret_first_uid = 0;
+        if ((r = box_lock(b, BOX_WRITE)) < 0)
+            return r;
+        r = tail_recover(b);
+        return r < 0 ? r : write_all(b, a, 0);
+    }
+    if ((r = box_lock_synced(b, BOX_WRITE)) < 0)
+        return r;
+    first = b->ix.head->uidnext;
+    if (a->spool.count >= UINT32_MAX - first)
+        return -EOVERFLOW;
+    *ret_uidvalidity = b->ix.head->uidvalidity;
+    if ((r = write_all(b, a, first)) < 0)
+        return r;
+    /* It is there, whatever happens now: without an index the UIDs are told by whoever makes it. */
+    *ret_first_uid = 0;
+    if (fstat(b->fd, &b->facts) == 0 && box_sync(b) == 0 && b->ix.head->uidnext == first + a->spool.count)
+        *ret_first_uid = first;
+    return 0;
+}
+
+int mbox_append_commit(struct mbox_append *a, uint32_t *ret_uidvalidity, uint32_t *ret_first_uid)
+{
+    uint32_t uidvalidity = 0, first = 0;
+    struct box *b;
+    int r;
+
+    if ((r = spool_end(&a->spool)) < 0)
+        return r;
+    if (a->spool.count == 0)
+        return -EINVAL;
+    if ((r = box_open(a->store, str_from(a->name), false, &b)) < 0)
+        return r;
+    r = commit(b, a, &uidvalidity, &first);
+    box_unlock(b);
+    box_free(b);
+    if (r < 0)
+        return r;
+    *ret_uidvalidity = uidvalidity;
+    *ret_first_uid = first;
+    return 0;
+}

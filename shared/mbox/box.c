@@ -1,0 +1,48 @@
+/*
+ * Opening a mailbox with its sidecars. Runs as the user.
+ */
+#include "shared/mbox/box.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "shared/base/macros.h"
+
+int box_open(struct mbox_store *s, struct str name, bool create, struct box **ret)
+{
+    struct box *b = calloc(1, sizeof(*b));
+    int r;
+
+    if (b == NULL)
+        return -ENOMEM;
+    b->store = s;
+    b->fd = b->lock_fd = b->log_fd = b->ix.fd = -1;
+    r = name_resolve(s, name, &b->name, &b->path, &b->side);
+    if (r == 0) {
+        b->is_inbox = str_eq(str_from(b->name), STR("INBOX"));
+        r = create ? box_create(b) : box_reopen(b);
+    }
+    if (r == 0 && b->fd < 0 && !b->is_inbox)
+        r = -ENOENT;
+    if (r < 0) {
+        box_free(b);
+        return r;
+    }
+    *ret = b;
+    return 0;
+}
+
+void box_free(struct box *b)
+{
+    if (b == NULL)
+        return;
+    box_unlock(b);
+    index_close(b);
+    close_fd(&b->fd);
+    close_fd(&b->lock_fd);
+    close_fd(&b->log_fd);
+    free(b->name);
+    free(b->path);
+    free(b->side);
+    free(b);
+}

@@ -1,0 +1,329 @@
+/*
+ * The inside of the store, shared by the files of shared/mbox only: one opened mailbox with its sidecars.
+ *
+ * Locks. BOX_READ and BOX_WRITE are those of the mbox file, which all programs know: a kernel lock (shared or
+ * exclusive), BOX_WRITE also the dotlock. BOX_STATE is ours: a kernel lock on NAME.lock in the state folder, for state
+ * log and index. They are taken together by box_lock(), none is waited for while another is held, and all are released
+ * by box_unlock() before anything returns to a caller of the store.
+ *
+ * Who may change what: the mbox file under BOX_WRITE; state log and index under BOX_STATE; what the index says about
+ * places in the file under BOX_STATE and at least BOX_READ.
+ */
+#ifndef MBOX_BOX_H
+#define MBOX_BOX_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "shared/base/limits.h"
+#include "shared/mbox/interop.h"
+#include "shared/mbox/mbox.h"
+
+struct mbox_store {
+    char *inbox;
+    char *folders;
+    char *state; /* NULL: none */
+    uid_t owner;
+    struct clock *clock;
+    int keeper;
+    int lock_timeout; /* seconds */
+    bool has_key;
+    uint64_t key[2]; /* of the content hash */
+    bool is_dotlock_noticed;
+    struct buf notices;
+};
+
+enum box_lock_kind {
+    BOX_READ = 1u << 0,
+    BOX_WRITE = 1u << 1,
+    BOX_STATE = 1u << 2,
+};
+
+/* ---- index ---- */
+
+enum index_bit {
+    INDEX_EXPUNGED = 1u << 0,      /* gone; the record stays until the index is rebuilt, so that views can tell */
+    INDEX_UID_IN_FILE = 1u << 1,   /* the file's X-UID is the right one */
+    INDEX_PENDING = 1u << 2,       /* flags differ from what the file says */
+    INDEX_LACKS_NEWLINE = 1u << 3, /* see struct scan_message */
+    INDEX_HAS_STRAY = 1u << 4,
+    INDEX_HAS_MARKER = 1u << 5,
+    INDEX_HAS_BASE = 1u << 6,    /* carries X-IMAPbase */
+    INDEX_HAS_INTEROP = 1u << 7, /* the file says something about flags or UID */
+    INDEX_IN_PLACE = 1u << 8,    /* our own append, and still where it was appended */
+};
+
+/* One message. Records stand in ascending order of UIDs, which nearly always is the order in the file too. */
+struct index_record {
+    uint64_t offset; /* of the From_ line */
+    uint64_t length; /* to the next From_ line or the end of the file */
+    uint64_t size;   /* wire form */
+    uint64_t modseq;
+    uint64_t keywords;
+    uint64_t file_keywords; /* as the file has them */
+    int64_t internaldate;
+    int64_t savedate;
+    uint8_t hash[16];
+    uint32_t uid;
+    uint32_t header;
+    uint16_t from_length;
+    uint16_t block;
+    int16_t date_offset;
+    uint8_t flags;      /* enum mbox_flag */
+    uint8_t file_flags; /* the same as the file has them, INTEROP_OLD */
+    uint8_t separator;
+    uint8_t form; /* enum interop_form */
+    uint16_t bits;
+    uint32_t cache[MBOX_CACHE_KINDS]; /* place in the cache file in units of 16 bytes, 0: none */
+    uint32_t check;                   /* over the rest of the record */
+};
+_Static_assert(sizeof(struct index_record) == 128, "records are mapped: their size is part of the format");
+
+#define INDEX_MAGIC        0x31584950504e4550u
+#define INDEX_VERSION      1u
+#define INDEX_HEADER_SIZE  16384u
+#define INDEX_KEYWORD_SIZE (LIMIT_KEYWORD + 1)
+
+struct index_header {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t is_dirty;      /* an update is under way, or was when somebody died */
+    uint32_t is_superseded; /* another index file has taken the place of this one */
+    uint32_t uidvalidity;
+    uint32_t uidnext;
+    uint32_t recent;      /* first UID that no view has seen yet */
+    uint64_t modseq;      /* highest */
+    uint64_t generation;  /* grows when places in the file change */
+    uint64_t log_id;      /* of the state log that it was made with */
+    uint64_t log_size;    /* how much of it is in here */
+    uint8_t mailboxid[16];
+    /* the mbox file that it describes; all zero: no file */
+    uint64_t dev;
+    uint64_t ino;
+    uint64_t size;
+    int64_t mtime;
+    int64_t ctime;
+    uint32_t mtime_ns;
+    uint32_t ctime_ns;
+    uint64_t prefix; /* bytes before the first message: empty lines, a pseudo message */
+    uint64_t count;  /* records, with the expunged ones */
+    uint64_t live;
+    uint64_t last;          /* record of the message that stands last in the file; live > 0 */
+    uint32_t base_validity; /* X-IMAPbase as the file has it */
+    uint32_t base_last;
+    uint32_t is_ordered; /* records ascend in the file too */
+    uint32_t is_crlf;    /* the file has CRLF line ends */
+    uint64_t expunges;   /* counts changes to the set of INDEX_EXPUNGED */
+    uint64_t cache_id;
+    uint8_t cache_reserved[64];
+    uint64_t check;                                    /* over all before it */
+    char keywords[LIMIT_KEYWORDS][INDEX_KEYWORD_SIZE]; /* NUL-terminated */
+};
+_Static_assert(sizeof(struct index_header) <= INDEX_HEADER_SIZE, "the header has its own pages");
+
+struct index {
+    int fd;
+    uint64_t ino;
+    const struct index_header *head;     /* mapped; NULL: no index */
+    const struct index_record *records;  /* mapped behind it */
+    size_t mapped;                       /* bytes */
+    struct index_header next;            /* the header to write: a copy of *head that is changed under BOX_STATE */
+    struct index_record *batch;          /* records waiting to be written: batch_first and up */
+    uint64_t batch_first;
+    size_t batch_count;
+};
+
+#define INDEX_BATCH 512
+
+/* ---- box ---- */
+
+struct box {
+    struct mbox_store *store;
+    char *name; /* canonical: INBOX in upper case */
+    char *path;
+    char *side; /* path of the sidecars without suffix; NULL: no state folder */
+    bool is_inbox;
+    bool is_writable;
+    int fd;          /* of the mbox file, -1: it does not exist */
+    struct stat facts; /* of fd when it was last looked at */
+    int lock_fd;
+    int log_fd;
+    uint64_t log_ino;
+    uint64_t log_id;
+    uint64_t log_size;
+    unsigned held; /* enum box_lock_kind */
+    bool has_dotlock;
+    bool is_created; /* the file was created by us: its folder wants an fsync */
+    struct index ix;
+};
+
+/* Opens a mailbox's files. create: make an empty mbox file when it is missing. -ENOENT: no such mailbox (a missing
+ * INBOX opens with fd -1). Nothing is locked. */
+int box_open(struct mbox_store *s, struct str name, bool create, struct box **ret);
+void box_free(struct box *b);
+
+/* ---- file.c ---- */
+
+/* Opens an mbox file with all checks: no symlink, a regular file, one link, the right owner. */
+int file_open(struct mbox_store *s, const char *path, bool *ret_writable, int *ret_fd);
+
+/* Opens or reopens b->fd if the path names another file now; fills b->facts. */
+int box_reopen(struct box *b);
+
+/* Makes the mbox file if it is not there. */
+int box_create(struct box *b);
+
+/* fsync of the folder that holds `path`. */
+int file_sync_folder(const char *path);
+
+/* Reads or writes all of it. -ENODATA: the file ends before that. */
+int file_read(int fd, void *data, size_t len, uint64_t offset);
+int file_write(int fd, const void *data, size_t len, uint64_t offset);
+
+/* ---- lock.c ---- */
+
+/* Takes these locks, all or none, within the store's lock_timeout. With BOX_READ or BOX_WRITE b->fd is the file that
+ * the path names and b->facts are fresh. */
+int box_lock(struct box *b, unsigned kinds);
+void box_unlock(struct box *b);
+
+/* Refreshes the dotlock during long work. */
+void box_touch(struct box *b);
+
+/* ---- log.c: the state log ---- */
+
+/* What the log says when it is read as a whole. */
+struct log_message {
+    uint32_t uid;
+    uint8_t flags;
+    bool has_hash;
+    bool has_flags;
+    bool is_expunged;
+    uint8_t hash[16];
+    uint64_t keywords;
+    uint64_t modseq;
+    int64_t savedate;
+};
+
+struct log_truth {
+    bool is_found;   /* there is a log with a beginning */
+    bool is_damaged; /* some of it was unreadable */
+    uint32_t uidvalidity;
+    uint32_t uidnext;
+    uint32_t recent;
+    uint64_t modseq;
+    uint64_t floor; /* expunge history reaches back to this MODSEQ */
+    uint8_t mailboxid[16];
+    uint64_t id;
+    uint64_t size;
+    char keywords[LIMIT_KEYWORDS][INDEX_KEYWORD_SIZE];
+    struct log_message *messages; /* ascending UIDs */
+    size_t count;
+    size_t cap;
+};
+
+/* Opens (or reopens) the log file if there is one. */
+int log_open(struct box *b);
+
+/* Reads all of it. */
+int log_read(struct box *b, struct log_truth *ret);
+void log_truth_finish(struct log_truth *t);
+
+/* The entry of a UID, NULL: none. */
+struct log_message *log_truth_find(const struct log_truth *t, uint32_t uid);
+
+/* Records are gathered in a buffer and written together. */
+int log_put_base(struct buf *out, const struct index_header *h, uint64_t floor);
+int log_put_keyword(struct buf *out, unsigned n, const char *name);
+int log_put_next(struct buf *out, uint32_t uidnext, uint64_t modseq);
+int log_put_message(struct buf *out, const struct index_record *rec);
+int log_put_flags(struct buf *out, uint64_t modseq, uint32_t flags, uint64_t keywords, const struct numset *uids);
+int log_put_expunged(struct buf *out, uint64_t modseq, const struct numset *uids);
+int log_put_flushed(struct buf *out, const struct numset *uids);
+
+/* Appends what was gathered; with `sync` it is durable afterwards. Keeps b->ix.next in step. */
+int log_commit(struct box *b, const struct buf *records, bool sync);
+
+/* Starts a new log with these records in the place of the old one, durably. */
+int log_replace(struct box *b, const struct buf *records);
+
+/* Applies records behind `from` to the index (a process died between log and index). -EBADMSG: rebuild the index. */
+int log_apply(struct box *b, uint64_t from);
+
+/* UIDs expunged with a MODSEQ above `since`. */
+int log_vanished(struct box *b, uint64_t since, struct numset *ret_uids, bool *ret_complete);
+
+/* Rewrites the log when most of it is history. */
+int log_compact(struct box *b);
+
+/* ---- index.c ---- */
+
+/* Maps the index file if there is a valid one that fits the state log; otherwise leaves ix.head NULL. */
+int index_open(struct box *b);
+void index_close(struct box *b);
+
+/* Makes sure that records [0, n) are mapped. */
+int index_map(struct box *b, uint64_t n);
+
+/* Changing: begin marks it dirty and copies the header to ix.next; put writes a record (behind or over others, in
+ * batches); end writes everything and takes the mark away. */
+int index_begin(struct box *b);
+int index_put(struct box *b, uint64_t at, const struct index_record *rec);
+int index_end(struct box *b);
+
+/* Drops the batch; the index stays dirty, so the next one rebuilds it. */
+void index_abort(struct box *b);
+
+/* Starts an empty index in a new file; index_install() puts it into the place of the old one. A scratch one has no name
+ * and goes with index_finish(). */
+int index_new(struct box *b, bool is_scratch, struct index *ret);
+int index_install(struct box *b, struct index *fresh);
+int index_add(struct index *ix, const struct index_record *rec);
+int index_rewrite(struct index *fresh, uint64_t at, const struct index_record *rec);
+int index_map_fresh(struct index *fresh); /* writes what is gathered, so that fresh->records can be read */
+void index_finish(struct index *ix);
+
+/* The first record from `from` on with a UID of at least `uid`. */
+uint64_t index_find(const struct index *ix, uint64_t from, uint32_t uid);
+
+uint32_t index_check(const struct index_record *rec);
+bool index_is_valid(const struct index_record *rec);
+
+/* Fills the fields of the header that say which file it describes. */
+void index_describe(struct index_header *h, const struct stat *st);
+bool index_describes(const struct index_header *h, const struct stat *st);
+
+/* ---- sync.c ---- */
+
+/* With BOX_READ or BOX_WRITE and BOX_STATE: brings the index up to date with the file. */
+int box_sync(struct box *b);
+
+/* The same when only BOX_STATE is held: -EAGAIN when the file would have to be read. */
+int box_sync_cheap(struct box *b);
+
+/* Takes BOX_STATE, and what it needs more, so that the index is up to date. On success BOX_STATE (and `more`) is
+ * held. */
+int box_lock_synced(struct box *b, unsigned more);
+
+/* The bits of these keyword names (blanks between); unknown ones get a number, and an entry in `log`, while there are any
+ * left. */
+int keyword_bits(char keywords[][INDEX_KEYWORD_SIZE], struct str names, struct buf *log, uint64_t *ret);
+
+/* ---- names.c ---- */
+
+/* The canonical name, the path and the sidecar base (NULL without state) of a mailbox. Freed by the caller. */
+int name_resolve(struct mbox_store *s, struct str name, char **ret_name, char **ret_path, char **ret_side);
+
+/* ---- store.c ---- */
+
+int store_notice(struct mbox_store *s, const char *format, ...) _printf_(2, 3);
+
+/* Makes the state folder and the key when needed. */
+int store_prepare(struct mbox_store *s);
+
+/* A UIDVALIDITY that was never given before. */
+int store_uidvalidity(struct mbox_store *s, uint32_t *ret);
+int store_mailboxid(struct mbox_store *s, const char *name, uint8_t ret[16]);
+
+#endif

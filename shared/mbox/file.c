@@ -1,0 +1,172 @@
+/*
+ * The mbox file itself: opened with every check, created, read and written whole. Runs as the user in sessions and
+ * deliver; touches the mbox path and its folder only.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "shared/base/macros.h"
+#include "shared/io/frame.h"
+#include "shared/io/frame_types.h"
+#include "shared/mbox/box.h"
+
+static int check_file(struct mbox_store *s, int fd)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    if (!S_ISREG(st.st_mode) || st.st_nlink != 1 || st.st_uid != s->owner)
+        return -EPERM;
+    return 0;
+}
+
+int file_open(struct mbox_store *s, const char *path, bool *ret_writable, int *ret_fd)
+{
+    const int flags = O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY;
+    bool is_writable = true;
+    int fd = open(path, O_RDWR | flags);
+    int r;
+
+    if (fd < 0 && (errno == EACCES || errno == EROFS || errno == EPERM)) {
+        is_writable = false;
+        fd = open(path, O_RDONLY | flags);
+    }
+    if (fd < 0)
+        return errno == EISDIR || errno == ENXIO || errno == ENODEV ? -EPERM : -errno;
+    if ((r = check_file(s, fd)) < 0) {
+        close_fd(&fd);
+        return r;
+    }
+    *ret_writable = is_writable;
+    *ret_fd = fd;
+    return 0;
+}
+
+int box_reopen(struct box *b)
+{
+    struct stat st;
+    bool is_writable;
+    int fd, r;
+
+    if (lstat(b->path, &st) < 0) {
+        if (errno != ENOENT)
+            return -errno;
+        close_fd(&b->fd);
+        b->facts = (struct stat){0};
+        return 0;
+    }
+    if (b->fd >= 0) {
+        if (fstat(b->fd, &b->facts) < 0)
+            return -errno;
+        if (st.st_dev == b->facts.st_dev && st.st_ino == b->facts.st_ino)
+            return check_file(b->store, b->fd);
+    }
+    if ((r = file_open(b->store, b->path, &is_writable, &fd)) < 0)
+        return r;
+    close_fd(&b->fd);
+    b->fd = fd;
+    b->is_writable = is_writable;
+    return fstat(b->fd, &b->facts) < 0 ? -errno : 0;
+}
+
+/* On a default Debian spool the user may not create the file: the keeper may. */
+static int create_by_keeper(struct mbox_store *s)
+{
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    struct frame_reader reader;
+    uint32_t error;
+    int r;
+
+    frame_begin(&f, FRAME_KEEPER_CREATE);
+    if ((r = frame_send(s->keeper, &f, -1)) < 0)
+        return r;
+    if ((r = frame_recv(s->keeper, &f, s->lock_timeout * 1000 + 5000)) < 0)
+        return r;
+    if (f.type == FRAME_KEEPER_OK)
+        return 0;
+    reader = frame_read(&f);
+    if (f.type != FRAME_KEEPER_ERROR || frame_get_u32(&reader, &error) < 0 || error == 0 || error > 4095)
+        return -EBADMSG;
+    return (int)-(int64_t)error;
+}
+
+int box_create(struct box *b)
+{
+    int fd;
+    int r;
+
+    if ((r = box_reopen(b)) < 0 || b->fd >= 0)
+        return r;
+    fd = open(b->path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, b->is_inbox ? 0660 : 0600);
+    if (fd >= 0) {
+        close_fd(&fd);
+        b->is_created = true;
+    } else if (errno == EACCES && b->is_inbox && b->store->keeper >= 0) {
+        if ((r = create_by_keeper(b->store)) < 0)
+            return r;
+    } else if (errno != EEXIST) {
+        return -errno;
+    }
+    if ((r = box_reopen(b)) < 0)
+        return r;
+    return b->fd >= 0 ? 0 : -ENOENT;
+}
+
+int file_sync_folder(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    _cleanup_free_ char *folder = slash == NULL  ? str_dup(STR("."))
+                                  : slash == path ? str_dup(STR("/"))
+                                                  : str_dup((struct str){path, (size_t)(slash - path)});
+    _cleanup_close_ int fd = -1;
+
+    if (folder == NULL)
+        return -ENOMEM;
+    fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return errno == EACCES ? 0 : -errno; /* a folder that we may not read: whoever made the file has synced it */
+    return fsync(fd) < 0 && errno != EINVAL && errno != EROFS ? -errno : 0;
+}
+
+int file_read(int fd, void *data, size_t len, uint64_t offset)
+{
+    char *p = data;
+
+    while (len > 0) {
+        ssize_t n = pread(fd, p, len, (off_t)offset);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            return -ENODATA;
+        p += n;
+        len -= (size_t)n;
+        offset += (uint64_t)n;
+    }
+    return 0;
+}
+
+int file_write(int fd, const void *data, size_t len, uint64_t offset)
+{
+    const char *p = data;
+
+    while (len > 0) {
+        ssize_t n = pwrite(fd, p, len, (off_t)offset);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            return -EIO;
+        p += n;
+        len -= (size_t)n;
+        offset += (uint64_t)n;
+    }
+    return 0;
+}

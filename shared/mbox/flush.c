@@ -1,0 +1,206 @@
+/*
+ * Writing flags and UIDs into the flag blocks of the mbox file, where mutt, alpine and Dovecot see them. Runs as the user
+ * under BOX_WRITE and BOX_STATE. The state log has everything already: nothing is lost if this fails.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "shared/base/macros.h"
+#include "shared/mbox/flush.h"
+#include "shared/mbox/journal.h"
+#include "shared/mbox/view.h"
+
+int flush_keywords(const struct index_header *h, uint64_t bits, struct buf *out)
+{
+    int r = 0;
+
+    for (unsigned n = 0; r == 0 && n < LIMIT_KEYWORDS; n++) {
+        if (!(bits >> n & 1) || h->keywords[n][0] == '\0')
+            continue;
+        if (out->len > 0)
+            r = buf_add_byte(out, ' ');
+        if (r == 0)
+            r = buf_add_str(out, str_from(h->keywords[n]));
+    }
+    return r;
+}
+
+static bool wants_flush(const struct index_record *rec)
+{
+    return !(rec->bits & INDEX_EXPUNGED) && ((rec->bits & INDEX_PENDING) || !(rec->bits & INDEX_UID_IN_FILE));
+}
+
+/* Renders the block of a message as it should be, with the length it has. -ENOBUFS: too much for it. */
+int flush_render(const struct index_header *h, const struct index_record *rec, const struct interop_marker *marker,
+                 bool has_base, size_t length, struct buf *out)
+{
+    _cleanup_buf_ struct buf keywords = BUF_INIT(LIMIT_KEYWORDS * (LIMIT_KEYWORD + 1));
+    _cleanup_buf_ struct buf all = BUF_INIT(LIMIT_KEYWORDS * (LIMIT_KEYWORD + 1));
+    struct interop_block block = {.marker = *marker, .uid = rec->uid};
+    int r;
+
+    if ((r = flush_keywords(h, rec->keywords, &keywords)) < 0)
+        return r;
+    if (has_base && (r = flush_keywords(h, UINT64_MAX, &all)) < 0)
+        return r;
+    block.flags = rec->flags | INTEROP_OLD;
+    block.keywords = buf_str(&keywords);
+    if (has_base) {
+        block.uidvalidity = h->uidvalidity;
+        block.uidlast = h->uidnext - 1;
+        block.base_keywords = buf_str(&all);
+    }
+    r = interop_block_write(&block, length, out);
+    if (r == -ENOBUFS && has_base) { /* without the list of all keywords */
+        block.base_keywords = STR_NULL;
+        r = interop_block_write(&block, length, out);
+    }
+    return r;
+}
+
+static bool has_same_lines(const char *a, const char *b, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if ((a[i] == '\n') != (b[i] == '\n'))
+            return false;
+    return true;
+}
+
+struct flush {
+    struct box *b;
+    struct numset done;
+    struct journal_plan patches; /* blocks whose lines change places: all or none */
+    struct numset patched;
+    bool is_written;
+};
+
+/* The same lines at the same places: a torn write leaves a block that still is one, and the log knows better. */
+static int flush_block(struct flush *f, const struct index_record *rec)
+{
+    _cleanup_buf_ struct buf fresh = BUF_INIT(UINT16_MAX + 1);
+    _cleanup_free_ char *old = malloc(rec->block);
+    uint64_t at = rec->offset + rec->from_length;
+    struct interop_marker marker;
+    const char *lf;
+    bool has_base;
+    int r;
+
+    if (old == NULL)
+        return -ENOMEM;
+    if ((r = file_read(f->b->fd, old, rec->block, at)) < 0)
+        return r;
+    lf = memchr(old, '\n', rec->block);
+    if (lf == NULL || !interop_marker_parse(str_trim((struct str){old, (size_t)(lf - old)}), &marker))
+        return 0; /* not what the index says: the next scan will tell */
+    has_base = rec->offset == f->b->ix.head->prefix;
+    r = flush_render(f->b->ix.head, rec, &marker, has_base, rec->block, &fresh);
+    if (r == -ENOBUFS)
+        return 0;
+    if (r < 0)
+        return r;
+    if (!has_same_lines(old, fresh.data, rec->block)) {
+        size_t literal = f->patches.literals.len;
+
+        if ((r = journal_plan_literal(&f->patches, fresh.data, fresh.len)) < 0)
+            return r;
+        f->patches.pieces[f->patches.count - 1].to = at;
+        (void)literal;
+        return numset_add(&f->patched, rec->uid, rec->uid);
+    }
+    f->is_written = true;
+    if ((r = file_write(f->b->fd, fresh.data, fresh.len, at)) < 0)
+        return r;
+    return numset_add(&f->done, rec->uid, rec->uid);
+}
+
+static int write_blocks(struct flush *f)
+{
+    struct box *b = f->b;
+    int r = 0;
+
+    for (uint64_t i = 0; r == 0 && i < b->ix.head->count; i++) {
+        const struct index_record *rec = &b->ix.records[i];
+
+        if (wants_flush(rec) && rec->block > 0 && index_is_valid(rec))
+            r = flush_block(f, rec);
+    }
+    if (r == 0 && f->is_written && fdatasync(b->fd) < 0)
+        r = -errno;
+    if (r == 0 && f->patches.count > 0 && (r = journal_patch(b, &f->patches)) == 0)
+        r = numset_add_set(&f->done, &f->patched);
+    return r;
+}
+
+static int record(struct flush *f)
+{
+    _cleanup_buf_ struct buf log = BUF_INIT(64u << 20);
+    struct box *b = f->b;
+    int r;
+
+    if (fstat(b->fd, &b->facts) < 0)
+        return -errno;
+    if ((r = log_put_flushed(&log, &f->done)) < 0 || (r = log_commit(b, &log, true)) < 0 || (r = index_begin(b)) < 0)
+        return r;
+    for (uint64_t i = 0; r == 0 && i < b->ix.head->count; i++) {
+        struct index_record rec = b->ix.records[i];
+
+        if (!wants_flush(&rec) || !numset_has(&f->done, rec.uid))
+            continue;
+        rec.bits = (uint16_t)((rec.bits & ~INDEX_PENDING) | INDEX_UID_IN_FILE | INDEX_HAS_INTEROP);
+        rec.file_flags = rec.flags | INTEROP_OLD;
+        rec.file_keywords = rec.keywords;
+        r = index_put(b, i, &rec);
+    }
+    if (r < 0)
+        return r;
+    index_describe(&b->ix.next, &b->facts);
+    return index_end(b);
+}
+
+static bool is_needed(const struct box *b)
+{
+    for (uint64_t i = 0; i < b->ix.head->count; i++)
+        if (wants_flush(&b->ix.records[i]) && b->ix.records[i].block > 0)
+            return true;
+    return false;
+}
+
+int box_flush(struct box *b)
+{
+    struct flush f = {.b = b};
+    int r;
+
+    if (b->fd < 0 || !is_needed(b))
+        return 0;
+    journal_plan_init(&f.patches, 0, (uint64_t)b->facts.st_size);
+    r = write_blocks(&f);
+    if (r == 0 && f.done.count > 0)
+        r = record(&f);
+    journal_plan_finish(&f.patches);
+    numset_finish(&f.done);
+    numset_finish(&f.patched);
+    return r;
+}
+
+int mbox_flush(struct mbox *v)
+{
+    int r;
+
+    if (mbox_is_readonly(v) || v->b->fd < 0)
+        return 0;
+    if ((r = box_lock_synced(v->b, BOX_STATE)) < 0)
+        return r;
+    if (!is_needed(v->b)) {
+        box_unlock(v->b);
+        return 0;
+    }
+    box_unlock(v->b);
+    if ((r = box_lock_synced(v->b, BOX_WRITE)) < 0)
+        return r == -ENOENT ? 0 : r;
+    r = v->b->ix.head->uidvalidity == v->uidvalidity ? box_flush(v->b) : 0;
+    box_unlock(v->b);
+    view_follow(v);
+    return r;
+}

@@ -1,0 +1,19 @@
+/*
+ * Flag blocks written into the file. Internal to shared/mbox.
+ */
+#ifndef MBOX_FLUSH_H
+#define MBOX_FLUSH_H
+
+#include "shared/mbox/box.h"
+
+/* Appends the names of these keywords with blanks between. */
+int flush_keywords(const struct index_header *h, uint64_t bits, struct buf *out);
+
+/* Appends the block that a message should have, with exactly this length. -ENOBUFS: too much for it. */
+int flush_render(const struct index_header *h, const struct index_record *rec, const struct interop_marker *marker,
+                 bool has_base, size_t length, struct buf *out);
+
+/* With BOX_WRITE and BOX_STATE: writes what is pending. */
+int box_flush(struct box *b);
+
+#endif

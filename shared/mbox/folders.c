@@ -1,0 +1,122 @@
+/*
+ * Folders: listing, creating, deleting, renaming, subscribing. Runs as the user; touches the folders directory and the
+ * sidecars in the state folder.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "shared/base/macros.h"
+#include "shared/mbox/folders.h"
+#include "shared/mbox/names.h"
+
+static const char *const side_suffixes[] = {".state", ".index", ".cache", ".journal", ".lock"};
+
+/* mkdir for the folders directory and the levels above a mailbox. */
+int folders_make_parents(struct mbox_store *s, const char *path)
+{
+    _cleanup_free_ char *copy = str_dup(str_from(path));
+    size_t base = strlen(s->folders);
+
+    if (copy == NULL)
+        return -ENOMEM;
+    for (char *p = copy + 1; (p = strchr(p, '/')) != NULL; p++) {
+        *p = '\0';
+        if (mkdir(copy, 0700) < 0 && errno != EEXIST && ((size_t)(p - copy) >= base || errno != EACCES))
+            return -errno;
+        *p = '/';
+    }
+    return 0;
+}
+
+static bool is_folder(const char *path)
+{
+    struct stat st;
+
+    return lstat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+int mbox_create(struct mbox_store *s, struct str name)
+{
+    _cleanup_free_ char *canonical = NULL;
+    _cleanup_free_ char *path = NULL;
+    _cleanup_free_ char *side = NULL;
+    struct stat st;
+    int fd, r;
+
+    if ((r = name_resolve(s, name, &canonical, &path, &side)) < 0)
+        return r;
+    if (name_is_inbox(name) || lstat(path, &st) == 0)
+        return -EEXIST;
+    if ((r = folders_make_parents(s, path)) < 0)
+        return r;
+    if (side != NULL && (r = folders_remove_side(side)) < 0) /* of one that was deleted by hand */
+        return r;
+    fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return -errno;
+    r = fsync(fd) < 0 ? -errno : 0;
+    close_fd(&fd);
+    return r == 0 ? file_sync_folder(path) : r;
+}
+
+int folders_remove_side(const char *side)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(side_suffixes); i++) {
+        _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_CONF_VALUE * 8);
+        int r = buf_printf(&path, "%s%s", side, side_suffixes[i]);
+
+        if (r < 0)
+            return r;
+        if (unlink(buf_cstr(&path)) < 0 && errno != ENOENT)
+            return -errno;
+    }
+    return 0;
+}
+
+/* A mailbox with children stays as a directory only. */
+int mbox_delete(struct mbox_store *s, struct str name)
+{
+    _cleanup_free_ char *canonical = NULL;
+    _cleanup_free_ char *path = NULL;
+    _cleanup_free_ char *side = NULL;
+    _cleanup_buf_ struct buf children = BUF_INIT(LIMIT_CONF_VALUE * 8);
+    struct box *b;
+    int r;
+
+    if ((r = name_resolve(s, name, &canonical, &path, &side)) < 0)
+        return r;
+    if (name_is_inbox(name))
+        return -EPERM;
+    if ((r = buf_printf(&children, "%s.sbd", path)) < 0)
+        return r;
+    if (is_folder(path))
+        return rmdir(path) < 0 ? (errno == EEXIST ? -ENOTEMPTY : -errno) : 0;
+    r = box_open(s, name, false, &b);
+    if (r == -ENOENT && is_folder(buf_cstr(&children)))
+        return rmdir(buf_cstr(&children)) < 0 ? (errno == EEXIST ? -ENOTEMPTY : -errno) : 0;
+    if (r < 0)
+        return r;
+    /* Locked, so that nobody is in the middle of an append to it. */
+    if ((r = box_lock(b, BOX_WRITE)) == 0) {
+        r = unlink(path) < 0 ? -errno : 0;
+        if (r == 0 && side != NULL)
+            r = folders_remove_side(side);
+        if (r == 0)
+            r = file_sync_folder(path);
+        box_unlock(b);
+    }
+    box_free(b);
+    (void)rmdir(buf_cstr(&children)); /* when it is empty */
+    return r;
+}
+
+int mbox_subscribe(struct mbox_store *s, struct str name, bool subscribed)
+{
+    int r = mbox_name_check(name);
+
+    return r < 0 ? r : subscriptions_change(s, name, subscribed);
+}

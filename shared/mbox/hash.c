@@ -1,0 +1,116 @@
+/*
+ * Content hash: four independent multiply-and-fold lanes over 64-byte blocks, then a mix of the lanes. Part of the
+ * library: no process of its own.
+ */
+#include "shared/mbox/hash.h"
+
+#include <string.h>
+
+static const uint64_t mhash_odd[8] = {
+    0x9e3779b97f4a7c15u, 0xbf58476d1ce4e5b9u, 0x94d049bb133111ebu, 0xd6e8feb86659fd93u,
+    0xa0761d6478bd642fu, 0xe7037ed1a0b428dbu, 0x8ebc6af09c88c6e3u, 0x589965cc75374cc3u,
+};
+
+static uint64_t mhash_fold(uint64_t a, uint64_t b)
+{
+    unsigned __int128 product = (unsigned __int128)a * b;
+
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+static uint64_t mhash_load(const uint8_t *p)
+{
+    uint64_t n;
+
+    memcpy(&n, p, sizeof(n));
+    return n;
+}
+
+void mhash_init(struct mhash *h, const uint64_t key[2])
+{
+    *h = (struct mhash){0};
+    for (size_t i = 0; i < 8; i++)
+        h->lanes[i] = mhash_odd[i] ^ mhash_fold(key[i & 1] ^ mhash_odd[7 - i], mhash_odd[(i + 3) & 7]);
+}
+
+/* Each lane pair keeps a sum beside the product, so that a zero factor cannot wipe out what came before it. */
+static void mhash_blocks(uint64_t lanes[8], const uint8_t *p, size_t count)
+{
+    uint64_t a0 = lanes[0], a1 = lanes[1], a2 = lanes[2], a3 = lanes[3];
+    uint64_t s0 = lanes[4], s1 = lanes[5], s2 = lanes[6], s3 = lanes[7];
+
+    for (; count > 0; count--, p += MHASH_BLOCK) {
+        uint64_t w0 = mhash_load(p), w1 = mhash_load(p + 8), w2 = mhash_load(p + 16), w3 = mhash_load(p + 24);
+        uint64_t w4 = mhash_load(p + 32), w5 = mhash_load(p + 40), w6 = mhash_load(p + 48), w7 = mhash_load(p + 56);
+
+        a0 = mhash_fold(a0 ^ w0, s0 ^ w1) + w1;
+        a1 = mhash_fold(a1 ^ w2, s1 ^ w3) + w3;
+        a2 = mhash_fold(a2 ^ w4, s2 ^ w5) + w5;
+        a3 = mhash_fold(a3 ^ w6, s3 ^ w7) + w7;
+        s0 += w0 ^ mhash_odd[0];
+        s1 += w2 ^ mhash_odd[1];
+        s2 += w4 ^ mhash_odd[2];
+        s3 += w6 ^ mhash_odd[3];
+    }
+    lanes[0] = a0, lanes[1] = a1, lanes[2] = a2, lanes[3] = a3;
+    lanes[4] = s0, lanes[5] = s1, lanes[6] = s2, lanes[7] = s3;
+}
+
+void mhash_add(struct mhash *h, const void *data, size_t len)
+{
+    const uint8_t *p = data;
+
+    h->total += len;
+    if (h->fill > 0) {
+        size_t n = MHASH_BLOCK - h->fill < len ? MHASH_BLOCK - h->fill : len;
+
+        if (n > 0)
+            memcpy(h->block + h->fill, p, n);
+        h->fill += n;
+        p += n;
+        len -= n;
+        if (h->fill < MHASH_BLOCK)
+            return;
+        mhash_blocks(h->lanes, h->block, 1);
+        h->fill = 0;
+    }
+    mhash_blocks(h->lanes, p, len / MHASH_BLOCK);
+    p += len / MHASH_BLOCK * MHASH_BLOCK;
+    len %= MHASH_BLOCK;
+    if (len > 0)
+        memcpy(h->block, p, len);
+    h->fill = len;
+}
+
+void mhash_done(const struct mhash *h, uint8_t ret[16])
+{
+    uint64_t lanes[8];
+    uint8_t block[MHASH_BLOCK] = {0};
+    uint64_t low = h->total * mhash_odd[0];
+    uint64_t high = h->total ^ mhash_odd[1];
+
+    memcpy(lanes, h->lanes, sizeof(lanes));
+    memcpy(block, h->block, h->fill);
+    mhash_blocks(lanes, block, 1);
+    for (size_t i = 0; i < 8; i++) {
+        low = mhash_fold(low ^ lanes[i], mhash_odd[i]) + lanes[7 - i];
+        high = mhash_fold(high ^ lanes[7 - i], mhash_odd[(i + 5) & 7]) + low;
+    }
+    low = mhash_fold(low ^ high, mhash_odd[2]) ^ low;
+    memcpy(ret, &low, 8);
+    memcpy(ret + 8, &high, 8);
+}
+
+uint64_t mhash64(const void *data, size_t len)
+{
+    static const uint64_t no_key[2];
+    struct mhash h;
+    uint8_t result[16];
+    uint64_t n;
+
+    mhash_init(&h, no_key);
+    mhash_add(&h, data, len);
+    mhash_done(&h, result);
+    memcpy(&n, result, sizeof(n));
+    return n;
+}

@@ -1,0 +1,306 @@
+/*
+ * The index: a cache of everything that is known about the messages, in fixed-size records behind a header. Mapped
+ * read-only by every session, written by pwrite under BOX_STATE. Runs as the user; touches NAME.index and its temporary
+ * sibling in the state folder.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "shared/base/macros.h"
+#include "shared/mbox/box.h"
+#include "shared/mbox/hash.h"
+
+#define GROWTH (512u << 10) /* mapped behind the end, so that new mail seldom needs a new mapping */
+
+static int side_path(const struct box *b, const char *suffix, struct buf *out)
+{
+    return buf_printf(out, "%s%s", b->side, suffix);
+}
+
+uint32_t index_check(const struct index_record *rec)
+{
+    return (uint32_t)mhash64(rec, offsetof(struct index_record, check));
+}
+
+bool index_is_valid(const struct index_record *rec)
+{
+    return rec->check == index_check(rec);
+}
+
+uint64_t index_find(const struct index *ix, uint64_t from, uint32_t uid)
+{
+    uint64_t low = from, high = ix->head->count;
+
+    while (low < high) {
+        uint64_t mid = low + (high - low) / 2;
+
+        if (ix->records[mid].uid < uid)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+void index_describe(struct index_header *h, const struct stat *st)
+{
+    h->dev = st->st_dev;
+    h->ino = st->st_ino;
+    h->size = (uint64_t)st->st_size;
+    h->mtime = st->st_mtim.tv_sec;
+    h->mtime_ns = (uint32_t)st->st_mtim.tv_nsec;
+    h->ctime = st->st_ctim.tv_sec;
+    h->ctime_ns = (uint32_t)st->st_ctim.tv_nsec;
+}
+
+bool index_describes(const struct index_header *h, const struct stat *st)
+{
+    return h->dev == st->st_dev && h->ino == st->st_ino && h->size == (uint64_t)st->st_size &&
+           h->mtime == st->st_mtim.tv_sec && h->mtime_ns == (uint32_t)st->st_mtim.tv_nsec;
+}
+
+static uint64_t header_check(const struct index_header *h)
+{
+    return mhash64(h, offsetof(struct index_header, check));
+}
+
+static void index_unmap(struct index *ix)
+{
+    if (ix->head != NULL)
+        (void)munmap((void *)(uintptr_t)ix->head, ix->mapped);
+    ix->head = NULL;
+    ix->records = NULL;
+    ix->mapped = 0;
+}
+
+void index_finish(struct index *ix)
+{
+    index_unmap(ix);
+    close_fd(&ix->fd);
+    free(ix->batch);
+    *ix = (struct index){.fd = -1};
+}
+
+void index_close(struct box *b)
+{
+    index_finish(&b->ix);
+}
+
+static int map_bytes(struct index *ix, size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ, MAP_SHARED, ix->fd, 0);
+
+    if (p == MAP_FAILED)
+        return -errno;
+    index_unmap(ix);
+    ix->head = p;
+    ix->records = (const struct index_record *)(const void *)((const char *)p + INDEX_HEADER_SIZE);
+    ix->mapped = bytes;
+    return 0;
+}
+
+int index_map(struct box *b, uint64_t n)
+{
+    uint64_t bytes = INDEX_HEADER_SIZE + n * sizeof(struct index_record);
+
+    if (b->ix.mapped >= bytes)
+        return 0;
+    return map_bytes(&b->ix, (size_t)((bytes + GROWTH + 4095) & ~4095ull));
+}
+
+/* A file that is really as long as it says, so that reading the mapping cannot fault. */
+static bool is_whole(const struct index_header *h, uint64_t file_size)
+{
+    return h->magic == INDEX_MAGIC && h->version == INDEX_VERSION && h->check == header_check(h) && h->live <= h->count &&
+           h->count < UINT32_MAX && file_size >= INDEX_HEADER_SIZE + h->count * sizeof(struct index_record);
+}
+
+int index_open(struct box *b)
+{
+    _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_CONF_VALUE * 8);
+    struct index fresh = {.fd = -1};
+    struct stat st;
+    int r;
+
+    if ((r = side_path(b, ".index", &path)) < 0)
+        return r;
+    if (b->ix.head != NULL && stat(buf_cstr(&path), &st) == 0 && st.st_ino == b->ix.ino && !b->ix.head->is_superseded)
+        return index_map(b, b->ix.head->count);
+    fresh.fd = open(buf_cstr(&path), O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    if (fresh.fd < 0) {
+        r = -errno;
+        index_close(b);
+        return r == -ENOENT || r == -ELOOP ? 0 : r;
+    }
+    if (fstat(fresh.fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size < INDEX_HEADER_SIZE ||
+        map_bytes(&fresh, INDEX_HEADER_SIZE) < 0 || !is_whole(fresh.head, (uint64_t)st.st_size)) {
+        index_finish(&fresh);
+        index_close(b);
+        return 0;
+    }
+    fresh.ino = st.st_ino;
+    index_close(b);
+    b->ix = fresh;
+    r = index_map(b, b->ix.head->count);
+    if (r < 0)
+        index_close(b);
+    return r;
+}
+
+static int write_header(struct index *ix)
+{
+    ix->next.check = header_check(&ix->next);
+    return file_write(ix->fd, &ix->next, sizeof(ix->next), 0);
+}
+
+int index_begin(struct box *b)
+{
+    if (b->ix.batch == NULL) {
+        b->ix.batch = malloc(INDEX_BATCH * sizeof(*b->ix.batch));
+        if (b->ix.batch == NULL)
+            return -ENOMEM;
+    }
+    b->ix.batch_count = 0;
+    b->ix.next = *b->ix.head;
+    b->ix.next.is_dirty = 1;
+    return write_header(&b->ix);
+}
+
+static int flush_batch(struct index *ix)
+{
+    int r;
+
+    if (ix->batch_count == 0)
+        return 0;
+    r = file_write(ix->fd, ix->batch, ix->batch_count * sizeof(*ix->batch),
+                   INDEX_HEADER_SIZE + ix->batch_first * sizeof(*ix->batch));
+    if (r == 0)
+        ix->batch_count = 0;
+    return r;
+}
+
+static int put_record(struct index *ix, uint64_t at, const struct index_record *rec)
+{
+    int r;
+
+    if (ix->batch_count > 0 && (at != ix->batch_first + ix->batch_count || ix->batch_count == INDEX_BATCH) &&
+        (r = flush_batch(ix)) < 0)
+        return r;
+    if (ix->batch_count == 0)
+        ix->batch_first = at;
+    ix->batch[ix->batch_count] = *rec;
+    ix->batch[ix->batch_count].check = index_check(rec);
+    ix->batch_count++;
+    if (at >= ix->next.count)
+        ix->next.count = at + 1;
+    return 0;
+}
+
+int index_put(struct box *b, uint64_t at, const struct index_record *rec)
+{
+    return put_record(&b->ix, at, rec);
+}
+
+int index_end(struct box *b)
+{
+    int r;
+
+    if ((r = flush_batch(&b->ix)) < 0)
+        return r;
+    b->ix.next.is_dirty = 0;
+    b->ix.next.log_id = b->log_id;
+    b->ix.next.log_size = b->log_size;
+    if ((r = write_header(&b->ix)) < 0)
+        return r;
+    return index_map(b, b->ix.next.count);
+}
+
+void index_abort(struct box *b)
+{
+    b->ix.batch_count = 0;
+}
+
+int index_new(struct box *b, bool is_scratch, struct index *ret)
+{
+    _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_CONF_VALUE * 8);
+    struct index fresh = {.fd = -1};
+    struct stat st;
+    int r;
+
+    if ((r = side_path(b, ".index.new", &path)) < 0)
+        return r;
+    if (unlink(buf_cstr(&path)) < 0 && errno != ENOENT)
+        return -errno;
+    fresh.fd = open(buf_cstr(&path), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fresh.fd < 0)
+        return -errno;
+    if (is_scratch)
+        (void)unlink(buf_cstr(&path));
+    fresh.batch = malloc(INDEX_BATCH * sizeof(*fresh.batch));
+    r = fresh.batch == NULL ? -ENOMEM : fstat(fresh.fd, &st) < 0 ? -errno : 0;
+    if (r == 0 && ftruncate(fresh.fd, INDEX_HEADER_SIZE) < 0)
+        r = -errno;
+    if (r < 0) {
+        index_finish(&fresh);
+        return r;
+    }
+    fresh.ino = st.st_ino;
+    fresh.next = (struct index_header){.magic = INDEX_MAGIC, .version = INDEX_VERSION, .is_ordered = 1};
+    *ret = fresh;
+    return 0;
+}
+
+int index_add(struct index *ix, const struct index_record *rec)
+{
+    return put_record(ix, ix->next.count, rec);
+}
+
+int index_rewrite(struct index *fresh, uint64_t at, const struct index_record *rec)
+{
+    return put_record(fresh, at, rec);
+}
+
+int index_map_fresh(struct index *fresh)
+{
+    int r = flush_batch(fresh);
+
+    return r < 0 ? r : map_bytes(fresh, INDEX_HEADER_SIZE + (size_t)fresh->next.count * sizeof(struct index_record));
+}
+
+/* Tells those who have the old file mapped that it is history. */
+static void supersede(struct box *b)
+{
+    if (b->ix.head == NULL)
+        return;
+    b->ix.next = *b->ix.head;
+    b->ix.next.is_superseded = 1;
+    (void)write_header(&b->ix);
+}
+
+int index_install(struct box *b, struct index *fresh)
+{
+    _cleanup_buf_ struct buf from = BUF_INIT(LIMIT_CONF_VALUE * 8);
+    _cleanup_buf_ struct buf to = BUF_INIT(LIMIT_CONF_VALUE * 8);
+    int r;
+
+    fresh->next.log_id = b->log_id;
+    fresh->next.log_size = b->log_size;
+    if ((r = side_path(b, ".index.new", &from)) == 0 && (r = side_path(b, ".index", &to)) == 0 &&
+        (r = flush_batch(fresh)) == 0 && (r = write_header(fresh)) == 0 &&
+        rename(buf_cstr(&from), buf_cstr(&to)) < 0)
+        r = -errno;
+    if (r < 0) {
+        index_finish(fresh);
+        return r;
+    }
+    supersede(b);
+    index_close(b);
+    b->ix = *fresh;
+    *fresh = (struct index){.fd = -1};
+    r = map_bytes(&b->ix, INDEX_HEADER_SIZE);
+    return r < 0 ? r : index_map(b, b->ix.head->count);
+}

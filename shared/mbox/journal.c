@@ -1,0 +1,397 @@
+/*
+ * Writing the redo journal and carrying it out. Runs as the user under BOX_WRITE and BOX_STATE; touches NAME.journal in
+ * the state folder and the mbox file.
+ *
+ * The new end of the file is made window by window, in place, from the front. Where old and new places are far apart a
+ * window is copied directly: its source is not overwritten by itself, so a crash is mended by copying again. Where they
+ * are near, the window's content goes into the journal first. Before each window a progress slot says, durably, that
+ * everything before it is durable. At last a nonce is written over the doomed bytes where the file will end, and the file
+ * is cut: as long as the nonce (or what stood there) is found, it has not been cut yet, and what follows the old size is
+ * mail that came meanwhile.
+ */
+#include "shared/mbox/journal_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "shared/base/macros.h"
+#include "shared/base/secret.h"
+#include "shared/mbox/hash.h"
+
+void journal_plan_init(struct journal_plan *plan, uint64_t start, uint64_t old_size)
+{
+    *plan = (struct journal_plan){.start = start, .old_size = old_size, .literals = BUF_INIT(LIMIT_JOURNAL_LITERALS)};
+}
+
+void journal_plan_finish(struct journal_plan *plan)
+{
+    free(plan->pieces);
+    buf_finish(&plan->literals);
+    *plan = (struct journal_plan){0};
+}
+
+uint64_t journal_plan_end(const struct journal_plan *plan)
+{
+    return plan->count == 0 ? plan->start : plan->pieces[plan->count - 1].to + plan->pieces[plan->count - 1].len;
+}
+
+static int plan_add(struct journal_plan *plan, uint64_t to, uint64_t from, uint64_t len)
+{
+    if (plan->count == plan->cap) {
+        size_t cap = plan->cap == 0 ? 64 : plan->cap * 2;
+        struct journal_piece *more = realloc(plan->pieces, cap * sizeof(*more));
+
+        if (more == NULL)
+            return -ENOMEM;
+        plan->pieces = more;
+        plan->cap = cap;
+    }
+    plan->pieces[plan->count++] = (struct journal_piece){to, from, len};
+    return 0;
+}
+
+int journal_plan_copy(struct journal_plan *plan, uint64_t from, uint64_t len)
+{
+    struct journal_piece *last = plan->count > 0 ? &plan->pieces[plan->count - 1] : NULL;
+
+    if (len == 0)
+        return 0;
+    if (last != NULL && last->from < JOURNAL_LITERAL && last->from + last->len == from) {
+        last->len += len;
+        return 0;
+    }
+    return plan_add(plan, journal_plan_end(plan), from, len);
+}
+
+int journal_plan_literal(struct journal_plan *plan, const void *data, size_t len)
+{
+    uint64_t at = plan->literals.len;
+    int r = buf_add(&plan->literals, data, len);
+
+    return r < 0 ? r : plan_add(plan, journal_plan_end(plan), JOURNAL_LITERAL + at, len);
+}
+
+uint64_t journal_head_check(const struct journal_head *h)
+{
+    return mhash64(h, offsetof(struct journal_head, check));
+}
+
+uint64_t journal_slot_check(const struct journal_slot *slot)
+{
+    return mhash64(slot, offsetof(struct journal_slot, check));
+}
+
+/* The piece that makes output byte `at`. */
+static size_t piece_at(const struct journal_plan *plan, uint64_t at)
+{
+    size_t low = 0, high = plan->count;
+
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+
+        if (plan->pieces[mid].to + plan->pieces[mid].len <= at)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+uint64_t journal_source(const struct journal_plan *plan, uint64_t at)
+{
+    size_t i = piece_at(plan, at);
+
+    if (i < plan->count && plan->pieces[i].from < JOURNAL_LITERAL && plan->pieces[i].to < at)
+        return plan->pieces[i].from + (at - plan->pieces[i].to);
+    for (; i < plan->count; i++)
+        if (plan->pieces[i].from < JOURNAL_LITERAL)
+            return plan->pieces[i].from;
+    return plan->old_size;
+}
+
+int journal_edge(struct journal *j, uint64_t offset, uint64_t end, uint64_t *ret)
+{
+    uint8_t bytes[JOURNAL_EDGE];
+    uint64_t len = end > offset ? end - offset : 0;
+    int r;
+
+    if (len > sizeof(bytes))
+        len = sizeof(bytes);
+    if ((r = file_read(j->b->fd, bytes, len, offset)) < 0)
+        return r;
+    *ret = mhash64(bytes, len);
+    return 0;
+}
+
+/* Reads output bytes as they will be; `len` at most JOURNAL_COPY. */
+static int read_output(struct journal *j, uint64_t at, uint8_t *data, size_t len)
+{
+    size_t i = piece_at(&j->plan, at);
+    int r;
+
+    while (len > 0) {
+        const struct journal_piece *p = &j->plan.pieces[i++];
+        uint64_t skip = at - p->to;
+        size_t n = p->len - skip < len ? (size_t)(p->len - skip) : len;
+
+        if (p->from >= JOURNAL_LITERAL)
+            memcpy(data, j->plan.literals.data + (p->from - JOURNAL_LITERAL) + skip, n);
+        else if ((r = file_read(j->b->fd, data, n, p->from + skip)) < 0)
+            return r;
+        data += n;
+        at += n;
+        len -= n;
+    }
+    return 0;
+}
+
+static uint64_t window_place(const struct journal *j, uint64_t sequence)
+{
+    return j->head.windows + (sequence & 1) * JOURNAL_WINDOW;
+}
+
+int journal_window(struct journal *j, const struct journal_slot *slot)
+{
+    uint64_t done = 0;
+    int r;
+
+    while (done < slot->len) {
+        size_t n = slot->len - done < JOURNAL_COPY ? (size_t)(slot->len - done) : JOURNAL_COPY;
+
+        if (slot->is_direct)
+            r = read_output(j, slot->at + done, j->copy, n);
+        else
+            r = file_read(j->fd, j->copy, n, window_place(j, slot->sequence) + done);
+        if (r < 0 || (r = file_write(j->b->fd, j->copy, n, slot->at + done)) < 0)
+            return r;
+        done += n;
+    }
+    return 0;
+}
+
+/* The content of a window into the journal. */
+static int store_window(struct journal *j, struct journal_slot *slot)
+{
+    static const uint64_t no_key[2];
+    struct mhash h;
+    uint8_t sum[16];
+    uint64_t done = 0;
+    int r;
+
+    mhash_init(&h, no_key);
+    while (done < slot->len) {
+        size_t n = slot->len - done < JOURNAL_COPY ? (size_t)(slot->len - done) : JOURNAL_COPY;
+
+        if ((r = read_output(j, slot->at + done, j->copy, n)) < 0 ||
+            (r = file_write(j->fd, j->copy, n, window_place(j, slot->sequence) + done)) < 0)
+            return r;
+        mhash_add(&h, j->copy, n);
+        done += n;
+    }
+    mhash_done(&h, sum);
+    memcpy(&slot->content, sum, sizeof(slot->content));
+    return 0;
+}
+
+static int store_slot(struct journal *j, struct journal_slot *slot)
+{
+    uint64_t source = journal_source(&j->plan, slot->at + slot->len);
+    int r;
+
+    if ((r = journal_edge(j, source, j->plan.old_size, &slot->next)) < 0)
+        return r;
+    slot->check = journal_slot_check(slot);
+    r = file_write(j->fd, slot, sizeof(*slot), j->head.slots + (slot->sequence & 1) * JOURNAL_ALIGN);
+    return r == 0 && fdatasync(j->fd) < 0 ? -errno : r;
+}
+
+static int choose_window(struct journal *j, uint64_t at, struct journal_slot *ret)
+{
+    uint64_t rest = j->head.new_size - at;
+    uint64_t gap = journal_source(&j->plan, at) - at;
+    bool is_direct = gap >= JOURNAL_DIRECT || gap >= rest;
+    uint64_t most = is_direct ? gap : JOURNAL_WINDOW;
+
+    *ret = (struct journal_slot){
+        .sequence = ++j->sequence, .at = at, .len = rest < most ? rest : most, .is_direct = is_direct};
+    return is_direct ? 0 : store_window(j, ret);
+}
+
+static int cut(struct journal *j)
+{
+    struct box *b = j->b;
+    int r;
+
+    if ((r = file_write(b->fd, j->head.nonce, JOURNAL_NONCE, j->head.new_size)) < 0)
+        return r;
+    if (fdatasync(b->fd) < 0)
+        return -errno;
+    if (ftruncate(b->fd, (off_t)j->head.new_size) < 0 || fsync(b->fd) < 0)
+        return -errno;
+    return 0;
+}
+
+int journal_fill(struct journal *j, uint64_t at)
+{
+    struct journal_slot slot;
+    int r;
+
+    while (at < j->head.new_size) {
+        if ((r = choose_window(j, at, &slot)) < 0 || (r = store_slot(j, &slot)) < 0 ||
+            (r = journal_window(j, &slot)) < 0)
+            return r;
+        at += slot.len;
+        /* The last window may become durable together with the nonce, unless its source lies where the nonce goes. */
+        if ((at < j->head.new_size || slot.is_direct) && fdatasync(j->b->fd) < 0)
+            return -errno;
+        box_touch(j->b);
+    }
+    return 0;
+}
+
+int journal_move(struct journal *j, uint64_t at)
+{
+    int r = journal_fill(j, at);
+
+    return r < 0 ? r : cut(j);
+}
+
+/* ---- the file ---- */
+
+static uint64_t align(uint64_t n)
+{
+    return (n + JOURNAL_ALIGN - 1) / JOURNAL_ALIGN * JOURNAL_ALIGN;
+}
+
+static int fill_head(struct journal *j)
+{
+    struct journal_head *h = &j->head;
+    uint64_t pieces = j->plan.count * sizeof(struct journal_piece);
+    uint64_t tail;
+    int r;
+
+    h->magic = JOURNAL_MAGIC;
+    h->dev = j->b->facts.st_dev;
+    h->ino = j->b->facts.st_ino;
+    h->start = j->plan.start;
+    h->old_size = j->plan.old_size;
+    h->new_size = h->kind == JOURNAL_MOVE ? journal_plan_end(&j->plan) : h->old_size;
+    h->count = j->plan.count;
+    h->literals = j->plan.literals.len;
+    h->slots = align(sizeof(*h) + pieces + h->literals);
+    h->windows = h->slots + 2 * JOURNAL_ALIGN;
+    if ((r = secret_random(h->nonce, sizeof(h->nonce))) < 0)
+        return r;
+    if ((r = journal_edge(j, h->start > JOURNAL_EDGE ? h->start - JOURNAL_EDGE : 0, h->start, &h->before)) < 0)
+        return r;
+    /* Neither of these is ever overwritten by the move; the nonce lies in front of what `tail` covers. */
+    tail = h->new_size + JOURNAL_NONCE;
+    tail = h->old_size > tail + JOURNAL_EDGE ? h->old_size - JOURNAL_EDGE : tail;
+    if ((r = journal_edge(j, h->new_size, h->old_size, &h->gap)) < 0 ||
+        (r = journal_edge(j, tail, h->old_size, &h->tail)) < 0)
+        return r;
+    h->body = mhash64(j->plan.pieces, pieces) ^ mhash64(j->plan.literals.data, h->literals);
+    h->check = journal_head_check(h);
+    return 0;
+}
+
+/* Blocks for the windows are taken before anything is touched: the disk cannot fill up in the middle. */
+static int reserve(struct journal *j)
+{
+    uint64_t gap = journal_source(&j->plan, j->head.start) - j->head.start;
+    uint64_t rest = j->head.new_size - j->head.start;
+    uint64_t windows = gap >= JOURNAL_DIRECT || gap >= rest ? 0
+                       : rest <= JOURNAL_WINDOW             ? JOURNAL_WINDOW + rest
+                                                            : 2 * JOURNAL_WINDOW;
+    int r = posix_fallocate(j->fd, (off_t)j->head.slots, (off_t)(2 * JOURNAL_ALIGN));
+
+    if (r == 0 && windows > 0 && rest <= JOURNAL_WINDOW) /* only the window of sequence 1 is used */
+        r = posix_fallocate(j->fd, (off_t)window_place(j, 1), (off_t)rest);
+    else if (r == 0 && windows > 0)
+        r = posix_fallocate(j->fd, (off_t)j->head.windows, (off_t)windows);
+    return -r;
+}
+
+int journal_write(struct journal *j, const char *suffix)
+{
+    _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_CONF_VALUE * 8);
+    _cleanup_buf_ struct buf final = BUF_INIT(LIMIT_CONF_VALUE * 8);
+    uint64_t pieces = j->plan.count * sizeof(struct journal_piece);
+    int r;
+
+    if ((r = buf_printf(&path, "%s.journal.new", j->b->side)) < 0 ||
+        (r = buf_printf(&final, "%s%s", j->b->side, suffix)) < 0 || (r = fill_head(j)) < 0)
+        return r;
+    j->fd = open(buf_cstr(&path), O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (j->fd < 0)
+        return -errno;
+    r = file_write(j->fd, &j->head, sizeof(j->head), 0);
+    if (r == 0)
+        r = file_write(j->fd, j->plan.pieces, pieces, sizeof(j->head));
+    if (r == 0)
+        r = file_write(j->fd, j->plan.literals.data, j->head.literals, sizeof(j->head) + pieces);
+    if (r == 0 && j->head.kind == JOURNAL_MOVE)
+        r = reserve(j);
+    if (r == 0 && fsync(j->fd) < 0)
+        r = -errno;
+    if (r == 0 && rename(buf_cstr(&path), buf_cstr(&final)) < 0)
+        r = -errno;
+    if (r < 0)
+        (void)unlink(buf_cstr(&path));
+    return r < 0 ? r : file_sync_folder(buf_cstr(&final));
+}
+
+int journal_remove(struct box *b)
+{
+    _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_CONF_VALUE * 8);
+    int r = buf_printf(&path, "%s.journal", b->side);
+
+    if (r == 0 && unlink(buf_cstr(&path)) < 0 && errno != ENOENT)
+        r = -errno;
+    return r;
+}
+
+int journal_patch_all(struct journal *j)
+{
+    int r;
+
+    for (size_t i = 0; i < j->plan.count; i++) {
+        const struct journal_piece *p = &j->plan.pieces[i];
+
+        r = file_write(j->b->fd, j->plan.literals.data + (p->from - JOURNAL_LITERAL), p->len, p->to);
+        if (r < 0)
+            return r;
+    }
+    return fdatasync(j->b->fd) < 0 ? -errno : 0;
+}
+
+static int run(struct box *b, const struct journal_plan *plan, enum journal_kind kind)
+{
+    struct journal j = {.b = b, .fd = -1, .head = {.kind = kind}, .plan = *plan, .copy = malloc(JOURNAL_COPY)};
+    int r;
+
+    r = j.copy == NULL ? -ENOMEM : journal_write(&j, ".journal");
+    if (r == 0)
+        r = kind == JOURNAL_MOVE ? journal_move(&j, plan->start) : journal_patch_all(&j);
+    if (r == 0)
+        r = journal_remove(b);
+    close_fd(&j.fd);
+    free(j.copy);
+    return r;
+}
+
+int journal_run(struct box *b, const struct journal_plan *plan)
+{
+    if (journal_plan_end(plan) + 2 * JOURNAL_NONCE > plan->old_size)
+        return -EINVAL;
+    return run(b, plan, JOURNAL_MOVE);
+}
+
+int journal_patch(struct box *b, const struct journal_plan *patches)
+{
+    return patches->count == 0 ? 0 : run(b, patches, JOURNAL_PATCH);
+}

@@ -1,0 +1,83 @@
+/*
+ * Layout of a journal file. Internal to journal.c and journal_replay.c.
+ */
+#ifndef MBOX_JOURNAL_FILE_H
+#define MBOX_JOURNAL_FILE_H
+
+#include "shared/mbox/journal.h"
+
+#define JOURNAL_MAGIC  0x314c4e4a534e4550u
+#define JOURNAL_NONCE  32u
+#define JOURNAL_EDGE   512u          /* bytes that are checked to know the file again */
+#define JOURNAL_WINDOW (16u << 20)   /* bytes that go through the journal in one step */
+#define JOURNAL_DIRECT (1u << 20)    /* a gap of this size is crossed without it */
+#define JOURNAL_COPY   (256u << 10)  /* buffer */
+#define JOURNAL_ALIGN  4096u
+
+enum journal_kind { JOURNAL_MOVE = 1, JOURNAL_PATCH };
+
+struct journal_head {
+    uint64_t magic;
+    uint32_t kind;
+    uint32_t reserved;
+    uint64_t dev;
+    uint64_t ino;
+    uint64_t start;
+    uint64_t old_size;
+    uint64_t new_size;
+    uint64_t count;        /* pieces, right behind the head */
+    uint64_t literals;     /* bytes, behind the pieces */
+    uint64_t slots;        /* place of the two progress slots */
+    uint64_t windows;      /* place of the two windows */
+    uint64_t before;       /* checksum of the bytes in front of start */
+    uint64_t gap;          /* of the bytes from new_size on */
+    uint64_t tail;         /* of the last bytes of the old file */
+    uint8_t nonce[JOURNAL_NONCE];
+    uint64_t body;         /* checksum of pieces and literals */
+    uint64_t check;
+};
+
+struct journal_slot {
+    uint64_t sequence; /* from 1 */
+    uint64_t at;       /* everything before it is done and durable */
+    uint64_t len;      /* of the window being written */
+    uint64_t is_direct; /* its content comes from the file, not from the journal */
+    uint64_t content;  /* checksum of the window in the journal */
+    uint64_t next;     /* checksum of the old bytes that come behind the window */
+    uint64_t check;
+};
+
+struct journal {
+    struct box *b;
+    int fd;
+    struct journal_head head;
+    struct journal_plan plan;
+    uint64_t sequence;
+    uint8_t *copy; /* JOURNAL_COPY */
+};
+
+uint64_t journal_head_check(const struct journal_head *h);
+uint64_t journal_slot_check(const struct journal_slot *slot);
+
+/* Place in the old file of the first byte that output from `at` on still needs. */
+uint64_t journal_source(const struct journal_plan *plan, uint64_t at);
+
+/* Checksum of up to JOURNAL_EDGE bytes of the mbox file at `offset`, ending before `end`. */
+int journal_edge(struct journal *j, uint64_t offset, uint64_t end, uint64_t *ret);
+
+/* Carries out the plan from output place `at`. */
+int journal_fill(struct journal *j, uint64_t at);
+
+/* The same, and cuts the file. */
+int journal_move(struct journal *j, uint64_t at);
+
+/* Writes the window `slot` into the mbox file. */
+int journal_window(struct journal *j, const struct journal_slot *slot);
+
+/* Fills head and body and makes the file durable under `suffix`. */
+int journal_write(struct journal *j, const char *suffix);
+
+int journal_patch_all(struct journal *j);
+int journal_remove(struct box *b);
+
+#endif

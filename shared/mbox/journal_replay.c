@@ -1,0 +1,226 @@
+/*
+ * Finishing what a journal says after a crash. Runs as the user under BOX_WRITE and BOX_STATE: at the next open, by
+ * `deliver --recover` for the keeper, and at boot. Verifies first; what does not fit is put aside, never carried out.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "shared/base/macros.h"
+#include "shared/mbox/hash.h"
+#include "shared/mbox/journal_file.h"
+
+#define PIECES_MAX (64u << 20)
+
+bool journal_exists(const struct box *b)
+{
+    _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_CONF_VALUE * 8);
+
+    return b->side != NULL && buf_printf(&path, "%s.journal", b->side) == 0 && access(buf_cstr(&path), F_OK) == 0;
+}
+
+static int load_plan(struct journal *j)
+{
+    struct journal_head *h = &j->head;
+    uint64_t pieces = h->count * sizeof(struct journal_piece);
+    uint64_t end;
+    int r;
+
+    journal_plan_init(&j->plan, h->start, h->old_size);
+    if (h->count == 0 || h->count > PIECES_MAX)
+        return -EBADMSG;
+    j->plan.pieces = malloc(pieces);
+    if (j->plan.pieces == NULL)
+        return -ENOMEM;
+    j->plan.count = j->plan.cap = h->count;
+    if ((r = file_read(j->fd, j->plan.pieces, pieces, sizeof(*h))) < 0 ||
+        (r = buf_reserve(&j->plan.literals, h->literals)) < 0 ||
+        (r = file_read(j->fd, j->plan.literals.data, h->literals, sizeof(*h) + pieces)) < 0)
+        return r;
+    j->plan.literals.len = h->literals;
+    if (h->body != (mhash64(j->plan.pieces, pieces) ^ mhash64(j->plan.literals.data, h->literals)))
+        return -EBADMSG;
+    end = journal_plan_end(&j->plan);
+    return h->kind == JOURNAL_MOVE && end != h->new_size ? -EBADMSG : 0;
+}
+
+/* -EBADMSG, -ENODATA: the journal was never finished, so nothing was begun. */
+static int load(struct journal *j)
+{
+    _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_CONF_VALUE * 8);
+    int r;
+
+    if ((r = buf_printf(&path, "%s.journal", j->b->side)) < 0)
+        return r;
+    j->fd = open(buf_cstr(&path), O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    if (j->fd < 0)
+        return -errno;
+    if ((r = file_read(j->fd, &j->head, sizeof(j->head), 0)) < 0)
+        return r;
+    if (j->head.magic != JOURNAL_MAGIC || j->head.check != journal_head_check(&j->head))
+        return -EBADMSG;
+    return load_plan(j);
+}
+
+/* The latest slot that is whole, with its window. False: there is none. */
+static bool load_slot(struct journal *j, struct journal_slot *ret)
+{
+    struct journal_slot slot;
+    bool is_found = false;
+
+    for (uint64_t i = 0; i < 2; i++) {
+        if (file_read(j->fd, &slot, sizeof(slot), j->head.slots + i * JOURNAL_ALIGN) < 0)
+            continue;
+        if (slot.check != journal_slot_check(&slot) || slot.sequence == 0)
+            continue;
+        if (is_found && slot.sequence < ret->sequence)
+            continue;
+        *ret = slot;
+        is_found = true;
+    }
+    return is_found;
+}
+
+static bool has_edge(struct journal *j, uint64_t offset, uint64_t end, uint64_t expected)
+{
+    uint64_t sum;
+
+    return journal_edge(j, offset, end, &sum) == 0 && sum == expected;
+}
+
+static bool has_nonce(struct journal *j)
+{
+    uint8_t bytes[JOURNAL_NONCE];
+
+    return file_read(j->b->fd, bytes, sizeof(bytes), j->head.new_size) == 0 &&
+           memcmp(bytes, j->head.nonce, sizeof(bytes)) == 0;
+}
+
+enum state { STATE_ODD, STATE_UNCUT, STATE_CUT };
+
+/* What the file looks like. */
+static enum state inspect(struct journal *j, const struct journal_slot *slot)
+{
+    const struct journal_head *h = &j->head;
+    uint64_t size = (uint64_t)j->b->facts.st_size;
+    uint64_t tail = h->new_size + JOURNAL_NONCE;
+    bool is_last = slot != NULL && slot->at + slot->len == h->new_size;
+
+    tail = h->old_size > tail + JOURNAL_EDGE ? h->old_size - JOURNAL_EDGE : tail;
+    if (!has_edge(j, h->start > JOURNAL_EDGE ? h->start - JOURNAL_EDGE : 0, h->start, h->before))
+        return STATE_ODD;
+    if (size >= h->old_size && has_edge(j, tail, h->old_size, h->tail) &&
+        (has_nonce(j) || has_edge(j, h->new_size, h->old_size, h->gap))) {
+        if (slot == NULL)
+            return STATE_UNCUT;
+        return has_edge(j, journal_source(&j->plan, slot->at + slot->len), h->old_size, slot->next) || is_last
+                   ? STATE_UNCUT
+                   : STATE_ODD;
+    }
+    return size >= h->new_size && (is_last || h->new_size == h->start) ? STATE_CUT : STATE_ODD;
+}
+
+/* Mail that was appended after the crash moves down in front of the cut: a journal of its own, which takes the place of
+ * this one. */
+static int move_arrived(struct journal *j, uint64_t size)
+{
+    struct journal next = {.b = j->b, .fd = -1, .head = {.kind = JOURNAL_MOVE}, .copy = j->copy};
+    int r;
+
+    journal_plan_init(&next.plan, j->head.new_size, size);
+    r = journal_plan_copy(&next.plan, j->head.old_size, size - j->head.old_size);
+    if (r == 0)
+        r = journal_write(&next, ".journal");
+    if (r == 0)
+        r = journal_move(&next, next.plan.start);
+    close_fd(&next.fd);
+    journal_plan_finish(&next.plan);
+    return r;
+}
+
+static int finish_move(struct journal *j)
+{
+    struct journal_slot slot;
+    bool has_slot = load_slot(j, &slot);
+    uint64_t size = (uint64_t)j->b->facts.st_size;
+    uint64_t at = j->head.start;
+    int r;
+
+    switch (inspect(j, has_slot ? &slot : NULL)) {
+    case STATE_CUT:
+        return 0;
+    case STATE_ODD:
+        return -ESTALE;
+    case STATE_UNCUT:
+        break;
+    }
+    if (has_slot && slot.is_direct && has_nonce(j)) {
+        at = j->head.new_size; /* the nonce comes after everything, and may lie where the window came from */
+    } else if (has_slot) {
+        if ((r = journal_window(j, &slot)) < 0)
+            return r;
+        if (fdatasync(j->b->fd) < 0)
+            return -errno;
+        j->sequence = slot.sequence;
+        at = slot.at + slot.len;
+    }
+    if (size == j->head.old_size)
+        return journal_move(j, at);
+    if ((r = journal_fill(j, at)) < 0)
+        return r;
+    return move_arrived(j, size);
+}
+
+/* Equal lengths: the surroundings of every place must be as they were. */
+static int finish_patch(struct journal *j)
+{
+    if ((uint64_t)j->b->facts.st_size < j->head.old_size ||
+        !has_edge(j, j->head.start > JOURNAL_EDGE ? j->head.start - JOURNAL_EDGE : 0, j->head.start, j->head.before))
+        return -ESTALE;
+    return journal_patch_all(j);
+}
+
+static int put_aside(struct box *b)
+{
+    _cleanup_buf_ struct buf from = BUF_INIT(LIMIT_CONF_VALUE * 8);
+    _cleanup_buf_ struct buf to = BUF_INIT(LIMIT_CONF_VALUE * 8);
+    int r;
+
+    if ((r = buf_printf(&from, "%s.journal", b->side)) < 0 || (r = buf_printf(&to, "%s.journal.odd", b->side)) < 0)
+        return r;
+    if (rename(buf_cstr(&from), buf_cstr(&to)) < 0)
+        return -errno;
+    (void)store_notice(b->store, "%s: an unfinished change does not fit the file, which was rewritten by another program;"
+                       " nothing was touched, the journal is kept as %s", b->name, buf_cstr(&to));
+    return 0;
+}
+
+int journal_replay(struct box *b)
+{
+    struct journal j = {.b = b, .fd = -1, .copy = malloc(JOURNAL_COPY)};
+    int r;
+
+    r = j.copy == NULL ? -ENOMEM : load(&j);
+    if (r == -EBADMSG || r == -ENODATA) {
+        r = journal_remove(b);
+    } else if (r == 0) {
+        if (b->fd < 0 || j.head.dev != b->facts.st_dev || j.head.ino != b->facts.st_ino)
+            r = -ESTALE;
+        else
+            r = j.head.kind == JOURNAL_MOVE ? finish_move(&j) : finish_patch(&j);
+        if (r == 0) {
+            (void)store_notice(b->store, "%s: an interrupted change was finished", b->name);
+            r = journal_remove(b);
+        } else if (r == -ESTALE) {
+            r = put_aside(b);
+        }
+    }
+    if (r == 0 && b->fd >= 0 && fstat(b->fd, &b->facts) < 0)
+        r = -errno;
+    close_fd(&j.fd);
+    journal_plan_finish(&j.plan);
+    free(j.copy);
+    return r == -ENOENT ? 0 : r;
+}

@@ -1,0 +1,94 @@
+/*
+ * Hash table of known messages. Part of the library: no process of its own.
+ */
+#include "shared/mbox/match.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MATCH_KNOWN 1
+#define MATCH_TAKEN 2
+
+int match_init(struct match *m, uint64_t count)
+{
+    uint64_t size = 16;
+
+    if (count >= UINT32_MAX / 2)
+        return -EOVERFLOW;
+    while (size < count * 2)
+        size *= 2;
+    *m = (struct match){.count = count, .mask = (uint32_t)(size - 1)};
+    m->heads = calloc(size, sizeof(*m->heads));
+    m->next = calloc(count + 1, sizeof(*m->next));
+    m->state = calloc(count + 1, 1);
+    if (m->heads == NULL || m->next == NULL || m->state == NULL) {
+        match_finish(m);
+        return -ENOMEM;
+    }
+    return 0;
+}
+
+void match_finish(struct match *m)
+{
+    free(m->heads);
+    free(m->next);
+    free(m->state);
+    *m = (struct match){0};
+}
+
+static uint32_t slot_of(const struct match *m, const uint8_t hash[16])
+{
+    uint32_t n;
+
+    memcpy(&n, hash, sizeof(n));
+    return n & m->mask;
+}
+
+void match_add(struct match *m, uint64_t position, const uint8_t hash[16])
+{
+    uint32_t slot = slot_of(m, hash);
+
+    m->next[position] = m->heads[slot];
+    m->heads[slot] = (uint32_t)position + 1;
+    m->state[position] = MATCH_KNOWN;
+}
+
+bool match_find(struct match *m, const uint8_t hash[16], uint32_t uid,
+                const uint8_t *(*hash_of)(const void *context, uint64_t position),
+                uint32_t (*uid_of)(const void *context, uint64_t position), const void *context, uint64_t *ret)
+{
+    uint32_t *link, *found = NULL;
+
+    if (m->count == 0)
+        return false;
+    for (link = &m->heads[slot_of(m, hash)]; *link != 0; link = &m->next[*link - 1]) {
+        if (memcmp(hash_of(context, *link - 1), hash, 16) != 0)
+            continue;
+        if (found == NULL)
+            found = link;
+        if (uid == 0)
+            break;
+        if (uid_of(context, *link - 1) == uid) {
+            found = link;
+            break;
+        }
+    }
+    if (found == NULL)
+        return false;
+    *ret = *found - 1;
+    *found = m->next[*ret]; /* out of the chain: thousands of equal messages stay cheap */
+    m->state[*ret] = MATCH_TAKEN;
+    return true;
+}
+
+bool match_left(const struct match *m, uint64_t from, uint64_t *ret)
+{
+    for (; from < m->count; from++) {
+        if (m->state[from] == MATCH_KNOWN) {
+            *ret = from;
+            return true;
+        }
+    }
+    return false;
+}

@@ -1,0 +1,272 @@
+/*
+ * What changed: comparing a view with the index, and taking it over. Runs as the user; no lock is held while the caller
+ * is told.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "shared/base/macros.h"
+#include "shared/mbox/view.h"
+
+int view_map(struct mbox *v)
+{
+    size_t bytes = v->b->ix.mapped;
+    void *p;
+
+    if (v->ix.head != NULL && v->ix.ino == v->b->ix.ino && v->ix.mapped >= bytes)
+        return 0;
+    p = mmap(NULL, bytes, PROT_READ, MAP_SHARED, v->b->ix.fd, 0);
+    if (p == MAP_FAILED)
+        return -errno;
+    index_finish(&v->ix);
+    v->ix.head = p;
+    v->ix.records = (const struct index_record *)(const void *)((const char *)p + INDEX_HEADER_SIZE);
+    v->ix.mapped = bytes;
+    v->ix.ino = v->b->ix.ino;
+    return 0;
+}
+
+int view_add_hole(struct mbox *v, uint64_t position)
+{
+    struct view_hole *last = v->hole_count > 0 ? &v->holes[v->hole_count - 1] : NULL;
+
+    if (last != NULL && last->first + last->count == position) {
+        last->count++;
+        v->hidden++;
+        return 0;
+    }
+    if (v->hole_count == v->hole_cap) {
+        size_t cap = v->hole_cap == 0 ? 16 : v->hole_cap * 2;
+        struct view_hole *more = realloc(v->holes, cap * sizeof(*more));
+
+        if (more == NULL)
+            return -ENOMEM;
+        v->holes = more;
+        v->hole_cap = cap;
+    }
+    v->holes[v->hole_count++] = (struct view_hole){.first = position, .count = 1, .before = v->hidden};
+    v->hidden++;
+    return 0;
+}
+
+int view_find_holes(struct mbox *v)
+{
+    int r = 0;
+
+    v->hole_count = 0;
+    v->hidden = 0;
+    if (v->ix.head->live == v->nrec)
+        return 0;
+    for (uint64_t i = 0; r == 0 && i < v->nrec; i++)
+        if (v->ix.records[i].bits & INDEX_EXPUNGED)
+            r = view_add_hole(v, i);
+    return r;
+}
+
+void view_own(struct mbox *v, uint64_t modseq)
+{
+    if (v->own_count < VIEW_OWN_MAX)
+        v->own[v->own_count++] = modseq;
+}
+
+static bool is_own(const struct mbox *v, uint64_t modseq)
+{
+    for (size_t i = 0; i < v->own_count; i++)
+        if (v->own[i] == modseq)
+            return true;
+    return false;
+}
+
+/* The index file was replaced: the same messages in the new one, by their UIDs. Records of the new one up to there that
+ * are not in the view become its holes. *ret_lost gets the view's messages that the new index has no record of. */
+static int view_move(struct mbox *v, struct numset *ret_lost)
+{
+    struct mbox fresh = *v;
+    uint64_t to = 0;
+    uint32_t count = mbox_count(v);
+    int r;
+
+    fresh.holes = NULL;
+    fresh.hole_count = fresh.hole_cap = 0;
+    fresh.hidden = 0;
+    fresh.ix = (struct index){.fd = -1};
+    if ((r = view_map(&fresh)) < 0)
+        return r;
+    for (uint32_t seq = 1; r == 0 && seq <= count; seq++) {
+        uint32_t uid = v->ix.records[view_position(v, seq)].uid;
+
+        while (r == 0 && to < fresh.ix.head->count && fresh.ix.records[to].uid < uid)
+            r = view_add_hole(&fresh, to++);
+        if (to < fresh.ix.head->count && fresh.ix.records[to].uid == uid)
+            to++;
+        else if (r == 0)
+            r = numset_add(ret_lost, seq, seq);
+    }
+    if (r == 0 && ret_lost->count > 0)
+        r = -ESRCH;
+    if (r < 0) {
+        free(fresh.holes);
+        index_finish(&fresh.ix);
+        return r;
+    }
+    fresh.nrec = to;
+    index_finish(&v->ix);
+    free(v->holes);
+    *v = fresh;
+    return 0;
+}
+
+void view_follow(struct mbox *v)
+{
+    _cleanup_numset_ struct numset lost = NUMSET_INIT;
+
+    if (v->b->ix.head == NULL || v->b->ix.head->uidvalidity != v->uidvalidity)
+        return;
+    if (v->ix.ino == v->b->ix.ino)
+        (void)view_map(v);
+    else
+        (void)view_move(v, &lost);
+}
+
+struct gathered {
+    struct numrange *expunged; /* sequence number and UID */
+    size_t expunged_count;
+    struct numset flags; /* UIDs */
+    bool has_arrived;
+};
+
+static int gather_expunged(struct mbox *v, struct gathered *g)
+{
+    uint32_t count = mbox_count(v);
+    size_t cap = 0;
+
+    for (uint32_t seq = 1; seq <= count; seq++) {
+        const struct index_record *rec = &v->ix.records[view_position(v, seq)];
+
+        if (!(rec->bits & INDEX_EXPUNGED))
+            continue;
+        if (g->expunged_count == cap) {
+            struct numrange *more = realloc(g->expunged, (cap * 2 + 16) * sizeof(*more));
+
+            if (more == NULL)
+                return -ENOMEM;
+            g->expunged = more;
+            cap = cap * 2 + 16;
+        }
+        g->expunged[g->expunged_count] = (struct numrange){seq - (uint32_t)g->expunged_count, rec->uid};
+        g->expunged_count++;
+    }
+    return 0;
+}
+
+static int gather_flags(struct mbox *v, struct gathered *g)
+{
+    int r = 0;
+
+    for (uint64_t i = 0; r == 0 && i < v->nrec; i++) {
+        const struct index_record *rec = &v->ix.records[i];
+
+        if (rec->modseq > v->modseq && !(rec->bits & INDEX_EXPUNGED) && !is_own(v, rec->modseq))
+            r = numset_add(&g->flags, rec->uid, rec->uid);
+    }
+    return r;
+}
+
+/* \Recent belongs to the first view that sees a message. */
+static int take_recent(struct mbox *v)
+{
+    struct box *b = v->b;
+    int r;
+
+    if (mbox_is_readonly(v) || b->ix.head->recent == b->ix.head->uidnext)
+        return 0;
+    if ((r = numset_add(&v->recent, b->ix.head->recent, b->ix.head->uidnext - 1)) < 0 || (r = index_begin(b)) < 0)
+        return r;
+    b->ix.next.recent = b->ix.next.uidnext;
+    return index_end(b);
+}
+
+/* With BOX_STATE held: everything that is new goes to *g and into the view. */
+static int take_changes(struct mbox *v, bool keep_expunged, struct gathered *g)
+{
+    const struct index_header *h;
+    uint64_t before;
+    int r;
+
+    h = v->ix.head; /* mapped: what index_end() writes shows here */
+    if (!keep_expunged && h->expunges != v->expunges && (r = gather_expunged(v, g)) < 0)
+        return r;
+    if (h->modseq > v->modseq && (r = gather_flags(v, g)) < 0)
+        return r;
+    before = v->nrec;
+    if (h->count > v->nrec && (r = take_recent(v)) < 0)
+        return r;
+    h = v->ix.head;
+    v->nrec = h->count;
+    v->modseq = h->modseq;
+    v->own_count = 0;
+    for (uint64_t i = before; r == 0 && i < v->nrec; i++) {
+        if (!(v->ix.records[i].bits & INDEX_EXPUNGED))
+            g->has_arrived = true;
+        else /* came and went between two polls: never was in the view */
+            r = view_add_hole(v, i);
+    }
+    if (r == 0 && !keep_expunged && h->expunges != v->expunges) {
+        v->expunges = h->expunges;
+        r = view_find_holes(v);
+    }
+    return r;
+}
+
+static int tell(struct mbox *v, const struct gathered *g, const struct mbox_changes *c)
+{
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && c->expunged != NULL && i < g->expunged_count; i++)
+        r = c->expunged(c->context, g->expunged[i].first, g->expunged[i].last);
+    for (size_t i = 0; r == 0 && c->flags != NULL && i < g->flags.count; i++) {
+        for (uint64_t uid = g->flags.ranges[i].first; r == 0 && uid <= g->flags.ranges[i].last; uid++) {
+            uint32_t seq = mbox_seq(v, (uint32_t)uid);
+
+            if (seq != 0)
+                r = c->flags(c->context, seq);
+        }
+    }
+    if (r == 0 && g->has_arrived && c->arrived != NULL)
+        r = c->arrived(c->context, mbox_count(v));
+    return r;
+}
+
+/* The index keeps a record of what is gone for a long time, but not for ever. */
+static int follow_strictly(struct mbox *v)
+{
+    _cleanup_numset_ struct numset lost = NUMSET_INIT;
+    int r;
+
+    if (v->b->ix.head->uidvalidity != v->uidvalidity)
+        return -ESTALE;
+    if (v->ix.ino == v->b->ix.ino)
+        return view_map(v);
+    r = view_move(v, &lost);
+    return r == -ESRCH ? -ESTALE : r;
+}
+
+int mbox_poll(struct mbox *v, bool keep_expunged, const struct mbox_changes *changes)
+{
+    struct gathered g = {0};
+    int r;
+
+    watch_drain(v);
+    if ((r = box_lock_synced(v->b, 0)) < 0)
+        return r;
+    if ((r = follow_strictly(v)) == 0)
+        r = take_changes(v, keep_expunged, &g);
+    box_unlock(v->b);
+    if (r == 0 && changes != NULL)
+        r = tell(v, &g, changes);
+    free(g.expunged);
+    numset_finish(&g.flags);
+    return r;
+}

@@ -1,0 +1,453 @@
+/*
+ * Making a new index from the whole mbox file, and finding out which message is which: by the old index, else by state
+ * log and X-UIDs, else by the file's own headers alone. Runs as the user under BOX_STATE and at least BOX_READ.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "shared/base/macros.h"
+#include "shared/mbox/match.h"
+#include "shared/mbox/sync.h"
+
+#define UID_JUMP 10000u /* over UIDs that may have been given before the state was lost */
+
+struct rebuild {
+    struct box *b;
+    bool has_index; /* b->ix holds what was known */
+    struct log_truth truth;
+    struct index scratch; /* what the scan found, in the order of the file */
+    struct index fresh;
+    struct buf log;
+    struct sync_op op;
+    struct match match;
+    uint32_t *uids; /* of the found messages */
+    bool is_sorted; /* they ascend */
+    bool has_marker;
+    bool has_new_log; /* the state log has to begin anew */
+    uint64_t base_keywords;
+};
+
+static int rebuild_visit(void *context, const struct scan_message *m)
+{
+    struct rebuild *rb = context;
+    struct index_header *h = rb->op.h;
+    struct index_record rec;
+    int r;
+
+    if (m->has_base) {
+        h->base_validity = m->uidvalidity;
+        h->base_last = m->uidlast;
+        if ((r = keyword_bits(h->keywords, m->base_keywords, rb->op.log, &rb->base_keywords)) < 0)
+            return r;
+    }
+    if (m->is_pseudo) {
+        h->prefix = m->offset + m->length;
+        return 0;
+    }
+    if ((r = sync_record(&rb->op, m, &rec)) < 0)
+        return r;
+    rb->has_marker |= m->has_marker;
+    return index_add(&rb->scratch, &rec);
+}
+
+static int rebuild_scan(struct rebuild *rb)
+{
+    struct box *b = rb->b;
+    struct scan_result result = {0};
+    int r = 0;
+
+    if (b->fd >= 0) {
+        r = scan_file(b->fd, 0, b->store->key, rebuild_visit, rb, &result);
+        if (rb->fresh.next.prefix < result.prefix)
+            rb->fresh.next.prefix = result.prefix;
+    }
+    if (r == 0)
+        r = index_map_fresh(&rb->scratch);
+    if (r == 0) {
+        index_describe(&rb->fresh.next, &b->facts);
+        rb->fresh.next.size = result.end;
+        rb->uids = calloc(rb->scratch.next.count + 1, sizeof(*rb->uids));
+        r = rb->uids == NULL ? -ENOMEM : 0;
+    }
+    return r;
+}
+
+/* ---- what was known ---- */
+
+static struct index_record known_from_log(const struct log_message *m)
+{
+    struct index_record rec = {.uid = m->uid, .modseq = m->modseq, .savedate = m->savedate};
+
+    memcpy(rec.hash, m->hash, sizeof(rec.hash));
+    return rec;
+}
+
+static int load_known(struct rebuild *rb)
+{
+    uint64_t count = rb->has_index ? rb->b->ix.head->count : rb->truth.count;
+    int r;
+
+    if ((r = match_init(&rb->match, count)) < 0)
+        return r;
+    for (uint64_t i = count; i-- > 0;) {
+        if (rb->has_index) {
+            const struct index_record *rec = &rb->b->ix.records[i];
+
+            if (!(rec->bits & INDEX_EXPUNGED) && index_is_valid(rec))
+                match_add(&rb->match, i, rec->hash);
+        } else if (rb->truth.messages[i].has_hash && !rb->truth.messages[i].is_expunged) {
+            match_add(&rb->match, i, rb->truth.messages[i].hash);
+        }
+    }
+    return 0;
+}
+
+static uint32_t known_uid(const void *context, uint64_t i)
+{
+    const struct rebuild *rb = context;
+
+    return rb->has_index ? rb->b->ix.records[i].uid : rb->truth.messages[i].uid;
+}
+
+static const uint8_t *known_hash(const void *context, uint64_t i)
+{
+    const struct rebuild *rb = context;
+
+    return rb->has_index ? rb->b->ix.records[i].hash : rb->truth.messages[i].hash;
+}
+
+/* Without an index: what the log knows of a UID, on top of what the file says. */
+static int merge_from_log(struct rebuild *rb, const struct log_message *m, struct index_record *rec)
+{
+    struct index_record known = known_from_log(m);
+
+    known.internaldate = rec->internaldate;
+    known.date_offset = rec->date_offset;
+    known.savedate = m->savedate != 0 ? m->savedate : rec->savedate;
+    known.bits = m->has_hash ? 0 : INDEX_UID_IN_FILE;
+    known.file_flags = rec->file_flags;
+    known.file_keywords = rec->file_keywords;
+    known.flags = m->has_flags ? m->flags : rec->flags;
+    known.keywords = m->has_flags ? m->keywords : rec->keywords;
+    known.bits |= m->has_flags ? INDEX_PENDING : 0;
+    rec->bits |= INDEX_HAS_INTEROP;
+    if (known.modseq == 0) {
+        known.modseq = rb->op.modseq;
+        rb->op.is_used = true;
+    }
+    return sync_merge(&rb->op, &known, rec);
+}
+
+/* ---- which message is which ---- */
+
+/* An X-UID of the file when only the log is there to check it. */
+static bool claim_is_good(const struct rebuild *rb, const struct index_record *rec, uint32_t last_claim)
+{
+    const struct log_message *m;
+
+    if (rec->uid <= last_claim || rec->uid >= rb->truth.uidnext)
+        return false;
+    if (!(rec->bits & INDEX_HAS_MARKER) && rb->op.h->base_validity != rb->truth.uidvalidity)
+        return false;
+    m = log_truth_find(&rb->truth, rec->uid);
+    return m == NULL || (!m->has_hash && !m->is_expunged);
+}
+
+static int identify(struct rebuild *rb, struct index_record *rec, uint32_t *last_claim, bool *ret_known)
+{
+    uint64_t i;
+
+    *ret_known = true;
+    if (match_find(&rb->match, rec->hash, rec->uid, known_hash, known_uid, rb, &i)) {
+        if (rb->has_index)
+            return sync_merge(&rb->op, &rb->b->ix.records[i], rec);
+        return merge_from_log(rb, &rb->truth.messages[i], rec);
+    }
+    if (!rb->has_index && rb->truth.is_found && claim_is_good(rb, rec, *last_claim)) {
+        struct log_message nothing = {.uid = rec->uid};
+        struct log_message *m = log_truth_find(&rb->truth, rec->uid);
+
+        *last_claim = rec->uid;
+        return merge_from_log(rb, m != NULL ? m : &nothing, rec);
+    }
+    *ret_known = false;
+    return 0;
+}
+
+/* Rewrites the scratch records with everything decided; known ones first, so that new ones come behind them. */
+static int identify_all(struct rebuild *rb)
+{
+    uint64_t count = rb->scratch.next.count;
+    uint32_t last_claim = 0;
+    bool is_known;
+    int r;
+
+    for (uint64_t i = 0; i < count; i++) {
+        struct index_record rec = rb->scratch.records[i];
+
+        if ((r = identify(rb, &rec, &last_claim, &is_known)) < 0)
+            return r;
+        if (!is_known)
+            continue;
+        rb->uids[i] = rec.uid;
+        if ((r = index_rewrite(&rb->scratch, i, &rec)) < 0 || (r = sync_log(rb->b, &rb->op, false)) < 0)
+            return r;
+    }
+    for (uint64_t i = 0; i < count; i++) {
+        struct index_record rec = rb->scratch.records[i];
+
+        if (rb->uids[i] != 0)
+            continue;
+        if ((r = sync_new(&rb->op, &rec)) < 0)
+            return r;
+        rb->uids[i] = rec.uid;
+        if ((r = index_rewrite(&rb->scratch, i, &rec)) < 0 || (r = sync_log(rb->b, &rb->op, false)) < 0)
+            return r;
+    }
+    return index_map_fresh(&rb->scratch);
+}
+
+/* ---- no state: the headers of the file, or a new beginning ---- */
+
+/* Do the X-UIDs ascend, with new mail at most behind them? */
+static bool headers_are_good(const struct rebuild *rb, uint32_t *ret_last)
+{
+    uint32_t last = 0;
+    bool is_tail = false;
+
+    if (rb->op.h->base_validity == 0)
+        return false;
+    for (uint64_t i = 0; i < rb->scratch.next.count; i++) {
+        uint32_t uid = rb->scratch.records[i].uid;
+
+        if (uid == 0 || uid > rb->op.h->base_last + UID_JUMP) {
+            is_tail = true;
+            continue;
+        }
+        if (is_tail || uid <= last)
+            return false;
+        last = uid;
+    }
+    *ret_last = last > rb->op.h->base_last ? last : rb->op.h->base_last;
+    return true;
+}
+
+static int begin_anew(struct rebuild *rb)
+{
+    struct index_header *h = rb->op.h;
+    struct box *b = rb->b;
+    bool is_lost = rb->has_marker || rb->truth.is_damaged || rb->truth.is_found;
+    uint32_t last;
+    int r;
+
+    rb->has_new_log = true;
+    if ((r = store_mailboxid(b->store, b->name, h->mailboxid)) < 0)
+        return r;
+    if (headers_are_good(rb, &last)) {
+        h->uidvalidity = h->base_validity;
+        h->uidnext = last + 1;
+        if (is_lost && h->uidnext < UINT32_MAX - UID_JUMP)
+            h->uidnext += UID_JUMP;
+        h->modseq = (uint64_t)(rb->op.now > 0 ? rb->op.now : 1) << 16;
+        for (uint64_t i = 0; i < rb->scratch.next.count; i++)
+            if (rb->scratch.records[i].uid <= last)
+                rb->uids[i] = rb->scratch.records[i].uid;
+    } else {
+        if ((r = store_uidvalidity(b->store, &h->uidvalidity)) < 0)
+            return r;
+        h->uidnext = 1;
+        h->modseq = 1;
+    }
+    if (is_lost && rb->scratch.next.count > 0)
+        (void)store_notice(b->store, "%s: state lost or damaged; UIDVALIDITY %u, next UID %u", b->name, h->uidvalidity,
+                           h->uidnext);
+    rb->op.modseq = h->modseq;
+    rb->op.is_used = true;
+    return 0;
+}
+
+/* The UIDs that begin_anew() took over from the headers. */
+static int take_headers(struct rebuild *rb)
+{
+    int r = 0;
+
+    for (uint64_t i = 0; r == 0 && i < rb->scratch.next.count; i++) {
+        struct index_record rec = rb->scratch.records[i];
+
+        if (rb->uids[i] == 0)
+            continue;
+        rec.bits |= INDEX_UID_IN_FILE;
+        rec.modseq = rb->op.modseq;
+        r = index_rewrite(&rb->scratch, i, &rec);
+    }
+    return r < 0 ? r : index_map_fresh(&rb->scratch);
+}
+
+/* ---- the header ---- */
+
+static void take_header(struct rebuild *rb)
+{
+    struct index_header *h = &rb->fresh.next;
+    const struct index_header *old = rb->b->ix.head;
+
+    if (rb->has_index) {
+        h->uidvalidity = old->uidvalidity;
+        h->uidnext = old->uidnext;
+        h->recent = old->recent;
+        h->modseq = old->modseq;
+        h->cache_id = old->cache_id;
+        memcpy(h->mailboxid, old->mailboxid, sizeof(h->mailboxid));
+        memcpy(h->keywords, old->keywords, sizeof(h->keywords));
+    } else if (rb->truth.is_found) {
+        h->uidvalidity = rb->truth.uidvalidity;
+        h->uidnext = rb->truth.uidnext;
+        h->recent = rb->truth.recent;
+        h->modseq = rb->truth.modseq;
+        memcpy(h->mailboxid, rb->truth.mailboxid, sizeof(h->mailboxid));
+        memcpy(h->keywords, rb->truth.keywords, sizeof(h->keywords));
+        rb->b->log_size = rb->truth.size;
+    }
+    h->generation = old == NULL ? 1 : old->generation + 1;
+    rb->op = (struct sync_op){
+        .h = h, .log = &rb->log, .modseq = h->modseq + 1, .now = clock_now(rb->b->store->clock)};
+}
+
+/* What was known and is not there any more. */
+static int log_gone(struct rebuild *rb)
+{
+    _cleanup_numset_ struct numset gone = NUMSET_INIT;
+    uint64_t i;
+    int r = 0;
+
+    for (bool has = match_left(&rb->match, 0, &i); r == 0 && has; has = match_left(&rb->match, i + 1, &i))
+        r = numset_add(&gone, known_uid(rb, i), known_uid(rb, i));
+    if (r < 0 || gone.count == 0)
+        return r;
+    rb->op.is_used = true;
+    return log_put_expunged(&rb->log, rb->op.modseq, &gone);
+}
+
+static int finish_log(struct rebuild *rb)
+{
+    struct index_header *h = &rb->fresh.next;
+    int r = 0;
+
+    if (rb->op.is_used)
+        h->modseq = rb->op.modseq;
+    if (!rb->has_index) /* what vanished meanwhile is not known */
+        r = log_put_base(&rb->log, h, h->modseq);
+    else if (rb->op.is_used)
+        r = log_put_next(&rb->log, h->uidnext, h->modseq);
+    if (r == 0 && rb->log.len > 0)
+        r = sync_log(rb->b, &rb->op, true);
+    return r;
+}
+
+static int start_log(struct rebuild *rb)
+{
+    _cleanup_buf_ struct buf first = BUF_INIT(64u << 10);
+    int r = log_put_base(&first, &rb->fresh.next, rb->fresh.next.modseq);
+
+    for (unsigned n = 0; r == 0 && n < LIMIT_KEYWORDS; n++)
+        if (rb->fresh.next.keywords[n][0] != '\0')
+            r = log_put_keyword(&first, n, rb->fresh.next.keywords[n]);
+    buf_clear(&rb->log);
+    return r < 0 ? r : log_replace(rb->b, &first);
+}
+
+/* ---- the new index ---- */
+
+static int by_uid(const void *a, const void *b, void *uids)
+{
+    uint32_t x = ((const uint32_t *)uids)[*(const uint32_t *)a];
+    uint32_t y = ((const uint32_t *)uids)[*(const uint32_t *)b];
+
+    return x < y ? -1 : x > y;
+}
+
+/* The order of UIDs when it is not that of the file; NULL when it is. */
+static int make_order(struct rebuild *rb, uint32_t **ret)
+{
+    uint64_t count = rb->scratch.next.count;
+    uint32_t *order;
+    bool is_sorted = true;
+
+    for (uint64_t i = 1; is_sorted && i < count; i++)
+        is_sorted = rb->uids[i] > rb->uids[i - 1];
+    *ret = NULL;
+    if (is_sorted)
+        return 0;
+    order = malloc(count * sizeof(*order));
+    if (order == NULL)
+        return -ENOMEM;
+    for (uint64_t i = 0; i < count; i++)
+        order[i] = (uint32_t)i;
+    qsort_r(order, count, sizeof(*order), by_uid, rb->uids);
+    *ret = order;
+    return 0;
+}
+
+static int write_index(struct rebuild *rb)
+{
+    struct index_header *h = &rb->fresh.next;
+    uint64_t count = rb->scratch.next.count, last_offset = 0;
+    _cleanup_free_ uint32_t *order = NULL;
+    int r = make_order(rb, &order);
+
+    h->live = count;
+    h->is_ordered = order == NULL;
+    for (uint64_t i = 0; r == 0 && i < count; i++) {
+        const struct index_record *rec = &rb->scratch.records[order == NULL ? i : order[i]];
+
+        if (rec->offset >= last_offset) {
+            last_offset = rec->offset;
+            h->last = i;
+        }
+        if (h->recent == 0 && !(rec->file_flags & INTEROP_OLD) && !(rec->flags & MBOX_SEEN))
+            h->recent = rec->uid;
+        r = index_add(&rb->fresh, rec);
+    }
+    if (h->recent == 0)
+        h->recent = h->uidnext;
+    return r < 0 ? r : index_install(rb->b, &rb->fresh);
+}
+
+static int rebuild_run(struct rebuild *rb)
+{
+    int r;
+
+    if (!rb->has_index && (r = log_read(rb->b, &rb->truth)) < 0)
+        return r;
+    if ((r = index_new(rb->b, true, &rb->scratch)) < 0 || (r = index_new(rb->b, false, &rb->fresh)) < 0)
+        return r;
+    take_header(rb);
+    if ((r = rebuild_scan(rb)) < 0 || (r = load_known(rb)) < 0)
+        return r;
+    if (!rb->has_index && (!rb->truth.is_found || rb->truth.is_damaged)) {
+        match_finish(&rb->match);
+        if ((r = begin_anew(rb)) < 0 || (r = start_log(rb)) < 0 || (r = take_headers(rb)) < 0)
+            return r;
+    }
+    if ((r = identify_all(rb)) < 0 || (r = log_gone(rb)) < 0 || (r = finish_log(rb)) < 0)
+        return r;
+    return write_index(rb);
+}
+
+int rebuild(struct box *b, bool has_index)
+{
+    struct rebuild rb = {.b = b,
+                         .has_index = has_index,
+                         .scratch = {.fd = -1},
+                         .fresh = {.fd = -1},
+                         .log = BUF_INIT(SYNC_LOG_BATCH * 2)};
+    int r = rebuild_run(&rb);
+
+    match_finish(&rb.match);
+    index_finish(&rb.scratch);
+    index_finish(&rb.fresh);
+    log_truth_finish(&rb.truth);
+    buf_finish(&rb.log);
+    free(rb.uids);
+    return r;
+}

@@ -1,0 +1,184 @@
+/*
+ * RENAME: the file, its directory of children, and the sidecars of all of them. Runs as the user.
+ *
+ * The sidecars get their new names as second links first and lose the old ones last: whatever is interrupted, each
+ * mailbox that exists finds its state.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "shared/base/macros.h"
+#include "shared/mbox/folders.h"
+#include "shared/mbox/names.h"
+#include "shared/mbox/view.h"
+
+static const char *const moved_suffixes[] = {".state", ".index", ".cache"};
+
+struct rename_job {
+    struct mbox_store *s;
+    struct str from;
+    struct str to;
+    struct names children; /* whole old names, the mailbox itself too */
+};
+
+static int gather_child(void *context, struct str name, unsigned flags)
+{
+    struct rename_job *job = context;
+
+    if (flags & (MBOX_ENTRY_NOSELECT | MBOX_ENTRY_MISSING))
+        return 0;
+    if (str_eq(name, job->from) ||
+        (str_starts(name, job->from) && name.len > job->from.len && name.ptr[job->from.len] == '/'))
+        return names_add(&job->children, name);
+    return 0;
+}
+
+static int side_of(struct rename_job *job, struct str name, const char *suffix, struct buf *out)
+{
+    int r = name_side(job->s, name, out);
+
+    return r == 0 ? buf_add_str(out, str_from(suffix)) : r;
+}
+
+static int link_side(struct rename_job *job, struct str old_name)
+{
+    _cleanup_buf_ struct buf new_name = BUF_INIT(LIMIT_MAILBOX_NAME * 2);
+    int r;
+
+    if ((r = buf_add_str(&new_name, job->to)) < 0 ||
+        (r = buf_add_str(&new_name, str_sub(old_name, job->from.len, old_name.len))) < 0 ||
+        (r = mbox_name_check(buf_str(&new_name))) < 0)
+        return r;
+    for (size_t i = 0; i < ARRAY_SIZE(moved_suffixes); i++) {
+        _cleanup_buf_ struct buf from = BUF_INIT(LIMIT_CONF_VALUE * 8);
+        _cleanup_buf_ struct buf to = BUF_INIT(LIMIT_CONF_VALUE * 8);
+
+        if ((r = side_of(job, old_name, moved_suffixes[i], &from)) < 0 ||
+            (r = side_of(job, buf_str(&new_name), moved_suffixes[i], &to)) < 0)
+            return r;
+        if (unlink(buf_cstr(&to)) < 0 && errno != ENOENT)
+            return -errno;
+        if (link(buf_cstr(&from), buf_cstr(&to)) < 0 && errno != ENOENT)
+            return -errno;
+    }
+    return 0;
+}
+
+static int sync_state(struct mbox_store *s)
+{
+    _cleanup_close_ int fd = open(s->state, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    return fd < 0 || fsync(fd) < 0 ? -errno : 0;
+}
+
+static int move_file(const char *from, const char *to)
+{
+    if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0)
+        return 0;
+    if (errno != EINVAL && errno != ENOSYS)
+        return -errno;
+    /* A file system that cannot: a look first has to do. */
+    return access(to, F_OK) == 0 ? -EEXIST : rename(from, to) < 0 ? -errno : 0;
+}
+
+static int move_all(struct rename_job *job, const char *from, const char *to)
+{
+    _cleanup_buf_ struct buf from_below = BUF_INIT(LIMIT_CONF_VALUE * 8);
+    _cleanup_buf_ struct buf to_below = BUF_INIT(LIMIT_CONF_VALUE * 8);
+    int r;
+
+    if ((r = buf_printf(&from_below, "%s.sbd", from)) < 0 || (r = buf_printf(&to_below, "%s.sbd", to)) < 0)
+        return r;
+    for (size_t i = 0; job->s->state != NULL && i < job->children.count; i++)
+        if ((r = link_side(job, str_from(job->children.names[i]))) < 0)
+            return r;
+    if (job->s->state != NULL && (r = sync_state(job->s)) < 0 && r != -ENOENT)
+        return r;
+    r = move_file(from, to);
+    if (r < 0 && r != -ENOENT)
+        return r;
+    if (move_file(buf_cstr(&from_below), buf_cstr(&to_below)) < 0 && errno != ENOENT)
+        return -errno;
+    if ((r = file_sync_folder(to)) < 0 || (r = file_sync_folder(from)) < 0)
+        return r;
+    for (size_t i = 0; job->s->state != NULL && i < job->children.count; i++) {
+        _cleanup_buf_ struct buf side = BUF_INIT(LIMIT_CONF_VALUE * 8);
+
+        if ((r = name_side(job->s, str_from(job->children.names[i]), &side)) < 0 ||
+            (r = folders_remove_side(buf_cstr(&side))) < 0)
+            return r;
+    }
+    return 0;
+}
+
+/* With the old file locked, so that nobody is in the middle of writing to it. */
+static int rename_locked(struct rename_job *job)
+{
+    _cleanup_free_ char *from_name = NULL;
+    _cleanup_free_ char *to_name = NULL;
+    _cleanup_free_ char *from = NULL;
+    _cleanup_free_ char *to = NULL;
+    _cleanup_free_ char *from_side = NULL;
+    _cleanup_free_ char *to_side = NULL;
+    struct box *b = NULL;
+    int r;
+
+    if ((r = name_resolve(job->s, job->from, &from_name, &from, &from_side)) < 0)
+        return r;
+    if ((r = name_resolve(job->s, job->to, &to_name, &to, &to_side)) < 0)
+        return r;
+    r = box_open(job->s, job->from, false, &b);
+    if (r == 0)
+        r = box_lock(b, BOX_WRITE | BOX_STATE);
+    if (r == 0 || ((r == -ENOENT || r == -EPERM) && job->children.count > 0))
+        r = move_all(job, from, to);
+    box_free(b);
+    return r;
+}
+
+/* RFC 9051 6.3.6: the messages go, INBOX stays. */
+static int rename_inbox(struct mbox_store *s, struct str to)
+{
+    _cleanup_numset_ struct numset all = NUMSET_INIT;
+    struct mbox *v;
+    int r;
+
+    if ((r = mbox_create(s, to)) < 0 || (r = mbox_open(s, STR("INBOX"), 0, &v)) < 0)
+        return r;
+    r = numset_add(&all, 1, UINT32_MAX);
+    if (r == 0)
+        r = mbox_copy(v, &all, to, true, NULL, NULL, NULL);
+    (void)mbox_close(v);
+    return r;
+}
+
+int mbox_rename(struct mbox_store *s, struct str from, struct str to)
+{
+    struct rename_job job = {.s = s, .from = from, .to = to};
+    _cleanup_free_ char *canonical = NULL;
+    _cleanup_free_ char *path = NULL;
+    _cleanup_free_ char *side = NULL;
+    struct stat st;
+    int r;
+
+    if ((r = mbox_name_check(from)) < 0 || (r = name_resolve(s, to, &canonical, &path, &side)) < 0)
+        return r;
+    if (name_is_inbox(to) || lstat(path, &st) == 0)
+        return -EEXIST;
+    if (name_is_inbox(from))
+        return rename_inbox(s, to);
+    if (str_starts(to, from) && to.len > from.len && to.ptr[from.len] == '/')
+        return -EINVAL; /* into itself */
+    if ((r = folders_make_parents(s, path)) < 0)
+        return r;
+    r = mbox_list(s, gather_child, &job);
+    if (r == 0)
+        r = rename_locked(&job);
+    names_finish(&job.children);
+    return r;
+}

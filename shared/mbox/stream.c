@@ -1,0 +1,186 @@
+/*
+ * Reading a message in wire form, piece by piece. Each piece is read under a short read lock after a look whether the
+ * file is still what the index says; nothing is locked while the caller sends it. Runs as the user.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "shared/base/macros.h"
+#include "shared/mbox/view.h"
+#include "shared/mbox/wire.h"
+
+#define STREAM_CHUNK (64u << 10)
+
+struct mbox_stream {
+    struct mbox *v;
+    uint32_t uid;
+    uint8_t hash[16];
+    struct wire wire;
+    struct index_record rec;
+    uint64_t at;   /* stored bytes consumed, from the From_ line on */
+    uint64_t end;  /* of them that are the message: without the separator */
+    uint64_t done; /* wire bytes handed out or skipped */
+    uint64_t skip; /* wire bytes to leave out next */
+    size_t held;   /* bytes in `in` that were read and not consumed */
+    uint8_t *in;   /* STREAM_CHUNK */
+    uint8_t *out;  /* WIRE_ROOM(STREAM_CHUNK) */
+};
+
+static void rewind_stream(struct mbox_stream *m)
+{
+    const struct index_record *rec = &m->rec;
+
+    m->wire = (struct wire){.form = (enum interop_form)rec->form,
+                            .has_marker = (rec->bits & INDEX_HAS_MARKER) != 0,
+                            .lacks_newline = (rec->bits & INDEX_LACKS_NEWLINE) != 0,
+                            .header = rec->header - rec->block,
+                            .last = '\n'};
+    m->at = (uint64_t)rec->from_length + rec->block;
+    m->end = rec->length - rec->separator;
+    m->done = m->skip = 0;
+    m->held = 0;
+}
+
+int mbox_stream_new(struct mbox *v, uint32_t seq, struct mbox_stream **ret)
+{
+    struct mbox_stream *m = calloc(1, sizeof(*m));
+    int r;
+
+    if (m == NULL)
+        return -ENOMEM;
+    r = view_record(v, seq, &m->rec);
+    if (r == 0 && (m->rec.bits & INDEX_EXPUNGED))
+        r = -ESTALE;
+    m->in = malloc(STREAM_CHUNK);
+    m->out = malloc(WIRE_ROOM(STREAM_CHUNK));
+    if (r == 0 && (m->in == NULL || m->out == NULL))
+        r = -ENOMEM;
+    if (r < 0) {
+        mbox_stream_free(m);
+        return r;
+    }
+    m->v = v;
+    m->uid = m->rec.uid;
+    rewind_stream(m);
+    *ret = m;
+    return 0;
+}
+
+void mbox_stream_free(struct mbox_stream *m)
+{
+    if (m == NULL)
+        return;
+    free(m->in);
+    free(m->out);
+    free(m);
+}
+
+/* Where the message is now. Its stored form may have changed (another flag block), its wire form has not. */
+static int relocate(struct mbox_stream *m)
+{
+    struct box *b = m->v->b;
+    uint64_t low = 0, high = b->ix.head->count;
+    struct index_record rec;
+    uint64_t done = m->done + m->skip;
+
+    while (low < high) {
+        uint64_t mid = low + (high - low) / 2;
+
+        if (b->ix.records[mid].uid < m->uid)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    if (low >= b->ix.head->count)
+        return -ESTALE;
+    rec = b->ix.records[low];
+    if (rec.uid != m->uid || (rec.bits & INDEX_EXPUNGED) || memcmp(rec.hash, m->rec.hash, sizeof(rec.hash)) != 0)
+        return -ESTALE;
+    if (rec.block == m->rec.block && rec.from_length == m->rec.from_length && rec.header == m->rec.header) {
+        m->rec = rec;
+        m->end = rec.length - rec.separator;
+        m->wire.lacks_newline = (rec.bits & INDEX_LACKS_NEWLINE) != 0;
+        return 0;
+    }
+    m->rec = rec;
+    rewind_stream(m);
+    m->skip = done;
+    return 0;
+}
+
+/* Locks for reading, with m->rec being right. */
+static int lock_for_read(struct mbox_stream *m)
+{
+    struct box *b = m->v->b;
+    int r;
+
+    if ((r = box_lock(b, BOX_READ)) < 0)
+        return r;
+    /* What the mapped header says is enough while the file is the one it describes. */
+    if (b->ix.head != NULL && !b->ix.head->is_dirty && !b->ix.head->is_superseded &&
+        index_describes(b->ix.head, &b->facts)) {
+        r = relocate(m);
+    } else {
+        box_unlock(b);
+        if ((r = box_lock_synced(b, BOX_READ)) < 0)
+            return r;
+        r = b->ix.head->uidvalidity == m->v->uidvalidity ? relocate(m) : -ESTALE;
+    }
+    if (r < 0)
+        box_unlock(b);
+    return r;
+}
+
+/* Fills m->in behind what it holds. */
+static int read_chunk(struct mbox_stream *m)
+{
+    struct box *b = m->v->b;
+    uint64_t left, n;
+    int r;
+
+    if ((r = lock_for_read(m)) < 0)
+        return r;
+    left = m->end - m->at - m->held;
+    n = left < STREAM_CHUNK - m->held ? left : STREAM_CHUNK - m->held;
+    r = b->fd < 0 ? -ESTALE : file_read(b->fd, m->in + m->held, n, m->rec.offset + m->at + m->held);
+    box_unlock(b);
+    if (r == 0)
+        m->held += n;
+    return r == -ENODATA ? -ESTALE : r;
+}
+
+int mbox_stream_next(struct mbox_stream *m, struct str *ret_bytes)
+{
+    size_t made, consumed;
+    uint64_t skip;
+    int r;
+
+    for (;;) {
+        if (m->at >= m->end) {
+            *ret_bytes = STR_NULL;
+            return 0;
+        }
+        if ((r = read_chunk(m)) < 0)
+            return r;
+        made = wire_convert(&m->wire, m->in, m->held, m->at + m->held == m->end, m->out, &consumed);
+        m->at += consumed;
+        m->held -= consumed;
+        memmove(m->in, m->in + consumed, m->held);
+        skip = m->skip < made ? m->skip : made;
+        m->skip -= skip;
+        m->done += made;
+        if (made > skip) {
+            *ret_bytes = (struct str){(const char *)m->out + skip, made - (size_t)skip};
+            return 0;
+        }
+    }
+}
+
+int mbox_stream_seek(struct mbox_stream *m, uint64_t offset)
+{
+    if (offset < m->done)
+        rewind_stream(m);
+    m->skip = offset - m->done;
+    return 0;
+}

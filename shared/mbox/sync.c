@@ -1,0 +1,318 @@
+/*
+ * Bringing the index up to date with the mbox file: nothing when it did not change, the new end when it only grew,
+ * otherwise everything (rebuild.c). Runs as the user under BOX_STATE and at least BOX_READ.
+ */
+#include "shared/mbox/sync.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "shared/base/macros.h"
+#include "shared/mbox/journal.h"
+
+#define UID_LEAP 1000000u /* an X-UID further ahead than this was not given by us */
+
+static int keyword_find(char keywords[][INDEX_KEYWORD_SIZE], struct str name, int *ret_free)
+{
+    *ret_free = -1;
+    for (int i = 0; i < LIMIT_KEYWORDS; i++) {
+        if (keywords[i][0] == '\0') {
+            if (*ret_free < 0)
+                *ret_free = i;
+        } else if (str_ieq(str_from(keywords[i]), name)) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+int keyword_bits(char keywords[][INDEX_KEYWORD_SIZE], struct str names, struct buf *log, uint64_t *ret)
+{
+    struct str name;
+    uint64_t bits = 0;
+    int r;
+
+    while (str_word(&names, &name)) {
+        int free_one, n;
+
+        if (name.len > LIMIT_KEYWORD)
+            continue;
+        n = keyword_find(keywords, name, &free_one);
+        if (n < 0 && free_one >= 0) {
+            n = free_one;
+            memcpy(keywords[n], name.ptr, name.len);
+            keywords[n][name.len] = '\0';
+            if ((r = log_put_keyword(log, (unsigned)n, keywords[n])) < 0)
+                return r;
+        }
+        if (n >= 0)
+            bits |= 1ull << n;
+    }
+    *ret = bits;
+    return 0;
+}
+
+int sync_record(struct sync_op *op, const struct scan_message *m, struct index_record *ret)
+{
+    bool is_in_place = m->has_marker && m->marker.form != INTEROP_FOREIGN && m->marker.offset == m->offset;
+    struct index_record rec = {.offset = m->offset,
+                               .length = m->length,
+                               .size = m->size,
+                               .internaldate = m->date,
+                               .savedate = m->has_marker ? m->marker.savedate : 0,
+                               .uid = m->uid,
+                               .header = (uint32_t)m->header,
+                               .from_length = (uint16_t)m->from_length,
+                               .block = m->block > UINT16_MAX ? 0 : (uint16_t)m->block,
+                               .date_offset = m->date_offset,
+                               .flags = (uint8_t)(m->flags & ~INTEROP_OLD),
+                               .file_flags = (uint8_t)m->flags,
+                               .separator = m->separator,
+                               .form = (uint8_t)m->marker.form};
+    int r;
+
+    if (m->header > UINT32_MAX)
+        return -EFBIG;
+    memcpy(rec.hash, m->hash, sizeof(rec.hash));
+    rec.bits = (uint16_t)((m->lacks_newline ? INDEX_LACKS_NEWLINE : 0) | (m->has_stray ? INDEX_HAS_STRAY : 0) |
+                          (m->has_marker ? INDEX_HAS_MARKER : 0) | (m->has_base ? INDEX_HAS_BASE : 0) |
+                          (m->has_interop ? INDEX_HAS_INTEROP : 0) | (is_in_place ? INDEX_IN_PLACE : 0));
+    if ((r = keyword_bits(op->h->keywords, m->keywords, op->log, &rec.file_keywords)) < 0)
+        return r;
+    rec.keywords = rec.file_keywords;
+    *ret = rec;
+    return 0;
+}
+
+/* Never given yet, and written either by our own append just there, or by a program that keeps X-IMAPbase with our
+ * UIDVALIDITY (Dovecot). Anything else may come from a sender. */
+bool sync_uid_is_good(const struct index_header *h, const struct index_record *rec)
+{
+    if (rec->uid < h->uidnext || rec->uid == UINT32_MAX)
+        return false;
+    if (rec->bits & INDEX_IN_PLACE)
+        return rec->uid - h->uidnext < UID_LEAP;
+    return h->base_validity == h->uidvalidity && rec->uid <= h->base_last;
+}
+
+int sync_new(struct sync_op *op, struct index_record *rec)
+{
+    struct index_header *h = op->h;
+
+    if (h->uidnext == UINT32_MAX)
+        return -EOVERFLOW;
+    rec->bits |= sync_uid_is_good(h, rec) ? INDEX_UID_IN_FILE : 0;
+    rec->uid = rec->bits & INDEX_UID_IN_FILE ? rec->uid : h->uidnext;
+    h->uidnext = rec->uid + 1;
+    rec->modseq = op->modseq;
+    op->is_used = true;
+    if (rec->savedate == 0)
+        rec->savedate = op->now;
+    return rec->bits & INDEX_UID_IN_FILE ? 0 : log_put_message(op->log, rec);
+}
+
+int sync_merge(struct sync_op *op, const struct index_record *known, struct index_record *rec)
+{
+    bool was_told = (known->bits & INDEX_UID_IN_FILE) || known->file_flags != 0 || known->file_keywords != 0;
+    bool is_changed, is_logged = !(known->bits & INDEX_UID_IN_FILE);
+
+    rec->bits |= rec->uid == known->uid ? INDEX_UID_IN_FILE : 0;
+    rec->uid = known->uid;
+    rec->modseq = known->modseq;
+    rec->savedate = known->savedate;
+    rec->internaldate = known->internaldate;
+    rec->date_offset = known->date_offset;
+    memcpy(rec->cache, known->cache, sizeof(rec->cache));
+    if (was_told && !(rec->bits & INDEX_HAS_INTEROP)) { /* stripped, not changed */
+        rec->flags = known->flags;
+        rec->keywords = known->keywords;
+    } else {
+        uint8_t flags = (uint8_t)((rec->file_flags ^ known->file_flags) & ~INTEROP_OLD);
+        uint64_t keywords = rec->file_keywords ^ known->file_keywords;
+
+        rec->flags = (uint8_t)((known->flags & ~flags) | (rec->file_flags & flags));
+        rec->keywords = (known->keywords & ~keywords) | (rec->file_keywords & keywords);
+    }
+    is_changed = rec->flags != known->flags || rec->keywords != known->keywords;
+    if (is_changed) {
+        rec->modseq = op->modseq;
+        op->is_used = true;
+    }
+    if (rec->flags != (rec->file_flags & ~INTEROP_OLD) || rec->keywords != rec->file_keywords)
+        rec->bits |= INDEX_PENDING;
+    if ((!(rec->bits & INDEX_UID_IN_FILE) && !is_logged) || is_changed ||
+        ((rec->bits & INDEX_PENDING) && !(known->bits & INDEX_PENDING)))
+        return log_put_message(op->log, rec);
+    return 0;
+}
+
+int sync_log(struct box *b, struct sync_op *op, bool sync)
+{
+    int r;
+
+    if (!sync && op->log->len < SYNC_LOG_BATCH)
+        return 0;
+    r = log_commit(b, op->log, sync);
+    buf_clear(op->log);
+    return r;
+}
+
+/* ---- growth ---- */
+
+struct growth {
+    struct box *b;
+    struct sync_op op;
+    struct index_record last; /* as it was known */
+    bool has_last;            /* it was seen again */
+};
+
+static int growth_visit(void *context, const struct scan_message *m)
+{
+    struct growth *g = context;
+    struct index_header *h = &g->b->ix.next;
+    struct index_record rec;
+    int r;
+
+    if ((r = sync_record(&g->op, m, &rec)) < 0)
+        return r;
+    if (!g->has_last) {
+        /* The one that was the last: the same content, perhaps longer by an empty line, perhaps with other flags. */
+        if (m->offset != g->last.offset || memcmp(m->hash, g->last.hash, sizeof(m->hash)) != 0)
+            return -ESTALE;
+        g->has_last = true;
+        r = sync_merge(&g->op, &g->last, &rec);
+        return r < 0 ? r : index_put(g->b, h->last, &rec);
+    }
+    if ((r = sync_new(&g->op, &rec)) < 0)
+        return r;
+    h->last = h->count;
+    h->live++;
+    if ((r = index_put(g->b, h->count, &rec)) < 0)
+        return r;
+    return sync_log(g->b, &g->op, false);
+}
+
+/* A box that only grew. -ESTALE: it did not only grow. */
+static int sync_growth(struct box *b)
+{
+    _cleanup_buf_ struct buf log = BUF_INIT(SYNC_LOG_BATCH * 2);
+    struct growth g = {.b = b, .op = {.h = &b->ix.next, .log = &log, .now = clock_now(b->store->clock)}};
+    const struct index_header *head = b->ix.head;
+    struct scan_result result;
+    int r;
+
+    if (b->fd < 0 || head->live == 0 || head->dev != b->facts.st_dev || head->ino != b->facts.st_ino ||
+        (uint64_t)b->facts.st_size <= head->size)
+        return -ESTALE;
+    g.last = b->ix.records[head->last];
+    g.op.modseq = head->modseq + 1;
+    if (!index_is_valid(&g.last) || (r = index_begin(b)) < 0)
+        return -ESTALE;
+    r = scan_file(b->fd, g.last.offset, b->store->key, growth_visit, &g, &result);
+    if (r == 0 && !g.has_last)
+        r = -ESTALE;
+    if (r == 0 && g.op.is_used) {
+        b->ix.next.modseq = g.op.modseq;
+        r = log_put_next(&log, b->ix.next.uidnext, b->ix.next.modseq);
+    }
+    if (r == 0)
+        r = sync_log(b, &g.op, log.len > 0);
+    if (r < 0) {
+        index_abort(b);
+        return r == -EBADMSG ? -ESTALE : r;
+    }
+    index_describe(&b->ix.next, &b->facts);
+    b->ix.next.size = result.end;
+    return index_end(b);
+}
+
+/* ---- all together ---- */
+
+/* The index is there, whole, and made with this log; what the log has more is applied. */
+static int open_sidecars(struct box *b, bool *ret_usable)
+{
+    struct stat st;
+    int r;
+
+    *ret_usable = false;
+    if ((r = log_open(b)) < 0 || (r = index_open(b)) < 0)
+        return r;
+    if (b->ix.head == NULL || b->ix.head->is_dirty || b->log_id == 0 || b->ix.head->log_id != b->log_id)
+        return 0;
+    if (fstat(b->log_fd, &st) < 0)
+        return -errno;
+    if ((uint64_t)st.st_size < b->ix.head->log_size)
+        return 0;
+    b->log_size = b->ix.head->log_size;
+    if ((uint64_t)st.st_size > b->log_size) {
+        if ((r = index_begin(b)) < 0)
+            return r;
+        r = log_apply(b, b->log_size);
+        if (r == -EBADMSG)
+            return 0;
+        if (r < 0 || (r = index_end(b)) < 0)
+            return r;
+    }
+    *ret_usable = true;
+    return 0;
+}
+
+int box_sync(struct box *b)
+{
+    bool is_usable;
+    int r;
+
+    if (b->side == NULL)
+        return -EROFS;
+    if ((r = open_sidecars(b, &is_usable)) < 0)
+        return r;
+    if (is_usable && index_describes(b->ix.head, &b->facts))
+        return 0;
+    if (is_usable) {
+        r = sync_growth(b);
+        if (r != -ESTALE)
+            return r;
+    }
+    return rebuild(b, is_usable);
+}
+
+int box_sync_cheap(struct box *b)
+{
+    struct stat st = {0};
+    bool is_usable;
+    int r;
+
+    if ((r = open_sidecars(b, &is_usable)) < 0)
+        return r;
+    if (lstat(b->path, &st) < 0 && errno != ENOENT)
+        return -errno;
+    return is_usable && index_describes(b->ix.head, &st) ? 0 : -EAGAIN;
+}
+
+int box_lock_synced(struct box *b, unsigned more)
+{
+    int r;
+
+    for (;;) {
+        if ((r = box_lock(b, BOX_STATE | more)) < 0)
+            return r;
+        if (journal_exists(b)) {
+            if (more & BOX_WRITE) {
+                r = journal_replay(b);
+            } else {
+                box_unlock(b);
+                more = (more & ~(unsigned)BOX_READ) | BOX_WRITE;
+                continue;
+            }
+        }
+        if (r == 0)
+            r = more & (BOX_READ | BOX_WRITE) ? box_sync(b) : box_sync_cheap(b);
+        if (r == 0)
+            return 0;
+        box_unlock(b);
+        if (r != -EAGAIN || (more & (BOX_READ | BOX_WRITE)))
+            return r;
+        more |= BOX_READ;
+    }
+}

@@ -1,0 +1,40 @@
+/*
+ * Making index records from what the scanner found. Internal to shared/mbox: sync.c and rebuild.c.
+ */
+#ifndef MBOX_SYNC_H
+#define MBOX_SYNC_H
+
+#include "shared/mbox/box.h"
+#include "shared/mbox/scan.h"
+
+#define SYNC_LOG_BATCH (256u << 10)
+
+/* One bringing up to date: whatever it changes gets one new MODSEQ. */
+struct sync_op {
+    struct index_header *h;
+    struct buf *log;
+    uint64_t modseq;
+    bool is_used; /* something did get it */
+    int64_t now;
+};
+
+/* The facts of a message as a record; uid is what the file claims. */
+int sync_record(struct sync_op *op, const struct scan_message *m, struct index_record *ret);
+
+/* Is the X-UID of a message that is new to us one that may be believed? */
+bool sync_uid_is_good(const struct index_header *h, const struct index_record *rec);
+
+/* Gives a new message its UID (h->uidnext grows) and the MODSEQ; logs what the file does not say. */
+int sync_new(struct sync_op *op, struct index_record *rec);
+
+/* Takes over from the known record what stays: UID, MODSEQ, our flags with the changes that somebody else made to the
+ * file's (these get the MODSEQ). Logs what the file does not say. */
+int sync_merge(struct sync_op *op, const struct index_record *known, struct index_record *rec);
+
+/* Writes the gathered log entries when there are many, or all of them durably. */
+int sync_log(struct box *b, struct sync_op *op, bool sync);
+
+/* Reads the whole file and makes a new index. */
+int rebuild(struct box *b, bool has_index);
+
+#endif

@@ -1,0 +1,373 @@
+/*
+ * Views: opened on a synced index, numbered by counting records, kept up to date by mbox_poll() (poll.c). Runs as the
+ * user.
+ */
+#include "shared/mbox/view.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "shared/base/macros.h"
+#include "shared/mbox/names.h"
+
+#define CHECK_TRIES 1000 /* a record that somebody is writing at this moment */
+
+uint32_t mbox_count(const struct mbox *v)
+{
+    return (uint32_t)(v->nrec - v->hidden);
+}
+
+/* The holes in front of message number n (from 0): the last one with first - before <= n. */
+static const struct view_hole *holes_before(const struct mbox *v, uint64_t n)
+{
+    size_t low = 0, high = v->hole_count;
+
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+
+        if (v->holes[mid].first - v->holes[mid].before <= n)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low == 0 ? NULL : &v->holes[low - 1];
+}
+
+uint64_t view_position(const struct mbox *v, uint32_t seq)
+{
+    const struct view_hole *hole = holes_before(v, seq - 1);
+
+    return seq - 1 + (hole == NULL ? 0 : hole->before + hole->count);
+}
+
+/* The last hole that begins at or before a record. */
+static const struct view_hole *hole_at(const struct mbox *v, uint64_t position)
+{
+    size_t low = 0, high = v->hole_count;
+
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+
+        if (v->holes[mid].first <= position)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low == 0 ? NULL : &v->holes[low - 1];
+}
+
+static bool is_hole(const struct mbox *v, uint64_t position)
+{
+    const struct view_hole *hole = hole_at(v, position);
+
+    return hole != NULL && position < hole->first + hole->count;
+}
+
+int view_read(const struct mbox *v, uint64_t position, struct index_record *ret)
+{
+    for (int i = 0; i < CHECK_TRIES; i++) {
+        memcpy(ret, &v->ix.records[position], sizeof(*ret));
+        if (index_is_valid(ret))
+            return 0;
+    }
+    return -EIO;
+}
+
+int view_record(struct mbox *v, uint32_t seq, struct index_record *ret)
+{
+    if (seq == 0 || seq > mbox_count(v))
+        return -EINVAL;
+    return view_read(v, view_position(v, seq), ret);
+}
+
+/* First record of the view's range with uid >= uid. */
+static uint64_t lower_bound(const struct mbox *v, uint32_t uid)
+{
+    uint64_t low = 0, high = v->nrec;
+
+    while (low < high) {
+        uint64_t mid = low + (high - low) / 2;
+
+        if (v->ix.records[mid].uid < uid)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+/* How many messages of the view stand before this record. */
+static uint32_t count_before(const struct mbox *v, uint64_t position)
+{
+    const struct view_hole *hole = hole_at(v, position);
+    uint64_t in_hole;
+
+    if (hole == NULL)
+        return (uint32_t)position;
+    in_hole = position - hole->first < hole->count ? position - hole->first : hole->count;
+    return (uint32_t)(position - hole->before - in_hole);
+}
+
+uint32_t mbox_seq(struct mbox *v, uint32_t uid)
+{
+    uint64_t position = lower_bound(v, uid);
+
+    if (position >= v->nrec || v->ix.records[position].uid != uid || is_hole(v, position))
+        return 0;
+    return count_before(v, position) + 1;
+}
+
+uint32_t mbox_seq_from(struct mbox *v, uint32_t uid)
+{
+    return count_before(v, lower_bound(v, uid)) + 1;
+}
+
+bool mbox_is_readonly(const struct mbox *v)
+{
+    return (v->flags & MBOX_OPEN_READONLY) != 0;
+}
+
+struct str mbox_name(const struct mbox *v)
+{
+    return str_from(v->b->name);
+}
+
+int mbox_info(struct mbox *v, uint32_t seq, struct mbox_info *ret)
+{
+    struct index_record rec;
+    int r = view_record(v, seq, &rec);
+
+    if (r < 0)
+        return r;
+    *ret = (struct mbox_info){.uid = rec.uid,
+                              .flags = {.system = rec.flags, .keywords = rec.keywords},
+                              .is_recent = mbox_is_readonly(v) ? rec.uid >= v->recent_from
+                                                               : numset_has(&v->recent, rec.uid),
+                              .is_expunged = (rec.bits & INDEX_EXPUNGED) != 0,
+                              .modseq = rec.modseq,
+                              .size = rec.size,
+                              .internaldate = rec.internaldate,
+                              .internaldate_offset = rec.date_offset,
+                              .savedate = rec.savedate};
+    memcpy(ret->hash, rec.hash, sizeof(ret->hash));
+    return 0;
+}
+
+static void status_head(const struct index_header *h, struct mbox_status *ret)
+{
+    *ret = (struct mbox_status){.uidvalidity = h->uidvalidity, .uidnext = h->uidnext, .highestmodseq = h->modseq};
+    memcpy(ret->mailboxid, h->mailboxid, sizeof(ret->mailboxid));
+}
+
+static void status_count(struct mbox_status *s, const struct index_record *rec, bool is_recent)
+{
+    s->messages++;
+    s->size += rec->size;
+    s->recent += is_recent;
+    s->deleted += (rec->flags & MBOX_DELETED) != 0;
+    if (!(rec->flags & MBOX_SEEN)) {
+        s->unseen++;
+        if (s->first_unseen == 0)
+            s->first_unseen = s->messages;
+    }
+}
+
+int mbox_view_status(struct mbox *v, struct mbox_status *ret)
+{
+    struct mbox_status s;
+    size_t hole = 0;
+
+    status_head(v->ix.head, &s);
+    for (uint64_t i = 0; i < v->nrec; i++) {
+        const struct index_record *rec = &v->ix.records[i];
+
+        if (hole < v->hole_count && i == v->holes[hole].first) {
+            i += v->holes[hole].count - 1;
+            hole++;
+            continue;
+        }
+        status_count(&s, rec,
+                     mbox_is_readonly(v) ? rec->uid >= v->recent_from : numset_has(&v->recent, rec->uid));
+    }
+    if (v->nrec < v->ix.head->count) /* UIDNEXT as of the view */
+        s.uidnext = v->ix.records[v->nrec].uid;
+    *ret = s;
+    return 0;
+}
+
+int mbox_status(struct mbox_store *store, struct str name, struct mbox_status *ret)
+{
+    struct mbox_status s;
+    struct box *b;
+    int r;
+
+    if ((r = box_open(store, name, false, &b)) < 0)
+        return r;
+    if ((r = box_lock_synced(b, 0)) == 0) {
+        status_head(b->ix.head, &s);
+        for (uint64_t i = 0; i < b->ix.head->count; i++)
+            if (!(b->ix.records[i].bits & INDEX_EXPUNGED))
+                status_count(&s, &b->ix.records[i], b->ix.records[i].uid >= b->ix.head->recent);
+        *ret = s;
+        box_unlock(b);
+    }
+    box_free(b);
+    return r;
+}
+
+/* ---- keywords ---- */
+
+struct str mbox_keyword(struct mbox *v, unsigned n)
+{
+    if (n >= LIMIT_KEYWORDS)
+        return STR_NULL;
+    memcpy(v->keyword, v->ix.head->keywords[n], INDEX_KEYWORD_SIZE);
+    v->keyword[LIMIT_KEYWORD] = '\0';
+    return str_from(v->keyword);
+}
+
+static int keyword_make(struct mbox *v, struct str name, unsigned *ret)
+{
+    _cleanup_buf_ struct buf log = BUF_INIT(4096);
+    struct box *b = v->b;
+    uint64_t bits;
+    int r;
+
+    if ((r = box_lock_synced(b, 0)) < 0)
+        return r;
+    if ((r = index_begin(b)) == 0 && (r = keyword_bits(b->ix.next.keywords, name, &log, &bits)) == 0) {
+        r = bits == 0 ? -ENOSPC : log_commit(b, &log, true);
+        if (r == 0)
+            r = index_end(b);
+        else if (bits == 0)
+            (void)index_end(b);
+    }
+    box_unlock(b);
+    if (r < 0)
+        return r;
+    view_follow(v);
+    *ret = (unsigned)__builtin_ctzll(bits);
+    return 0;
+}
+
+int mbox_keyword_number(struct mbox *v, struct str name, bool create, unsigned *ret)
+{
+    if (name.len == 0 || name.len > LIMIT_KEYWORD)
+        return -EINVAL;
+    for (size_t i = 0; i < name.len; i++) /* an IMAP atom at most: it stands in header fields between blanks */
+        if ((unsigned char)name.ptr[i] <= ' ' || (unsigned char)name.ptr[i] == 0x7f)
+            return -EINVAL;
+    for (unsigned n = 0; n < LIMIT_KEYWORDS; n++) {
+        if (str_ieq(mbox_keyword(v, n), name)) {
+            *ret = n;
+            return 0;
+        }
+    }
+    if (!create)
+        return -ENOENT;
+    return mbox_is_readonly(v) ? -EROFS : keyword_make(v, name, ret);
+}
+
+/* ---- opening and closing ---- */
+
+static int pop3_lock(struct mbox *v)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 1, .l_len = 1};
+    _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_CONF_VALUE * 8);
+    int r;
+
+    if ((r = store_prepare(v->b->store)) < 0 || (r = buf_printf(&path, "%s.lock", v->b->side)) < 0)
+        return r;
+    v->pop3_fd = open(buf_cstr(&path), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (v->pop3_fd < 0)
+        return -errno;
+    if (fcntl(v->pop3_fd, F_OFD_SETLK, &lock) < 0)
+        return errno == EACCES || errno == EAGAIN ? -EBUSY : -errno;
+    return 0;
+}
+
+/* A new view of the synced index; records that are gone already are holes. */
+static int view_begin(struct mbox *v)
+{
+    struct box *b = v->b;
+    struct index_header *h;
+    int r;
+
+    v->ix.fd = -1;
+    if ((r = view_map(v)) < 0)
+        return r;
+    v->nrec = v->ix.head->count;
+    v->modseq = v->ix.head->modseq;
+    v->expunges = v->ix.head->expunges;
+    v->uidvalidity = v->ix.head->uidvalidity;
+    v->recent_from = v->ix.head->recent;
+    if ((r = view_find_holes(v)) < 0 || mbox_is_readonly(v) || b->ix.head->recent == b->ix.head->uidnext)
+        return r;
+    if ((r = numset_add(&v->recent, b->ix.head->recent, b->ix.head->uidnext - 1)) < 0 || (r = index_begin(b)) < 0)
+        return r;
+    h = &b->ix.next;
+    h->recent = h->uidnext;
+    return index_end(b);
+}
+
+int mbox_open(struct mbox_store *s, struct str name, unsigned flags, struct mbox **ret)
+{
+    struct mbox *v;
+    int r;
+
+    v = calloc(1, sizeof(*v));
+    if (v == NULL)
+        return -ENOMEM;
+    v->ix.fd = v->watch = v->pop3_fd = -1;
+    v->flags = flags;
+    v->cache = BUF_INIT(LIMIT_CACHE_BLOB);
+    v->cache_put = BUF_INIT(LIMIT_CACHE_BLOB * 2);
+    r = box_open(s, name, false, &v->b);
+    if (r == 0 && v->b->side == NULL)
+        r = -EROFS;
+    if (r == 0 && (flags & MBOX_OPEN_POP3))
+        r = pop3_lock(v);
+    if (r == 0)
+        r = box_lock_synced(v->b, 0);
+    if (r == 0) {
+        if (v->b->fd >= 0 && !v->b->is_writable)
+            v->flags |= MBOX_OPEN_READONLY;
+        r = view_begin(v);
+        box_unlock(v->b);
+    }
+    if (r < 0) {
+        view_free(v);
+        return r;
+    }
+    *ret = v;
+    return 0;
+}
+
+void view_free(struct mbox *v)
+{
+    watch_finish(v);
+    close_fd(&v->pop3_fd);
+    index_finish(&v->ix);
+    numset_finish(&v->recent);
+    free(v->holes);
+    buf_finish(&v->cache);
+    buf_finish(&v->cache_put);
+    box_free(v->b);
+    free(v);
+}
+
+int mbox_close(struct mbox *v)
+{
+    int r = 0;
+
+    if (v == NULL)
+        return 0;
+    if (!mbox_is_readonly(v))
+        r = mbox_flush(v);
+    (void)cache_write(v);
+    view_free(v);
+    return r;
+}

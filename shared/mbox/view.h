@@ -1,0 +1,75 @@
+/*
+ * The inside of a view. Internal to shared/mbox.
+ *
+ * A view is a mapping of the index and the set of its records that are not in the view (holes): message numbers are
+ * found by counting, there is nothing per message in memory.
+ */
+#ifndef MBOX_VIEW_H
+#define MBOX_VIEW_H
+
+#include "shared/mbox/box.h"
+
+struct view_hole {
+    uint64_t first;  /* record */
+    uint64_t count;
+    uint64_t before; /* records in holes before this one */
+};
+
+#define VIEW_OWN_MAX     256
+#define LIMIT_CACHE_BLOB (256u << 10) /* a larger one is not worth keeping */
+
+struct mbox {
+    struct box *b;
+    unsigned flags; /* enum mbox_open_flag */
+    struct index ix; /* the mapping that numbers refer to */
+    uint64_t nrec;   /* records that were there at the last poll */
+    struct view_hole *holes;
+    size_t hole_count;
+    size_t hole_cap;
+    uint64_t hidden;   /* records in holes */
+    uint64_t modseq;   /* everything up to it was told */
+    uint64_t expunges; /* head.expunges at the last poll that told them */
+    uint32_t uidvalidity;
+    struct numset recent;
+    uint32_t recent_from;          /* read-only: head.recent at the beginning */
+    uint64_t own[VIEW_OWN_MAX];    /* MODSEQs that this view made itself */
+    size_t own_count;
+    int watch; /* inotify, -1: none */
+    bool is_watch_tried;
+    int pop3_fd; /* holds the maildrop lock */
+    struct buf cache;     /* last blob read */
+    struct buf cache_put; /* blobs to be written */
+    char keyword[LIMIT_KEYWORD + 1];
+};
+
+/* The record of message seq, checked. -EINVAL: no such number. */
+int view_record(struct mbox *v, uint32_t seq, struct index_record *ret);
+
+/* Position of message seq in the index; seq is valid. */
+uint64_t view_position(const struct mbox *v, uint32_t seq);
+
+/* After an operation on v->b: lets the view see what it changed. */
+void view_follow(struct mbox *v);
+
+/* Remembers a MODSEQ of our own, so that poll does not tell it as somebody else's. */
+void view_own(struct mbox *v, uint64_t modseq);
+
+int view_read(const struct mbox *v, uint64_t position, struct index_record *ret);
+
+/* Maps the index of v->b for the view. */
+int view_map(struct mbox *v);
+
+/* All records that are expunged become holes. */
+int view_find_holes(struct mbox *v);
+int view_add_hole(struct mbox *v, uint64_t position);
+
+void view_free(struct mbox *v);
+
+/* Writes the gathered cache blobs. */
+int cache_write(struct mbox *v);
+
+/* Drains the watch. */
+void watch_drain(struct mbox *v);
+void watch_finish(struct mbox *v);
+
+#endif

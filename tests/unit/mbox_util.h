@@ -1,0 +1,145 @@
+/*
+ * A store in a scratch folder for the mbox tests.
+ */
+#ifndef TEST_MBOX_UTIL_H
+#define TEST_MBOX_UTIL_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "shared/mbox/mbox.h"
+
+struct scratch {
+    char dir[64];
+    char inbox[96];
+    char folders[96];
+    char state[96];
+    struct clock clock;
+    struct mbox_store *store;
+};
+
+static inline void scratch_store(struct scratch *s)
+{
+    struct mbox_store_options options = {.inbox = s->inbox,
+                                         .folders = s->folders,
+                                         .state = s->state,
+                                         .owner = getuid(),
+                                         .clock = &s->clock,
+                                         .keeper = -1,
+                                         .lock_timeout = 5};
+
+    assert_int_equal(mbox_store_new(&options, &s->store), 0);
+}
+
+static inline void scratch_open(struct scratch *s)
+{
+    *s = (struct scratch){.clock = {.is_frozen = true, .epoch = 1700000000}};
+    snprintf(s->dir, sizeof(s->dir), "/tmp/pennypost-test-XXXXXX");
+    assert_non_null(mkdtemp(s->dir));
+    snprintf(s->inbox, sizeof(s->inbox), "%s/inbox", s->dir);
+    snprintf(s->folders, sizeof(s->folders), "%s/mail", s->dir);
+    snprintf(s->state, sizeof(s->state), "%s/state", s->dir);
+    scratch_store(s);
+}
+
+static inline void remove_tree(const char *path)
+{
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        execlp("rm", "rm", "-rf", path, (char *)NULL);
+        _exit(127);
+    }
+    if (pid > 0)
+        while (waitpid(pid, NULL, 0) < 0)
+            ;
+}
+
+static inline void scratch_close(struct scratch *s)
+{
+    mbox_store_free(s->store);
+    remove_tree(s->dir);
+}
+
+static inline void write_file(const char *path, const char *text, size_t len)
+{
+    FILE *f = fopen(path, "w");
+
+    assert_non_null(f);
+    assert_int_equal(fwrite(text, 1, len, f), len);
+    assert_int_equal(fclose(f), 0);
+}
+
+static inline char *read_file(const char *path, size_t *ret_len)
+{
+    FILE *f = fopen(path, "r");
+    char *text = malloc(64u << 20);
+    size_t n;
+
+    assert_non_null(f);
+    assert_non_null(text);
+    n = fread(text, 1, (64u << 20) - 1, f);
+    assert_int_equal(fclose(f), 0);
+    text[n] = '\0';
+    if (ret_len != NULL)
+        *ret_len = n;
+    return text;
+}
+
+/* Appends one message; returns its UID. */
+static inline uint32_t append_text(struct mbox_store *store, const char *name, const char *text, size_t len)
+{
+    struct mbox_append_options options = {.sender = STR("tester@example.org")};
+    struct mbox_append *a;
+    uint32_t uidvalidity, uid = 0;
+
+    assert_int_equal(mbox_append_new(store, str_from(name), &a), 0);
+    assert_int_equal(mbox_append_message(a, &options), 0);
+    assert_int_equal(mbox_append_write(a, text, len), 0);
+    assert_int_equal(mbox_append_commit(a, &uidvalidity, &uid), 0);
+    mbox_append_free(a);
+    return uid;
+}
+
+/* The whole wire form of a message; freed by the caller. */
+static inline char *read_message(struct mbox *v, uint32_t seq, size_t *ret_len)
+{
+    struct mbox_stream *m;
+    struct buf all = BUF_INIT(64u << 20);
+    struct mbox_info info;
+    struct str piece;
+
+    assert_int_equal(mbox_info(v, seq, &info), 0);
+    assert_int_equal(mbox_stream_new(v, seq, &m), 0);
+    do {
+        assert_int_equal(mbox_stream_next(m, &piece), 0);
+        assert_int_equal(buf_add_str(&all, piece), 0);
+    } while (piece.len > 0);
+    mbox_stream_free(m);
+    assert_int_equal(all.len, info.size);
+    *ret_len = all.len;
+    return all.data == NULL ? strdup("") : all.data;
+}
+
+static inline void assert_message(struct mbox *v, uint32_t seq, const char *text)
+{
+    size_t len;
+    char *got = read_message(v, seq, &len);
+
+    assert_int_equal(len, strlen(text));
+    assert_memory_equal(got, text, len);
+    free(got);
+}
+
+#endif
