@@ -92,11 +92,11 @@ struct index_header {
     uint32_t is_superseded; /* another index file has taken the place of this one */
     uint32_t uidvalidity;
     uint32_t uidnext;
-    uint32_t recent;      /* first UID that no view has seen yet */
-    uint64_t modseq;      /* highest */
-    uint64_t generation;  /* grows when places in the file change */
-    uint64_t log_id;      /* of the state log that it was made with */
-    uint64_t log_size;    /* how much of it is in here */
+    uint32_t recent;     /* first UID that no view has seen yet */
+    uint64_t modseq;     /* highest */
+    uint64_t generation; /* grows when places in the file change */
+    uint64_t log_id;     /* of the state log that it was made with */
+    uint64_t log_size;   /* how much of it is in here */
     uint8_t mailboxid[16];
     /* the mbox file that it describes; all zero: no file */
     uint64_t dev;
@@ -125,11 +125,11 @@ _Static_assert(sizeof(struct index_header) <= INDEX_HEADER_SIZE, "the header has
 struct index {
     int fd;
     uint64_t ino;
-    const struct index_header *head;     /* mapped; NULL: no index */
-    const struct index_record *records;  /* mapped behind it */
-    size_t mapped;                       /* bytes */
-    struct index_header next;            /* the header to write: a copy of *head that is changed under BOX_STATE */
-    struct index_record *batch;          /* records waiting to be written: batch_first and up */
+    const struct index_header *head;    /* mapped; NULL: no index */
+    const struct index_record *records; /* mapped behind it */
+    size_t mapped;                      /* bytes */
+    struct index_header next;           /* the header to write: a copy of *head that is changed under BOX_STATE */
+    struct index_record *batch;         /* records waiting to be written: batch_first and up */
     uint64_t batch_first;
     size_t batch_count;
 };
@@ -145,7 +145,7 @@ struct box {
     char *side; /* path of the sidecars without suffix; NULL: no state folder */
     bool is_inbox;
     bool is_writable;
-    int fd;          /* of the mbox file, -1: it does not exist */
+    int fd;            /* of the mbox file, -1: it does not exist */
     struct stat facts; /* of fd when it was last looked at */
     int lock_fd;
     int log_fd;
@@ -306,8 +306,8 @@ int box_sync_cheap(struct box *b);
  * held. */
 int box_lock_synced(struct box *b, unsigned more);
 
-/* The bits of these keyword names (blanks between); unknown ones get a number, and an entry in `log`, while there are any
- * left. */
+/* The bits of these keyword names (blanks between); unknown ones get a number, and an entry in `log`, while there are
+ * any left. */
 int keyword_bits(char keywords[][INDEX_KEYWORD_SIZE], struct str names, struct buf *log, uint64_t *ret);
 
 /* ---- names.c ---- */

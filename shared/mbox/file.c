@@ -118,7 +118,7 @@ int box_create(struct box *b)
 int file_sync_folder(const char *path)
 {
     const char *slash = strrchr(path, '/');
-    _cleanup_free_ char *folder = slash == NULL  ? str_dup(STR("."))
+    _cleanup_free_ char *folder = slash == NULL   ? str_dup(STR("."))
                                   : slash == path ? str_dup(STR("/"))
                                                   : str_dup((struct str){path, (size_t)(slash - path)});
     _cleanup_close_ int fd = -1;

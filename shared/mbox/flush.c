@@ -1,6 +1,6 @@
 /*
- * Writing flags and UIDs into the flag blocks of the mbox file, where mutt, alpine and Dovecot see them. Runs as the user
- * under BOX_WRITE and BOX_STATE. The state log has everything already: nothing is lost if this fails.
+ * Writing flags and UIDs into the flag blocks of the mbox file, where mutt, alpine and Dovecot see them. Runs as the
+ * user under BOX_WRITE and BOX_STATE. The state log has everything already: nothing is lost if this fails.
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -1,7 +1,8 @@
 /*
  * The content hash: 128 bits, keyed, streaming, at the speed of memory. It tells whether two messages are the same one
- * after a foreign program has rewritten the mailbox, and it guards the records of the sidecars against damage. It is not
- * a cryptographic hash: the key (random, one per state folder) is what keeps a sender from making two mails collide.
+ * after a foreign program has rewritten the mailbox, and it guards the records of the sidecars against damage. It is
+ * not a cryptographic hash: the key (random, one per state folder) is what keeps a sender from making two mails
+ * collide.
  */
 #ifndef MBOX_HASH_H
 #define MBOX_HASH_H

@@ -115,8 +115,9 @@ int index_map(struct box *b, uint64_t n)
 /* A file that is really as long as it says, so that reading the mapping cannot fault. */
 static bool is_whole(const struct index_header *h, uint64_t file_size)
 {
-    return h->magic == INDEX_MAGIC && h->version == INDEX_VERSION && h->check == header_check(h) && h->live <= h->count &&
-           h->count < UINT32_MAX && file_size >= INDEX_HEADER_SIZE + h->count * sizeof(struct index_record);
+    return h->magic == INDEX_MAGIC && h->version == INDEX_VERSION && h->check == header_check(h) &&
+           h->live <= h->count && h->count < UINT32_MAX &&
+           file_size >= INDEX_HEADER_SIZE + h->count * sizeof(struct index_record);
 }
 
 int index_open(struct box *b)
@@ -290,8 +291,7 @@ int index_install(struct box *b, struct index *fresh)
     fresh->next.log_id = b->log_id;
     fresh->next.log_size = b->log_size;
     if ((r = side_path(b, ".index.new", &from)) == 0 && (r = side_path(b, ".index", &to)) == 0 &&
-        (r = flush_batch(fresh)) == 0 && (r = write_header(fresh)) == 0 &&
-        rename(buf_cstr(&from), buf_cstr(&to)) < 0)
+        (r = flush_batch(fresh)) == 0 && (r = write_header(fresh)) == 0 && rename(buf_cstr(&from), buf_cstr(&to)) < 0)
         r = -errno;
     if (r < 0) {
         index_finish(fresh);

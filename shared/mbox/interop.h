@@ -14,8 +14,8 @@
  *     X-Keywords: $Forwarded                                (padded with blanks)
  *     X-Pennypost-Pad:                                      (where a hole in the file had to be absorbed)
  *
- * Marker: how the body is stored (0 a foreign message that got a block, 1 with LF, 2 with CRLF, both mboxrd-quoted), the
- * file offset at which it was appended, the length from the From_ line to the separating empty line inclusive, a
+ * Marker: how the body is stored (0 a foreign message that got a block, 1 with LF, 2 with CRLF, both mboxrd-quoted),
+ * the file offset at which it was appended, the length from the From_ line to the separating empty line inclusive, a
  * checksum of what stands between block and separator, the time it came into the mailbox, the zone of its date.
  *
  * Quoting, undone when such a message is read: '>' before lines that match ^>*From_, "X-Original-" before header lines

@@ -5,9 +5,9 @@
  * The new end of the file is made window by window, in place, from the front. Where old and new places are far apart a
  * window is copied directly: its source is not overwritten by itself, so a crash is mended by copying again. Where they
  * are near, the window's content goes into the journal first. Before each window a progress slot says, durably, that
- * everything before it is durable. At last a nonce is written over the doomed bytes where the file will end, and the file
- * is cut: as long as the nonce (or what stood there) is found, it has not been cut yet, and what follows the old size is
- * mail that came meanwhile.
+ * everything before it is durable. At last a nonce is written over the doomed bytes where the file will end, and the
+ * file is cut: as long as the nonce (or what stood there) is found, it has not been cut yet, and what follows the old
+ * size is mail that came meanwhile.
  */
 #include "shared/mbox/journal_file.h"
 

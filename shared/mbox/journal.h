@@ -13,7 +13,7 @@ struct journal_piece {
     uint64_t from; /* place in the old file, or JOURNAL_LITERAL + offset in the literals */
     uint64_t len;
 };
-#define JOURNAL_LITERAL (1ull << 63)
+#define JOURNAL_LITERAL        (1ull << 63)
 #define LIMIT_JOURNAL_LITERALS (128u << 20)
 
 /* A plan: pieces that make up the file from pieces[0].to on; it ends at the end of the last one, where the file is cut.
@@ -22,7 +22,7 @@ struct journal_plan {
     struct journal_piece *pieces;
     size_t count;
     size_t cap;
-    uint64_t start;    /* first byte that changes */
+    uint64_t start; /* first byte that changes */
     uint64_t old_size;
     struct buf literals;
 };
@@ -44,8 +44,8 @@ int journal_patch(struct box *b, const struct journal_plan *patches);
 
 bool journal_exists(const struct box *b);
 
-/* With BOX_WRITE and BOX_STATE: finishes what a journal says. One that does not fit the file any more, because a foreign
- * program rewrote it, is put aside as NAME.journal.odd and noticed. */
+/* With BOX_WRITE and BOX_STATE: finishes what a journal says. One that does not fit the file any more, because a
+ * foreign program rewrote it, is put aside as NAME.journal.odd and noticed. */
 int journal_replay(struct box *b);
 
 #endif

@@ -8,10 +8,10 @@
 
 #define JOURNAL_MAGIC  0x314c4e4a534e4550u
 #define JOURNAL_NONCE  32u
-#define JOURNAL_EDGE   512u          /* bytes that are checked to know the file again */
-#define JOURNAL_WINDOW (16u << 20)   /* bytes that go through the journal in one step */
-#define JOURNAL_DIRECT (1u << 20)    /* a gap of this size is crossed without it */
-#define JOURNAL_COPY   (256u << 10)  /* buffer */
+#define JOURNAL_EDGE   512u         /* bytes that are checked to know the file again */
+#define JOURNAL_WINDOW (16u << 20)  /* bytes that go through the journal in one step */
+#define JOURNAL_DIRECT (1u << 20)   /* a gap of this size is crossed without it */
+#define JOURNAL_COPY   (256u << 10) /* buffer */
 #define JOURNAL_ALIGN  4096u
 
 enum journal_kind { JOURNAL_MOVE = 1, JOURNAL_PATCH };
@@ -25,25 +25,25 @@ struct journal_head {
     uint64_t start;
     uint64_t old_size;
     uint64_t new_size;
-    uint64_t count;        /* pieces, right behind the head */
-    uint64_t literals;     /* bytes, behind the pieces */
-    uint64_t slots;        /* place of the two progress slots */
-    uint64_t windows;      /* place of the two windows */
-    uint64_t before;       /* checksum of the bytes in front of start */
-    uint64_t gap;          /* of the bytes from new_size on */
-    uint64_t tail;         /* of the last bytes of the old file */
+    uint64_t count;    /* pieces, right behind the head */
+    uint64_t literals; /* bytes, behind the pieces */
+    uint64_t slots;    /* place of the two progress slots */
+    uint64_t windows;  /* place of the two windows */
+    uint64_t before;   /* checksum of the bytes in front of start */
+    uint64_t gap;      /* of the bytes from new_size on */
+    uint64_t tail;     /* of the last bytes of the old file */
     uint8_t nonce[JOURNAL_NONCE];
-    uint64_t body;         /* checksum of pieces and literals */
+    uint64_t body; /* checksum of pieces and literals */
     uint64_t check;
 };
 
 struct journal_slot {
-    uint64_t sequence; /* from 1 */
-    uint64_t at;       /* everything before it is done and durable */
-    uint64_t len;      /* of the window being written */
+    uint64_t sequence;  /* from 1 */
+    uint64_t at;        /* everything before it is done and durable */
+    uint64_t len;       /* of the window being written */
     uint64_t is_direct; /* its content comes from the file, not from the journal */
-    uint64_t content;  /* checksum of the window in the journal */
-    uint64_t next;     /* checksum of the old bytes that come behind the window */
+    uint64_t content;   /* checksum of the window in the journal */
+    uint64_t next;      /* checksum of the old bytes that come behind the window */
     uint64_t check;
 };
 

@@ -192,8 +192,10 @@ static int put_aside(struct box *b)
         return r;
     if (rename(buf_cstr(&from), buf_cstr(&to)) < 0)
         return -errno;
-    (void)store_notice(b->store, "%s: an unfinished change does not fit the file, which was rewritten by another program;"
-                       " nothing was touched, the journal is kept as %s", b->name, buf_cstr(&to));
+    (void)store_notice(b->store,
+                       "%s: an unfinished change does not fit the file, which was rewritten by another program;"
+                       " nothing was touched, the journal is kept as %s",
+                       b->name, buf_cstr(&to));
     return 0;
 }
 

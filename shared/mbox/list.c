@@ -101,8 +101,7 @@ static bool has_below(const struct names *list, struct str name)
         else
             low = mid + 1;
     }
-    return low < list->count && str_starts(str_from(list->names[low]), name) &&
-           list->names[low][name.len] == '/';
+    return low < list->count && str_starts(str_from(list->names[low]), name) && list->names[low][name.len] == '/';
 }
 
 struct visitor {

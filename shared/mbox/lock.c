@@ -3,8 +3,8 @@
  * user; touches the mbox file, NAME.lock beside it (itself, through the keeper, or through liblockfile's setgid helper)
  * and NAME.lock in the state folder.
  *
- * Mail programs disagree about the order of kernel lock and dotlock. So nothing is ever waited for: all locks are tried,
- * and if one is not to be had all are released, and tried again after a random time.
+ * Mail programs disagree about the order of kernel lock and dotlock. So nothing is ever waited for: all locks are
+ * tried, and if one is not to be had all are released, and tried again after a random time.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -38,11 +38,8 @@ static int put_entry(struct buf *out, enum log_type type, const void *payload, s
 
 int log_put_base(struct buf *out, const struct index_header *h, uint64_t floor)
 {
-    struct log_base base = {.uidvalidity = h->uidvalidity,
-                            .uidnext = h->uidnext,
-                            .modseq = h->modseq,
-                            .floor = floor,
-                            .recent = h->recent};
+    struct log_base base = {
+        .uidvalidity = h->uidvalidity, .uidnext = h->uidnext, .modseq = h->modseq, .floor = floor, .recent = h->recent};
 
     memcpy(base.mailboxid, h->mailboxid, sizeof(base.mailboxid));
     return put_entry(out, LOG_BASE, &base, sizeof(base));

@@ -99,14 +99,14 @@ struct mbox_status {
 struct mbox_info {
     uint32_t uid;
     struct mbox_flags flags;
-    bool is_recent;        /* this view is the first to see it (RFC 3501 2.3.2) */
-    bool is_expunged;      /* gone, but mbox_poll() has not been allowed to say so yet */
+    bool is_recent;   /* this view is the first to see it (RFC 3501 2.3.2) */
+    bool is_expunged; /* gone, but mbox_poll() has not been allowed to say so yet */
     uint64_t modseq;
-    uint64_t size;         /* octets in wire form: RFC822.SIZE */
-    int64_t internaldate;  /* seconds since 1970 */
+    uint64_t size;               /* octets in wire form: RFC822.SIZE */
+    int64_t internaldate;        /* seconds since 1970 */
     int16_t internaldate_offset; /* minutes from UTC to print it with */
-    int64_t savedate;      /* when it came into this mailbox (RFC 8514), 0: unknown */
-    uint8_t hash[16];      /* content hash: identity over mailboxes (RFC 8474 EMAILID) */
+    int64_t savedate;            /* when it came into this mailbox (RFC 8514), 0: unknown */
+    uint8_t hash[16];            /* content hash: identity over mailboxes (RFC 8474 EMAILID) */
 };
 
 /* Opens a view of a mailbox (UTF-8 name; INBOX in any case). A missing INBOX opens as an empty mailbox. */
@@ -147,9 +147,10 @@ int mbox_keyword_number(struct mbox *b, struct str name, bool create, unsigned *
 struct mbox_changes {
     void *context;
     /* Called in this order; any may be NULL. A non-zero return ends the poll and is returned. */
-    int (*expunged)(void *context, uint32_t seq, uint32_t uid); /* numbers as IMAP counts: each shifts those behind it */
-    int (*flags)(void *context, uint32_t seq);                  /* changed by somebody else */
-    int (*arrived)(void *context, uint32_t count);              /* new mbox_count() */
+    int (*expunged)(void *context, uint32_t seq,
+                    uint32_t uid);                 /* numbers as IMAP counts: each shifts those behind it */
+    int (*flags)(void *context, uint32_t seq);     /* changed by somebody else */
+    int (*arrived)(void *context, uint32_t count); /* new mbox_count() */
 };
 
 /* Brings the view up to date. With keep_expunged, messages that vanished keep their numbers (is_expunged) until a poll
@@ -223,13 +224,13 @@ int mbox_copy(struct mbox *b, const struct numset *uids, struct str destination,
 struct mbox_append;
 
 struct mbox_append_options {
-    struct str sender;           /* for the From_ line; empty: MAILER-DAEMON */
-    struct mbox_flags flags;     /* system bits; keywords by name below */
+    struct str sender;       /* for the From_ line; empty: MAILER-DAEMON */
+    struct mbox_flags flags; /* system bits; keywords by name below */
     const struct str *keywords;
     size_t keyword_count;
-    int64_t internaldate;        /* 0: now */
+    int64_t internaldate; /* 0: now */
     int16_t internaldate_offset;
-    uint64_t size_max;           /* 0: LIMIT_MESSAGE_SIZE */
+    uint64_t size_max; /* 0: LIMIT_MESSAGE_SIZE */
 };
 
 /* Starts an append of one or more messages to a mailbox. Nothing is locked and nothing is visible before the commit.
@@ -248,10 +249,10 @@ int mbox_append_commit(struct mbox_append *a, uint32_t *ret_uidvalidity, uint32_
 /* ---- folders ---- */
 
 enum mbox_entry_flag {
-    MBOX_ENTRY_NOSELECT = 1u << 0,     /* a directory only */
+    MBOX_ENTRY_NOSELECT = 1u << 0, /* a directory only */
     MBOX_ENTRY_HAS_CHILDREN = 1u << 1,
     MBOX_ENTRY_SUBSCRIBED = 1u << 2,
-    MBOX_ENTRY_MISSING = 1u << 3,      /* subscribed, but not there */
+    MBOX_ENTRY_MISSING = 1u << 3, /* subscribed, but not there */
     MBOX_ENTRY_MARKED = 1u << 4,
 };
 
@@ -262,7 +263,8 @@ int mbox_list(struct mbox_store *s, int (*visit)(void *context, struct str name,
 int mbox_create(struct mbox_store *s, struct str name);
 int mbox_delete(struct mbox_store *s, struct str name); /* -ENOTEMPTY: has children and was a directory only */
 
-/* Renames a mailbox with its children. INBOX: its messages move to the new mailbox, INBOX stays, empty (RFC 9051 6.3.6). */
+/* Renames a mailbox with its children. INBOX: its messages move to the new mailbox, INBOX stays, empty (RFC
+ * 9051 6.3.6). */
 int mbox_rename(struct mbox_store *s, struct str from, struct str to);
 int mbox_subscribe(struct mbox_store *s, struct str name, bool subscribed);
 

@@ -309,8 +309,7 @@ static void take_header(struct rebuild *rb)
         rb->b->log_size = rb->truth.size;
     }
     h->generation = old == NULL ? 1 : old->generation + 1;
-    rb->op = (struct sync_op){
-        .h = h, .log = &rb->log, .modseq = h->modseq + 1, .now = clock_now(rb->b->store->clock)};
+    rb->op = (struct sync_op){.h = h, .log = &rb->log, .modseq = h->modseq + 1, .now = clock_now(rb->b->store->clock)};
 }
 
 /* What was known and is not there any more. */

@@ -23,8 +23,8 @@ enum line_class { CLASS_NORMAL, CLASS_HIDDEN, CLASS_UNHASHED };
 struct scanner {
     int fd;
     const uint64_t *key;
-    uint8_t *buf;  /* SCAN_BUFFER + SLACK */
-    size_t pos;    /* what has not been consumed */
+    uint8_t *buf; /* SCAN_BUFFER + SLACK */
+    size_t pos;   /* what has not been consumed */
     size_t len;
     uint64_t base; /* file offset of buf[0] */
     bool is_eof;
@@ -34,8 +34,8 @@ struct scanner {
     struct scan_counts counts;
     struct buf keywords;
     struct buf base_keywords;
-    bool in_block;     /* only interop fields so far */
-    bool has_lines;    /* a header line was seen */
+    bool in_block;  /* only interop fields so far */
+    bool has_lines; /* a header line was seen */
     bool is_pseudo_subject;
     enum line_class class; /* of the current header field */
 };
@@ -384,10 +384,8 @@ static int scan_from(struct scanner *s)
         return r;
     if (!fromline_parse(without_eol(line), &from))
         return -EBADMSG;
-    s->m = (struct scan_message){.offset = s->base + s->pos,
-                                 .from_length = (uint32_t)line.len,
-                                 .date = from.date,
-                                 .date_offset = from.offset};
+    s->m = (struct scan_message){
+        .offset = s->base + s->pos, .from_length = (uint32_t)line.len, .date = from.date, .date_offset = from.offset};
     mhash_init(&s->hash, s->key);
     s->counts = (struct scan_counts){0};
     buf_clear(&s->keywords);

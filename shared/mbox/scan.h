@@ -2,8 +2,8 @@
  * The scanner: finds the messages of an mbox file and everything that the index keeps of them, in one pass, in constant
  * memory, whatever the length of lines, messages or the file. It reads by pread and takes no lock.
  *
- * A message begins with a valid From_ line at the start of the file or behind an empty line, and reaches to the next one
- * or to the end of the file. Its last empty line is the separator and not part of it.
+ * A message begins with a valid From_ line at the start of the file or behind an empty line, and reaches to the next
+ * one or to the end of the file. Its last empty line is the separator and not part of it.
  */
 #ifndef MBOX_SCAN_H
 #define MBOX_SCAN_H
@@ -25,12 +25,12 @@ struct scan_message {
     uint32_t block;       /* bytes of the flag block behind it, 0: none */
     bool has_marker;
     struct interop_marker marker; /* form INTEROP_FOREIGN without one */
-    uint8_t separator;   /* bytes of the empty line at the end: 0 to 2 */
-    bool lacks_newline;  /* the file ends in the middle of its last line: the wire form has it completed */
-    bool has_stray;      /* interop fields outside the block */
-    bool has_interop;    /* any of them at all */
-    bool has_base;       /* an X-IMAPbase or X-IMAP field; the three below come from it */
-    bool is_pseudo;      /* "FOLDER INTERNAL DATA" of UW-IMAP */
+    uint8_t separator;            /* bytes of the empty line at the end: 0 to 2 */
+    bool lacks_newline;           /* the file ends in the middle of its last line: the wire form has it completed */
+    bool has_stray;               /* interop fields outside the block */
+    bool has_interop;             /* any of them at all */
+    bool has_base;                /* an X-IMAPbase or X-IMAP field; the three below come from it */
+    bool is_pseudo;               /* "FOLDER INTERNAL DATA" of UW-IMAP */
     uint32_t uidvalidity;
     uint32_t uidlast;
     struct str base_keywords; /* views: good during the visit */

@@ -9,7 +9,7 @@
 typedef uint8_t scan_bytes __attribute__((vector_size(16), may_alias));
 typedef uint64_t scan_words __attribute__((vector_size(16), may_alias));
 
-#define LANES 16
+#define LANES  16
 #define ROUNDS 255 /* a byte lane counts to 255 */
 
 static scan_bytes load(const uint8_t *p)

@@ -89,7 +89,8 @@ static int read_lines(int fd, struct names *list)
         return -errno;
     if (st.st_size > SUBSCRIPTIONS_MAX - 1)
         return -EFBIG;
-    if ((r = buf_reserve(&text, (size_t)st.st_size + 1)) < 0 || (r = file_read(fd, text.data, (size_t)st.st_size, 0)) < 0)
+    if ((r = buf_reserve(&text, (size_t)st.st_size + 1)) < 0 ||
+        (r = file_read(fd, text.data, (size_t)st.st_size, 0)) < 0)
         return r == -ENODATA ? -EIO : r;
     rest = (struct str){text.data, (size_t)st.st_size};
     do {

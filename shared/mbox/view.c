@@ -144,8 +144,8 @@ int mbox_info(struct mbox *v, uint32_t seq, struct mbox_info *ret)
         return r;
     *ret = (struct mbox_info){.uid = rec.uid,
                               .flags = {.system = rec.flags, .keywords = rec.keywords},
-                              .is_recent = mbox_is_readonly(v) ? rec.uid >= v->recent_from
-                                                               : numset_has(&v->recent, rec.uid),
+                              .is_recent =
+                                  mbox_is_readonly(v) ? rec.uid >= v->recent_from : numset_has(&v->recent, rec.uid),
                               .is_expunged = (rec.bits & INDEX_EXPUNGED) != 0,
                               .modseq = rec.modseq,
                               .size = rec.size,
@@ -189,8 +189,7 @@ int mbox_view_status(struct mbox *v, struct mbox_status *ret)
             hole++;
             continue;
         }
-        status_count(&s, rec,
-                     mbox_is_readonly(v) ? rec->uid >= v->recent_from : numset_has(&v->recent, rec->uid));
+        status_count(&s, rec, mbox_is_readonly(v) ? rec->uid >= v->recent_from : numset_has(&v->recent, rec->uid));
     }
     if (v->nrec < v->ix.head->count) /* UIDNEXT as of the view */
         s.uidnext = v->ix.records[v->nrec].uid;

@@ -10,7 +10,7 @@
 #include "shared/mbox/box.h"
 
 struct view_hole {
-    uint64_t first;  /* record */
+    uint64_t first; /* record */
     uint64_t count;
     uint64_t before; /* records in holes before this one */
 };
@@ -20,7 +20,7 @@ struct view_hole {
 
 struct mbox {
     struct box *b;
-    unsigned flags; /* enum mbox_open_flag */
+    unsigned flags;  /* enum mbox_open_flag */
     struct index ix; /* the mapping that numbers refer to */
     uint64_t nrec;   /* records that were there at the last poll */
     struct view_hole *holes;
@@ -31,12 +31,12 @@ struct mbox {
     uint64_t expunges; /* head.expunges at the last poll that told them */
     uint32_t uidvalidity;
     struct numset recent;
-    uint32_t recent_from;          /* read-only: head.recent at the beginning */
-    uint64_t own[VIEW_OWN_MAX];    /* MODSEQs that this view made itself */
+    uint32_t recent_from;       /* read-only: head.recent at the beginning */
+    uint64_t own[VIEW_OWN_MAX]; /* MODSEQs that this view made itself */
     size_t own_count;
     int watch; /* inotify, -1: none */
     bool is_watch_tried;
-    int pop3_fd; /* holds the maildrop lock */
+    int pop3_fd;          /* holds the maildrop lock */
     struct buf cache;     /* last blob read */
     struct buf cache_put; /* blobs to be written */
     char keyword[LIMIT_KEYWORD + 1];

@@ -1,6 +1,6 @@
 /*
- * From stored bytes to wire form: interop fields left out, quoting undone, CRLF line ends. The exact counterpart of what
- * the scanner counts and hashes.
+ * From stored bytes to wire form: interop fields left out, quoting undone, CRLF line ends. The exact counterpart of
+ * what the scanner counts and hashes.
  */
 #ifndef MBOX_WIRE_H
 #define MBOX_WIRE_H
@@ -26,7 +26,8 @@ struct wire {
 
 /* Converts stored bytes, which start behind the flag block for the first call. `is_last`: they reach to the separator.
  * Writes to `out` (WIRE_ROOM(len) bytes), returns how many; *ret_consumed may be less than len when a line is not whole
- * and not is_last: hand in the rest again with more behind it (len of at least INTEROP_WINDOW always makes progress). */
+ * and not is_last: hand in the rest again with more behind it (len of at least INTEROP_WINDOW always makes progress).
+ */
 size_t wire_convert(struct wire *w, const uint8_t *in, size_t len, bool is_last, uint8_t *out, size_t *ret_consumed);
 
 #endif

@@ -331,9 +331,9 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_foreign),   cmocka_unit_test(test_append), cmocka_unit_test(test_append_pieces),
-        cmocka_unit_test(test_flags),     cmocka_unit_test(test_expunge), cmocka_unit_test(test_copy_move),
-        cmocka_unit_test(test_folders),   cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_foreign), cmocka_unit_test(test_append),   cmocka_unit_test(test_append_pieces),
+        cmocka_unit_test(test_flags),   cmocka_unit_test(test_expunge),  cmocka_unit_test(test_copy_move),
+        cmocka_unit_test(test_folders), cmocka_unit_test(test_refusals),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
