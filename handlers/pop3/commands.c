@@ -4,8 +4,11 @@
  */
 #include <errno.h>
 
+#include "handlers/pop3/lang.h"
 #include "handlers/pop3/session.h"
 #include "shared/base/limits.h"
+
+#define UIDL_LINE 128 /* RFC 1939 7: a number and at most 70 characters */
 
 static bool is_deleted(const struct pop3 *s, uint32_t seq)
 {
@@ -67,12 +70,16 @@ int pop3_list(void *session, struct str arguments)
 
 static int print_uid(struct pop3 *s, uint32_t seq, const struct mbox_info *info)
 {
-    (void)writer_u64(&s->out, seq);
-    (void)writer_add(&s->out, " ", 1);
-    (void)writer_u64(&s->out, s->status.uidvalidity);
-    (void)writer_add(&s->out, ".", 1);
-    (void)writer_u64(&s->out, info->uid);
-    return writer_add(&s->out, "\r\n", 2);
+    _cleanup_buf_ struct buf line = BUF_INIT(UIDL_LINE);
+    int r = buf_add_u64(&line, seq);
+
+    if (r >= 0)
+        r = buf_add_byte(&line, ' ');
+    if (r >= 0)
+        r = pop3_policy_uidl(&s->policy, s->status.uidvalidity, info->uid, &line);
+    if (r >= 0)
+        r = buf_add(&line, "\r\n", 2);
+    return r < 0 ? r : writer_str(&s->out, buf_str(&line));
 }
 
 /* RFC 1939 7. UIDVALIDITY and UID together are never used again for another message of this mailbox. */
@@ -145,7 +152,28 @@ int pop3_noop(void *session, struct str arguments)
     return r ? r : pop3_ok(s, "Still here");
 }
 
-/* RFC 2449 5: what is there in this state. */
+int pop3_language(void *session, struct str arguments)
+{
+    struct pop3 *s = session;
+
+    return pop3_lang(&s->out, arguments) ? POP3_ERR : POP3_OK;
+}
+
+/* RFC 6856 2.1 has it before login only; on a pipe there is no such time. */
+int pop3_utf8(void *session, struct str arguments)
+{
+    struct pop3 *s = session;
+    int r = pop3_no_more(s, arguments, "UTF8");
+
+    if (r)
+        return r;
+    if (!s->who->is_preauth)
+        return pop3_err(s, NULL, "UTF8 is for the time before login");
+    s->is_utf8 = true;
+    return pop3_ok(s, "UTF-8 it is");
+}
+
+/* RFC 2449 5: what is there in this state. UTF8, SASL and STLS are for the time before login. */
 int pop3_capa(void *session, struct str arguments)
 {
     struct pop3 *s = session;
@@ -154,12 +182,12 @@ int pop3_capa(void *session, struct str arguments)
     if (r)
         return r;
     (void)pop3_ok(s, "What there is");
-    return writer_text(&s->out, "TOP\r\n"
-                                "UIDL\r\n"
-                                "RESP-CODES\r\n"
-                                "AUTH-RESP-CODE\r\n"
-                                "PIPELINING\r\n"
-                                "EXPIRE NEVER\r\n"
-                                "IMPLEMENTATION Pennypost-" PENNYPOST_VERSION "\r\n"
-                                ".\r\n");
+    (void)writer_text(&s->out, "TOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nLANG\r\n");
+    if (s->policy.login_delay)
+        (void)writer_printf(&s->out, "LOGIN-DELAY %u\r\n", s->policy.login_delay);
+    if (s->policy.expire == POP3_EXPIRE_NEVER)
+        (void)writer_text(&s->out, "EXPIRE NEVER\r\n");
+    else
+        (void)writer_printf(&s->out, "EXPIRE %u\r\n", s->policy.expire);
+    return writer_text(&s->out, "IMPLEMENTATION Pennypost-" PENNYPOST_VERSION "\r\n.\r\n");
 }

@@ -31,12 +31,15 @@ static const struct command commands[] = {
     {"UIDL", T, 0, pop3_uidl},
     {"LAST", T, 0, pop3_last},
     {"CAPA", T, 0, pop3_capa},
+    {"LANG", T, 0, pop3_language},
+    {"UTF8", T, 0, pop3_utf8},
     /* Refused in words. */
     {"USER", A, 0, only_before_login},
     {"PASS", A, 0, only_before_login},
     {"APOP", A, 0, only_before_login},
     {"AUTH", A, 0, only_before_login},
     {"STLS", A, 0, only_before_login},
+    {"UTF8", A, 0, only_before_login},
 };
 
 /* ---- answers ---- */
@@ -187,6 +190,26 @@ static uint32_t highest_seen(struct pop3 *s)
     return 0;
 }
 
+/* The words that the login stage has left for us. */
+static void read_protocol_data(struct pop3 *s)
+{
+    struct str rest = buf_str(&s->who->protocol), word;
+
+    while (str_word(&rest, &word))
+        s->is_utf8 |= str_eq(word, STR("UTF8"));
+}
+
+/* RFC 2449 6.5. A user whose login cannot be noted is let in. */
+static int note_login(struct pop3 *s, uint32_t *ret_wait)
+{
+    int r = s->who->is_preauth ? 0 : pop3_policy_login(&s->policy, s->who->state, &s->conf->clock, ret_wait);
+
+    if (r >= 0 || r == -EBUSY || r == -ENOENT)
+        return r;
+    LOG_ERROR(LOG_WARNING, "login_delay", r);
+    return 0;
+}
+
 static int open_maildrop(struct pop3 *s)
 {
     int r = mbox_open(s->store, STR("INBOX"), MBOX_OPEN_POP3, &s->box);
@@ -286,25 +309,51 @@ static const char *end_by(int error)
     }
 }
 
-int pop3_run(struct pop3 *s)
+/* Everything that must be so before the first +OK. 0, or a negative errno after the -ERR. */
+static int begin(struct pop3 *s)
 {
-    int r = open_maildrop(s);
+    const char *key = "";
+    uint32_t wait = 0;
+    int r = pop3_policy_read(s->conf, &s->policy, &key), noted;
 
+    if (r < 0) {
+        LOG_ERROR(LOG_ERR, "configuration", r, LOG_FC("key", key));
+        (void)pop3_err(s, "SYS/PERM", "The server is not configured properly (%s)", key);
+        return r;
+    }
+    read_protocol_data(s);
+    noted = note_login(s, &wait);
+    if (noted == -EBUSY) {
+        s->end = "login_delay";
+        (void)pop3_err(s, "LOGIN-DELAY", "Please wait %u more seconds between two sessions", wait);
+        return noted;
+    }
+    r = open_maildrop(s);
     if (r < 0) {
         LOG_ERROR(LOG_WARNING, "maildrop", r);
         s->end = r == -EBUSY ? "in_use" : "error";
         (void)pop3_store_err(s, r);
+        return r;
+    }
+    /* At the first login of all the store has just made the state folder. */
+    if (noted == -ENOENT)
+        (void)note_login(s, &wait);
+    return 0;
+}
+
+int pop3_run(struct pop3 *s)
+{
+    int r = begin(s);
+
+    if (r < 0) {
         (void)writer_flush(&s->out);
         return r;
     }
     greet(s);
     while (r >= 0 && !s->is_leaving)
         r = step(s);
-    if (r >= 0 || r == -EPROTO || r == -ENODATA) {
-        int e = writer_flush(&s->out);
-
-        r = r >= 0 && e < 0 ? e : r;
-    }
+    if (writer_flush(&s->out) < 0 && r >= 0)
+        r = s->out.error;
     if (r < 0)
         s->end = end_by(r);
     return r;

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "handlers/pop3/policy.h"
 #include "shared/base/conf.h"
 #include "shared/gate/session.h"
 #include "shared/io/dispatch.h"
@@ -38,6 +39,7 @@ struct pop3 {
     struct transport transport;
     struct line_reader in;
     struct writer out;
+    struct pop3_policy policy;
     struct mbox_store *store;
     struct mbox *box;
     struct mbox_status status; /* at the beginning: the snapshot */
@@ -47,10 +49,11 @@ struct pop3 {
     uint32_t last;       /* RFC 1081 LAST */
     uint32_t first_last; /* its value at the beginning, which RSET restores */
     unsigned bad;        /* commands in a row that were none */
+    bool is_utf8;        /* RFC 6856 2.1 UTF8 was given */
     bool is_leaving;     /* QUIT */
     const char *end;     /* for the log: quit, eof, timeout, error, ... */
     struct {
-        uint64_t commands, retr, retr_bytes, top, removed;
+        uint64_t commands, retr, retr_bytes, top, removed, expired;
     } count;
 };
 
@@ -96,5 +99,7 @@ int pop3_dele(void *session, struct str arguments);
 int pop3_rset(void *session, struct str arguments);
 int pop3_last(void *session, struct str arguments);
 int pop3_noop(void *session, struct str arguments);
+int pop3_language(void *session, struct str arguments);
+int pop3_utf8(void *session, struct str arguments);
 
 #endif

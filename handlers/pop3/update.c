@@ -6,66 +6,65 @@
 #include "handlers/pop3/session.h"
 #include "shared/base/log.h"
 
-/* The UIDs of messages with all of the marks `with` and none of `without`. */
-static int collect(struct pop3 *s, uint8_t with, uint8_t without, struct numset *ret)
+/* Calls for every message: adds its UID to the set if it is to be removed, or if it was read and stays. */
+static int collect(struct pop3 *s, struct numset *remove, struct numset *seen)
 {
+    int64_t now = clock_now(&s->conf->clock);
     uint32_t count = mbox_count(s->box);
     struct mbox_info info;
     int r = 0;
 
     for (uint32_t seq = 1; seq <= count && r >= 0; seq++) {
-        if ((s->marks[seq - 1] & with) != with || (s->marks[seq - 1] & without))
+        uint8_t marks = s->marks[seq - 1];
+        bool is_retrieved = marks & POP3_RETRIEVED, is_expired;
+
+        if (!marks && s->policy.expire == POP3_EXPIRE_NEVER)
             continue;
         r = mbox_info(s->box, seq, &info);
-        if (r >= 0)
-            r = numset_add(ret, info.uid, info.uid);
+        if (r < 0)
+            return r;
+        is_expired = !(marks & POP3_DELETED) && pop3_policy_is_expired(&s->policy, &info, is_retrieved, now);
+        s->count.expired += is_expired;
+        if (is_expired || marks & POP3_DELETED)
+            r = numset_add(remove, info.uid, info.uid);
+        else if (is_retrieved && !(info.flags.system & MBOX_SEEN))
+            r = numset_add(seen, info.uid, info.uid);
     }
     return r;
 }
 
-/* What was read and stays is \Seen, for the user's other programs and for LAST of the next session. */
-static int remember_seen(struct pop3 *s)
+/* What is deleted goes in one expunge, durable when it returns 0. What was read and stays is \Seen, for the user's
+ * other programs and for LAST of the next session; not knowing that is no reason to keep what was to be deleted. */
+static int update(struct pop3 *s)
 {
-    _cleanup_numset_ struct numset uids = NUMSET_INIT;
-    struct mbox_flags seen = {.system = MBOX_SEEN};
-    int r = collect(s, POP3_RETRIEVED, POP3_DELETED, &uids);
+    _cleanup_numset_ struct numset remove = NUMSET_INIT, seen = NUMSET_INIT, removed = NUMSET_INIT;
+    int r = collect(s, &remove, &seen), e = 0;
 
-    if (r < 0 || !uids.count)
+    if (r < 0)
         return r;
-    return mbox_set_flags(s->box, &uids, MBOX_FLAGS_ADD, seen, UINT64_MAX, NULL);
-}
-
-/* One expunge for all; durable when it returns 0. */
-static int remove_marked(struct pop3 *s)
-{
-    _cleanup_numset_ struct numset uids = NUMSET_INIT;
-    _cleanup_numset_ struct numset removed = NUMSET_INIT;
-    int r = collect(s, POP3_DELETED, 0, &uids);
-
-    if (r < 0 || !uids.count)
-        return r;
-    r = mbox_remove(s->box, &uids, &removed);
-    if (r >= 0)
-        s->count.removed = numset_size(&removed);
+    if (seen.count)
+        e = mbox_set_flags(s->box, &seen, MBOX_FLAGS_ADD, (struct mbox_flags){.system = MBOX_SEEN}, UINT64_MAX, NULL);
+    if (e < 0)
+        LOG_ERROR(LOG_WARNING, "flags", e);
+    if (remove.count)
+        r = mbox_remove(s->box, &remove, &removed);
+    s->count.removed = numset_size(&removed);
     return r;
 }
 
 int pop3_quit(void *session, struct str arguments)
 {
     struct pop3 *s = session;
-    int r = pop3_no_more(s, arguments, "QUIT"), e;
+    int r = pop3_no_more(s, arguments, "QUIT");
 
     if (r)
         return r;
-    e = remember_seen(s);
-    if (e < 0)
-        LOG_ERROR(LOG_WARNING, "flags", e);
-    r = remove_marked(s);
+    r = update(s);
     if (r >= 0) {
         s->is_leaving = true;
         s->end = "quit";
-        return pop3_ok(s, "Good bye, %llu deleted, %u left", (unsigned long long)s->count.removed,
-                       mbox_count(s->box) - s->deleted);
+        return pop3_ok(s, "Good bye, %llu deleted, %llu left", (unsigned long long)s->count.removed,
+                       (unsigned long long)(mbox_count(s->box) - s->deleted - s->count.expired));
     }
     LOG_ERROR(LOG_ERR, "expunge", r);
     (void)pop3_store_err(s, r);

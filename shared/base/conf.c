@@ -51,6 +51,9 @@ static const struct conf_key KEYS[] = {
     KEY(message_size, CONF_SIZE, "100M"),
     KEY(timeout_imap, CONF_U32, "1800"),
     KEY(timeout_pop3, CONF_U32, "600"),
+    KEY(pop3_uidl, CONF_STRING, "pennypost"),
+    KEY(pop3_login_delay, CONF_U32, "0"),
+    KEY(pop3_expire, CONF_STRING, "never"),
     KEY(timeout_smtp, CONF_U32, "300"),
     KEY(min_uid, CONF_U32, "1000"),
 };

@@ -43,6 +43,9 @@ struct conf {
     uint64_t message_size;     /* largest message taken, bytes */
     uint32_t timeout_imap;     /* idle seconds */
     uint32_t timeout_pop3;
+    char *pop3_uidl;           /* how UIDL writes identities: "pennypost", or as "dovecot" or "uw" imapd did */
+    uint32_t pop3_login_delay; /* seconds a user must wait between two POP3 sessions */
+    char *pop3_expire;         /* days after which POP3 removes mail that was read, or "never" */
     uint32_t timeout_smtp;
     uint32_t min_uid;          /* smallest uid that may log in */
 
