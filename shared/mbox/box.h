@@ -224,7 +224,7 @@ struct log_truth {
 };
 
 /* Opens (or reopens) the log file if there is one. */
-int log_open(struct box *b);
+int log_attach(struct box *b);
 
 /* Reads all of it. */
 int log_read(struct box *b, struct log_truth *ret);

@@ -115,7 +115,7 @@ int log_put_flushed(struct buf *out, const struct numset *uids)
     return put_ranges(out, LOG_FLUSHED, &head, uids);
 }
 
-int log_open(struct box *b)
+int log_attach(struct box *b)
 {
     _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_CONF_VALUE * 8);
     _cleanup_close_ int fd = -1;
@@ -215,7 +215,7 @@ int log_replace(struct box *b, const struct buf *records)
     if ((r = file_sync_folder(buf_cstr(&to))) < 0)
         return r;
     close_fd(&b->log_fd);
-    if ((r = log_open(b)) < 0)
+    if ((r = log_attach(b)) < 0)
         return r;
     if (b->log_id != head.id)
         return -EIO;

@@ -236,7 +236,7 @@ static int open_sidecars(struct box *b, bool *ret_usable)
     int r;
 
     *ret_usable = false;
-    if ((r = log_open(b)) < 0 || (r = index_open(b)) < 0)
+    if ((r = log_attach(b)) < 0 || (r = index_open(b)) < 0)
         return r;
     if (b->ix.head == NULL || b->ix.head->is_dirty || b->log_id == 0 || b->ix.head->log_id != b->log_id)
         return 0;
