@@ -71,13 +71,18 @@ static int hold_failure(struct monitor *m, uint32_t class, struct str text, int 
     return 0;
 }
 
-/* The line that fail2ban reads: its form is a contract. */
+/* The line that fail2ban reads: its form is a contract. A name is one word there, whatever the client called itself. */
 static void log_failure(const struct monitor *m, struct str user)
 {
     char host[LIMIT_ADDRESS + 2];
+    char name[LIMIT_USER];
+    size_t len = user.len < sizeof(name) ? user.len : sizeof(name);
 
+    for (size_t i = 0; i < len; i++)
+        name[i] = user.ptr[i] > ' ' && user.ptr[i] <= '~' && user.ptr[i] != '=' ? user.ptr[i] : '?';
     (void)snprintf(host, sizeof(host), "[%s]", m->peer.address);
-    LOG_EVENT(LOG_NOTICE, "Login failed", LOG_F("user", user), LOG_F("auth", user), LOG_FC("host", host));
+    LOG_EVENT(LOG_NOTICE, "Login failed", LOG_F("user", ((struct str){name, len})),
+              LOG_F("auth", ((struct str){name, len})), LOG_FC("host", host));
 }
 
 /* Seconds for which whatever A said is held back: what others have tried before counts too. Our own machine's address
