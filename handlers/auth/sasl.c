@@ -6,6 +6,8 @@
 
 #include <errno.h>
 
+#define DIGEST_HEX 32 /* of MD5 */
+
 int sasl_parse_plain(struct str message, struct sasl_plain *ret)
 {
     struct sasl_plain p;
@@ -18,5 +20,198 @@ int sasl_parse_plain(struct str message, struct sasl_plain *ret)
         !utf8_valid(p.authcid))
         return -EBADMSG;
     *ret = p;
+    return 0;
+}
+
+int sasl_parse_digest(struct str message, struct sasl_digest *ret)
+{
+    struct sasl_digest d;
+
+    /* The user name may hold blanks (RFC 2195 2 has no other separator): the last one counts. */
+    if (message.len < DIGEST_HEX + 2 || message.ptr[message.len - DIGEST_HEX - 1] != ' ')
+        return -EBADMSG;
+    d.user = str_sub(message, 0, message.len - DIGEST_HEX - 1);
+    d.hex = str_sub(message, message.len - DIGEST_HEX, DIGEST_HEX);
+    for (size_t i = 0; i < d.hex.len; i++)
+        if (!ascii_is_digit(d.hex.ptr[i]) && !(d.hex.ptr[i] >= 'a' && d.hex.ptr[i] <= 'f'))
+            return -EBADMSG;
+    if (str_has_nul(d.user))
+        return -EBADMSG;
+    *ret = d;
+    return 0;
+}
+
+/* RFC 7628 3.1, RFC 6750 2.1: b64token. */
+static bool is_token(struct str s)
+{
+    for (size_t i = 0; i < s.len; i++)
+        if ((unsigned char)s.ptr[i] <= ' ' || (unsigned char)s.ptr[i] >= 127)
+            return false;
+    return s.len > 0;
+}
+
+/* "key=value ^A" pairs up to the empty one that ends them. */
+static int parse_pairs(struct str rest, struct sasl_oauth *ret)
+{
+    struct str pair, key;
+
+    while (str_cut(&rest, '\001', &pair)) {
+        if (pair.len == 0)
+            return rest.len == 0 && ret->token.ptr ? 0 : -EBADMSG;
+        if (!str_cut(&pair, '=', &key))
+            return -EBADMSG;
+        if (str_eq(key, STR("auth"))) {
+            if (!str_istarts(pair, STR("bearer ")))
+                return -EBADMSG;
+            ret->token = str_trim(str_sub(pair, 7, SIZE_MAX));
+            if (!is_token(ret->token))
+                return -EBADMSG;
+        } else if (str_eq(key, STR("user"))) {
+            ret->user = pair;
+        }
+    }
+    return -EBADMSG;
+}
+
+int sasl_parse_xoauth2(struct str message, struct sasl_oauth *ret)
+{
+    struct sasl_oauth o = {0};
+
+    if (!str_starts(message, STR("user=")) || parse_pairs(message, &o) < 0 || o.user.len == 0)
+        return -EBADMSG;
+    *ret = o;
+    return 0;
+}
+
+/* gs2-header (RFC 5801 4, RFC 5802 7): ("p=" name / "n" / "y") "," ["a=" authzid] "," */
+struct gs2 {
+    char binding;
+    struct str cb_name;
+    struct str authzid;
+};
+
+static int cut_gs2(struct str *message, struct gs2 *ret)
+{
+    struct gs2 g = {0};
+    struct str flag, authzid;
+
+    if (!str_cut(message, ',', &flag) || !str_cut(message, ',', &authzid) || flag.len == 0)
+        return -EBADMSG;
+    g.binding = flag.ptr[0];
+    if (g.binding == 'p') {
+        if (!str_starts(flag, STR("p=")) || flag.len == 2)
+            return -EBADMSG;
+        g.cb_name = str_sub(flag, 2, SIZE_MAX);
+    } else if ((g.binding != 'n' && g.binding != 'y') || flag.len != 1) {
+        return -EBADMSG;
+    }
+    if (authzid.len > 0) {
+        if (!str_starts(authzid, STR("a=")) || authzid.len == 2)
+            return -EBADMSG;
+        g.authzid = str_sub(authzid, 2, SIZE_MAX);
+    }
+    *ret = g;
+    return 0;
+}
+
+int sasl_parse_oauthbearer(struct str message, struct sasl_oauth *ret)
+{
+    struct sasl_oauth o = {0};
+    struct str separator;
+    struct gs2 g;
+
+    /* No channel binding is defined with it. */
+    if (cut_gs2(&message, &g) < 0 || g.binding == 'p')
+        return -EBADMSG;
+    if (!str_cut(&message, '\001', &separator) || separator.len != 0 || parse_pairs(message, &o) < 0)
+        return -EBADMSG;
+    o.user = g.authzid;
+    *ret = o;
+    return 0;
+}
+
+/* "x=value": the next attribute, which must have this name. */
+static int cut_attribute(struct str *message, char name, struct str *ret_value)
+{
+    struct str attribute;
+
+    (void)str_cut(message, ',', &attribute);
+    if (attribute.len < 3 || attribute.ptr[0] != name || attribute.ptr[1] != '=')
+        return -EBADMSG;
+    *ret_value = str_sub(attribute, 2, SIZE_MAX);
+    return 0;
+}
+
+/* RFC 5802 7: printable = %x21-2B / %x2D-7E */
+static bool is_printable(struct str s)
+{
+    for (size_t i = 0; i < s.len; i++)
+        if (s.ptr[i] <= ' ' || s.ptr[i] >= 127 || s.ptr[i] == ',')
+            return false;
+    return s.len > 0;
+}
+
+int sasl_parse_scram_first(struct str message, struct sasl_scram_first *ret)
+{
+    struct sasl_scram_first f = {0};
+    struct str rest = message;
+    struct gs2 g;
+
+    if (str_has_nul(message) || cut_gs2(&rest, &g) < 0)
+        return -EBADMSG;
+    f.binding = g.binding;
+    f.cb_name = g.cb_name;
+    f.authzid = g.authzid;
+    f.header = str_sub(message, 0, message.len - rest.len);
+    f.bare = rest;
+    if (cut_attribute(&rest, 'n', &f.user) < 0 || cut_attribute(&rest, 'r', &f.nonce) < 0)
+        return -EBADMSG; /* "m=" comes first, so this refuses mandatory extensions too */
+    if (!is_printable(f.nonce) || !utf8_valid(f.user) || !utf8_valid(f.authzid))
+        return -EBADMSG;
+    *ret = f;
+    return 0;
+}
+
+int sasl_parse_scram_final(struct str message, struct sasl_scram_final *ret)
+{
+    struct sasl_scram_final f = {0};
+    struct str rest = message;
+    size_t at = message.len;
+
+    if (str_has_nul(message) || cut_attribute(&rest, 'c', &f.binding) < 0 || cut_attribute(&rest, 'r', &f.nonce) < 0)
+        return -EBADMSG;
+    /* The proof is the last attribute; extensions may stand before it. */
+    while (at > 0 && message.ptr[at - 1] != ',')
+        at--;
+    if (at == 0)
+        return -EBADMSG;
+    f.without_proof = str_sub(message, 0, at - 1);
+    f.proof = str_sub(message, at, SIZE_MAX);
+    if (cut_attribute(&f.proof, 'p', &rest) < 0 || !is_printable(f.nonce))
+        return -EBADMSG;
+    f.proof = rest;
+    *ret = f;
+    return 0;
+}
+
+int sasl_unescape(struct str name, struct buf *out)
+{
+    for (size_t i = 0; i < name.len; i++) {
+        char c = name.ptr[i];
+        int r;
+
+        if (c == '=') {
+            struct str code = str_sub(name, i + 1, 2);
+
+            if (str_eq(code, STR("2C")))
+                c = ',';
+            else if (!str_eq(code, STR("3D")))
+                return -EBADMSG;
+            i += 2;
+        }
+        r = buf_add_byte(out, c);
+        if (r < 0)
+            return r;
+    }
     return 0;
 }
