@@ -16,6 +16,8 @@ struct command {
 
 int check_main(struct conf *conf, int argc, char **argv);
 
+int device_main(struct conf *conf, int argc, char **argv);
+
 int recover_main(struct conf *conf, int argc, char **argv);
 
 #endif

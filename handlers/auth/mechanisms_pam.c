@@ -1,34 +1,51 @@
 /*
- * The mechanisms of auth: those that hand a secret to PAM. Runs as root.
+ * The mechanisms of auth: those that need no cryptography. Runs as root.
  */
 #include <errno.h>
-#include <stdio.h>
+#include <time.h>
 
-#include "handlers/auth/account.h"
+#include "handlers/auth/admit.h"
 #include "handlers/auth/auth.h"
-#include "handlers/auth/pam.h"
+#include "handlers/auth/bearer.h"
 #include "handlers/auth/password.h"
+#include "handlers/auth/sasl.h"
+#include "shared/base/devices.h"
 #include "shared/base/macros.h"
 
+#define OTHER "auth-sasl"
+
 const struct mechanism AUTH_MECHANISMS[] = {
-    {"PLAIN", password_plain},
-    {"LOGIN", password_login},
+    {"PLAIN", password_plain},   {"LOGIN", password_login},     {"OAUTHBEARER", bearer_oauth},
+    {"XOAUTH2", bearer_xoauth2}, {"EXTERNAL", bearer_external},
 };
 const size_t AUTH_MECHANISMS_COUNT = ARRAY_SIZE(AUTH_MECHANISMS);
 
+/* Has whoever wants to log in device passwords? With LOGIN nobody knows yet who that is. */
+static bool may_have_devices(const struct auth *a)
+{
+    _cleanup_devices_ struct devices d = {0};
+    struct sasl_plain p;
+    struct device row;
+    struct str user = STR_NULL;
+
+    if (strcmp(a->mechanism, "PLAIN") == 0 && sasl_parse_plain(a->initial, &p) == 0)
+        user = p.authcid;
+    return devices_load(a->conf->devices, &d) == 0 &&
+           devices_next_for(&d, user, str_from(a->service), (uint64_t)time(NULL), &row) > 0;
+}
+
 const char *auth_other_program(const struct auth *a)
 {
-    (void)a;
-    return NULL;
+    static const char *const challenging[] = {"SCRAM-", "CRAM-MD5", "APOP"};
+    bool has_password = strcmp(a->mechanism, "PLAIN") == 0 || strcmp(a->mechanism, "LOGIN") == 0;
+
+    for (size_t i = 0; i < ARRAY_SIZE(challenging); i++)
+        if (strncmp(a->mechanism, challenging[i], strlen(challenging[i])) == 0)
+            return OTHER;
+    return has_password && may_have_devices(a) ? OTHER : NULL;
 }
 
 int password_verify(struct auth *a, struct str password)
 {
-    char stack[sizeof("pennypost-") + AUTH_SERVICE];
-
-    /* For root and system accounts PAM is not even asked: this is no place to try out their passwords. */
-    if (account_check(a) == -EPERM)
-        return auth_fail(a, AUTH_CLASS_CREDENTIALS, "root or uid below min_uid");
-    (void)snprintf(stack, sizeof(stack), "pennypost-%s", a->service);
-    return pam_admit(a, stack, password);
+    return admit_secret(a, password);
 }
