@@ -42,6 +42,7 @@ static const struct conf_key KEYS[] = {
     KEY(tls_client_ca, CONF_STRING, ""),
     KEY(plaintext_auth, CONF_PLAINTEXT, "local"),
     KEY(external_auth, CONF_BOOL, "no"),
+    KEY(challenge_auth, CONF_BOOL, "yes"),
     KEY(devices, CONF_STRING, "/var/lib/pennypost/devices"),
     KEY(runtime, CONF_STRING, "/run/pennypost"),
     KEY(pam_session, CONF_BOOL, "no"),

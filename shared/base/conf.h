@@ -34,6 +34,7 @@ struct conf {
     char *tls_client_ca;       /* PEM authorities of client certificates; empty: clients are not asked for one */
     enum conf_plaintext plaintext_auth;
     bool external_auth;        /* SASL EXTERNAL: the common name of a client certificate is the user */
+    bool challenge_auth;       /* SCRAM, CRAM-MD5, APOP are announced when there are device passwords for them */
     char *devices;             /* file of device passwords */
     char *runtime;             /* folder of what is gone after a reboot: ticket keys, counters of failed logins */
     bool pam_session;          /* open and close a PAM session around the mail session */

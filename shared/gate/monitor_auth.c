@@ -24,26 +24,6 @@
  * hurt, and the time says nothing about whether the user exists. */
 static const int DELAYS[LIMIT_AUTH_TRIES + 1] = {0, 2, 4, 8};
 
-bool monitor_allows_plaintext(const struct monitor *m)
-{
-    if (m->is_tls)
-        return true;
-    switch (m->conf->plaintext_auth) {
-    case CONF_PLAINTEXT_YES:
-        return true;
-    case CONF_PLAINTEXT_LOCAL:
-        return m->peer.is_loopback;
-    case CONF_PLAINTEXT_NO:
-        break;
-    }
-    return false;
-}
-
-int monitor_mechanisms(const struct monitor *m, struct buf *out)
-{
-    return monitor_allows_plaintext(m) ? buf_add_str(out, STR("PLAIN LOGIN")) : 0;
-}
-
 static bool is_listed(struct str list, struct str word)
 {
     struct str item;

@@ -20,6 +20,8 @@ int monitor_send_facts(struct monitor *m)
     bool can_tls = !m->is_tls && tls_is_possible(m->conf);
     int r = monitor_mechanisms(m, &mechanisms);
 
+    if (r == 0)
+        r = monitor_make_apop(m);
     frame_begin(&f, FRAME_LOGIN_START);
     if (r < 0 || (r = frame_put_str(&f, str_from(m->peer.address))) < 0 ||
         (r = frame_put_str(&f, str_from(m->peer.local))) < 0 || (r = frame_put_u32(&f, m->is_tls)) < 0 ||

@@ -1,6 +1,6 @@
 /*
  * What the files of the monitor share: monitor.c (the loop), monitor_front.c (frames of the front and of T),
- * monitor_auth.c (login attempts and A). Not for others.
+ * monitor_auth.c (login attempts and A), monitor_mechanisms.c (what is announced). Not for others.
  */
 #ifndef GATE_MONITOR_PARTS_H
 #define GATE_MONITOR_PARTS_H
@@ -35,8 +35,11 @@ int monitor_auth_release(struct monitor *m);
 /* May a password be sent now? */
 bool monitor_allows_plaintext(const struct monitor *m);
 
-/* Appends the mechanisms that can succeed now, blank-separated. */
+/* Appends the mechanisms that can succeed now, blank-separated, the strongest first. */
 int monitor_mechanisms(const struct monitor *m, struct buf *out);
+
+/* Makes the APOP challenge of the greeting (POP3, once), if there are device passwords for it. */
+int monitor_make_apop(struct monitor *m);
 
 /* Sends a frame to the front. A front that is gone is no error here: its socket tells the loop. */
 int monitor_tell_front(struct monitor *m, const struct frame *f, int fd);

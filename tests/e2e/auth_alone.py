@@ -1,18 +1,25 @@
 #!/usr/bin/env python3
 """The program `auth` alone, with this test as its monitor and a real PAM in the box (tests/e2e/box).
 
-    box auth_alone.py PATH-OF-AUTH
+    box auth_alone.py PATH-OF-AUTH PATH-OF-PENNYPOST [TEST...]
 
 Closes with "N passed, N failed".
 """
+import base64
+import hashlib
+import hmac
 import os
+import re
 import signal
+import subprocess
 import sys
 import time
 
 from frames import Control, Tests, T, s, start, u
 
 PROGRAM = os.path.abspath(sys.argv[1])
+ADMIN = os.path.abspath(sys.argv[2])
+DEVICES = "/var/lib/pennypost/devices"
 PAM = "/etc/pam.d/pennypost-imap"
 
 
@@ -268,10 +275,331 @@ def test_same_time_for_unknown_and_wrong():
         assert time.monotonic() - began < 1.5, user
 
 
+# ---- device passwords ----
+
+
+def device(*args, **more):
+    out = subprocess.run([ADMIN, *more.get("options", ()), "device", *args], stdout=subprocess.PIPE,
+                         check=not more.get("may_fail"), text=True, stderr=subprocess.PIPE)
+    return (out.returncode, out.stdout.strip()) if more.get("may_fail") else out.stdout.strip()
+
+
+def forget_devices():
+    for name in (DEVICES, DEVICES + ".lock"):
+        if os.path.exists(name):
+            os.unlink(name)
+
+
+def hi(digest, password, salt, iterations):
+    return hashlib.pbkdf2_hmac(digest, password.encode(), salt, iterations)
+
+
+class Scram:
+    """A SCRAM client, written from RFC 5802 3 and 5."""
+
+    def __init__(self, user, password, digest="sha256", flag="n", data=b"", authzid=""):
+        self.password, self.digest = password, digest
+        self.header = ("%s,%s," % (flag, "a=" + authzid if authzid else "")).encode()
+        self.data = data
+        self.nonce = base64.b64encode(os.urandom(15)).decode()
+        self.bare = "n=%s,r=%s" % (user.replace("=", "=3D").replace(",", "=2C"), self.nonce)
+
+    def first(self):
+        return self.header + self.bare.encode()
+
+    def final(self, server_first):
+        fields = dict(x.split("=", 1) for x in server_first.decode().split(","))
+        assert fields["r"].startswith(self.nonce) and len(fields["r"]) > len(self.nonce) + 16
+        assert int(fields["i"]) >= 4096
+        salted = hi(self.digest, self.password, base64.b64decode(fields["s"]), int(fields["i"]))
+        client_key = hmac.digest(salted, b"Client Key", self.digest)
+        without = "c=%s,r=%s" % (base64.b64encode(self.header + self.data).decode(), fields["r"])
+        message = ",".join((self.bare, server_first.decode(), without)).encode()
+        signature = hmac.digest(hashlib.new(self.digest, client_key).digest(), message, self.digest)
+        proof = bytes(a ^ b for a, b in zip(client_key, signature))
+        self.server = hmac.digest(hmac.digest(salted, b"Server Key", self.digest), message, self.digest)
+        return (without + ",p=" + base64.b64encode(proof).decode()).encode()
+
+    def accepts(self, final):
+        return final == b"v=" + base64.b64encode(self.server)
+
+
+def scram(mechanism, client, change=lambda x: x, **more):
+    a = Attempt(mechanism, client.first(), **more)
+    name, r = a.control.recv()
+    if name == "FRAME_AUTH_CHALLENGE":
+        r.u()
+        a.respond(change(client.final(r.s())))
+        out = a.result()
+        if "user" in out and "final" in out:
+            assert client.accepts(out["final"]), out
+    else:
+        assert name == "FRAME_AUTH_FAILED"
+        r.u()
+        number = r.u()
+        out = {"class": next(n[11:] for n, v in T.items() if n.startswith("AUTH_CLASS_") and v == number)}
+        r.t()
+        r.t()
+        out["reason"] = r.t()
+    a.end()
+    return out
+
+
+def test_scram():
+    forget_devices()
+    first, second = device("add", "alice"), device("add", "--name", "Phone, = new", "alice")
+    assert re.fullmatch("[a-z2-9]{4}(-[a-z2-9]{4}){4}", first) and first != second
+    for mechanism, digest in (("SCRAM-SHA-256", "sha256"), ("SCRAM-SHA-1", "sha1")):
+        for password in (first, second):
+            assert scram(mechanism, Scram("alice", password, digest))["user"] == "alice"
+            assert scram(mechanism, Scram("alice", password, digest, "y"))["user"] == "alice"
+            assert scram(mechanism, Scram("alice", password, digest, authzid="alice"))["user"] == "alice"
+        assert scram(mechanism, Scram("alice", "wonderland", digest))["class"] == "CREDENTIALS"
+        assert scram(mechanism, Scram("alice", first, digest, authzid="bob"))["class"] == "CREDENTIALS"
+        assert scram(mechanism, Scram("bob", first, digest))["class"] == "CREDENTIALS"
+        assert scram(mechanism, Scram("nobody-here", first, digest))["class"] == "CREDENTIALS"
+    # The server waits for the first message if the protocol has no initial responses.
+    client = Scram("alice", first)
+    a = Attempt("SCRAM-SHA-256")
+    assert a.challenge() == b""
+    a.respond(client.first())
+    a.respond(client.final(a.challenge()))
+    assert a.result()["user"] == "alice"
+    a.end()
+
+
+def test_scram_tampered():
+    forget_devices()
+    password = device("add", "alice")
+    for change in (lambda x: x[:-2] + b"A=", lambda x: x.replace(b"r=", b"r=x"), lambda x: x.replace(b"c=biws", b"c=eSws"),
+                   lambda x: x.split(b",p=")[0], lambda x: b"", lambda x: x + b",p=AAAA", lambda x: x.replace(b",p", b",\0p"),
+                   lambda x: b"c=biws,r=1,p=" + b"A" * 9000):
+        out = scram("SCRAM-SHA-256", Scram("alice", password), change)
+        assert out.get("class") in ("CREDENTIALS", "MECHANISM"), out
+    for message in (b"", b"n", b"n,,", b"n,,n=alice", b"n,,r=x,n=alice", b"x,,n=alice,r=x", b"n,,m=1,n=alice,r=x",
+                    b"p=,,n=alice,r=x", b"n,b=alice,n=alice,r=x", b"n,,n=al=ice,r=x", b"n,,n=alice,r=", b"\xff,,n=a,r=b",
+                    b"n,,n=alice,r=a\0b", b"n,,n=" + b"a" * 500 + b",r=x"):
+        assert attempt("SCRAM-SHA-256", message)["class"] in ("CREDENTIALS", "MECHANISM"), message
+
+
+def test_scram_salt_does_not_tell_who_exists():
+    forget_devices()
+    device("add", "alice")
+
+    def salt(user):
+        a = Attempt("SCRAM-SHA-256", b"n,,n=%s,r=abcdef" % user)
+        fields = dict(x.split(b"=", 1) for x in a.challenge().split(b","))
+        a.end()
+        return base64.b64decode(fields[b"s"]), fields[b"i"]
+
+    for user in (b"alice", b"nobody-here"):
+        assert salt(user) == salt(user)
+        assert len(salt(user)[0]) == 16 and salt(user)[1] == b"4096"
+    assert salt(b"nobody-here") != salt(b"nobody-there")
+
+
+def test_scram_plus():
+    forget_devices()
+    password = device("add", "alice")
+    exporter, end_point = os.urandom(32), os.urandom(32)
+    channel = {"tls": 1, "exporter": exporter, "end_point": end_point}
+    for mechanism, digest in (("SCRAM-SHA-256-PLUS", "sha256"), ("SCRAM-SHA-1-PLUS", "sha1")):
+        for name, data in (("tls-exporter", exporter), ("tls-server-end-point", end_point)):
+            client = Scram("alice", password, digest, "p=" + name, data)
+            assert scram(mechanism, client, **channel)["user"] == "alice"
+            client = Scram("alice", password, digest, "p=" + name, os.urandom(32))
+            assert scram(mechanism, client, **channel)["class"] == "CREDENTIALS"  # somebody in the middle
+            client = Scram("alice", password, digest, "p=" + name, data)
+            assert scram(mechanism, client)["class"] == "MECHANISM"  # no TLS at all
+        client = Scram("alice", password, digest, "p=tls-unique", exporter)
+        assert scram(mechanism, client, **channel)["class"] == "MECHANISM"
+        client = Scram("alice", password, digest, "n")
+        assert scram(mechanism, client, **channel)["class"] == "MECHANISM"
+    # RFC 5802 6: "y" means that the client was told there is no PLUS, which was not us.
+    assert scram("SCRAM-SHA-256", Scram("alice", password, flag="y"), **channel)["class"] == "CREDENTIALS"
+    assert scram("SCRAM-SHA-256", Scram("alice", password), **channel)["user"] == "alice"
+
+
+def md5(key, text):
+    return hmac.digest(key.encode(), text, "md5").hex().encode()
+
+
+def test_cram_and_apop():
+    forget_devices()
+    plain_one = device("add", "alice")
+    password = device("add", "--cram", "alice")
+    challenges = set()
+    for user, secret, result in (("alice", password, "alice"), ("alice", plain_one, None), ("bob", password, None),
+                                 ("alice", "wonderland", None)):
+        a = Attempt("CRAM-MD5")
+        text = a.challenge()
+        assert re.fullmatch(rb"<[0-9a-f]{24}\.[0-9]+@[^>]+>", text), text
+        challenges.add(text)
+        a.respond(user.encode() + b" " + md5(secret, text))
+        assert a.result().get("user" if result else "class") == (result or "CREDENTIALS")
+        a.end()
+    assert len(challenges) == 4
+    text = b"<1896.697170952@dbc.mtview.ca.us>"
+    for user, secret, result in (("alice", password, "alice"), ("alice", plain_one, None)):
+        digest = hashlib.md5(text + secret.encode()).hexdigest().encode()
+        out = attempt("APOP", user.encode() + b" " + digest, service="pop3", apop=text)
+        assert out.get("user" if result else "class") == (result or "CREDENTIALS")
+    assert attempt("APOP", b"alice " + b"0" * 32, service="pop3")["class"] == "MECHANISM"  # no challenge was given
+    for message in (b"", b"alice", b"alice 00", b"alice " + b"G" * 32, b" " + b"0" * 32):
+        assert attempt("APOP", message, service="pop3", apop=text)["class"] in ("MECHANISM", "CREDENTIALS"), message
+
+
+def test_device_passwords_in_plain():
+    forget_devices()
+    password = device("add", "alice")
+    assert login("alice", password)["user"] == "alice"
+    assert login("alice", "wonderland")["user"] == "alice"  # the login password is still good
+    assert login("alice", "wrong")["class"] == "CREDENTIALS"
+    assert login("bob", password)["class"] == "CREDENTIALS"
+    a = Attempt("LOGIN", b"alice")
+    a.challenge()
+    a.respond(password.encode())
+    assert a.result()["user"] == "alice"
+    a.end()
+
+
+def test_device_limits():
+    forget_devices()
+    only_pop = device("add", "--protocols", "pop3", "alice")
+    assert login("alice", only_pop, service="pop3")["user"] == "alice"
+    assert login("alice", only_pop, service="imap")["class"] == "CREDENTIALS"
+    short = device("add", "--days", "1", "alice")
+    assert login("alice", short)["user"] == "alice"
+    with open(DEVICES, encoding="ascii") as f:
+        text = f.read()
+    with open(DEVICES, "w", encoding="ascii") as f:
+        f.write(re.sub(r"expires=[1-9]\d*", "expires=%d" % (time.time() - 1), text))
+    assert login("alice", short)["class"] == "CREDENTIALS"
+    assert scram("SCRAM-SHA-256", Scram("alice", short))["class"] == "CREDENTIALS"
+    # PAM's account check holds for device passwords too.
+    late = device("add", "late")
+    assert login("late", late)["class"] == "EXPIRED"
+    assert scram("SCRAM-SHA-256", Scram("late", late))["class"] == "EXPIRED"
+    toor = device("add", "root")
+    assert login("root", toor)["class"] == "CREDENTIALS"
+    assert scram("SCRAM-SHA-256", Scram("root", toor))["class"] == "CREDENTIALS"
+
+
+def test_device_list_and_revoke():
+    forget_devices()
+    password, other = device("add", "--name", "Old phone", "alice"), device("add", "alice")
+    assert device("add", "no-such-user", may_fail=True)[0] == 67
+    assert device("add", "--protocols", "http", "alice", may_fail=True)[0] == 64
+    assert device("add", "--name", "tab\there", "alice", may_fail=True)[0] == 65
+    assert os.stat(DEVICES).st_mode & 0o777 == 0o600
+    assert "Old phone" in device("list") and "----------" in device("list", "alice")
+    assert login("alice", password)["user"] == "alice"
+    assert time.strftime("%Y-%m-%d", time.gmtime()) in device("list")
+    assert password not in open(DEVICES, encoding="ascii").read()
+    assert device("revoke", "alice", "Old phone") == "1 revoked"
+    assert login("alice", password)["class"] == "CREDENTIALS"
+    assert login("alice", other)["user"] == "alice"
+    assert device("revoke", "bob", "all", may_fail=True) == (67, "0 revoked")
+    assert device("revoke", "alice", "2") == "1 revoked"
+    assert login("alice", other)["class"] == "CREDENTIALS"
+
+
+def test_damaged_device_file():
+    forget_devices()
+    password = device("add", "alice")
+    with open(DEVICES, "a", encoding="latin-1") as f:
+        f.write("alice\tid=x\nnonsense\n\t\t=\n" + "x" * 5000 + "\nalice\tid=9\tsha256=1:2\ncut off in the mid")
+    assert login("alice", password)["user"] == "alice"
+    assert "nonsense" not in device("list")
+    other = device("add", "alice")  # what it appends starts a line of its own
+    assert login("alice", other)["user"] == "alice" and login("alice", password)["user"] == "alice"
+    os.chmod(DEVICES, 0o644)  # readable by others: not believed
+    assert login("alice", password)["class"] == "CREDENTIALS"
+    assert attempt("SCRAM-SHA-256", b"n,,n=alice,r=x")["class"] == "MECHANISM"
+    assert device("list", may_fail=True)[0] == 77
+    with open(DEVICES, "wb") as f:
+        f.write(os.urandom(10000))
+    os.chmod(DEVICES, 0o600)
+    assert login("alice", "wonderland")["user"] == "alice"
+    forget_devices()
+
+
+def test_without_root():
+    """The file of device passwords is all there is, and its users are the user who runs the program."""
+    path = "/home/alice/devices"
+
+    def demote():
+        os.setgid(60001)
+        os.setuid(60001)
+
+    def run(*args, **more):
+        return subprocess.run(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=demote, text=True, **more)
+
+    password = run(ADMIN, "-o", "devices=" + path, "device", "add", "--cram", "demo").stdout.strip()
+    assert len(password) == 24
+
+    def as_alice(*args):
+        return Attempt(*args, options=("-o", "devices=" + path), user=60001, group=60001, extra_groups=[])
+
+    a = as_alice("PLAIN", plain("demo", password))
+    assert a.result() == {"user": "alice", "messages": "", "final": b""}
+    a.end()
+    for user, secret in (("alice", "wonderland"), ("alice", password), ("demo", "x"), ("root", "toor")):
+        a = as_alice("PLAIN", plain(user, secret))
+        assert a.result()["class"] == "CREDENTIALS"
+        a.end()
+    client = Scram("demo", password)
+    a = as_alice("SCRAM-SHA-256", client.first())
+    a.respond(client.final(a.challenge()))
+    assert a.result()["user"] == "alice"
+    a.end()
+
+
+def test_external():
+    on = {"options": ("-o", "external_auth=yes"), "tls": 1}
+    assert attempt("EXTERNAL", b"", subject="CN=alice,O=Example", **on)["user"] == "alice"
+    assert attempt("EXTERNAL", b"alice", subject="O=Example,CN=alice", **on)["user"] == "alice"
+    assert attempt("EXTERNAL", b"bob", subject="CN=alice", **on)["class"] == "CREDENTIALS"
+    assert attempt("EXTERNAL", b"", subject="CN=late", **on)["class"] == "EXPIRED"
+    assert attempt("EXTERNAL", b"", subject="CN=root", **on)["class"] == "CREDENTIALS"
+    assert attempt("EXTERNAL", b"", subject="CN=nobody-here", **on)["class"] == "CREDENTIALS"
+    for subject in ("", "O=alice", "CN=a\\,CN=alice", "CN="):
+        assert attempt("EXTERNAL", b"", subject=subject, **on)["class"] == "MECHANISM", subject
+    assert attempt("EXTERNAL", b"", subject="CN=alice", tls=1)["class"] == "MECHANISM"  # off by default
+    assert attempt("EXTERNAL", b"", subject="CN=alice", options=on["options"])["class"] == "MECHANISM"
+
+
+def test_oauth():
+    """The token goes to PAM as the secret; pam_unix plays the module that knows tokens."""
+    stack = "/etc/pam.d/pennypost-oauth"
+    with open(stack, "w", encoding="ascii") as f:
+        f.write("auth required pam_unix.so\naccount required pam_unix.so\n")
+    try:
+        good = b"n,a=alice,\1host=x\1port=143\1auth=Bearer wonderland\1\1"
+        assert attempt("OAUTHBEARER", good)["user"] == "alice"
+        assert attempt("XOAUTH2", b"user=alice\1auth=Bearer wonderland\1\1")["user"] == "alice"
+        for mechanism, message in (("OAUTHBEARER", good.replace(b"wonderland", b"x")),
+                                   ("XOAUTH2", b"user=alice\1auth=Bearer x\1\1")):
+            a = Attempt(mechanism, message)
+            assert a.challenge() == b'{"status":"invalid_token"}'
+            a.respond(b"\1")
+            assert a.result()["class"] == "CREDENTIALS"
+            a.end()
+        for mechanism, message in (("OAUTHBEARER", b"n,,\1auth=Bearer wonderland\1\1"),
+                                   ("OAUTHBEARER", b"n,a=alice,\1auth=Basic wonderland\1\1"),
+                                   ("OAUTHBEARER", b"n,a=alice,\1auth=Bearer wonderland\1"),
+                                   ("OAUTHBEARER", b"p=tls-exporter,a=alice,\1auth=Bearer wonderland\1\1"),
+                                   ("XOAUTH2", b"auth=Bearer wonderland\1\1"), ("XOAUTH2", b"user=alice\1\1"),
+                                   ("XOAUTH2", b"user=alice\1auth=Bearer a b\1\1"), ("XOAUTH2", b"")):
+            assert attempt(mechanism, message)["class"] in ("MECHANISM", "CREDENTIALS"), message
+    finally:
+        os.unlink(stack)
+
+
 def main():
     tests = Tests()
     for name, function in list(globals().items()):
-        if name.startswith("test_") and (len(sys.argv) < 3 or name in sys.argv[2:]):
+        if name.startswith("test_") and (len(sys.argv) < 4 or name in sys.argv[3:]):
             tests.run(function)
     return tests.close()
 
