@@ -249,7 +249,7 @@ static void greet(struct pop3 *s)
 
 static int unknown_command(struct pop3 *s)
 {
-    (void)pop3_err(s, NULL, "Unknown command, there are STAT LIST UIDL RETR TOP DELE RSET LAST NOOP CAPA QUIT");
+    (void)pop3_err(s, NULL, "Unknown command, there are STAT LIST UIDL RETR TOP DELE RSET LAST NOOP CAPA LANG QUIT");
     return POP3_BAD;
 }
 
