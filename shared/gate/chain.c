@@ -76,6 +76,7 @@ int chain_locate(const char *program, char *out, size_t size)
 /* Everything that the child needs, made before the fork: after it only system calls are left to do. */
 struct launch {
     const struct chain_spec *spec;
+    pid_t parent; /* ourselves */
     char path[PATH_MAX];
     char *argv[ARGUMENTS_MAX + 1];
     char *envp[ENVIRONMENT + 1];
@@ -204,6 +205,8 @@ _noreturn_ static void run_child(const struct launch *l, int control)
     }
     if (r == 0 && spec->no_new_privs)
         r = priv_no_new_privs();
+    if (r == 0 && spec->dies_with_us)
+        r = priv_die_with_parent(l->parent, SIGTERM);
     if (r == 0)
         (void)execve(l->path, l->argv, l->envp);
     _exit(EXEC_FAILED);
@@ -224,7 +227,7 @@ static int prepare(struct launch *l)
 
 int chain_spawn(const struct chain_spec *spec, struct chain_child *ret)
 {
-    struct launch l = {.spec = spec, .strings = BUF_INIT(32u << 10)};
+    struct launch l = {.spec = spec, .parent = getpid(), .strings = BUF_INIT(32u << 10)};
     int control[2] = {-1, -1};
     int r = prepare(&l);
     pid_t pid = -1;

@@ -28,6 +28,7 @@ struct chain_spec {
     bool has_control;             /* make a control pair: fd 3 of the child, ret->control here */
     const struct priv_user *user; /* become that user before exec; NULL: stay */
     bool no_new_privs;
+    bool dies_with_us;     /* SIGTERM when this process dies (which needs CAP_KILL for another user) */
     int working_directory; /* fd, or -1: "/" for another user, unchanged else */
 };
 

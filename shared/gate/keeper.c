@@ -1,6 +1,7 @@
 /*
- * The keeper. Runs as root with CAP_SETUID and CAP_SETGID and nothing else (or as the user who tries Pennypost out);
- * touches the spool file's dotlock, creates the spool file, and its marker; reads three kinds of frames.
+ * The keeper. Runs as root with CAP_SETUID, CAP_SETGID and CAP_KILL and nothing else (or as the user who tries
+ * Pennypost out); touches the spool file's dotlock, creates the spool file, and its marker; reads three kinds of
+ * frames.
  */
 #include "shared/gate/keeper.h"
 
@@ -158,7 +159,8 @@ static int drop(const struct keeper *k)
 
     if (priv_is_root() && setgroups((size_t)k->user.group_count, k->user.groups) < 0)
         return -errno;
-    r = priv_keep_capabilities(priv_is_root() ? 1u << CAP_SETUID | 1u << CAP_SETGID : 0);
+    /* CAP_KILL: without it the kernel does not even deliver the signals that our children asked for when we die. */
+    r = priv_keep_capabilities(priv_is_root() ? 1u << CAP_SETUID | 1u << CAP_SETGID | 1u << CAP_KILL : 0);
     return r < 0 ? r : priv_no_new_privs();
 }
 

@@ -45,8 +45,8 @@ static int on_handover(void *context, struct frame *f, struct frame_reader *in)
 {
     struct monitor *m = context;
     struct own *own = m->own;
-    struct chain_spec spec = {CHAIN_SPEC(own->session), .conf = m->conf, .has_control = true, .user = m->user,
-                              .no_new_privs = true};
+    struct chain_spec spec = {CHAIN_SPEC(own->session), .conf = m->conf,      .has_control = true,
+                              .user = m->user,          .no_new_privs = true, .dies_with_us = true};
     struct str unread;
     struct str protocol;
     int r = 0;

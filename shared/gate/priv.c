@@ -127,9 +127,9 @@ int priv_keep_capabilities(uint64_t mask)
     return syscall(SYS_capset, &header, data) < 0 ? -errno : 0;
 }
 
-int priv_die_with_parent(pid_t parent)
+int priv_die_with_parent(pid_t parent, int signal)
 {
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+    if (prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0) < 0)
         return -errno;
     return getppid() == parent ? 0 : -ESRCH;
 }
@@ -220,5 +220,5 @@ int priv_confine(const struct priv_confinement *c, const char **ret_what)
     if (r < 0)
         return r;
     *ret_what = "parent";
-    return priv_die_with_parent(parent);
+    return priv_die_with_parent(parent, SIGKILL);
 }

@@ -60,8 +60,8 @@ int priv_no_new_privs(void);
  * inheritable or ambient. */
 int priv_keep_capabilities(uint64_t mask);
 
-/* SIGKILL when the parent dies. -ESRCH: it is gone already (its pid is no longer `parent`). */
-int priv_die_with_parent(pid_t parent);
+/* That signal when the parent dies. -ESRCH: it is gone already (its pid is no longer `parent`). */
+int priv_die_with_parent(pid_t parent, int signal);
 
 bool priv_is_root(void);
 
