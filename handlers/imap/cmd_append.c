@@ -37,7 +37,7 @@ static int parse_message(struct append *a, struct mbox_append_options *ret_optio
     struct flag_list flags = {.system = 0};
     int r = parse_space(p);
 
-    *ret_options = (struct mbox_append_options){.internaldate = 0};
+    *ret_options = (struct mbox_append_options){.size_max = a->s->conf->message_size};
     if (r >= 0 && parse_peek(p) == '(') {
         r = flags_parse(a->s, true, &flags);
         if (r >= 0)

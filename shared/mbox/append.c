@@ -3,12 +3,15 @@
  * Runs as the user; touches the mbox file and its sidecars.
  */
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "shared/base/macros.h"
 #include "shared/mbox/fromline.h"
+#include "shared/mbox/names.h"
 #include "shared/mbox/spool.h"
 #include "shared/mbox/tail.h"
 
@@ -28,12 +31,26 @@ struct append_writer {
     bool is_crlf;
 };
 
+/* Said before a single byte is taken: IMAP refuses a message for a mailbox that is not there before it is sent. */
+static int check_exists(struct mbox_store *s, struct str name)
+{
+    _cleanup_buf_ struct buf path = BUF_INIT(PATH_MAX);
+    struct stat st;
+    int r;
+
+    if (name_is_inbox(name))
+        return 0;
+    if ((r = name_path(s, name, &path)) < 0)
+        return r;
+    return stat(buf_cstr(&path), &st) < 0 ? -errno : S_ISDIR(st.st_mode) ? -ENOENT : 0;
+}
+
 int mbox_append_new(struct mbox_store *s, struct str name, struct mbox_append **ret)
 {
     struct mbox_append *a;
     int r;
 
-    if ((r = mbox_name_check(name)) < 0)
+    if ((r = mbox_name_check(name)) < 0 || (r = check_exists(s, name)) < 0)
         return r;
     a = calloc(1, sizeof(*a));
     if (a == NULL)

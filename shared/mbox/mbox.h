@@ -233,8 +233,9 @@ struct mbox_append_options {
     uint64_t size_max; /* 0: LIMIT_MESSAGE_SIZE */
 };
 
-/* Starts an append of one or more messages to a mailbox. Nothing is locked and nothing is visible before the commit.
- * Works without state directory (delivery to a user whose home is away): then UIDs are given later. */
+/* Starts an append of one or more messages to a mailbox (-ENOENT: there is none). Nothing is locked and nothing is
+ * visible before the commit. Works without state directory (delivery to a user whose home is away): then UIDs are
+ * given later. */
 int mbox_append_new(struct mbox_store *s, struct str name, struct mbox_append **ret);
 void mbox_append_free(struct mbox_append *a);
 
