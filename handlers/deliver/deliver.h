@@ -12,11 +12,16 @@ struct deliver_options {
     const char *sender;  /* envelope sender, "" null path */
     const char *address; /* envelope recipient, "" unknown */
     const char *mailbox; /* INBOX or a folder */
+    const char *file;    /* append to this mbox file instead, or NULL */
+    const char *command; /* hand it to this command instead, or NULL */
 };
 
 /* Reads fd 0 to its end and appends it, with Return-Path and Delivered-To on top. 0: the message is durably in the
  * mailbox. A negative errno: nothing is; those of mbox.h, and -ELOOP also for a message that went through this address
  * before. */
 int deliver_message(struct conf *conf, const struct session *s, const struct deliver_options *o);
+
+/* The fields on top: Return-Path and Delivered-To, with LF. 0, -EINVAL (control characters), -ENOBUFS, -ENOMEM. */
+int deliver_head(const struct conf *conf, const struct session *s, const struct deliver_options *o, struct buf *out);
 
 #endif

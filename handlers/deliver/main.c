@@ -13,6 +13,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "handlers/deliver/command.h"
 #include "handlers/deliver/deliver.h"
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
@@ -57,8 +58,8 @@ static int leave(int error, bool says_all)
 
 static int usage(void)
 {
-    (void)fprintf(stderr,
-                  "usage: deliver [-d user] [-f sender] [-a recipient] [-m mailbox] [-c FILE] [-o key=value]...\n");
+    (void)fprintf(stderr, "usage: deliver [-d user] [-f sender] [-a recipient] [-m mailbox | -F file | -C command]\n"
+                          "               [-c FILE] [-o key=value]...\n");
     return EX_USAGE;
 }
 
@@ -67,7 +68,7 @@ static int parse_arguments(int argc, char **argv, struct deliver_options *o)
     int c;
 
     opterr = 0;
-    while ((c = getopt(argc, argv, "d:f:r:a:m:e")) != -1) {
+    while ((c = getopt(argc, argv, "d:f:r:a:m:C:F:e")) != -1) {
         if (c == 'd')
             o->user = optarg;
         else if (c == 'f' || c == 'r') /* -r: the historic spelling of mail.local */
@@ -76,12 +77,55 @@ static int parse_arguments(int argc, char **argv, struct deliver_options *o)
             o->address = optarg;
         else if (c == 'm')
             o->mailbox = optarg;
+        else if (c == 'C')
+            o->command = optarg;
+        else if (c == 'F')
+            o->file = optarg;
         else if (c != 'e') /* -e of other delivery agents: our exit statuses are always meaningful */
             return -EINVAL;
     }
     if (optind < argc && !o->user)
         o->user = argv[optind++];
     return optind == argc ? 0 : -EINVAL;
+}
+
+/* What a command's exit status means, in the words of sysexits.h; 111 and 100 are qmail's. A command that is missing or
+ * was killed may work again later. */
+static const struct {
+    int status;
+    int ours;
+    const char *reply;
+} STATUSES[] = {
+    {EX_OK, EX_OK, "250 2.1.5"},           {EX_TEMPFAIL, EX_TEMPFAIL, "451 4.3.0"}, {111, EX_TEMPFAIL, "451 4.3.0"},
+    {EX_OSERR, EX_TEMPFAIL, "451 4.3.0"},  {EX_IOERR, EX_TEMPFAIL, "451 4.3.0"},    {126, EX_TEMPFAIL, "451 4.3.5"},
+    {127, EX_TEMPFAIL, "451 4.3.5"},       {EX_NOUSER, EX_NOUSER, "550 5.1.1"},     {EX_NOPERM, EX_NOPERM, "550 5.7.1"},
+    {EX_DATAERR, EX_DATAERR, "550 5.6.0"}, {-1, EX_UNAVAILABLE, "550 5.3.0"},
+};
+
+static int run_command(const struct conf *conf, const struct session *s, const struct deliver_options *o)
+{
+    struct command_result result = {.output = BUF_INIT(COMMAND_OUTPUT)};
+    _cleanup_buf_ struct buf head = BUF_INIT(8192);
+    size_t i = 0;
+    int e = buf_printf(&head, "From %s ", *o->sender ? o->sender : "MAILER-DAEMON");
+
+    if (e == 0)
+        e = clock_asctime(clock_now(&conf->clock), &head);
+    if (e == 0)
+        e = buf_add_byte(&head, '\n');
+    if (e == 0)
+        e = deliver_head(conf, s, o, &head);
+    if (e == 0)
+        e = command_run(s, o, buf_str(&head), &result);
+    if (e < 0)
+        result.status = EX_TEMPFAIL;
+    while (STATUSES[i].status != result.status && STATUSES[i].status != -1)
+        i++;
+    if (STATUSES[i].ours != EX_OK)
+        (void)printf("%s %s\n", STATUSES[i].reply,
+                     result.output.len > 0 ? buf_cstr(&result.output) : "The command of the address failed");
+    buf_finish(&result.output);
+    return STATUSES[i].ours;
 }
 
 static bool is_control_given(void)
@@ -144,6 +188,10 @@ int main(int argc, char **argv)
     e = find_user(&o, &s);
     if (e != 0)
         return e;
+    if (o.command)
+        return run_command(&conf, &s, &o);
+    if (o.file && strcmp(o.file, "/dev/null") == 0)
+        return EX_OK; /* aliases(5): thrown away */
     e = session_paths(&conf, &s);
     if (e == 0)
         e = deliver_message(&conf, &s, &o);

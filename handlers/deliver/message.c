@@ -12,16 +12,34 @@
 #include "shared/mbox/mbox.h"
 
 #define DELIVER_BLOCK (64u << 10)
+#define ADDRESS_MAX   1024
+#define HEAD_MAX      4096
+
+/* Control characters in an argument would break out of the header. */
+static bool is_clean(const char *text)
+{
+    for (const char *c = text; *c; c++)
+        if ((unsigned char)*c < 32 || *c == 127)
+            return false;
+    return true;
+}
+
+static int find_address(const struct conf *conf, const struct session *s, const struct deliver_options *o,
+                        struct buf *out)
+{
+    return *o->address ? buf_printf(out, "%s", o->address) : buf_printf(out, "%s@%s", s->user, conf->hostname);
+}
 
 /* RFC 5321 4.4: the final delivery puts the reverse-path on top. Delivered-To is what finds loops. */
-static int write_trace(const struct deliver_options *o, const char *address, struct mbox_append *a)
+int deliver_head(const struct conf *conf, const struct session *s, const struct deliver_options *o, struct buf *out)
 {
-    _cleanup_buf_ struct buf trace = BUF_INIT(4096);
-    int e = buf_printf(&trace, "Return-Path: <%s>\n", o->sender);
+    int e = is_clean(o->sender) && is_clean(o->address) ? 0 : -EINVAL;
 
     if (e == 0)
-        e = buf_printf(&trace, "Delivered-To: %s\n", address);
-    return e < 0 ? e : mbox_append_write(a, trace.data, trace.len);
+        e = buf_printf(out, "Return-Path: <%s>\nDelivered-To: ", o->sender);
+    if (e == 0)
+        e = find_address(conf, s, o, out);
+    return e < 0 ? e : buf_add_byte(out, '\n');
 }
 
 static int copy_input(struct mbox_append *a, const char *address)
@@ -46,15 +64,6 @@ static int copy_input(struct mbox_append *a, const char *address)
     }
 }
 
-/* Control characters in an argument would break out of the header. */
-static bool is_clean(const char *text)
-{
-    for (const char *c = text; *c; c++)
-        if ((unsigned char)*c < 32 || *c == 127)
-            return false;
-    return true;
-}
-
 static void log_notices(struct mbox_store *store)
 {
     _cleanup_buf_ struct buf lines = BUF_INIT(16u << 10);
@@ -70,7 +79,8 @@ static void log_notices(struct mbox_store *store)
     }
 }
 
-static int append(struct conf *conf, struct mbox_store *store, const struct deliver_options *o, const char *address)
+static int append(struct conf *conf, struct mbox_store *store, const struct deliver_options *o, struct str head,
+                  const char *address)
 {
     struct mbox_append *a = NULL;
     uint32_t uidvalidity, uid;
@@ -83,7 +93,7 @@ static int append(struct conf *conf, struct mbox_store *store, const struct deli
     if (e == 0)
         e = mbox_append_message(a, &options);
     if (e == 0)
-        e = write_trace(o, address, a);
+        e = mbox_append_write(a, head.ptr, head.len);
     if (e == 0)
         e = copy_input(a, address);
     if (e == 0)
@@ -94,27 +104,27 @@ static int append(struct conf *conf, struct mbox_store *store, const struct deli
 
 int deliver_message(struct conf *conf, const struct session *s, const struct deliver_options *o)
 {
-    const struct mbox_store_options options = {.inbox = s->inbox,
-                                               .folders = s->folders,
-                                               .state = s->state,
-                                               .owner = s->uid,
-                                               .clock = &conf->clock,
-                                               .keeper = s->control};
-    _cleanup_buf_ struct buf address = BUF_INIT(1024);
+    struct mbox_store_options options = {.inbox = s->inbox,
+                                         .folders = s->folders,
+                                         .state = s->state,
+                                         .owner = s->uid,
+                                         .clock = &conf->clock,
+                                         .keeper = s->control};
+    _cleanup_buf_ struct buf address = BUF_INIT(ADDRESS_MAX), head = BUF_INIT(HEAD_MAX);
     struct mbox_store *store = NULL;
-    int e;
+    int e = deliver_head(conf, s, o, &head);
 
-    if (!is_clean(o->sender) || !is_clean(o->address))
-        return -EINVAL;
-    if (*o->address)
-        e = buf_printf(&address, "%s", o->address);
-    else
-        e = buf_printf(&address, "%s@%s", s->user, conf->hostname);
+    if (e == 0)
+        e = find_address(conf, s, o, &address);
+    if (o->file) { /* an mbox file somewhere: appended to, nothing else is known of it */
+        options.inbox = o->file;
+        options.folders = options.state = NULL;
+    }
     if (e == 0)
         e = mbox_store_new(&options, &store);
     if (e < 0)
         return e;
-    e = append(conf, store, o, buf_cstr(&address));
+    e = append(conf, store, o, buf_str(&head), buf_cstr(&address));
     log_notices(store);
     mbox_store_free(store);
     return e;

@@ -10,13 +10,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "handlers/smtp/dispatch.h"
 #include "handlers/smtp/path.h"
 #include "handlers/smtp/spool.h"
-#include "handlers/smtp/transfer.h"
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
-
-#define AGENT_PARALLEL 8 /* deliveries of one message at the same time */
 
 void agent_init(struct smtp_agent *a, struct conf *conf)
 {
@@ -26,7 +24,7 @@ void agent_init(struct smtp_agent *a, struct conf *conf)
 static void recipient_finish(struct agent_recipient *r)
 {
     free(r->address);
-    rcpt_target_finish(&r->target);
+    expansion_finish(&r->expansion);
 }
 
 void agent_reset(struct smtp_agent *a)
@@ -60,17 +58,19 @@ static int take_id(struct smtp_agent *a, struct str id)
     return 0;
 }
 
-/* Who is logged in sends as himself: one of our domains, his name, any detail. A bounce has no sender. */
+/* Who is logged in sends as himself: an address of ours that leads to his mailbox. A bounce has no sender. */
 static bool is_own_sender(const struct smtp_agent *a, const struct smtp_path *path)
 {
-    struct rcpt_target target = {0};
+    struct expansion x = {0};
     struct smtp_answer unused;
-    bool is_own;
+    bool is_own = false;
 
     if (path->is_null || str_ieq(str_from(a->conf->submission_senders), STR("any")))
         return true;
-    is_own = rcpt_resolve(a->conf, path, a->local, &target, &unused) == 0 && strcmp(target.user, a->user) == 0;
-    rcpt_target_finish(&target);
+    if (expand_path(a->conf, path, a->local, &x, &unused) == 0)
+        for (size_t i = 0; i < x.count; i++)
+            is_own |= x.targets[i].kind == RCPT_MAILBOX && strcmp(x.targets[i].user, a->user) == 0;
+    expansion_finish(&x);
     return is_own;
 }
 
@@ -111,16 +111,16 @@ int agent_mail(struct smtp_agent *a, const struct smtp_envelope *envelope, struc
     return 0;
 }
 
-static bool is_self_only(const struct smtp_agent *a, const struct rcpt_target *target, struct str mailbox,
-                         struct smtp_answer *ret)
+static bool is_self_only(const struct smtp_agent *a, const struct expansion *x)
 {
-    if (a->is_root || target->uid == a->uid)
-        return true;
-    answer_set(ret, 550, "5.7.1", "<%.*s>: a session on a pipe delivers to the user who started it", STR_ARG(mailbox));
-    return false;
+    for (size_t i = 0; i < x->count; i++)
+        if (x->targets[i].kind != RCPT_MAILBOX || x->targets[i].uid != a->uid)
+            return false;
+    return true;
 }
 
-static int resolve(struct smtp_agent *a, struct str mailbox, bool is_utf8, struct rcpt_target *ret_target,
+/* -EBADMSG: no mailbox; other errors with the refusal in *ret. */
+static int resolve(struct smtp_agent *a, struct str mailbox, bool is_utf8, struct expansion *ret_expansion,
                    struct smtp_answer *ret)
 {
     struct smtp_path path;
@@ -128,15 +128,18 @@ static int resolve(struct smtp_agent *a, struct str mailbox, bool is_utf8, struc
 
     if (path_parse_mailbox(mailbox, PATH_BARE_OK | (is_utf8 ? PATH_UTF8 : 0u), &path) < 0)
         return -EBADMSG;
-    e = rcpt_resolve(a->conf, &path, a->local, ret_target, ret);
-    if (e == 0 && !is_self_only(a, ret_target, mailbox, ret)) {
-        rcpt_target_finish(ret_target);
+    e = expand_path(a->conf, &path, a->local, ret_expansion, ret);
+    if (e == 0 && !a->is_root && !is_self_only(a, ret_expansion)) {
+        answer_set(ret, 550, "5.7.1", "<%.*s>: a session on a pipe delivers to the user who started it",
+                   STR_ARG(mailbox));
+        expansion_finish(ret_expansion);
         e = -EPERM;
     }
     return e;
 }
 
-static int add_recipient(struct smtp_agent *a, struct str mailbox, struct rcpt_target *target)
+/* Takes the expansion over. */
+static int add_recipient(struct smtp_agent *a, struct str mailbox, struct expansion *x)
 {
     struct agent_recipient *more = reallocarray(a->recipients, a->count + 1, sizeof(*more));
     char *address = str_dup(mailbox);
@@ -147,14 +150,14 @@ static int add_recipient(struct smtp_agent *a, struct str mailbox, struct rcpt_t
         free(address);
         return -ENOMEM;
     }
-    a->recipients[a->count++] = (struct agent_recipient){.address = address, .target = *target};
-    *target = (struct rcpt_target){0};
+    a->recipients[a->count++] = (struct agent_recipient){.address = address, .expansion = *x};
+    *x = (struct expansion){0};
     return 0;
 }
 
 int agent_rcpt(struct smtp_agent *a, struct str mailbox, struct smtp_answer *ret)
 {
-    struct rcpt_target target = {0};
+    struct expansion x = {0};
     int e;
 
     if (!a->has_sender || a->file >= 0)
@@ -163,13 +166,13 @@ int agent_rcpt(struct smtp_agent *a, struct str mailbox, struct smtp_answer *ret
         answer_set(ret, 452, "4.5.3", "Too many recipients, send the rest in another transaction");
         return 0;
     }
-    e = resolve(a, mailbox, a->is_utf8, &target, ret);
+    e = resolve(a, mailbox, a->is_utf8, &x, ret);
     if (e == -EBADMSG)
         return e;
     if (e < 0)
         return 0;
-    e = add_recipient(a, mailbox, &target);
-    rcpt_target_finish(&target);
+    e = add_recipient(a, mailbox, &x);
+    expansion_finish(&x);
     if (e < 0)
         answer_set(ret, 451, "4.3.0", "Out of memory");
     else
@@ -179,17 +182,19 @@ int agent_rcpt(struct smtp_agent *a, struct str mailbox, struct smtp_answer *ret
 
 int agent_vrfy(struct smtp_agent *a, struct str mailbox, struct smtp_answer *ret)
 {
-    struct rcpt_target target = {0};
+    struct expansion x = {0};
     int e;
 
     if (!a->tells_truth) {
         answer_set(ret, 252, "2.5.2", "Cannot say; send a message and see");
         return 0;
     }
-    e = resolve(a, mailbox, true, &target, ret);
-    if (e == 0)
-        answer_set(ret, 250, "2.1.5", "<%s@%s>", target.user, a->conf->hostname);
-    rcpt_target_finish(&target);
+    e = resolve(a, mailbox, true, &x, ret);
+    if (e == 0 && x.count == 1 && x.targets[0].kind == RCPT_MAILBOX)
+        answer_set(ret, 250, "2.1.5", "<%s@%s>", x.targets[0].user, a->conf->hostname);
+    else if (e == 0) /* RFC 5321 3.5.2: a list, EXPN tells its members */
+        answer_set(ret, 250, "2.1.5", "<%.*s>", STR_ARG(mailbox));
+    expansion_finish(&x);
     return e == -EBADMSG ? e : 0;
 }
 
@@ -211,88 +216,17 @@ int agent_data(struct smtp_agent *a, struct smtp_answer *ret, int *ret_fd)
     return 0;
 }
 
-/* The same mailbox twice gets the message once. */
-static bool earlier_same(const struct smtp_agent *a, size_t i, size_t *ret_at)
+/* An account may have gone, or become another one, since RCPT: look again and use what is true now. ret->code 0: fine.
+ */
+static void refresh(struct smtp_agent *a, struct agent_recipient *r, struct smtp_answer *ret)
 {
-    for (size_t j = 0; j < i; j++)
-        if (strcmp(a->recipients[j].target.user, a->recipients[i].target.user) == 0 &&
-            strcmp(a->recipients[j].target.detail, a->recipients[i].target.detail) == 0) {
-            *ret_at = j;
-            return true;
-        }
-    return false;
-}
+    int e;
 
-/* The account may have gone, or become another one, since RCPT: look again and use what is true now. */
-static int refresh(struct smtp_agent *a, struct agent_recipient *r, struct smtp_answer *ret)
-{
-    struct rcpt_target now = {0};
-    int e = resolve(a, str_from(r->address), a->is_utf8, &now, ret);
-
-    if (e == 0) {
-        rcpt_target_finish(&r->target);
-        r->target = now;
-    } else if (e == -EBADMSG) {
+    *ret = (struct smtp_answer){0};
+    expansion_finish(&r->expansion);
+    e = resolve(a, str_from(r->address), a->is_utf8, &r->expansion, ret);
+    if (e == -EBADMSG)
         answer_set(ret, 451, "4.3.0", "Internal error");
-    }
-    return e;
-}
-
-static void log_delivery(const struct smtp_agent *a, const struct agent_recipient *r, const struct smtp_answer *answer)
-{
-    const char *status = answer_is_ok(answer) ? "delivered" : answer_is_temporary(answer) ? "deferred" : "refused";
-
-    LOG_EVENT(answer_is_ok(answer) ? LOG_INFO : LOG_WARNING, "delivery", LOG_FC("queue_id", a->id),
-              LOG_FC("from", buf_cstr(&a->sender)), LOG_FC("to", r->address),
-              LOG_FC("mailbox", r->target.user ? r->target.user : ""), LOG_FC("status", status),
-              LOG_FC("reply", answer->text));
-}
-
-/* A delivery that may be running; one of a ring of AGENT_PARALLEL. */
-struct running {
-    struct transfer transfer;
-    bool is_started;
-};
-
-static void begin_one(struct smtp_agent *a, size_t i, struct running *run, struct smtp_answer *answer)
-{
-    struct agent_recipient *r = &a->recipients[i];
-    size_t same;
-
-    *run = (struct running){.transfer = {.conf = a->conf,
-                                         .target = &r->target,
-                                         .sender = buf_cstr(&a->sender),
-                                         .address = r->address,
-                                         .file = a->file,
-                                         .is_root = a->is_root}};
-    if (refresh(a, r, answer) < 0 || earlier_same(a, i, &same))
-        return;
-    transfer_begin(&run->transfer);
-    run->is_started = true;
-}
-
-static void end_one(struct smtp_agent *a, size_t i, struct running *run, struct smtp_answer *answers)
-{
-    size_t same;
-
-    if (run->is_started)
-        transfer_end(&run->transfer, &answers[i]);
-    else if (answers[i].code == 0 && earlier_same(a, i, &same))
-        answers[i] = answers[same];
-    log_delivery(a, &a->recipients[i], &answers[i]);
-}
-
-/* In the order of the recipients, some of them at the same time: each is mostly one fsync. */
-static void deliver_all(struct smtp_agent *a, struct smtp_answer *answers)
-{
-    struct running ring[AGENT_PARALLEL];
-    size_t begun = 0;
-
-    for (size_t ended = 0; ended < a->count; ended++) {
-        for (; begun < a->count && begun < ended + AGENT_PARALLEL; begun++)
-            begin_one(a, begun, &ring[begun % AGENT_PARALLEL], &answers[begun]);
-        end_one(a, ended, &ring[ended % AGENT_PARALLEL], answers);
-    }
 }
 
 /* A hostile session may have written more than it was asked to. */
@@ -307,12 +241,14 @@ int agent_commit(struct smtp_agent *a, struct smtp_answer *ret, size_t count)
 {
     if (a->file < 0 || count != a->count)
         return -EBADMSG;
-    memset(ret, 0, count * sizeof(*ret));
-    if (is_size_fine(a))
-        deliver_all(a, ret);
-    else
+    if (!is_size_fine(a)) {
         for (size_t i = 0; i < count; i++)
             answer_set(&ret[i], 552, "5.3.4", "The message is too big");
+    } else {
+        for (size_t i = 0; i < count; i++)
+            refresh(a, &a->recipients[i], &ret[i]);
+        dispatch_message(a, ret);
+    }
     agent_reset(a);
     return 0;
 }

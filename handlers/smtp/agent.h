@@ -10,12 +10,12 @@
 #include <sys/types.h>
 
 #include "handlers/smtp/backend.h"
-#include "handlers/smtp/rcpt.h"
+#include "handlers/smtp/expand.h"
 #include "shared/base/conf.h"
 
 struct agent_recipient {
     char *address; /* Mailbox as accepted */
-    struct rcpt_target target;
+    struct expansion expansion;
 };
 
 struct smtp_agent {

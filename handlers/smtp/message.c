@@ -89,26 +89,6 @@ static void refuse_message(struct smtp_session *s, int e)
         session_answer(s, &answer);
 }
 
-/* One reply for all recipients. With no queue to keep the rest, the reply must not hide a failure. */
-static void summarize(const struct smtp_session *s, const struct smtp_answer *answers, size_t count,
-                      struct smtp_answer *ret)
-{
-    size_t ok = 0, worst = 0;
-
-    for (size_t i = 0; i < count; i++) {
-        if (answer_is_ok(&answers[i]))
-            ok++;
-        else if (answer_is_ok(&answers[worst]) || answer_is_temporary(&answers[i]))
-            worst = i;
-    }
-    *ret = answers[worst];
-    if (ok == count)
-        answer_set(ret, 250, "2.0.0", "Delivered, id %s", buf_cstr(&s->txn.id));
-    else if (ok > 0)
-        answer_set(ret, answers[worst].code, answers[worst].enhanced, "Delivered to %zu of %zu recipients: %s", ok,
-                   count, answers[worst].text);
-}
-
 static int deliver_message(struct smtp_session *s)
 {
     size_t count = s->txn.recipients;
@@ -129,7 +109,9 @@ static int deliver_message(struct smtp_session *s)
             session_answer(s, &answers[i]);
         return 0;
     }
-    summarize(s, answers, count, &all);
+    answer_combine(answers, count, &all);
+    if (answer_is_ok(&all))
+        answer_set(&all, 250, "2.0.0", "Delivered, id %s", buf_cstr(&s->txn.id));
     session_answer(s, &all);
     return 0;
 }

@@ -1,5 +1,5 @@
 /*
- * Recipients to users. Runs in the monitor as root, or in `smtp-session -bs` as the invoking user; asks NSS.
+ * Users. Runs in the monitor as root, or in `smtp-session -bs` as the invoking user; asks NSS.
  */
 #include "handlers/smtp/rcpt.h"
 
@@ -15,7 +15,7 @@
 void rcpt_target_finish(struct rcpt_target *t)
 {
     free(t->user);
-    free(t->detail);
+    free(t->argument);
     *t = (struct rcpt_target){0};
 }
 
@@ -50,7 +50,7 @@ static bool is_our_domain(const struct conf *conf, struct str domain)
     return false;
 }
 
-static bool is_ours(const struct conf *conf, const struct smtp_path *path, const char *local_address)
+bool rcpt_is_ours(const struct conf *conf, const struct smtp_path *path, const char *local_address)
 {
     if (path->domain.len == 0)
         return true;
@@ -86,80 +86,45 @@ static int find_user(const char *name, struct rcpt_target *ret)
         return e == 0 || e == ENOENT || e == ESRCH || e == EBADF || e == EPERM ? -ENOENT : -EAGAIN;
     if (!is_user_name(str_from(entry.pw_name)))
         return -ENOENT;
-    ret->user = strdup(entry.pw_name);
-    ret->uid = entry.pw_uid;
-    ret->gid = entry.pw_gid;
-    return ret->user ? 0 : -ENOMEM;
+    *ret = (struct rcpt_target){
+        .user = strdup(entry.pw_name), .argument = strdup(""), .uid = entry.pw_uid, .gid = entry.pw_gid};
+    if (ret->user && ret->argument)
+        return 0;
+    rcpt_target_finish(ret);
+    return -ENOMEM;
 }
 
 /* The name as written, then in lower case: RFC 5321 2.4 leaves it to us, and Unix names are lower case. */
-static int find_any_case(struct str local, struct rcpt_target *ret)
+int rcpt_find_user(struct str name, struct rcpt_target *ret)
 {
-    _cleanup_free_ char *name = NULL;
+    _cleanup_free_ char *spelling = NULL;
     int e;
 
-    if (!is_user_name(local))
+    if (!is_user_name(name))
         return -ENOENT;
-    name = str_dup(local);
-    if (!name)
+    spelling = str_dup(name);
+    if (!spelling)
         return -ENOMEM;
-    e = find_user(name, ret);
+    e = find_user(spelling, ret);
     if (e != -ENOENT)
         return e;
-    for (char *c = name; *c; c++)
+    for (char *c = spelling; *c; c++)
         *c = ascii_lower(*c);
-    return find_user(name, ret);
+    return find_user(spelling, ret);
 }
 
-static int find_with_detail(const struct conf *conf, struct str local, struct rcpt_target *ret, struct str *ret_detail)
+bool rcpt_split_detail(const struct conf *conf, struct str local, struct str *ret_name, struct str *ret_detail)
 {
     struct str delimiters = str_from(conf->recipient_delimiter);
-    int e = find_any_case(local, ret);
 
-    *ret_detail = STR("");
-    for (size_t i = 1; e == -ENOENT && i < local.len; i++) {
+    for (size_t i = 1; i < local.len; i++) {
         if (str_chr(delimiters, local.ptr[i]) < 0)
             continue;
+        *ret_name = str_sub(local, 0, i);
         *ret_detail = str_sub(local, i + 1, local.len);
-        return find_any_case(str_sub(local, 0, i), ret);
+        return true;
     }
-    return e;
-}
-
-/* RFC 5321 4.5.1: postmaster is always there. */
-static int find_postmaster(struct rcpt_target *ret)
-{
-    int e = find_user("postmaster", ret);
-
-    return e == -ENOENT ? find_user("root", ret) : e;
-}
-
-int rcpt_resolve(const struct conf *conf, const struct smtp_path *path, const char *local_address,
-                 struct rcpt_target *ret, struct smtp_answer *ret_answer)
-{
-    struct rcpt_target target = {0};
-    struct str local = path_local(path), detail = STR("");
-    int e;
-
-    if (!is_ours(conf, path, local_address)) {
-        answer_set(ret_answer, 550, "5.7.1", "<%.*s>: relaying denied", STR_ARG(path->text));
-        return -EREMOTE;
-    }
-    if (str_ieq(local, STR("postmaster")))
-        e = find_postmaster(&target);
-    else
-        e = find_with_detail(conf, local, &target, &detail);
-    if (e == 0) {
-        target.detail = str_dup(detail);
-        e = target.detail ? 0 : -ENOMEM;
-    }
-    if (e == -ENOENT)
-        answer_set(ret_answer, 550, "5.1.1", "<%.*s>: there is no such user here", STR_ARG(path->text));
-    else if (e < 0)
-        answer_set(ret_answer, 451, "4.3.0", "<%.*s>: the user database is not available", STR_ARG(path->text));
-    if (e < 0)
-        rcpt_target_finish(&target);
-    else
-        *ret = target;
-    return e;
+    *ret_name = local;
+    *ret_detail = STR("");
+    return false;
 }

@@ -1,28 +1,40 @@
 /*
- * Local part resolution: which Unix user a mailbox address belongs to.
+ * Local users: whose mailbox a name is, and which domains are ours.
  */
 #ifndef SMTP_RCPT_H
 #define SMTP_RCPT_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
-#include "handlers/smtp/answer.h"
 #include "handlers/smtp/path.h"
 #include "shared/base/conf.h"
 
+enum rcpt_kind {
+    RCPT_MAILBOX, /* of the user */
+    RCPT_COMMAND, /* run as the user */
+    RCPT_FILE,    /* appended to as the user */
+};
+
+/* One place where a message for a recipient goes. */
 struct rcpt_target {
-    char *user;   /* as NSS spells it */
-    char *detail; /* behind the recipient delimiter, "" none */
+    enum rcpt_kind kind;
+    char *user;     /* as NSS spells it */
+    char *argument; /* command line or path; for a mailbox the detail behind the recipient delimiter, "" none */
     uid_t uid;
     gid_t gid;
 };
 
 void rcpt_target_finish(struct rcpt_target *t);
 
-/* Finds the user of a parsed path. `local_address` is this end of the connection: mail to user@[that address] is ours.
- * 0, or a negative errno with the refusal in *ret_answer: -EREMOTE not our domain, -ENOENT no such user, -EAGAIN user
- * data base not available, -ENOMEM. */
-int rcpt_resolve(const struct conf *conf, const struct smtp_path *path, const char *local_address,
-                 struct rcpt_target *ret, struct smtp_answer *ret_answer);
+/* Is this our domain? `local_address` is this end of the connection: mail to user@[that address] is ours. A path
+ * without a domain is ours. */
+bool rcpt_is_ours(const struct conf *conf, const struct smtp_path *path, const char *local_address);
+
+/* The user of that name, as written or in lower case. 0, -ENOENT, -EAGAIN (user database not available), -ENOMEM. */
+int rcpt_find_user(struct str name, struct rcpt_target *ret);
+
+/* Splits "user+detail" at the first delimiter that is not at the front. False: there is none, and *ret_detail is "". */
+bool rcpt_split_detail(const struct conf *conf, struct str local, struct str *ret_name, struct str *ret_detail);
 
 #endif

@@ -113,41 +113,45 @@ _noreturn_ static void run_kept(const struct transfer *t, struct chain_spec *spe
 
 static int start_kept(const struct transfer *t, struct chain_spec *spec, struct chain_child *ret)
 {
-    struct priv_user user = {0};
-    int e = priv_user_find(str_from(t->target->user), &user);
-    pid_t pid;
+    pid_t pid = fork();
 
-    if (e == 0 && (user.uid != t->target->uid || user.uid == 0))
-        e = -EPERM;
-    if (e < 0) {
-        priv_user_finish(&user);
-        return e;
-    }
-    spec->user = &user;
-    pid = fork();
     if (pid == 0)
         run_kept(t, spec);
-    priv_user_finish(&user);
     if (pid < 0)
         return -errno;
     *ret = (struct chain_child){.pid = pid, .control = -1};
     return 0;
 }
 
-/* Root's own mailbox needs no keeper: root can do all of it. */
+/* Only a mailbox of the spool has locks to keep, and root can do all of it in his own. */
 static bool needs_keeper(const struct transfer *t)
 {
-    return t->is_root && t->target->uid != 0;
+    return t->is_root && t->target->uid != 0 && t->target->kind == RCPT_MAILBOX;
 }
 
 static int start(const struct transfer *t, int message, int reply, struct chain_child *ret)
 {
     struct chain_spec spec = {CHAIN_SPEC("deliver"), .conf = t->conf,
                               .arguments = {"-d", t->target->user, "-f", t->sender, "-a", t->address}};
+    struct priv_user user = {0};
+    int e = 0;
 
+    if (t->target->kind != RCPT_MAILBOX) {
+        spec.arguments[6] = t->target->kind == RCPT_COMMAND ? "-C" : "-F";
+        spec.arguments[7] = t->target->argument;
+    }
     spec.fds[0] = message;
     spec.fds[1] = reply;
-    return needs_keeper(t) ? start_kept(t, &spec, ret) : chain_spawn(&spec, ret);
+    if (t->is_root && t->target->uid != 0) {
+        e = priv_user_find(str_from(t->target->user), &user);
+        if (e == 0 && user.uid != t->target->uid)
+            e = -EPERM;
+        spec.user = &user;
+    }
+    if (e == 0)
+        e = needs_keeper(t) ? start_kept(t, &spec, ret) : chain_spawn(&spec, ret);
+    priv_user_finish(&user);
+    return e;
 }
 
 void transfer_begin(struct transfer *t)

@@ -36,6 +36,7 @@ static const struct conf_key KEYS[] = {
     KEY(folders, CONF_STRING, "%h/mail"),
     KEY(state, CONF_STRING, "%h/.local/state/pennypost"),
     KEY(aliases, CONF_STRING, "/etc/aliases"),
+    KEY(alias_user, CONF_STRING, "nobody"),
     KEY(recipient_delimiter, CONF_STRING, "+"),
     KEY(tls_certificate, CONF_STRING, PENNYPOST_SYSCONFDIR "/certificate.pem"),
     KEY(tls_key, CONF_STRING, PENNYPOST_SYSCONFDIR "/key.pem"),

@@ -28,6 +28,7 @@ struct conf {
     char *folders;             /* folder of the other mailboxes; %h home, %u user */
     char *state;               /* folder of the state logs and indexes; %h, %u */
     char *aliases;             /* aliases(5) file */
+    char *alias_user;          /* who runs commands and writes files of the aliases file */
     char *recipient_delimiter; /* of user+detail; empty: none */
     char *tls_certificate;     /* PEM chain; empty or missing file: no TLS is offered */
     char *tls_key;

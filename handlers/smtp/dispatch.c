@@ -1,0 +1,150 @@
+/*
+ * Recipients, their targets, and one deliver for each of them. Runs with agent.c.
+ */
+#include "handlers/smtp/dispatch.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "handlers/smtp/transfer.h"
+#include "shared/base/limits.h"
+#include "shared/base/log.h"
+
+#define PARALLEL 8 /* deliveries of one message at the same time */
+
+struct job {
+    const struct agent_recipient *recipient;
+    const struct rcpt_target *target;
+    struct job *same; /* an earlier job for the same place, or NULL */
+    char sender[LIMIT_PATH + 1];
+    struct transfer transfer;
+    struct smtp_answer answer;
+};
+
+static bool is_same_place(const struct rcpt_target *a, const struct rcpt_target *b)
+{
+    return a->kind == b->kind && strcmp(a->user, b->user) == 0 && strcmp(a->argument, b->argument) == 0;
+}
+
+static struct job *find_same(struct job *jobs, size_t count, const struct rcpt_target *target)
+{
+    for (size_t i = 0; i < count; i++)
+        if (is_same_place(jobs[i].target, target))
+            return &jobs[i];
+    return NULL;
+}
+
+/* RFC 5321 3.9.2: the owner of a list hears of its failures. A bounce stays one. */
+static void set_sender(const struct smtp_agent *a, struct job *j)
+{
+    const char *owner = j->recipient->expansion.owner;
+
+    if (owner && a->sender.len > 0)
+        (void)snprintf(j->sender, sizeof(j->sender), "%s@%s", owner, a->conf->hostname);
+    else
+        (void)snprintf(j->sender, sizeof(j->sender), "%s", buf_cstr(&a->sender));
+}
+
+static size_t plan(const struct smtp_agent *a, const struct smtp_answer *answers, struct job *jobs)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < a->count; i++) {
+        const struct agent_recipient *r = &a->recipients[i];
+
+        for (size_t k = 0; answers[i].code == 0 && k < r->expansion.count; k++) {
+            struct job *j = &jobs[count];
+
+            j->recipient = r;
+            j->target = &r->expansion.targets[k];
+            j->same = find_same(jobs, count, j->target);
+            set_sender(a, j);
+            count++;
+        }
+    }
+    return count;
+}
+
+static void log_delivery(const struct smtp_agent *a, const struct job *j)
+{
+    static const char *const kinds[] = {"mailbox", "command", "file"};
+    const char *status = answer_is_ok(&j->answer)          ? "delivered"
+                         : answer_is_temporary(&j->answer) ? "deferred"
+                                                           : "refused";
+
+    LOG_EVENT(answer_is_ok(&j->answer) ? LOG_INFO : LOG_WARNING, "delivery", LOG_FC("queue_id", a->id),
+              LOG_FC("from", j->sender), LOG_FC("to", j->recipient->address), LOG_FC("kind", kinds[j->target->kind]),
+              LOG_FC("mailbox", j->target->user), LOG_FC("status", status), LOG_FC("reply", j->answer.text));
+}
+
+static void begin(const struct smtp_agent *a, struct job *j)
+{
+    j->transfer = (struct transfer){.conf = a->conf,
+                                    .target = j->target,
+                                    .sender = j->sender,
+                                    .address = j->recipient->address,
+                                    .file = a->file,
+                                    .is_root = a->is_root};
+    if (!j->same)
+        transfer_begin(&j->transfer);
+}
+
+static void end(const struct smtp_agent *a, struct job *j)
+{
+    if (j->same)
+        j->answer = j->same->answer;
+    else
+        transfer_end(&j->transfer, &j->answer);
+    log_delivery(a, j);
+}
+
+/* In order, some of them at the same time: each is mostly one fsync. */
+static void run(const struct smtp_agent *a, struct job *jobs, size_t count)
+{
+    size_t begun = 0;
+
+    for (size_t ended = 0; ended < count; ended++) {
+        for (; begun < count && begun < ended + PARALLEL; begun++)
+            begin(a, &jobs[begun]);
+        end(a, &jobs[ended]);
+    }
+}
+
+/* The jobs of one recipient stand together. */
+static void collect(const struct smtp_agent *a, const struct job *jobs, struct smtp_answer *scratch,
+                    struct smtp_answer *answers)
+{
+    size_t at = 0;
+
+    for (size_t i = 0; i < a->count; i++) {
+        size_t n = answers[i].code == 0 ? a->recipients[i].expansion.count : 0;
+
+        for (size_t k = 0; k < n; k++)
+            scratch[k] = jobs[at++].answer;
+        if (n > 0)
+            answer_combine(scratch, n, &answers[i]);
+    }
+}
+
+void dispatch_message(struct smtp_agent *a, struct smtp_answer *answers)
+{
+    _cleanup_free_ struct job *jobs = NULL;
+    _cleanup_free_ struct smtp_answer *scratch = NULL;
+    size_t count = 0;
+
+    for (size_t i = 0; i < a->count; i++)
+        count += answers[i].code == 0 ? a->recipients[i].expansion.count : 0;
+    if (count == 0)
+        return;
+    jobs = calloc(count, sizeof(*jobs));
+    scratch = calloc(count, sizeof(*scratch));
+    if (!jobs || !scratch) {
+        for (size_t i = 0; i < a->count; i++)
+            if (answers[i].code == 0)
+                answer_set(&answers[i], 451, "4.3.0", "Out of memory");
+        return;
+    }
+    run(a, jobs, plan(a, answers, jobs));
+    collect(a, jobs, scratch, answers);
+}

@@ -1,0 +1,336 @@
+/*
+ * Aliases and users. Runs in the monitor as root, or in `smtp-session -bs` as the invoking user; reads the aliases file
+ * and the files that it includes, asks NSS.
+ */
+#include "handlers/smtp/expand.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "handlers/smtp/alias.h"
+#include "shared/base/limits.h"
+#include "shared/base/log.h"
+
+#define ALIASES_MAX (16u << 20) /* bytes of the aliases file or an included one */
+
+struct expander {
+    const struct conf *conf;
+    const char *local_address;
+    struct buf aliases; /* text of the aliases file */
+    struct expansion *result;
+    struct str chain[EXPAND_DEPTH]; /* the names that are being expanded */
+    unsigned depth;
+    char runner[LIMIT_USER + 1]; /* who runs commands of the list at hand: alias_user, or an included file's owner */
+};
+
+static int expand_local(struct expander *x, struct str local);
+
+void expansion_finish(struct expansion *e)
+{
+    for (size_t i = 0; i < e->count; i++)
+        rcpt_target_finish(&e->targets[i]);
+    free(e->targets);
+    free(e->owner);
+    *e = (struct expansion){0};
+}
+
+/* ---- files ---- */
+
+/* Reads a regular file whole. `ret_owner` may be NULL. */
+static int read_file(const char *path, struct buf *out, uid_t *ret_owner)
+{
+    _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    struct stat facts;
+    int e;
+
+    if (fd < 0 || fstat(fd, &facts) < 0)
+        return -errno;
+    if (!S_ISREG(facts.st_mode))
+        return -EINVAL;
+    if (ret_owner)
+        *ret_owner = facts.st_mode & (S_IWGRP | S_IWOTH) ? (uid_t)-1 : facts.st_uid;
+    for (;;) {
+        ssize_t n;
+
+        e = buf_reserve(out, 64u << 10);
+        if (e < 0)
+            return e == -ENOBUFS ? -E2BIG : e;
+        n = read(fd, out->data + out->len, 64u << 10);
+        if (n == 0)
+            return 0;
+        if (n < 0 && errno != EINTR)
+            return -errno;
+        out->len += n > 0 ? (size_t)n : 0;
+    }
+}
+
+/* ---- targets ---- */
+
+static bool is_same(const struct rcpt_target *a, const struct rcpt_target *b)
+{
+    return a->kind == b->kind && strcmp(a->user, b->user) == 0 && strcmp(a->argument, b->argument) == 0;
+}
+
+/* Takes the target over, unless it is there already. */
+static int add_target(struct expander *x, struct rcpt_target *t)
+{
+    struct expansion *r = x->result;
+    struct rcpt_target *more;
+
+    for (size_t i = 0; i < r->count; i++)
+        if (is_same(&r->targets[i], t)) {
+            rcpt_target_finish(t);
+            return 0;
+        }
+    if (r->count == EXPAND_TARGETS)
+        return -E2BIG;
+    more = reallocarray(r->targets, r->count + 1, sizeof(*more));
+    if (!more)
+        return -ENOMEM;
+    r->targets = more;
+    r->targets[r->count++] = *t;
+    *t = (struct rcpt_target){0};
+    return 0;
+}
+
+static int set_argument(struct rcpt_target *t, struct str argument)
+{
+    free(t->argument);
+    t->argument = str_dup(argument);
+    return t->argument ? 0 : -ENOMEM;
+}
+
+static int add_user(struct expander *x, struct str name, struct str detail)
+{
+    struct rcpt_target t = {0};
+    int e = rcpt_find_user(name, &t);
+
+    if (e == 0)
+        e = set_argument(&t, detail);
+    if (e == 0)
+        e = add_target(x, &t);
+    rcpt_target_finish(&t);
+    return e;
+}
+
+/* A command or a file: never as root. */
+static int add_action(struct expander *x, enum rcpt_kind kind, const char *argument)
+{
+    struct rcpt_target t = {0};
+    int e = x->runner[0] ? rcpt_find_user(str_from(x->runner), &t) : -EPERM;
+
+    if (e == 0 && (t.uid == 0 || t.gid == 0))
+        e = -EPERM;
+    t.kind = kind;
+    if (e == 0)
+        e = set_argument(&t, str_from(argument));
+    if (e == 0)
+        e = add_target(x, &t);
+    rcpt_target_finish(&t);
+    return e == -ENOENT ? -EPERM : e;
+}
+
+/* ---- lists ---- */
+
+static int expand_list(struct expander *x, struct str list);
+
+/* Commands in an included file run as its owner, in root's as alias_user; one that others can write has none to run. */
+static void find_runner(uid_t owner, char *out, size_t size)
+{
+    char memory[4096];
+    struct passwd entry, *found = NULL;
+
+    if (owner == 0)
+        return;
+    out[0] = '\0';
+    if (owner != (uid_t)-1 && getpwuid_r(owner, &entry, memory, sizeof(memory), &found) == 0 && found &&
+        strlen(entry.pw_name) < size)
+        memcpy(out, entry.pw_name, strlen(entry.pw_name) + 1);
+}
+
+static int expand_include(struct expander *x, const char *path)
+{
+    _cleanup_buf_ struct buf text = BUF_INIT(ALIASES_MAX);
+    char outer[sizeof(x->runner)];
+    uid_t owner = 0;
+    int e = path[0] == '/' ? read_file(path, &text, &owner) : -EINVAL;
+
+    if (e < 0) {
+        LOG_ERROR(LOG_WARNING, "include-failed", e, LOG_FC("file", path));
+        return -EAGAIN;
+    }
+    memcpy(outer, x->runner, sizeof(outer));
+    find_runner(owner, x->runner, sizeof(x->runner));
+    e = expand_list(x, buf_str(&text));
+    memcpy(x->runner, outer, sizeof(outer));
+    return e;
+}
+
+/* An address in a list: local names and our domains go on, other machines' cannot be reached without a queue. */
+static int expand_address(struct expander *x, const char *text)
+{
+    struct smtp_path path;
+
+    if (path_parse_mailbox(str_from(text), PATH_BARE_OK | PATH_UTF8, &path) < 0)
+        return -EINVAL;
+    if (!rcpt_is_ours(x->conf, &path, x->local_address))
+        return -EREMOTE;
+    return expand_local(x, path_local(&path));
+}
+
+static int expand_item(struct expander *x, const struct alias_item *item)
+{
+    switch (item->kind) {
+    case ALIAS_ADDRESS:
+        return expand_address(x, item->text);
+    case ALIAS_FINAL:
+        return add_user(x, str_from(item->text), STR(""));
+    case ALIAS_COMMAND:
+        return add_action(x, RCPT_COMMAND, item->text);
+    case ALIAS_FILE:
+        return add_action(x, RCPT_FILE, item->text);
+    case ALIAS_INCLUDE:
+        return x->depth < EXPAND_DEPTH ? expand_include(x, item->text) : -ELOOP;
+    }
+    return -EINVAL;
+}
+
+static int expand_list(struct expander *x, struct str list)
+{
+    struct alias_item item;
+    int e;
+
+    x->depth++;
+    while ((e = alias_next(&list, &item)) != -ENODATA) {
+        if (e == 0)
+            e = expand_item(x, &item);
+        if (e == -ENOENT) /* one member that has left must not stop the list */
+            LOG_EVENT(LOG_WARNING, "alias-member-unknown", LOG_FC("to", item.text));
+        else if (e < 0)
+            break;
+    }
+    x->depth--;
+    return e == -ENODATA ? 0 : e;
+}
+
+/* ---- names ---- */
+
+static bool is_in_chain(const struct expander *x, struct str name)
+{
+    for (unsigned i = 0; i < x->depth; i++)
+        if (str_ieq(x->chain[i], name))
+            return true;
+    return false;
+}
+
+/* RFC 5321 3.9.2: what goes through a list has the list's owner as its sender. */
+static int note_owner(struct expander *x, struct str name)
+{
+    _cleanup_buf_ struct buf owner = BUF_INIT(LIMIT_PATH);
+    struct str unused;
+
+    if (x->depth > 0 || buf_printf(&owner, "owner-%.*s", STR_ARG(name)) < 0 ||
+        !alias_find(buf_str(&x->aliases), buf_str(&owner), &unused))
+        return 0;
+    x->result->owner = strdup(buf_cstr(&owner));
+    return x->result->owner ? 0 : -ENOMEM;
+}
+
+/* 0, -ENOENT: no such alias, others. A name within its own expansion is the user of that name (sendmail's rule). */
+static int expand_alias(struct expander *x, struct str name)
+{
+    struct str list;
+    int e;
+
+    if (is_in_chain(x, name) || !alias_find(buf_str(&x->aliases), name, &list))
+        return -ENOENT;
+    if (x->depth >= EXPAND_DEPTH)
+        return -ELOOP;
+    e = note_owner(x, name);
+    x->chain[x->depth] = name;
+    return e < 0 ? e : expand_list(x, list);
+}
+
+static int expand_local(struct expander *x, struct str local)
+{
+    struct str name, detail;
+    int e = expand_alias(x, local);
+
+    if (e == -ENOENT)
+        e = add_user(x, local, STR(""));
+    if (e == -ENOENT && rcpt_split_detail(x->conf, local, &name, &detail)) {
+        e = expand_alias(x, name);
+        if (e == -ENOENT)
+            e = add_user(x, name, detail);
+    }
+    /* RFC 5321 4.5.1: postmaster is always there. */
+    if (e == -ENOENT && str_ieq(local, STR("postmaster")))
+        e = expand_local(x, STR("root"));
+    return e == -ENOENT && is_in_chain(x, local) ? -ELOOP : e;
+}
+
+/* ---- the whole ---- */
+
+static void explain(int e, struct str address, struct smtp_answer *ret)
+{
+    static const struct {
+        int error;
+        unsigned code;
+        const char *enhanced;
+        const char *text;
+    } reasons[] = {
+        {-ENOENT, 550, "5.1.1", "there is no such user here"},
+        {-EREMOTE, 550, "5.7.1", "its alias leads to another machine, and nothing is relayed"},
+        {-ELOOP, 550, "5.4.6", "its alias goes in circles"},
+        {-E2BIG, 550, "5.3.4", "its alias has too many members"},
+        {-EINVAL, 550, "5.3.5", "its alias makes no sense"},
+        {-EPERM, 550, "5.3.5", "its alias has a command that nobody may run"},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(reasons); i++)
+        if (reasons[i].error == e) {
+            answer_set(ret, reasons[i].code, reasons[i].enhanced, "<%.*s>: %s", STR_ARG(address), reasons[i].text);
+            return;
+        }
+    answer_set(ret, 451, "4.3.0", "<%.*s>: the user or alias database is not available", STR_ARG(address));
+}
+
+static int read_aliases(struct expander *x)
+{
+    int e = x->conf->aliases[0] ? read_file(x->conf->aliases, &x->aliases, NULL) : 0;
+
+    if (e < 0 && e != -ENOENT) {
+        LOG_ERROR(LOG_ERR, "aliases-failed", e, LOG_FC("file", x->conf->aliases));
+        return -EAGAIN;
+    }
+    return 0;
+}
+
+int expand_path(const struct conf *conf, const struct smtp_path *path, const char *local_address, struct expansion *ret,
+                struct smtp_answer *ret_answer)
+{
+    struct expander x = {.conf = conf, .local_address = local_address, .aliases = BUF_INIT(ALIASES_MAX), .result = ret};
+    int e;
+
+    if (!rcpt_is_ours(conf, path, local_address)) {
+        answer_set(ret_answer, 550, "5.7.1", "<%.*s>: relaying denied", STR_ARG(path->text));
+        return -EREMOTE;
+    }
+    (void)snprintf(x.runner, sizeof(x.runner), "%s", conf->alias_user);
+    e = read_aliases(&x);
+    if (e == 0)
+        e = expand_local(&x, path_local(path));
+    if (e == 0 && ret->count == 0)
+        e = -EINVAL;
+    buf_finish(&x.aliases);
+    if (e < 0) {
+        expansion_finish(ret);
+        explain(e, path->text, ret_answer);
+    }
+    return e;
+}

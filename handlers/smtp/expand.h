@@ -1,0 +1,28 @@
+/*
+ * Local part resolution (design, section 5): an address of ours becomes the places where its mail goes, by aliases(5)
+ * and the user database.
+ */
+#ifndef SMTP_EXPAND_H
+#define SMTP_EXPAND_H
+
+#include "handlers/smtp/answer.h"
+#include "handlers/smtp/rcpt.h"
+
+#define EXPAND_TARGETS 1000 /* of one recipient */
+#define EXPAND_DEPTH   16   /* aliases within aliases */
+
+struct expansion {
+    struct rcpt_target *targets;
+    size_t count;
+    char *owner; /* "owner-list" if there is such an alias: the sender of what goes through that list; or NULL */
+};
+
+void expansion_finish(struct expansion *e);
+
+/* Expands a parsed path; *ret must be fresh. 0, or a negative errno with the refusal in *ret_answer: -EREMOTE not our
+ * domain, -ENOENT no such user, -EAGAIN something cannot be read now, -ELOOP, -E2BIG, -EINVAL an alias that makes no
+ * sense, -ENOMEM. */
+int expand_path(const struct conf *conf, const struct smtp_path *path, const char *local_address, struct expansion *ret,
+                struct smtp_answer *ret_answer);
+
+#endif
