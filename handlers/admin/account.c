@@ -8,13 +8,18 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <termios.h>
+#include <time.h>
 
 #include "handlers/admin/child.h"
 #include "shared/base/macros.h"
 #include "shared/base/secret.h"
+#include "shared/gate/priv.h"
 #include "shared/gate/session.h"
 
 #define PASSWORD_BYTES 18 /* random, 24 characters of base64 */
+#define USERDEL_TRIES  20
+#define THROWAWAY_DAYS 2 /* in every time zone still valid */
+#define ACCOUNT_HOME   "/var/lib/pennypost/check"
 
 static int read_line(int fd, struct buf *out)
 {
@@ -90,32 +95,45 @@ static int account_tool(const char *const argv[], struct str input, struct buf *
 
 static int remove_throwaway(const struct conf *conf, struct buf *why)
 {
-    static const char *const userdel[] = {"userdel", ACCOUNT_THROWAWAY, NULL};
+    static const char *const userdel[] = {"userdel", "--remove", ACCOUNT_THROWAWAY, NULL};
     _cleanup_free_ char *box = NULL;
     int r = 0;
 
     if (session_spool_path(conf->spool, STR(ACCOUNT_THROWAWAY), &box) == 0 && unlink(box) < 0 && errno != ENOENT)
         r = -errno;
-    if (getpwnam(ACCOUNT_THROWAWAY)) {
-        int s = account_tool(userdel, STR_NULL, why);
+    /* userdel refuses while a process of the user lives: the last session may need a moment to end. */
+    for (int i = 0; getpwnam(ACCOUNT_THROWAWAY); i++) {
+        int s;
 
-        r = s < 0 ? s : r;
+        buf_clear(why);
+        s = account_tool(userdel, STR_NULL, why);
+        if (s < 0 && i >= USERDEL_TRIES)
+            return s;
+        if (s < 0)
+            (void)nanosleep(&(struct timespec){.tv_nsec = 100 * 1000 * 1000}, NULL);
     }
     return r;
 }
 
-/* No home (the store does without), no login shell, and it expires by itself should we die before removing it. */
+/* No login shell, a home without files, and it expires by itself should we die before removing it. */
 static int make_throwaway(const struct conf *conf, struct account *a, struct buf *why)
 {
-    static const char *const useradd[] = {"useradd",         "--no-create-home",
-                                          "--home-dir",      "/nonexistent",
-                                          "--shell",         "/usr/sbin/nologin",
-                                          "--comment",       "of pennypost check, removed when it ends",
-                                          ACCOUNT_THROWAWAY, NULL};
+    char expiry[sizeof("2026-12-31")];
+    const char *const useradd[] = {"useradd",         "--create-home",
+                                   "--home-dir",      ACCOUNT_HOME,
+                                   "--skel",          PRIV_EMPTY_DIR,
+                                   "--shell",         "/usr/sbin/nologin",
+                                   "--expiredate",    expiry,
+                                   "--comment",       "of pennypost check, removed when it ends",
+                                   ACCOUNT_THROWAWAY, NULL};
     static const char *const chpasswd[] = {"chpasswd", NULL};
     _cleanup_(buf_wipe_finish) struct buf line = BUF_INIT(256);
+    time_t expires = (time_t)clock_now(&conf->clock) + THROWAWAY_DAYS * 86400;
+    struct tm tm;
     int r;
 
+    if (!gmtime_r(&expires, &tm) || strftime(expiry, sizeof(expiry), "%Y-%m-%d", &tm) == 0)
+        return -ERANGE;
     r = remove_throwaway(conf, why);
     if (r == 0)
         r = account_tool(useradd, STR_NULL, why);

@@ -48,8 +48,10 @@ class Tests:
         """Takes over the counts of another program that closes with N passed, N failed."""
         text = completed.stdout
         closing = re.findall(r"^(\d+) passed, (\d+) failed", text, re.M)
+        is_shown = False
         for line in text.splitlines():
-            if line.startswith(("FAIL", "SKIP", "    ")):
+            is_shown = line.startswith(("FAIL", "SKIP")) or (is_shown and not line.startswith("pass"))
+            if is_shown:
                 print("      %s | %s" % (name, line))
         if not closing:
             self.check(name, False, "no closing line; exit %d\n%s" % (completed.returncode, text[-3000:]))
