@@ -14,12 +14,12 @@ import peers
 
 ACCOUNTS = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
-                  "bench:x:1500:1500:bench:/home/bench:/bin/sh\ndovecot:x:901:901::/nonexistent:/bin/false\n"
+                  "dovecot:x:901:901::/nonexistent:/bin/false\n"
                   "dovenull:x:902:902::/nonexistent:/bin/false\npopa3d:x:903:903::/var/empty:/bin/false\n"
                   "pennypost-login:x:904:904::/nonexistent:/bin/false\n"
                   "pennypost-tls:x:905:905::/nonexistent:/bin/false\n"
                   "pennypost-smtp:x:906:906::/nonexistent:/bin/false\n",
-    "etc/group": "root:x:0:\nmail:x:8:\nnogroup:x:65534:\nbench:x:1500:\ndovecot:x:901:\ndovenull:x:902:\npopa3d:x:903:\n"
+    "etc/group": "root:x:0:\nmail:x:8:\nnogroup:x:65534:\ndovecot:x:901:\ndovenull:x:902:\npopa3d:x:903:\n"
                  "pennypost-login:x:904:\npennypost-tls:x:905:\npennypost-smtp:x:906:\n",
     "etc/nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files\n",
     "etc/resolv.conf": "nameserver 127.0.0.1\n",
@@ -28,6 +28,8 @@ ACCOUNTS = {
 PAM = "auth required pam_unix.so nodelay\naccount required pam_unix.so\nsession required pam_unix.so\n"
 PAM_NAMES = ("dovecot", "popa3d", "pop3", "pop3d", "imap4d", "pennypost-pop3", "pennypost-imap", "other")
 PASSWORD = "correct horse"
+# A user for each server, so that none meets what another wrote into a mailbox.
+USERS = {"bench-pennypost": 1500, "bench-popa3d": 1501, "bench-mailutils": 1502, "bench-dovecot": 1503}
 
 
 def accounts(root):
@@ -36,7 +38,12 @@ def accounts(root):
         write(os.path.join(root, name), text)
     digest = subprocess.run(["openssl", "passwd", "-6", "-salt", "bench", PASSWORD], capture_output=True, text=True,
                             check=True).stdout.strip()
-    write(os.path.join(root, "etc/shadow"), f"root:*:19000::::::\nbench:{digest}:19000::::::\n")
+    shadow = "root:*:19000::::::\n"
+    for name, uid in USERS.items():
+        append(os.path.join(root, "etc/passwd"), f"{name}:x:{uid}:{uid}::/nonexistent:/bin/sh\n")
+        append(os.path.join(root, "etc/group"), f"{name}:x:{uid}:\n")
+        shadow += f"{name}:{digest}:19000::::::\n"
+    write(os.path.join(root, "etc/shadow"), shadow)
     os.chmod(os.path.join(root, "etc/shadow"), 0o600)
     for name in ("empty", "locks"):
         os.makedirs(os.path.join(root, "var/lib/pennypost", name), exist_ok=True)
@@ -51,6 +58,11 @@ def write(path, text):
         f.write(text)
 
 
+def append(path, text):
+    with open(path, "a", encoding="ascii") as f:
+        f.write(text)
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -62,9 +74,11 @@ class Server:
 
     def __init__(self, name, command, folders, spool, port=None):
         self.name = name
+        self.user = "bench-" + name
         self.port = port or free_port()
         words = [w.replace("@PORT@", str(self.port)) for w in command]
-        self.process = subprocess.Popen(peers.overlay_command(folders, words, spool), stdin=subprocess.DEVNULL)
+        self.process = subprocess.Popen(peers.overlay_command(folders, words, spool), stdin=subprocess.DEVNULL,
+                                        stderr=subprocess.DEVNULL)
         for _ in range(100):
             try:
                 socket.create_connection(("127.0.0.1", self.port)).close()
@@ -97,7 +111,7 @@ class Server:
         start = time.perf_counter()
         with self.connect() as s:
             f = s.makefile("rwb")
-            for line in (None, b"USER bench\r\n", f"PASS {PASSWORD}\r\n".encode(), b"STAT\r\n", b"QUIT\r\n"):
+            for line in (None, f"USER {self.user}\r\n".encode(), f"PASS {PASSWORD}\r\n".encode(), b"STAT\r\n", b"QUIT\r\n"):
                 if line:
                     f.write(line)
                     f.flush()
@@ -117,7 +131,7 @@ def dovecot_conf(path, work, port):
 listen = 127.0.0.1
 ssl = no
 disable_plaintext_auth = no
-mail_location = mbox:{work}/home/mail:INBOX={work}/spool/%u
+mail_location = mbox:{work}/home/%u:INBOX={work}/spool/%u
 mail_access_groups = mail
 mbox_write_locks = fcntl
 log_path = {work}/dovecot.log
@@ -148,7 +162,7 @@ def start_servers(tools, with_floor):
     build, root, work = tools
     etc = accounts(os.path.join(work, "accounts"))
     spool = os.path.join(work, "spool")
-    for name, owner, mode in (("spool", (0, 8), 0o2775), ("home", (1500, 1500), 0o755), ("state", (0, 0), 0o1777)):
+    for name, owner, mode in (("spool", (0, 8), 0o2775), ("home", (0, 0), 0o1777), ("state", (0, 0), 0o1777)):
         folder = os.path.join(work, name)
         os.makedirs(folder, exist_ok=True)
         os.chown(folder, *owner)
@@ -176,23 +190,24 @@ def start_servers(tools, with_floor):
     return servers
 
 
-def put_box(work, source=None):
-    """Puts a mailbox into the spool, owned as Debian does, and forgets what servers remembered of the old one."""
-    box = os.path.join(work, "spool", "bench")
+def put_box(work, server, source=None):
+    """Puts a mailbox into the spool, owned as Debian does, and forgets what the server remembered of the old one."""
+    box = os.path.join(work, "spool", server.user)
     if source:
         shutil.copyfile(source, box)
     else:
         write(box, "From a@b Sat Nov 14 12:00:00 2026\nSubject: one\n\nbody\n\n")
     os.chmod(box, 0o660)
-    os.chown(box, 1500, 8)
-    for name in ("state/bench", "home/mail"):
-        shutil.rmtree(os.path.join(work, name), ignore_errors=True)
+    os.chown(box, USERS.get(server.user, 0), 8)
+    for name in ("state", "home"):
+        shutil.rmtree(os.path.join(work, name, server.user), ignore_errors=True)
 
 
 def compare(tools, connections=200):
     """Returns {measure: {server: median milliseconds}}."""
     servers = start_servers(tools, with_floor=True)
-    put_box(tools[2])
+    for s in servers:
+        put_box(tools[2], s)
     samples = {}
     try:
         for _ in range(connections):

@@ -12,7 +12,7 @@ class Maildrop:
     def __init__(self, server):
         self.file = server.connect().makefile("rwb", buffering=1 << 20)
         self.file.readline()
-        self.ask("USER bench")
+        self.ask("USER " + server.user)
         self.seconds = self.ask("PASS " + login.PASSWORD)[0]
 
     def ask(self, command):
@@ -66,7 +66,7 @@ def verify(server, digests):
 
 
 def one_run(server, work, box, digests):
-    login.put_box(work, box)
+    login.put_box(work, server, box)
     count = len(digests)
     result = {}
     drop = Maildrop(server)
