@@ -4,6 +4,7 @@
 #include "shared/base/log.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,8 @@
 #define LOG_LINE_MAX    (16u << 10) /* a datagram that every sink takes */
 #define LOG_CONTEXT_LEN 300         /* bytes kept of a context value */
 #define LOG_KEY_MAX     32
+#define LOG_WAIT_MS     1000 /* for a sink whose queue is full */
+#define LOG_TRIES       50   /* others fill the place that became free */
 
 #define JOURNAL_SOCKET "/run/systemd/journal/socket"
 #define SYSLOG_SOCKET  "/dev/log"
@@ -158,6 +161,21 @@ static bool is_given(const char *key, const struct log_field *fields, size_t cou
     return false;
 }
 
+/* A burst fills the sink's queue (10 datagrams on plain kernels): what is logged about it must not be lost, but a sink
+ * that is stuck must not stop us for long. */
+static void send_datagram(const struct buf *out)
+{
+    for (int tries = 0; tries < LOG_TRIES; tries++) {
+        struct pollfd p = {.fd = logger.fd, .events = POLLOUT};
+
+        if (send(logger.fd, out->data, out->len, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0 ||
+            (errno != EAGAIN && errno != EINTR))
+            return;
+        if (poll(&p, 1, LOG_WAIT_MS) == 0)
+            return;
+    }
+}
+
 static void send_journal(int level, const struct buf *line, const struct log_field *fields, size_t count)
 {
     _cleanup_buf_ struct buf out = BUF_INIT(2 * LOG_LINE_MAX);
@@ -169,7 +187,7 @@ static void send_journal(int level, const struct buf *line, const struct log_fie
     for (size_t i = 0; i < logger.contexts; i++)
         if (!is_given(logger.context[i].key, fields, count))
             add_journal_field(&out, context_field(i));
-    (void)send(logger.fd, out.data, out.len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    send_datagram(&out);
 }
 
 static void send_syslog(int level, const struct buf *line)
@@ -182,7 +200,7 @@ static void send_syslog(int level, const struct buf *line)
     (void)localtime_r(&now, &tm);
     (void)buf_printf(&out, "<%d>%.3s %2d %02d:%02d:%02d %s[%d]: %s", LOG_MAIL | level, MONTHS + 3 * tm.tm_mon,
                      tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, logger.ident, (int)getpid(), buf_cstr(line));
-    (void)send(logger.fd, out.data, out.len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    send_datagram(&out);
 }
 
 static void send_stderr(struct buf *line)
