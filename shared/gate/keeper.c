@@ -52,6 +52,7 @@ struct keeper {
     int markers;                  /* folder of the markers or -1 */
     char marker[LIMIT_USER + 16]; /* "" while there is none */
     int64_t touched;              /* when the lock was last refreshed */
+    bool only_appends;            /* deliver: a torn message tells its own length, so the marker need not be durable */
 };
 
 /* ---- becoming it ---- */
@@ -193,7 +194,7 @@ static void set_marker(struct keeper *k)
     be_self();
     fd = openat(k->markers, k->marker, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     /* Without the marker a power cut is recovered from at the next opening of the box instead of at boot. */
-    if (fd < 0 || fsync(k->markers) < 0)
+    if (fd < 0 || (!k->only_appends && fsync(k->markers) < 0))
         LOG_ERROR(LOG_WARNING, "no recovery marker", errno, LOG_FC("user", k->user.name));
     be_user(k);
 }
@@ -431,6 +432,7 @@ int keeper_run(const struct conf *conf, const char *user, const struct chain_chi
     struct keeper k = {.conf = conf,
                        .folder = -1,
                        .markers = -1,
+                       .only_appends = true,
                        .session = *session,
                        .tls = CHAIN_CHILD_NONE,
                        .auth = CHAIN_CHILD_NONE};
