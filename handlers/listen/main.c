@@ -19,6 +19,7 @@
 #include "handlers/listen/sockets.h"
 #include "shared/base/log.h"
 #include "shared/base/macros.h"
+#include "shared/gate/chain.h"
 
 #define DEFAULT_MAX            256
 #define DEFAULT_MAX_PER_SOURCE 64
@@ -146,38 +147,14 @@ static int fail(const char *what, int err)
     return err == -EADDRINUSE ? EX_UNAVAILABLE : err == -EACCES || err == -EPERM ? EX_NOPERM : EX_OSERR;
 }
 
-/* A name with a slash is a path; else the handler stands beside us (installed), or in its own folder beside ours (as
- * built): .../listen/listen and .../imap/imap. */
-static int find_handler(const char *name, char **ret_path)
+/* A name with a slash is a path; else it is one of our programs. */
+static int find_handler(const char *name, char *out, size_t size)
 {
-    _cleanup_free_ char *path = NULL;
-    char self[PATH_MAX];
-    ssize_t len;
-    char *slash;
-
-    if (strchr(name, '/')) {
-        path = strdup(name);
-    } else {
-        len = readlink("/proc/self/exe", self, sizeof(self) - 1);
-        self[len < 0 ? 0 : len] = '\0';
-        slash = strrchr(self, '/');
-        if (!slash)
-            return -ENOENT;
-        *slash = '\0';
-        if (asprintf(&path, "%s/%s", self, name) < 0)
-            return -ENOMEM;
-        if (access(path, X_OK) < 0) {
-            cleanup_free(&path);
-            if (asprintf(&path, "%s/../%s/%s", self, name, name) < 0)
-                return -ENOMEM;
-        }
-    }
-    if (!path)
-        return -ENOMEM;
-    if (access(path, X_OK) < 0)
-        return -errno;
-    *ret_path = steal_ptr(path);
-    return 0;
+    if (!strchr(name, '/'))
+        return chain_locate(name, out, size);
+    if (snprintf(out, size, "%s", name) >= (int)size)
+        return -ENAMETOOLONG;
+    return access(out, X_OK) < 0 ? -errno : 0;
 }
 
 static int open_sockets(const struct options *o, struct sockets *s)
@@ -283,7 +260,7 @@ static int serve(const struct options *o, struct serve *s)
 int main(int argc, char **argv)
 {
     struct options o = {.max = DEFAULT_MAX, .max_per_source = DEFAULT_MAX_PER_SOURCE};
-    _cleanup_free_ char *path = NULL;
+    char path[PATH_MAX];
     struct serve s = {.signals = -1};
     int r;
 
@@ -301,7 +278,7 @@ int main(int argc, char **argv)
         return r;
     if (s.sockets.count == 0)
         return usage();
-    r = find_handler(argv[optind], &path);
+    r = find_handler(argv[optind], path, sizeof(path));
     if (r < 0)
         return fail(argv[optind], r);
     s.path = path;

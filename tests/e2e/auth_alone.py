@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The program `auth` alone, with this test as its monitor and a real PAM in the box (tests/e2e/box).
 
-    box auth_alone.py PATH-OF-AUTH PATH-OF-PENNYPOST [TEST...]
+    box auth_alone.py BUILD/handlers/auth/auth [TEST...]
 
 Closes with "N passed, N failed".
 """
@@ -18,7 +18,7 @@ import time
 from frames import Control, Tests, T, s, start, u
 
 PROGRAM = os.path.abspath(sys.argv[1])
-ADMIN = os.path.abspath(sys.argv[2])
+ADMIN = os.path.join(os.path.dirname(os.path.dirname(PROGRAM)), "admin", "pennypost")
 DEVICES = "/var/lib/pennypost/devices"
 PAM = "/etc/pam.d/pennypost-imap"
 
@@ -599,7 +599,7 @@ def test_oauth():
 def main():
     tests = Tests()
     for name, function in list(globals().items()):
-        if name.startswith("test_") and (len(sys.argv) < 4 or name in sys.argv[3:]):
+        if name.startswith("test_") and (len(sys.argv) < 3 or name in sys.argv[2:]):
             tests.run(function)
     return tests.close()
 
