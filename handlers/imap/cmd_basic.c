@@ -22,6 +22,9 @@ void capability_write(struct imap *s)
         " SORT SORT=DISPLAY ESORT THREAD=ORDEREDSUBJECT THREAD=REFERENCES THREAD=REFS "
         "I18NLEVEL=1 SAVEDATE PREVIEW OBJECTID",
         s->conf->message_size);
+    /* RFC 4978 3: not offered a second time. */
+    if (!s->compress)
+        (void)writer_text(&s->out, " COMPRESS=DEFLATE");
 }
 
 int cmd_capability(void *session, struct str arguments)
