@@ -159,8 +159,12 @@ static void classify(struct scanner *s, struct str line)
     struct str text = without_eol(line);
     enum interop_field field;
 
-    if (s->has_lines && (line.ptr[0] == ' ' || line.ptr[0] == '\t'))
-        return; /* goes with the line before it */
+    if (s->has_lines && (line.ptr[0] == ' ' || line.ptr[0] == '\t')) {
+        /* It goes with the line before it. Our own block has no folded lines: there it is the message that begins so. */
+        if (s->in_block)
+            s->class = CLASS_NORMAL;
+        return;
+    }
     field = interop_field(text);
     if (!s->has_lines)
         s->m.has_marker = s->in_block = interop_marker_parse(text, &s->m.marker);
