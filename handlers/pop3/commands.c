@@ -4,7 +4,8 @@
  */
 #include <errno.h>
 
-#include "handlers/pop3/lang.h"
+#include "handlers/pop3/capa.h"
+#include "handlers/pop3/login.h"
 #include "handlers/pop3/session.h"
 #include "shared/base/limits.h"
 
@@ -156,7 +157,7 @@ int pop3_language(void *session, struct str arguments)
 {
     struct pop3 *s = session;
 
-    return pop3_lang(&s->out, arguments) ? POP3_ERR : POP3_OK;
+    return pop3_lang(&s->out, arguments) ? POP3_OK : POP3_ERR;
 }
 
 /* RFC 6856 2.1 has it before login only; on a pipe there is no such time. */
@@ -173,21 +174,21 @@ int pop3_utf8(void *session, struct str arguments)
     return pop3_ok(s, "UTF-8 it is");
 }
 
-/* RFC 2449 5: what is there in this state. UTF8, SASL and STLS are for the time before login. */
+/* RFC 2449 5: what there was before login is named here too; the login stage has left it to us, a line each. */
 int pop3_capa(void *session, struct str arguments)
 {
     struct pop3 *s = session;
+    struct str rest = buf_str(&s->who->protocol), line;
     int r = pop3_no_more(s, arguments, "CAPA");
 
     if (r)
         return r;
     (void)pop3_ok(s, "What there is");
-    (void)writer_text(&s->out, "TOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nLANG\r\n");
-    if (s->policy.login_delay)
-        (void)writer_printf(&s->out, "LOGIN-DELAY %u\r\n", s->policy.login_delay);
-    if (s->policy.expire == POP3_EXPIRE_NEVER)
-        (void)writer_text(&s->out, "EXPIRE NEVER\r\n");
-    else
-        (void)writer_printf(&s->out, "EXPIRE %u\r\n", s->policy.expire);
+    pop3_capa_common(&s->out, &s->policy);
+    while (rest.len) {
+        (void)str_cut(&rest, '\n', &line);
+        if (line.len && !str_eq(line, STR(POP3_DATA_UTF8)))
+            (void)writer_printf(&s->out, "%.*s\r\n", STR_ARG(line));
+    }
     return writer_text(&s->out, "IMPLEMENTATION Pennypost-" PENNYPOST_VERSION "\r\n.\r\n");
 }

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 
+#include "handlers/pop3/capa.h"
 #include "handlers/pop3/login.h"
 #include "shared/base/limits.h"
 #include "shared/base/macros.h"
@@ -38,61 +39,77 @@ static int complain(struct login *l, int error)
 
 /* ---- commands ---- */
 
-/* RFC 2449 5: what comes after login is announced here too, since it does not change. */
+/* RFC 2449 5: what is for this state only, with `end` behind each line. */
+static void print_own_capabilities(const struct login *l, const char *end, struct buf *out)
+{
+    if (l->facts.can_tls)
+        (void)buf_printf(out, "STLS%s", end);
+    if (l->facts.plaintext_allowed)
+        (void)buf_printf(out, "USER%s", end);
+    if (l->facts.mechanisms[0] != '\0')
+        (void)buf_printf(out, "SASL %s%s", l->facts.mechanisms, end);
+}
+
 static int cmd_capa(void *session, struct str arguments)
 {
     struct login *l = session;
+    _cleanup_buf_ struct buf own = BUF_INIT(LIMIT_LINE_POP3);
 
-    if (arguments.len > 0)
-        return bad(l, "CAPA takes no arguments");
     (void)ok(l, "capabilities follow");
-    (void)writer_text(&l->out, "TOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nEXPIRE NEVER\r\n");
-    if (l->facts.can_tls)
-        (void)writer_text(&l->out, "STLS\r\n");
-    if (l->facts.plaintext_allowed)
-        (void)writer_text(&l->out, "USER\r\n");
-    if (l->facts.mechanisms[0] != '\0')
-        (void)writer_printf(&l->out, "SASL %s\r\n", l->facts.mechanisms);
-    (void)writer_text(&l->out, "IMPLEMENTATION Pennypost-" PENNYPOST_VERSION "\r\n.\r\n");
+    pop3_capa_common(&l->out, l->protocol->own ? l->protocol->own : &(struct pop3_policy){.expire = POP3_EXPIRE_NEVER});
+    print_own_capabilities(l, "\r\n", &own);
+    (void)writer_str(&l->out, buf_str(&own));
+    (void)writer_text(&l->out, ".\r\n");
     return LOGIN_OK;
+}
+
+static int cmd_lang(void *session, struct str arguments)
+{
+    return pop3_lang(&((struct login *)session)->out, arguments) ? LOGIN_OK : LOGIN_BAD;
+}
+
+/* RFC 6856 2.1. The session is told; what else is handed over comes at login. */
+static int cmd_utf8(void *session, struct str arguments)
+{
+    struct login *l = session;
+
+    buf_clear(&l->protocol_data);
+    (void)buf_add_str(&l->protocol_data, STR(POP3_DATA_UTF8 "\n"));
+    return ok(l, "UTF-8 it is");
 }
 
 static int cmd_quit(void *session, struct str arguments)
 {
-    if (arguments.len > 0)
-        return bad(session, "QUIT takes no arguments");
     (void)ok(session, "bye");
     return LOGIN_LEAVE;
 }
 
 static int cmd_stls(void *session, struct str arguments)
 {
-    if (arguments.len > 0)
-        return bad(session, "STLS takes no arguments");
+    if (((struct login *)session)->protocol_data.len > 0) /* RFC 6856 2.1 */
+        return bad(session, "STLS comes before UTF8");
     return login_do_starttls(session, "+OK begin TLS now\r\n", "-ERR TLS is not available\r\n");
 }
 
+/* RFC 3206 */
 static const char *response_code(uint32_t class)
 {
-    switch (class) { /* RFC 3206 */
-    case AUTH_CLASS_CREDENTIALS:
-    case AUTH_CLASS_EXPIRED:
-        return "[AUTH] ";
-    case AUTH_CLASS_DENIED:
-        return "[SYS/PERM] ";
-    case AUTH_CLASS_TEMPORARY:
-        return "[SYS/TEMP] ";
-    default:
-        return "";
-    }
+    static const char *const codes[] = {[AUTH_CLASS_CREDENTIALS] = "[AUTH] ",
+                                        [AUTH_CLASS_EXPIRED] = "[AUTH] ",
+                                        [AUTH_CLASS_DENIED] = "[SYS/PERM] ",
+                                        [AUTH_CLASS_TEMPORARY] = "[SYS/TEMP] "};
+
+    return class < ARRAY_SIZE(codes) && codes[class] ? codes[class] : "";
 }
 
 /* The answer to a success is the session's: the maildrop may still be locked (RFC 1939 4). */
 static int conclude(struct login *l, const struct sasl_outcome *o)
 {
     buf_clear(&l->user);
-    if (o->is_done)
+    if (o->is_done) {
+        print_own_capabilities(l, "\n", &l->protocol_data);
         return LOGIN_DONE;
+    }
     (void)writer_printf(&l->out, "-ERR %s%s\r\n", response_code(o->auth_class),
                         o->text.len > 0 ? buf_cstr(&o->text) : "authentication failed");
     return login_is_last_attempt(l) ? LOGIN_LEAVE : LOGIN_OK;
@@ -105,7 +122,7 @@ static int cmd_user(void *session, struct str arguments)
     if (!l->facts.plaintext_allowed)
         return bad(l, "use TLS before sending a password");
     buf_clear(&l->user);
-    if (arguments.len == 0 || buf_add_str(&l->user, arguments) < 0)
+    if (arguments.len == 0 || !utf8_valid(arguments) || buf_add_str(&l->user, arguments) < 0) /* RFC 6856 2.2 */
         return bad(l, "USER takes a name");
     return ok(l, "send PASS");
 }
@@ -119,8 +136,8 @@ static int cmd_pass(void *session, struct str arguments)
 
     if (l->user.len == 0)
         return bad(l, "send USER first");
-    if (arguments.len > LIMIT_PASSWORD)
-        return bad(l, "password too long");
+    if (arguments.len > LIMIT_PASSWORD || !utf8_valid(arguments))
+        return bad(l, "password too long or not UTF-8");
     r = login_begin_attempt(l);
     if (r == 0)
         r = sasl_plain(l->control, l->attempts, buf_str(&l->user), arguments, &o);
@@ -194,9 +211,18 @@ static int cmd_auth(void *session, struct str arguments)
     return r < 0 ? r : conclude(l, &o);
 }
 
+#define NO_ARGUMENTS 1u
+
 static const struct command COMMANDS[] = {
-    {"CAPA", 1, 0, cmd_capa}, {"USER", 1, 0, cmd_user}, {"PASS", 1, 0, cmd_pass}, {"APOP", 1, 0, cmd_apop},
-    {"AUTH", 1, 0, cmd_auth}, {"STLS", 1, 0, cmd_stls}, {"QUIT", 1, 0, cmd_quit},
+    {"CAPA", 1, NO_ARGUMENTS, cmd_capa},
+    {"USER", 1, 0, cmd_user},
+    {"PASS", 1, 0, cmd_pass},
+    {"APOP", 1, 0, cmd_apop},
+    {"AUTH", 1, 0, cmd_auth},
+    {"STLS", 1, NO_ARGUMENTS, cmd_stls},
+    {"QUIT", 1, NO_ARGUMENTS, cmd_quit},
+    {"UTF8", 1, NO_ARGUMENTS, cmd_utf8},
+    {"LANG", 1, 0, cmd_lang},
 };
 
 static int on_line(struct login *l, struct str line)
@@ -207,6 +233,8 @@ static int on_line(struct login *l, struct str line)
     (void)str_cut(&line, ' ', &name);
     if (command_find(COMMANDS, ARRAY_SIZE(COMMANDS), name, 0, &command) < 0)
         return bad(l, "unknown command, or log in first");
+    if ((command->flags & NO_ARGUMENTS) && line.len > 0)
+        return bad(l, "that command takes no arguments");
     return command->run(l, line);
 }
 

@@ -7,8 +7,12 @@
 
 int main(int argc, char **argv)
 {
-    static const struct monitor_protocol pop3 = {
-        .service = "pop3", .ident = "ipop3d", .front = "pop3-login", .alpn = "pop3", .deadline = TIMEOUT_PREAUTH};
+    static const struct monitor_protocol pop3 = {.service = "pop3",
+                                                 .ident = "ipop3d",
+                                                 .front = "pop3-login",
+                                                 .front_takes_conf = true,
+                                                 .alpn = "pop3",
+                                                 .deadline = TIMEOUT_PREAUTH};
 
     return monitor_main(&pop3, "pop3-session", argc, argv);
 }

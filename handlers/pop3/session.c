@@ -1,6 +1,7 @@
 /*
  * The life of a POP3 session (see session.h). Runs in pop3-session as the user, on the client's connection.
  */
+#include "handlers/pop3/login.h"
 #include "handlers/pop3/session.h"
 
 #include <errno.h>
@@ -190,13 +191,22 @@ static uint32_t highest_seen(struct pop3 *s)
     return 0;
 }
 
-/* The words that the login stage has left for us. */
+/* The lines that the login stage has left for us. They come from a process that a stranger may have taken over, and go
+ * back to that stranger only; still nothing but text is repeated. */
 static void read_protocol_data(struct pop3 *s)
 {
-    struct str rest = buf_str(&s->who->protocol), word;
+    struct str rest = buf_str(&s->who->protocol), line;
 
-    while (str_word(&rest, &word))
-        s->is_utf8 |= str_eq(word, STR("UTF8"));
+    for (size_t i = 0; i < s->who->protocol.len; i++) {
+        char *c = &s->who->protocol.data[i];
+
+        if (*c != '\n' && (*c < ' ' || *c > '~'))
+            *c = ' ';
+    }
+    while (rest.len) {
+        (void)str_cut(&rest, '\n', &line);
+        s->is_utf8 |= str_eq(line, STR(POP3_DATA_UTF8));
+    }
 }
 
 /* RFC 2449 6.5. A user whose login cannot be noted is let in. */

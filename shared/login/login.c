@@ -30,7 +30,7 @@ static void init(struct login *l, const struct login_protocol *p, int control, i
                         .control = control,
                         .user = BUF_INIT(LIMIT_USER),
                         .tag = BUF_INIT(LIMIT_NOTE),
-                        .protocol_data = BUF_INIT(LIMIT_NOTE)};
+                        .protocol_data = BUF_INIT(2 * LIMIT_NOTE)};
     transport_init(&l->transport, connection, connection, 0, WRITE_WAIT);
     l->transport.deadline = clock_monotonic_ms() + TIMEOUT_MS;
     writer_init(&l->out, &l->transport);

@@ -52,6 +52,7 @@ enum login_outcome {
 
 struct login_protocol {
     const char *name; /* "imap-login" */
+    const void *own;  /* what else the protocol's handlers need; may be NULL */
     size_t line_max;
     void (*greet)(struct login *l);
     /* Handles one command line; an enum login_outcome, or a negative errno that ends the connection. */

@@ -18,6 +18,7 @@
 
 #include "handlers/imap/login.h"
 #include "handlers/pop3/login.h"
+#include "handlers/pop3/policy.h"
 #include "shared/base/macros.h"
 #include "shared/io/frame.h"
 #include "shared/login/base64.h"
@@ -412,7 +413,7 @@ static void pop3_passwords_keep_their_blanks(void **state)
     expect(&s, "+OK send PASS\r\n");
     expect_attempt(&s, 2, "PLAIN", STR("\0bob\0x"));
     accept_login(&s, 2);
-    expect_handover(&s, "STAT\r\n", "");
+    expect_handover(&s, "STAT\r\n", "USER\nSASL PLAIN LOGIN\n");
     assert_int_equal(end_stage(&s), 0);
 }
 
@@ -437,7 +438,56 @@ static void sasl_login_becomes_plain_and_star_cancels(void **state)
     say(&s, "c2VjcmV0\r\n");
     expect_attempt(&s, 3, "PLAIN", STR("\0bob\0secret"));
     accept_login(&s, 3);
-    expect_handover(&s, "", "");
+    expect_handover(&s, "", "USER\nSASL PLAIN LOGIN\n");
+    assert_int_equal(end_stage(&s), 0);
+}
+
+#define POP3_COMMON "TOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nUTF8 USER\r\nLANG\r\n"
+
+/* RFC 2449 5, RFC 6856: what is announced, and UTF8 and LANG before login. */
+static void pop3_utf8_and_lang(void **state)
+{
+    struct stage s = start_stage(&POP3_LOGIN, true, true);
+
+    (void)state;
+    expect(&s, "+OK mail.example Pennypost ready\r\n");
+    say(&s, "CAPA\r\n");
+    expect(&s, "+OK capabilities follow\r\n" POP3_COMMON "EXPIRE NEVER\r\nSTLS\r\nUSER\r\nSASL PLAIN LOGIN\r\n.\r\n");
+    say(&s, "CAPA x\r\n");
+    expect(&s, "-ERR that command takes no arguments\r\n");
+    say(&s, "LANG\r\n");
+    expect(&s, "+OK Languages follow\r\nen English\r\n.\r\n");
+    say(&s, "LANG de\r\n");
+    expect(&s, "-ERR There is no such language, LANG alone lists them\r\n");
+    say(&s, "UTF8\r\n");
+    expect(&s, "+OK UTF-8 it is\r\n");
+    say(&s, "STLS\r\n");
+    expect(&s, "-ERR STLS comes before UTF8\r\n");
+    say(&s, "USER b\xff\r\n");
+    expect(&s, "-ERR USER takes a name\r\n");
+    say(&s, "USER b\xc3\xbc\r\n");
+    expect(&s, "+OK send PASS\r\n");
+    say(&s, "PASS \xff\r\n");
+    expect(&s, "-ERR password too long or not UTF-8\r\n");
+    say(&s, "PASS \xc3\xbc\r\n");
+    expect_attempt(&s, 1, "PLAIN", STR("\0b\xc3\xbc\0\xc3\xbc"));
+    accept_login(&s, 1);
+    expect_handover(&s, "", "+utf8\nSTLS\nUSER\nSASL PLAIN LOGIN\n");
+    assert_int_equal(end_stage(&s), 0);
+}
+
+static void pop3_policy_is_announced(void **state)
+{
+    struct pop3_policy policy = {.login_delay = 120, .expire = 30};
+    struct login_protocol with_policy = POP3_LOGIN;
+    struct stage s;
+
+    (void)state;
+    with_policy.own = &policy;
+    s = start_stage(&with_policy, false, false);
+    expect(&s, "+OK mail.example Pennypost ready\r\n");
+    say(&s, "CAPA\r\n");
+    expect(&s, "+OK capabilities follow\r\n" POP3_COMMON "LOGIN-DELAY 120\r\nEXPIRE 30\r\n.\r\n");
     assert_int_equal(end_stage(&s), 0);
 }
 
@@ -490,6 +540,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(starttls_forgets_and_changes_over),
         cmocka_unit_test(pop3_passwords_keep_their_blanks),
         cmocka_unit_test(sasl_login_becomes_plain_and_star_cancels),
+        cmocka_unit_test(pop3_utf8_and_lang),
+        cmocka_unit_test(pop3_policy_is_announced),
         cmocka_unit_test(browsers_and_binary_noise_are_cut_off),
         cmocka_unit_test(bad_commands_are_counted),
     };

@@ -488,13 +488,16 @@ static void handed_over(void **state)
     run_init(&r);
     r.who.is_preauth = false;
     assert_int_equal(buf_add_str(&r.who.unread, STR("NOOP\r\nUTF8\r\nLA")), 0);
-    assert_int_equal(buf_add_str(&r.who.protocol, STR("UTF8")), 0);
+    assert_int_equal(buf_add_str(&r.who.protocol, STR("USER\n+utf8\nSASL PLAIN\x7f\n")), 0);
     assert_int_equal(buf_add_str(&r.who.messages, STR("Your password\r expires.\nToday.\n")), 0);
-    play(&r, "ST\r\nQUIT\r\n");
-    assert_string_equal(buf_cstr(&r.out),
-                        "+OK Your password expires. Today. joe has 3 messages (83 octets)\r\n+OK Still here\r\n"
-                        "-ERR UTF8 is for the time before login\r\n+OK 0\r\n"
-                        "+OK Good bye, 0 deleted, 3 left\r\n");
+    play(&r, "ST\r\nCAPA\r\nQUIT\r\n");
+    assert_string_equal(
+        buf_cstr(&r.out),
+        "+OK Your password expires. Today. joe has 3 messages (83 octets)\r\n+OK Still here\r\n"
+        "-ERR UTF8 is for the time before login\r\n+OK 0\r\n"
+        "+OK What there is\r\nTOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nUTF8 USER\r\nLANG\r\n"
+        "EXPIRE NEVER\r\nUSER\r\nSASL PLAIN \r\nIMPLEMENTATION Pennypost-" PENNYPOST_VERSION "\r\n.\r\n"
+        "+OK Good bye, 0 deleted, 3 left\r\n");
     assert_true(r.s.is_utf8);
     run_finish(&r);
 }

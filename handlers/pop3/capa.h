@@ -1,0 +1,17 @@
+/*
+ * What POP3 says of itself before and after login: capabilities that are the same in both states (RFC 2449 5), and the
+ * language (RFC 6856 3).
+ */
+#ifndef POP3_CAPA_H
+#define POP3_CAPA_H
+
+#include "handlers/pop3/policy.h"
+#include "shared/io/writer.h"
+
+/* Writes the lines of CAPA that do not depend on the state. */
+void pop3_capa_common(struct writer *out, const struct pop3_policy *policy);
+
+/* Answers LANG; true with +OK. All our texts are in English, which is what the list says. */
+bool pop3_lang(struct writer *out, struct str arguments);
+
+#endif
