@@ -355,7 +355,7 @@ static int recover(struct keeper *k)
         refresh_lock(k);
     }
     if (r == 0 && status != 0)
-        r = -ECHILD;
+        r = -EIO;
     if (r < 0)
         LOG_ERROR(LOG_ERR, "recovery failed", r, LOG_FC("user", k->user.name));
     return r;
