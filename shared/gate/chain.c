@@ -225,6 +225,18 @@ static int prepare(struct launch *l)
     return r;
 }
 
+/* vfork(), since the child does system calls only and a monitor is started for every connection: copying its page
+ * tables would be a tenth of the time to the greeting. A function of its own, so that the child changes no variable of
+ * the parent. */
+static __attribute__((noinline)) pid_t split(const struct launch *l, int control)
+{
+    pid_t pid = vfork();
+
+    if (pid == 0)
+        run_child(l, control);
+    return pid;
+}
+
 int chain_spawn(const struct chain_spec *spec, struct chain_child *ret)
 {
     struct launch l = {.spec = spec, .parent = getpid(), .strings = BUF_INIT(32u << 10)};
@@ -235,9 +247,7 @@ int chain_spawn(const struct chain_spec *spec, struct chain_child *ret)
     if (r == 0 && spec->has_control)
         r = frame_pair(control);
     if (r == 0) {
-        pid = fork();
-        if (pid == 0)
-            run_child(&l, control[1]);
+        pid = split(&l, control[1]);
         if (pid < 0)
             r = -errno;
     }
