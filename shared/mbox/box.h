@@ -114,7 +114,7 @@ struct index_header {
     uint32_t base_last;
     uint32_t is_ordered; /* records ascend in the file too */
     uint32_t is_crlf;    /* the file has CRLF line ends */
-    uint64_t expunges;   /* counts changes to the set of INDEX_EXPUNGED */
+    uint64_t expunges; /* MODSEQ of the last change to the set of INDEX_EXPUNGED */
     uint64_t cache_id;
     uint8_t cache_reserved[64];
     uint64_t check;                                    /* over all before it */
@@ -191,7 +191,7 @@ void box_unlock(struct box *b);
 /* Refreshes the dotlock during long work. */
 void box_touch(struct box *b);
 
-/* ---- log.c: the state log ---- */
+/* ---- log.c, log_read.c, compact.c: the state log ---- */
 
 /* What the log says when it is read as a whole. */
 struct log_message {
@@ -269,6 +269,7 @@ int index_map(struct box *b, uint64_t n);
 /* Changing: begin marks it dirty and copies the header to ix.next; put writes a record (behind or over others, in
  * batches); end writes everything and takes the mark away. */
 int index_begin(struct box *b);
+void index_get(const struct box *b, uint64_t at, struct index_record *ret); /* also what waits in the batch */
 int index_put(struct box *b, uint64_t at, const struct index_record *rec);
 int index_end(struct box *b);
 

@@ -140,7 +140,7 @@ static int update_index(struct expunge *e, uint64_t modseq)
         return r;
     h->live -= e->count;
     h->modseq = modseq;
-    h->expunges++;
+    h->expunges = modseq;
     h->generation++;
     index_describe(h, &b->facts);
     return index_end(b);
@@ -178,10 +178,8 @@ static int expunge(struct mbox *v, const struct numset *uids, bool only_deleted,
 
     if (mbox_is_readonly(v))
         return -EROFS;
-    if (v->b->fd < 0)
-        return 0;
     if ((r = box_lock_synced(v->b, BOX_WRITE)) < 0)
-        return r == -ENOENT ? 0 : r;
+        return r == -ENOENT && v->b->fd < 0 ? 0 : r; /* no file, no messages */
     r = v->b->ix.head->uidvalidity == v->uidvalidity ? choose(&e, uids, only_deleted) : -ESTALE;
     if (r == 0 && e.count > 0) {
         sum_up(&e);

@@ -188,7 +188,7 @@ int mbox_flush(struct mbox *v)
 {
     int r;
 
-    if (mbox_is_readonly(v) || v->b->fd < 0)
+    if (mbox_is_readonly(v))
         return 0;
     if ((r = box_lock_synced(v->b, BOX_STATE)) < 0)
         return r;

@@ -129,7 +129,8 @@ int index_open(struct box *b)
 
     if ((r = side_path(b, ".index", &path)) < 0)
         return r;
-    if (b->ix.head != NULL && stat(buf_cstr(&path), &st) == 0 && st.st_ino == b->ix.ino && !b->ix.head->is_superseded)
+    if (b->ix.head != NULL && stat(buf_cstr(&path), &st) == 0 && st.st_ino == b->ix.ino &&
+        !b->ix.head->is_superseded && is_whole(b->ix.head, (uint64_t)st.st_size))
         return index_map(b, b->ix.head->count);
     fresh.fd = open(buf_cstr(&path), O_RDWR | O_NOFOLLOW | O_CLOEXEC);
     if (fresh.fd < 0) {
@@ -188,6 +189,11 @@ static int put_record(struct index *ix, uint64_t at, const struct index_record *
 {
     int r;
 
+    if (at >= ix->batch_first && at - ix->batch_first < ix->batch_count) {
+        ix->batch[at - ix->batch_first] = *rec;
+        ix->batch[at - ix->batch_first].check = index_check(rec);
+        return 0;
+    }
     if (ix->batch_count > 0 && (at != ix->batch_first + ix->batch_count || ix->batch_count == INDEX_BATCH) &&
         (r = flush_batch(ix)) < 0)
         return r;
@@ -199,6 +205,16 @@ static int put_record(struct index *ix, uint64_t at, const struct index_record *
     if (at >= ix->next.count)
         ix->next.count = at + 1;
     return 0;
+}
+
+void index_get(const struct box *b, uint64_t at, struct index_record *ret)
+{
+    const struct index *ix = &b->ix;
+
+    if (at >= ix->batch_first && at - ix->batch_first < ix->batch_count)
+        *ret = ix->batch[at - ix->batch_first];
+    else
+        *ret = ix->records[at];
 }
 
 int index_put(struct box *b, uint64_t at, const struct index_record *rec)

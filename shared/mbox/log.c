@@ -36,6 +36,11 @@ static int put_entry(struct buf *out, enum log_type type, const void *payload, s
     return r;
 }
 
+int log_put_raw(struct buf *out, const struct log_reader *r)
+{
+    return put_entry(out, (enum log_type)r->type, r->data.data, r->data.len);
+}
+
 int log_put_base(struct buf *out, const struct index_header *h, uint64_t floor)
 {
     struct log_base base = {

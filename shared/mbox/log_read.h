@@ -100,6 +100,9 @@ void log_reader_finish(struct log_reader *r);
  * damaged. */
 bool log_goes_on(struct log_reader *r);
 
+/* Appends the current entry as it is. */
+int log_put_raw(struct buf *out, const struct log_reader *r);
+
 /* The ranges of the current entry as a view of numranges. */
 bool log_ranges(const struct log_reader *r, struct log_ranges *ret_head, const char **ret_ranges, size_t *ret_count);
 

@@ -54,32 +54,28 @@ void match_add(struct match *m, uint64_t position, const uint8_t hash[16])
     m->state[position] = MATCH_KNOWN;
 }
 
-bool match_find(struct match *m, const uint8_t hash[16], uint32_t uid,
-                const uint8_t *(*hash_of)(const void *context, uint64_t position),
-                uint32_t (*uid_of)(const void *context, uint64_t position), const void *context, uint64_t *ret)
+bool match_find(struct match *m, const uint8_t hash[16], uint32_t uid, const struct match_known *known, uint64_t *ret)
 {
-    uint32_t *link, *found = NULL;
-
     if (m->count == 0)
         return false;
-    for (link = &m->heads[slot_of(m, hash)]; *link != 0; link = &m->next[*link - 1]) {
-        if (memcmp(hash_of(context, *link - 1), hash, 16) != 0)
+    for (uint32_t *link = &m->heads[slot_of(m, hash)]; *link != 0; link = &m->next[*link - 1]) {
+        uint64_t position = *link - 1;
+
+        if (memcmp(known->hash_of(known->context, position), hash, 16) != 0)
             continue;
-        if (found == NULL)
-            found = link;
-        if (uid == 0)
-            break;
-        if (uid_of(context, *link - 1) == uid) {
-            found = link;
-            break;
-        }
+        if (uid != 0 && known->uid_of(known->context, position) != uid)
+            continue;
+        *ret = position;
+        *link = m->next[position]; /* out of the chain: thousands of equal messages stay cheap */
+        m->state[position] = MATCH_TAKEN;
+        return true;
     }
-    if (found == NULL)
-        return false;
-    *ret = *found - 1;
-    *found = m->next[*ret]; /* out of the chain: thousands of equal messages stay cheap */
-    m->state[*ret] = MATCH_TAKEN;
-    return true;
+    return false;
+}
+
+bool match_is_left(const struct match *m, uint64_t position)
+{
+    return m->state[position] == MATCH_KNOWN;
 }
 
 bool match_left(const struct match *m, uint64_t from, uint64_t *ret)

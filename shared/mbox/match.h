@@ -23,10 +23,17 @@ void match_finish(struct match *m);
 /* Makes a position known by its hash. Of equal hashes the one added last is found first. */
 void match_add(struct match *m, uint64_t position, const uint8_t hash[16]);
 
-/* Takes the position with this hash: that with this UID if there is one, else the first. False: none is left. */
-bool match_find(struct match *m, const uint8_t hash[16], uint32_t uid,
-                const uint8_t *(*hash_of)(const void *context, uint64_t position),
-                uint32_t (*uid_of)(const void *context, uint64_t position), const void *context, uint64_t *ret);
+struct match_known {
+    const uint8_t *(*hash_of)(const void *context, uint64_t position);
+    uint32_t (*uid_of)(const void *context, uint64_t position);
+    const void *context;
+};
+
+/* Takes the first position with this hash, or with uid != 0 the one with this hash and this UID. False: none is left. */
+bool match_find(struct match *m, const uint8_t hash[16], uint32_t uid, const struct match_known *known, uint64_t *ret);
+
+/* Is this position known, and was not taken? */
+bool match_is_left(const struct match *m, uint64_t position);
 
 /* The first position from `from` on that is known and was not taken. */
 bool match_left(const struct match *m, uint64_t from, uint64_t *ret);

@@ -133,32 +133,62 @@ void view_follow(struct mbox *v)
 struct gathered {
     struct numrange *expunged; /* sequence number and UID */
     size_t expunged_count;
+    size_t expunged_cap;
     struct numset flags; /* UIDs */
     bool has_arrived;
 };
 
+static int add_expunged(struct gathered *g, uint32_t seq, uint32_t uid)
+{
+    if (g->expunged_count == g->expunged_cap) {
+        size_t cap = g->expunged_cap * 2 + 16;
+        struct numrange *more = realloc(g->expunged, cap * sizeof(*more));
+
+        if (more == NULL)
+            return -ENOMEM;
+        g->expunged = more;
+        g->expunged_cap = cap;
+    }
+    g->expunged[g->expunged_count++] = (struct numrange){seq, uid};
+    return 0;
+}
+
 static int gather_expunged(struct mbox *v, struct gathered *g)
 {
-    uint32_t count = mbox_count(v);
-    size_t cap = 0;
+    uint32_t count = mbox_count(v), told = 0;
+    int r = 0;
 
-    for (uint32_t seq = 1; seq <= count; seq++) {
+    for (uint32_t seq = 1; r == 0 && seq <= count; seq++) {
         const struct index_record *rec = &v->ix.records[view_position(v, seq)];
 
-        if (!(rec->bits & INDEX_EXPUNGED))
-            continue;
-        if (g->expunged_count == cap) {
-            struct numrange *more = realloc(g->expunged, (cap * 2 + 16) * sizeof(*more));
-
-            if (more == NULL)
-                return -ENOMEM;
-            g->expunged = more;
-            cap = cap * 2 + 16;
-        }
-        g->expunged[g->expunged_count] = (struct numrange){seq - (uint32_t)g->expunged_count, rec->uid};
-        g->expunged_count++;
+        if (rec->bits & INDEX_EXPUNGED)
+            r = add_expunged(g, seq - told++, rec->uid);
     }
-    return 0;
+    return r;
+}
+
+/* Messages that the new index has no record of leave the view. */
+static int drop_lost(struct mbox *v, const struct numset *lost, struct gathered *g)
+{
+    struct mbox old = *v;
+    uint32_t told = 0;
+    uint64_t seq = 1;
+    int r = 0;
+
+    v->holes = NULL;
+    v->hole_count = v->hole_cap = 0;
+    v->hidden = 0;
+    for (uint64_t i = 0; r == 0 && i < v->nrec; i++) {
+        bool was_there = seq <= mbox_count(&old) && view_position(&old, (uint32_t)seq) == i;
+
+        if (!was_there || numset_has(lost, (uint32_t)seq))
+            r = view_add_hole(v, i);
+        if (r == 0 && was_there && numset_has(lost, (uint32_t)seq))
+            r = add_expunged(g, (uint32_t)seq - told++, v->ix.records[i].uid);
+        seq += was_there;
+    }
+    free(old.holes);
+    return r;
 }
 
 static int gather_flags(struct mbox *v, struct gathered *g)
@@ -193,7 +223,7 @@ static int take_changes(struct mbox *v, bool keep_expunged, struct gathered *g)
 {
     const struct index_header *h;
     uint64_t before;
-    int r;
+    int r = 0;
 
     h = v->ix.head; /* mapped: what index_end() writes shows here */
     if (!keep_expunged && h->expunges != v->expunges && (r = gather_expunged(v, g)) < 0)
@@ -239,8 +269,8 @@ static int tell(struct mbox *v, const struct gathered *g, const struct mbox_chan
     return r;
 }
 
-/* The index keeps a record of what is gone for a long time, but not for ever. */
-static int follow_strictly(struct mbox *v)
+/* The view's numbers on the index as it is now. -EAGAIN: not before expunges may be told. */
+static int follow_strictly(struct mbox *v, bool keep_expunged, struct gathered *g)
 {
     _cleanup_numset_ struct numset lost = NUMSET_INIT;
     int r;
@@ -250,7 +280,13 @@ static int follow_strictly(struct mbox *v)
     if (v->ix.ino == v->b->ix.ino)
         return view_map(v);
     r = view_move(v, &lost);
-    return r == -ESRCH ? -ESTALE : r;
+    if (r != -ESRCH)
+        return r;
+    if (keep_expunged)
+        return -EAGAIN;
+    r = drop_lost(v, &lost, g);
+    numset_clear(&lost);
+    return r == 0 ? view_move(v, &lost) : r;
 }
 
 int mbox_poll(struct mbox *v, bool keep_expunged, const struct mbox_changes *changes)
@@ -261,8 +297,10 @@ int mbox_poll(struct mbox *v, bool keep_expunged, const struct mbox_changes *cha
     watch_drain(v);
     if ((r = box_lock_synced(v->b, 0)) < 0)
         return r;
-    if ((r = follow_strictly(v)) == 0)
+    if ((r = follow_strictly(v, keep_expunged, &g)) == 0)
         r = take_changes(v, keep_expunged, &g);
+    else if (r == -EAGAIN)
+        r = 0;
     box_unlock(v->b);
     if (r == 0 && changes != NULL)
         r = tell(v, &g, changes);

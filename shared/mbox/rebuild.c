@@ -11,6 +11,7 @@
 #include "shared/mbox/sync.h"
 
 #define UID_JUMP 10000u /* over UIDs that may have been given before the state was lost */
+#define GONE_MAX 10000u /* records of expunged messages that are carried along at least */
 
 struct rebuild {
     struct box *b;
@@ -21,7 +22,8 @@ struct rebuild {
     struct buf log;
     struct sync_op op;
     struct match match;
-    uint32_t *uids; /* of the found messages */
+    uint32_t *uids;        /* of the found messages */
+    struct numset claimed; /* UIDs taken from X-UID fields */
     bool is_sorted; /* they ascend */
     bool has_marker;
     bool has_new_log; /* the state log has to begin anew */
@@ -142,11 +144,11 @@ static int merge_from_log(struct rebuild *rb, const struct log_message *m, struc
 /* ---- which message is which ---- */
 
 /* An X-UID of the file when only the log is there to check it. */
-static bool claim_is_good(const struct rebuild *rb, const struct index_record *rec, uint32_t last_claim)
+static bool claim_is_good(const struct rebuild *rb, const struct index_record *rec)
 {
     const struct log_message *m;
 
-    if (rec->uid <= last_claim || rec->uid >= rb->truth.uidnext)
+    if (rec->uid == 0 || rec->uid >= rb->truth.uidnext || numset_has(&rb->claimed, rec->uid))
         return false;
     if (!(rec->bits & INDEX_HAS_MARKER) && rb->op.h->base_validity != rb->truth.uidvalidity)
         return false;
@@ -154,56 +156,76 @@ static bool claim_is_good(const struct rebuild *rb, const struct index_record *r
     return m == NULL || (!m->has_hash && !m->is_expunged);
 }
 
-static int identify(struct rebuild *rb, struct index_record *rec, uint32_t *last_claim, bool *ret_known)
+static int merge_known(struct rebuild *rb, uint64_t i, struct index_record *rec)
 {
-    uint64_t i;
-
-    *ret_known = true;
-    if (match_find(&rb->match, rec->hash, rec->uid, known_hash, known_uid, rb, &i)) {
-        if (rb->has_index)
-            return sync_merge(&rb->op, &rb->b->ix.records[i], rec);
-        return merge_from_log(rb, &rb->truth.messages[i], rec);
-    }
-    if (!rb->has_index && rb->truth.is_found && claim_is_good(rb, rec, *last_claim)) {
-        struct log_message nothing = {.uid = rec->uid};
-        struct log_message *m = log_truth_find(&rb->truth, rec->uid);
-
-        *last_claim = rec->uid;
-        return merge_from_log(rb, m != NULL ? m : &nothing, rec);
-    }
-    *ret_known = false;
-    return 0;
+    if (rb->has_index)
+        return sync_merge(&rb->op, &rb->b->ix.records[i], rec);
+    return merge_from_log(rb, &rb->truth.messages[i], rec);
 }
 
-/* Rewrites the scratch records with everything decided; known ones first, so that new ones come behind them. */
-static int identify_all(struct rebuild *rb)
+/* Content and X-UID agree: no doubt at all, even among equal messages. */
+static int identify_exactly(struct rebuild *rb, struct index_record *rec, bool *ret_known)
 {
-    uint64_t count = rb->scratch.next.count;
-    uint32_t last_claim = 0;
-    bool is_known;
+    const struct match_known known = {known_hash, known_uid, rb};
+    uint64_t i;
+
+    *ret_known = rec->uid != 0 && match_find(&rb->match, rec->hash, rec->uid, &known, &i);
+    return *ret_known ? merge_known(rb, i, rec) : 0;
+}
+
+/* Without an index: the X-UID, where nothing speaks against it. */
+static int identify_by_claim(struct rebuild *rb, struct index_record *rec, bool *ret_known)
+{
+    struct log_message nothing = {.uid = rec->uid};
+    struct log_message *m;
     int r;
 
-    for (uint64_t i = 0; i < count; i++) {
-        struct index_record rec = rb->scratch.records[i];
+    *ret_known = !rb->has_index && rb->truth.is_found && claim_is_good(rb, rec);
+    if (!*ret_known)
+        return 0;
+    m = log_truth_find(&rb->truth, rec->uid);
+    if ((r = numset_add(&rb->claimed, rec->uid, rec->uid)) < 0)
+        return r;
+    return merge_from_log(rb, m != NULL ? m : &nothing, rec);
+}
 
-        if ((r = identify(rb, &rec, &last_claim, &is_known)) < 0)
-            return r;
-        if (!is_known)
-            continue;
-        rb->uids[i] = rec.uid;
-        if ((r = index_rewrite(&rb->scratch, i, &rec)) < 0 || (r = sync_log(rb->b, &rb->op, false)) < 0)
-            return r;
-    }
-    for (uint64_t i = 0; i < count; i++) {
-        struct index_record rec = rb->scratch.records[i];
+static int identify_by_content(struct rebuild *rb, struct index_record *rec, bool *ret_known)
+{
+    const struct match_known known = {known_hash, known_uid, rb};
+    uint64_t i;
 
-        if (rb->uids[i] != 0)
-            continue;
-        if ((r = sync_new(&rb->op, &rec)) < 0)
-            return r;
-        rb->uids[i] = rec.uid;
-        if ((r = index_rewrite(&rb->scratch, i, &rec)) < 0 || (r = sync_log(rb->b, &rb->op, false)) < 0)
-            return r;
+    *ret_known = match_find(&rb->match, rec->hash, 0, &known, &i);
+    return *ret_known ? merge_known(rb, i, rec) : 0;
+}
+
+static int identify_as_new(struct rebuild *rb, struct index_record *rec, bool *ret_known)
+{
+    *ret_known = true;
+    return sync_new(&rb->op, rec);
+}
+
+/* Rewrites the scratch records with everything decided: the surest ways first, new ones behind all that are known. */
+static int identify_all(struct rebuild *rb)
+{
+    static int (*const ways[])(struct rebuild *, struct index_record *, bool *) = {
+        identify_exactly, identify_by_claim, identify_by_content, identify_as_new};
+    int r;
+
+    for (size_t way = 0; way < ARRAY_SIZE(ways); way++) {
+        for (uint64_t i = 0; i < rb->scratch.next.count; i++) {
+            struct index_record rec = rb->scratch.records[i];
+            bool is_known;
+
+            if (rb->uids[i] != 0)
+                continue;
+            if ((r = ways[way](rb, &rec, &is_known)) < 0)
+                return r;
+            if (!is_known)
+                continue;
+            rb->uids[i] = rec.uid;
+            if ((r = index_rewrite(&rb->scratch, i, &rec)) < 0 || (r = sync_log(rb->b, &rb->op, false)) < 0)
+                return r;
+        }
     }
     return index_map_fresh(&rb->scratch);
 }
@@ -297,6 +319,7 @@ static void take_header(struct rebuild *rb)
         h->recent = old->recent;
         h->modseq = old->modseq;
         h->cache_id = old->cache_id;
+        h->expunges = old->expunges;
         memcpy(h->mailboxid, old->mailboxid, sizeof(h->mailboxid));
         memcpy(h->keywords, old->keywords, sizeof(h->keywords));
     } else if (rb->truth.is_found) {
@@ -387,11 +410,41 @@ static int make_order(struct rebuild *rb, uint32_t **ret)
     return 0;
 }
 
+/* Records of what is gone stay for those who still have it in their view, unless there are too many of them. */
+static bool keeps_gone(const struct rebuild *rb)
+{
+    const struct index_header *old = rb->b->ix.head;
+
+    return rb->has_index && old->count - old->live <= 2 * old->live + GONE_MAX;
+}
+
+/* The records of the old index from *at on whose UIDs are below `uid` and that no message has now. */
+static int add_gone(struct rebuild *rb, uint64_t *at, uint32_t uid)
+{
+    const struct index_header *old = rb->b->ix.head;
+    int r = 0;
+
+    for (; r == 0 && *at < old->count && rb->b->ix.records[*at].uid < uid; ++*at) {
+        struct index_record rec = rb->b->ix.records[*at];
+
+        if (!(rec.bits & INDEX_EXPUNGED)) {
+            if (!match_is_left(&rb->match, *at))
+                continue; /* found */
+            rec.bits |= INDEX_EXPUNGED;
+            rec.modseq = rb->op.modseq;
+            rb->fresh.next.expunges = rb->op.modseq;
+        }
+        r = index_add(&rb->fresh, &rec);
+    }
+    return r;
+}
+
 static int write_index(struct rebuild *rb)
 {
     struct index_header *h = &rb->fresh.next;
-    uint64_t count = rb->scratch.next.count, last_offset = 0;
+    uint64_t count = rb->scratch.next.count, last_offset = 0, gone = 0;
     _cleanup_free_ uint32_t *order = NULL;
+    bool has_gone = keeps_gone(rb);
     int r = make_order(rb, &order);
 
     h->live = count;
@@ -399,14 +452,18 @@ static int write_index(struct rebuild *rb)
     for (uint64_t i = 0; r == 0 && i < count; i++) {
         const struct index_record *rec = &rb->scratch.records[order == NULL ? i : order[i]];
 
+        if (has_gone && (r = add_gone(rb, &gone, rec->uid)) < 0)
+            return r;
         if (rec->offset >= last_offset) {
             last_offset = rec->offset;
-            h->last = i;
+            h->last = h->count;
         }
         if (h->recent == 0 && !(rec->file_flags & INTEROP_OLD) && !(rec->flags & MBOX_SEEN))
             h->recent = rec->uid;
         r = index_add(&rb->fresh, rec);
     }
+    if (r == 0 && has_gone)
+        r = add_gone(rb, &gone, UINT32_MAX);
     if (h->recent == 0)
         h->recent = h->uidnext;
     return r < 0 ? r : index_install(rb->b, &rb->fresh);
@@ -447,6 +504,7 @@ int rebuild(struct box *b, bool has_index)
     index_finish(&rb.fresh);
     log_truth_finish(&rb.truth);
     buf_finish(&rb.log);
+    numset_finish(&rb.claimed);
     free(rb.uids);
     return r;
 }

@@ -80,21 +80,18 @@ void mbox_stream_free(struct mbox_stream *m)
 static int relocate(struct mbox_stream *m)
 {
     struct box *b = m->v->b;
-    uint64_t low = 0, high = b->ix.head->count;
-    struct index_record rec;
     uint64_t done = m->done + m->skip;
+    struct index_record rec;
+    uint64_t low;
 
-    while (low < high) {
-        uint64_t mid = low + (high - low) / 2;
-
-        if (b->ix.records[mid].uid < m->uid)
-            low = mid + 1;
-        else
-            high = mid;
-    }
+    if (INDEX_HEADER_SIZE + b->ix.head->count * sizeof(rec) > b->ix.mapped)
+        return -ESTALE;
+    low = index_find(&b->ix, 0, m->uid);
     if (low >= b->ix.head->count)
         return -ESTALE;
     rec = b->ix.records[low];
+    if (!index_is_valid(&rec))
+        return -EIO;
     if (rec.uid != m->uid || (rec.bits & INDEX_EXPUNGED) || memcmp(rec.hash, m->rec.hash, sizeof(rec.hash)) != 0)
         return -ESTALE;
     if (rec.block == m->rec.block && rec.from_length == m->rec.from_length && rec.header == m->rec.header) {

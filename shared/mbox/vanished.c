@@ -1,5 +1,5 @@
 /*
- * The expunge history for QRESYNC, and keeping the state log short. Runs as the user under BOX_STATE.
+ * The expunge history for QRESYNC. Runs as the user under BOX_STATE.
  */
 #include <errno.h>
 
@@ -15,10 +15,4 @@ int mbox_vanished(struct mbox *v, uint64_t since_modseq, struct numset *ret_uids
     r = log_vanished(v->b, since_modseq, ret_uids, ret_complete);
     box_unlock(v->b);
     return r;
-}
-
-int log_compact(struct box *b)
-{
-    (void)b;
-    return 0;
 }

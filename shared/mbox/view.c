@@ -320,10 +320,10 @@ int mbox_open(struct mbox_store *s, struct str name, unsigned flags, struct mbox
     v = calloc(1, sizeof(*v));
     if (v == NULL)
         return -ENOMEM;
-    v->ix.fd = v->watch = v->pop3_fd = -1;
+    v->ix.fd = v->watch = v->pop3_fd = v->cache_fd = -1;
     v->flags = flags;
-    v->cache = BUF_INIT(LIMIT_CACHE_BLOB);
-    v->cache_put = BUF_INIT(LIMIT_CACHE_BLOB * 2);
+    v->cache = BUF_INIT(LIMIT_CACHE_BLOB * 2);
+    v->cache_put = BUF_INIT(LIMIT_CACHE_BLOB * 4);
     r = box_open(s, name, false, &v->b);
     if (r == 0 && v->b->side == NULL)
         r = -EROFS;
@@ -349,6 +349,7 @@ void view_free(struct mbox *v)
 {
     watch_finish(v);
     close_fd(&v->pop3_fd);
+    close_fd(&v->cache_fd);
     index_finish(&v->ix);
     numset_finish(&v->recent);
     free(v->holes);

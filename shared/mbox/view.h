@@ -16,7 +16,7 @@ struct view_hole {
 };
 
 #define VIEW_OWN_MAX     256
-#define LIMIT_CACHE_BLOB (256u << 10) /* a larger one is not worth keeping */
+#define LIMIT_CACHE_BLOB (128u << 10) /* a larger one is not worth keeping */
 
 struct mbox {
     struct box *b;
@@ -37,7 +37,10 @@ struct mbox {
     int watch; /* inotify, -1: none */
     bool is_watch_tried;
     int pop3_fd;          /* holds the maildrop lock */
-    struct buf cache;     /* last blob read */
+    int cache_fd;
+    uint64_t cache_id;    /* of the file that it is */
+    struct buf cache;     /* bytes of it from cache_at on */
+    uint64_t cache_at;
     struct buf cache_put; /* blobs to be written */
     char keyword[LIMIT_KEYWORD + 1];
 };
