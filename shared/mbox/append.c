@@ -244,6 +244,7 @@ static int commit(struct box *b, struct mbox_append *a, uint32_t *ret_uidvalidit
         return r;
     /* It is there, whatever happens now: without an index the UIDs are told by whoever makes it. */
     *ret_first_uid = 0;
+    b->is_own_growth = true;
     if (fstat(b->fd, &b->facts) == 0 && box_sync(b) == 0 && b->ix.head->uidnext == first + a->spool.count)
         *ret_first_uid = first;
     return 0;

@@ -114,7 +114,7 @@ struct index_header {
     uint32_t base_last;
     uint32_t is_ordered; /* records ascend in the file too */
     uint32_t is_crlf;    /* the file has CRLF line ends */
-    uint64_t expunges; /* MODSEQ of the last change to the set of INDEX_EXPUNGED */
+    uint64_t expunges;   /* MODSEQ of the last change to the set of INDEX_EXPUNGED */
     uint64_t cache_id;
     uint8_t cache_reserved[64];
     uint64_t check;                                    /* over all before it */
@@ -154,7 +154,8 @@ struct box {
     uint64_t log_size;
     unsigned held; /* enum box_lock_kind */
     bool has_dotlock;
-    bool is_created; /* the file was created by us: its folder wants an fsync */
+    bool is_own_growth; /* nobody else can have changed the file since the index was made */
+    bool is_created;    /* the file was created by us: its folder wants an fsync */
     struct index ix;
 };
 

@@ -1,6 +1,7 @@
 /*
- * Blobs that a protocol computed from messages, beside the index: NAME.cache, append-only, each blob with a checksum and
- * the UID it belongs to. Never synced; whatever does not check is not there. Runs as the user, written under BOX_STATE.
+ * Blobs that a protocol computed from messages, beside the index: NAME.cache, append-only, each blob with a checksum
+ * and the UID it belongs to. Never synced; whatever does not check is not there. Runs as the user, written under
+ * BOX_STATE.
  */
 #include <errno.h>
 #include <fcntl.h>

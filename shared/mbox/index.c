@@ -129,8 +129,8 @@ int index_open(struct box *b)
 
     if ((r = side_path(b, ".index", &path)) < 0)
         return r;
-    if (b->ix.head != NULL && stat(buf_cstr(&path), &st) == 0 && st.st_ino == b->ix.ino &&
-        !b->ix.head->is_superseded && is_whole(b->ix.head, (uint64_t)st.st_size))
+    if (b->ix.head != NULL && stat(buf_cstr(&path), &st) == 0 && st.st_ino == b->ix.ino && !b->ix.head->is_superseded &&
+        is_whole(b->ix.head, (uint64_t)st.st_size))
         return index_map(b, b->ix.head->count);
     fresh.fd = open(buf_cstr(&path), O_RDWR | O_NOFOLLOW | O_CLOEXEC);
     if (fresh.fd < 0) {

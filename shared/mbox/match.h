@@ -29,7 +29,8 @@ struct match_known {
     const void *context;
 };
 
-/* Takes the first position with this hash, or with uid != 0 the one with this hash and this UID. False: none is left. */
+/* Takes the first position with this hash, or with uid != 0 the one with this hash and this UID. False: none is left.
+ */
 bool match_find(struct match *m, const uint8_t hash[16], uint32_t uid, const struct match_known *known, uint64_t *ret);
 
 /* Is this position known, and was not taken? */

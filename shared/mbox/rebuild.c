@@ -24,7 +24,7 @@ struct rebuild {
     struct match match;
     uint32_t *uids;        /* of the found messages */
     struct numset claimed; /* UIDs taken from X-UID fields */
-    bool is_sorted; /* they ascend */
+    bool is_sorted;        /* they ascend */
     bool has_marker;
     bool has_new_log; /* the state log has to begin anew */
     uint64_t base_keywords;
@@ -207,8 +207,8 @@ static int identify_as_new(struct rebuild *rb, struct index_record *rec, bool *r
 /* Rewrites the scratch records with everything decided: the surest ways first, new ones behind all that are known. */
 static int identify_all(struct rebuild *rb)
 {
-    static int (*const ways[])(struct rebuild *, struct index_record *, bool *) = {
-        identify_exactly, identify_by_claim, identify_by_content, identify_as_new};
+    static int (*const ways[])(struct rebuild *, struct index_record *,
+                               bool *) = {identify_exactly, identify_by_claim, identify_by_content, identify_as_new};
     int r;
 
     for (size_t way = 0; way < ARRAY_SIZE(ways); way++) {

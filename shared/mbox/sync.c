@@ -205,6 +205,8 @@ static int sync_growth(struct box *b)
     if (b->fd < 0 || head->live == 0 || head->dev != b->facts.st_dev || head->ino != b->facts.st_ino ||
         (uint64_t)b->facts.st_size <= head->size)
         return -ESTALE;
+    if (!b->is_own_growth && (r = sync_verify(b)) < 0)
+        return r;
     g.last = b->ix.records[head->last];
     g.op.modseq = head->modseq + 1;
     if (!index_is_valid(&g.last) || (r = index_begin(b)) < 0)

@@ -34,6 +34,9 @@ int sync_merge(struct sync_op *op, const struct index_record *known, struct inde
 /* Writes the gathered log entries when there are many, or all of them durably. */
 int sync_log(struct box *b, struct sync_op *op, bool sync);
 
+/* Is everything in front of the last known message as it was? -ESTALE: it is not. */
+int sync_verify(struct box *b);
+
 /* Reads the whole file and makes a new index. */
 int rebuild(struct box *b, bool has_index);
 

@@ -36,10 +36,10 @@ struct mbox {
     size_t own_count;
     int watch; /* inotify, -1: none */
     bool is_watch_tried;
-    int pop3_fd;          /* holds the maildrop lock */
+    int pop3_fd; /* holds the maildrop lock */
     int cache_fd;
-    uint64_t cache_id;    /* of the file that it is */
-    struct buf cache;     /* bytes of it from cache_at on */
+    uint64_t cache_id; /* of the file that it is */
+    struct buf cache;  /* bytes of it from cache_at on */
     uint64_t cache_at;
     struct buf cache_put; /* blobs to be written */
     char keyword[LIMIT_KEYWORD + 1];

@@ -73,8 +73,9 @@ static char *make_text(struct model *m, size_t *ret_len)
                                         ".\r\n",
                                         "a\rb\r\n",
                                         "X-Pennypost: 1 0 0\r\n"};
-    static const char *const headers[] = {"X-UID: 77\r\n", "Status: RO\r\n", "X-Keywords: a b\r\n", "X-Original-X-UID: 3\r\n",
-                                          "Content-Length: 5\r\n", "X-IMAPbase: 1 2\r\n", ">From header\r\n"};
+    static const char *const headers[] = {"X-UID: 77\r\n",           "Status: RO\r\n",        "X-Keywords: a b\r\n",
+                                          "X-Original-X-UID: 3\r\n", "Content-Length: 5\r\n", "X-IMAPbase: 1 2\r\n",
+                                          ">From header\r\n"};
     char *text = malloc(64u << 10);
     size_t n = (size_t)snprintf(text, 64u << 10, "Subject: %u\r\n", ++m->serial);
     uint32_t lines = chance(m, 12);
@@ -425,12 +426,12 @@ static void compare(struct model *m, struct mbox *v)
 }
 
 static void (*const operations[])(struct model *) = {
-    do_append, do_deliver,     do_flags,        do_flags,   do_expunge,      do_remove, do_copy,  do_close,
-    do_flush,  do_foreign_append, do_shuffle,   do_lose_index, do_damage_index, do_cache,  do_append, do_foreign_append,
+    do_append, do_deliver,        do_flags,   do_flags,      do_expunge,      do_remove, do_copy,   do_close,
+    do_flush,  do_foreign_append, do_shuffle, do_lose_index, do_damage_index, do_cache,  do_append, do_foreign_append,
 };
 static const char *const names[] = {
-    "append", "deliver",     "flags",     "flags",     "expunge",      "remove", "copy",  "close",
-    "flush",  "foreign_append", "shuffle", "lose_index", "damage_index", "cache", "append", "foreign_append",
+    "append", "deliver",        "flags",   "flags",      "expunge",      "remove", "copy",   "close",
+    "flush",  "foreign_append", "shuffle", "lose_index", "damage_index", "cache",  "append", "foreign_append",
 };
 
 static void walk(uint64_t seed, unsigned rounds)

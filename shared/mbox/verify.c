@@ -1,0 +1,78 @@
+/*
+ * Did a file that grew change nowhere else? A foreign program may have flipped a flag in the middle, at equal length,
+ * just before mail arrived. Small files are read again whole; of large ones some messages, all over the file. Runs as
+ * the user under BOX_READ and BOX_STATE.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "shared/base/macros.h"
+#include "shared/mbox/sync.h"
+
+#define VERIFY_ALL    (64u << 20) /* bytes: some 20 ms */
+#define VERIFY_SAMPLE 64u
+#define VERIFY_STOP   1
+
+struct verify {
+    struct box *b;
+    uint64_t at;   /* record that must come next */
+    uint64_t last; /* record to stop at */
+    bool is_single;
+};
+
+static bool is_same(struct verify *v, const struct index_record *rec, const struct scan_message *m)
+{
+    _cleanup_buf_ struct buf log = BUF_INIT(64u << 10);
+    char keywords[LIMIT_KEYWORDS][INDEX_KEYWORD_SIZE];
+    uint64_t bits = 0;
+
+    if (rec->offset != m->offset || rec->length != m->length || memcmp(rec->hash, m->hash, sizeof(rec->hash)) != 0 ||
+        rec->file_flags != m->flags || ((rec->bits & INDEX_UID_IN_FILE) && rec->uid != m->uid))
+        return false;
+    if (m->keywords.len == 0)
+        return rec->file_keywords == 0;
+    memcpy(keywords, v->b->ix.head->keywords, sizeof(keywords));
+    return keyword_bits(keywords, m->keywords, &log, &bits) == 0 && bits == rec->file_keywords;
+}
+
+static int verify_visit(void *context, const struct scan_message *m)
+{
+    struct verify *v = context;
+    const struct index *ix = &v->b->ix;
+
+    if (m->is_pseudo && !v->is_single)
+        return 0;
+    while (v->at < v->last && (ix->records[v->at].bits & INDEX_EXPUNGED))
+        v->at++;
+    if (v->at == v->last && !v->is_single)
+        return ix->records[v->at].offset == m->offset ? VERIFY_STOP : -ESTALE;
+    if (!is_same(v, &ix->records[v->at], m))
+        return -ESTALE;
+    v->at++;
+    return v->is_single ? VERIFY_STOP : 0;
+}
+
+static int verify_scan(struct verify *v, uint64_t offset)
+{
+    struct scan_result result;
+    int r = scan_file(v->b->fd, offset, v->b->store->key, verify_visit, v, &result);
+
+    return r == VERIFY_STOP ? 0 : r == 0 || r == -EBADMSG ? -ESTALE : r;
+}
+
+int sync_verify(struct box *b)
+{
+    const struct index_header *h = b->ix.head;
+    struct verify v = {.b = b, .last = h->last};
+    int r = 0;
+
+    if (h->size <= VERIFY_ALL)
+        return h->is_ordered ? verify_scan(&v, 0) : -ESTALE;
+    v.is_single = true;
+    for (uint64_t i = 0; r == 0 && i < VERIFY_SAMPLE; i++) {
+        v.at = h->count * i / VERIFY_SAMPLE;
+        if (v.at != h->last && !(b->ix.records[v.at].bits & INDEX_EXPUNGED))
+            r = verify_scan(&v, b->ix.records[v.at].offset);
+    }
+    return r;
+}
