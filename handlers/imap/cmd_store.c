@@ -108,7 +108,7 @@ static int store_flags(struct imap *s, const struct store *store, const struct n
         r = mbox_set_flags(s->box, &uids, store->mode, flags, store->unchanged_since, &modified);
     if (r < 0)
         return respond_error(s, r, "Cannot store flags");
-    update_keywords(s);
+    update_keywords(s, flags.keywords);
     tell(s, store, seqs, &modified);
     return modified.count > 0 ? tell_modified(s, &modified) : OUTCOME_OK;
 }

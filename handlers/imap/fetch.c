@@ -267,7 +267,7 @@ int fetch_respond(struct fetch *f, uint32_t seq, bool add_flags)
         return 0;
     }
     if (f->has_flags || add_flags)
-        update_keywords(s);
+        update_keywords(s, f->message.info.flags.keywords);
     (void)writer_printf(&s->out, "* %" PRIu32 " FETCH (", seq);
     if (s->is_uid && !f->has_uid) {
         (void)writer_printf(&s->out, "UID %" PRIu32, f->message.info.uid);

@@ -53,9 +53,9 @@ void update_flags(struct imap *s)
     (void)writer_printf(&s->out, ")] %s\r\n", mbox_is_readonly(s->box) ? "Read-only" : "Flags are kept");
 }
 
-void update_keywords(struct imap *s)
+void update_keywords(struct imap *s, uint64_t used)
 {
-    if (keywords_in_use(s) & ~s->keywords_told)
+    if (used & ~s->keywords_told)
         update_flags(s);
 }
 
@@ -65,7 +65,7 @@ void update_fetch_flags(struct imap *s, uint32_t seq, bool has_uid, bool has_mod
 
     if (mbox_info(s->box, seq, &info) < 0)
         return;
-    update_keywords(s);
+    update_keywords(s, info.flags.keywords);
     (void)writer_printf(&s->out, "* %" PRIu32 " FETCH (", seq);
     if (has_uid)
         (void)writer_printf(&s->out, "UID %" PRIu32 " ", info.uid);

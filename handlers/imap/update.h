@@ -11,10 +11,10 @@
  * is told with BYE and the session is marked as leaving. */
 void update_send(struct imap *s, bool keep_expunged);
 
-/* FLAGS and PERMANENTFLAGS of the selected mailbox; update_keywords() only if a keyword was added since. Called before
- * a FETCH response names flags. */
+/* FLAGS and PERMANENTFLAGS of the selected mailbox; update_keywords() only if one of these keywords (bits by number) was
+ * not told yet. Called before a FETCH response names them. */
 void update_flags(struct imap *s);
-void update_keywords(struct imap *s);
+void update_keywords(struct imap *s, uint64_t used);
 
 /* "* n FETCH (FLAGS ...)" with UID and MODSEQ as the client asked for. */
 void update_fetch_flags(struct imap *s, uint32_t seq, bool has_uid, bool has_modseq);

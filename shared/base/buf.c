@@ -93,23 +93,27 @@ int buf_add_u64(struct buf *b, uint64_t n)
 
 int buf_vprintf(struct buf *b, const char *format, va_list ap)
 {
+    size_t room = b->cap > b->len ? b->cap - b->len : 0;
     va_list again;
-    int r;
+    int r = 0;
 
     va_copy(again, ap);
 
-    int n = vsnprintf(NULL, 0, format, ap);
+    /* Mostly it fits into what is there: then it is formatted once. */
+    int n = vsnprintf(room > 0 ? b->data + b->len : NULL, room, format, ap);
 
     if (n < 0) {
         r = -EINVAL;
-    } else {
+    } else if ((size_t)n >= room || (size_t)n > b->max - b->len) {
         r = buf_reserve(b, (size_t)n);
-        if (r >= 0) {
+        if (r >= 0)
             (void)vsnprintf(b->data + b->len, (size_t)n + 1, format, again);
-            b->len += (size_t)n;
-        }
     }
     va_end(again);
+    if (r >= 0)
+        b->len += (size_t)n;
+    else if (room > 0)
+        b->data[b->len] = '\0';
     return r;
 }
 

@@ -60,15 +60,27 @@ int writer_u64(struct writer *w, uint64_t n)
 
 int writer_printf(struct writer *w, const char *format, ...)
 {
-    _cleanup_buf_ struct buf text = BUF_INIT(WRITER_BUFFER);
     va_list ap;
+
+    if (w->error < 0)
+        return w->error;
+
+    size_t before = w->out.len;
 
     va_start(ap, format);
 
-    int r = buf_vprintf(&text, format, ap);
+    int r = buf_vprintf(&w->out, format, ap);
 
     va_end(ap);
-    if (r < 0 && w->error == 0)
+    if (r == -ENOBUFS && before > 0 && writer_flush(w) == 0) {
+        before = 0;
+        va_start(ap, format);
+        r = buf_vprintf(&w->out, format, ap);
+        va_end(ap);
+    }
+    if (r >= 0)
+        w->sent += w->out.len - before;
+    else if (w->error == 0)
         w->error = r;
-    return writer_add(w, text.data, text.len);
+    return w->error;
 }
