@@ -8,6 +8,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "shared/base/clock.h"
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
 #include "shared/base/macros.h"
@@ -73,11 +74,25 @@ static const struct permit ROWS[] = {
     {FRAME_HANDOVER, 1, MONITOR_IN(MONITOR_DONE), on_handover},
 };
 
+/* The summary of a connection that nobody logged in on; a session writes its own. */
+static void log_end(const struct monitor *m, int64_t began)
+{
+    char seconds[24];
+    char attempts[16];
+
+    (void)snprintf(seconds, sizeof(seconds), "%lld", (long long)(clock_monotonic_ms() - began) / 1000);
+    (void)snprintf(attempts, sizeof(attempts), "%u", m->attempt);
+    LOG_EVENT(LOG_INFO, "no login", LOG_FC("service", m->protocol->service), LOG_FC("host", m->peer.address),
+              LOG_FC("tls", m->is_tls ? m->tls.version : "no"), LOG_FC("attempts", attempts),
+              LOG_FC("seconds", seconds));
+}
+
 static int run_monitor(const struct monitor_protocol *p, const char *session, struct conf *conf,
                        const struct start *start, bool is_implicit_tls)
 {
     struct monitor_protocol with_rows = *p;
     struct own own = {.session = session};
+    int64_t began = clock_monotonic_ms();
     struct monitor m;
     int r = 0;
 
@@ -86,6 +101,8 @@ static int run_monitor(const struct monitor_protocol *p, const char *session, st
     monitor_init(&m, &with_rows, conf, start, is_implicit_tls);
     m.own = &own;
     r = monitor_run(&m);
+    if (!m.user)
+        log_end(&m, began);
     if (own.family.session.pid > 0) {
         r = keeper_exec(p->service, conf, m.user->name, &own.family);
         LOG_ERROR(LOG_ERR, "keeper not started", r, LOG_FC("service", p->service));
