@@ -263,6 +263,10 @@ static int add(struct conf *conf, int argc, char **argv)
     r = open_file(conf->devices, &lock, &d);
     if (r == 0)
         r = append(conf->devices, &o, str_from(user), &d, &f);
+    if (r == 0 && o.has_cram && conf->challenge_auth)
+        (void)fprintf(stderr,
+                      "pennypost: CRAM-MD5 and APOP are announced now. Clients of users without such a password may\n"
+                      "choose them and fail; with challenge_auth = no in pennypost.conf nobody is misled.\n");
     if (r == 0 && (puts(f.password) < 0 || fflush(stdout) != 0))
         r = -EIO;
     finish_fresh(&f);

@@ -1,0 +1,297 @@
+#!/usr/bin/env python3
+"""Every SASL mechanism through the whole chain, with real clients and a SCRAM-PLUS client on Python's TLS.
+
+    box mechanisms.py BUILD_DIR
+
+Needs openssl, gsasl, mpop, msmtp and curl; closes with "N passed, N failed".
+"""
+import base64
+import hashlib
+import hmac
+import imaplib
+import os
+import poplib
+import shutil
+import smtplib
+import socket
+import ssl
+import subprocess
+import sys
+import time
+
+from frames import Tests
+
+BUILD = os.path.abspath(sys.argv[1])
+HANDLERS = os.path.join(BUILD, "handlers")
+CERTIFICATE, KEY = "/etc/pennypost/certificate.pem", "/etc/pennypost/key.pem"
+PORTS, STATE = {}, {}
+TESTS = Tests()
+
+
+def world():
+    """Certificate, mail, device passwords, and a `listen` for each port."""
+    for folder in ("/etc/pennypost", "/run/pennypost", "/var/spool/pennypost"):
+        os.makedirs(folder, exist_ok=True)
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", KEY, "-out", CERTIFICATE, "-days",
+                    "3", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"], check=True,
+                   stderr=subprocess.DEVNULL)
+    with open("/etc/pennypost/pennypost.conf", "w", encoding="ascii") as f:
+        f.write("plaintext_auth = no\n")
+    for user, number in (("alice", 60001), ("bob", 60002)):
+        path = "/var/mail/" + user
+        with open(path, "w", encoding="ascii") as f:
+            f.write("From bob Sun Nov 22 01:00:00 2026\nFrom: bob\nSubject: hello\n\nhello %s\n\n" % user)
+        os.chown(path, number, 8)
+        os.chmod(path, 0o660)
+    processes = []
+    for name, args in (("imap", ["imap"]), ("imaps", ["imap", "--tls"]), ("pop3", ["pop3"]), ("smtp", ["smtp", "--submission"])):
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            PORTS[name] = s.getsockname()[1]
+        port = str(PORTS[name])
+        # localhost may be either for a client
+        processes.append(subprocess.Popen([HANDLERS + "/listen/listen", "--bind", "127.0.0.1:" + port, "--bind",
+                                           "[::1]:" + port, "--print-address", "--", *args],
+                                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL))
+        processes[-1].stdout.readline()
+    STATE["plain"] = device("alice")
+    STATE["cram"] = device("--cram", "alice")
+    return processes
+
+
+def device(*args):
+    return subprocess.run([HANDLERS + "/admin/pennypost", "device", "add", *args], check=True, stdout=subprocess.PIPE,
+                          text=True).stdout.strip()
+
+
+def client_context():
+    return ssl.create_default_context(cafile=CERTIFICATE)
+
+
+def imap_session(certificate=None):
+    context = client_context()
+    if certificate:
+        context.load_cert_chain(*certificate)
+    return imaplib.IMAP4_SSL("localhost", PORTS["imaps"], ssl_context=context)
+
+
+def bindings(sock):
+    """tls-server-end-point as RFC 5929 4 defines it (Python has no exporter)."""
+    return hashlib.sha256(sock.getpeercert(binary_form=True)).digest()
+
+
+class ScramClient:
+    """For imaplib's authenticate(): RFC 5802 with any channel binding."""
+
+    def __init__(self, user, password, digest, flag="n", data=b""):
+        self.password, self.digest, self.header, self.data = password, digest, flag.encode() + b",,", data
+        self.nonce = base64.b64encode(os.urandom(18)).decode()
+        self.bare = "n=%s,r=%s" % (user, self.nonce)
+        self.step, self.is_server_known = 0, False
+
+    def __call__(self, challenge):
+        self.step += 1
+        if self.step == 1:
+            return self.header + self.bare.encode()
+        if self.step == 2:
+            fields = dict(x.split("=", 1) for x in challenge.decode().split(","))
+            salted = hashlib.pbkdf2_hmac(self.digest, self.password.encode(), base64.b64decode(fields["s"]), int(fields["i"]))
+            client_key = hmac.digest(salted, b"Client Key", self.digest)
+            without = "c=%s,r=%s" % (base64.b64encode(self.header + self.data).decode(), fields["r"])
+            message = ",".join((self.bare, challenge.decode(), without)).encode()
+            signature = hmac.digest(hashlib.new(self.digest, client_key).digest(), message, self.digest)
+            self.server = hmac.digest(hmac.digest(salted, b"Server Key", self.digest), message, self.digest)
+            proof = bytes(a ^ b for a, b in zip(client_key, signature))
+            return (without + ",p=" + base64.b64encode(proof).decode()).encode()
+        assert challenge == b"v=" + base64.b64encode(self.server), challenge
+        self.is_server_known = True
+        return b""
+
+
+def capabilities(connection):
+    return {c[5:] for c in connection.capabilities if c.startswith("AUTH=")}
+
+
+def test_what_is_announced():
+    inside = imap_session()
+    assert capabilities(inside) == {"SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5",
+                                    "PLAIN", "LOGIN"}
+    inside.logout()
+    outside = imaplib.IMAP4("localhost", PORTS["imap"])
+    assert capabilities(outside) == {"SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5"}
+    assert "LOGINDISABLED" in outside.capabilities
+    outside.logout()
+    pop = poplib.POP3("localhost", PORTS["pop3"])
+    assert b"<" in pop.getwelcome()
+    assert set(pop.capa()["SASL"]) == {"SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5"}
+    pop.quit()
+
+
+def test_scram_over_imap():
+    for mechanism, digest in (("SCRAM-SHA-256", "sha256"), ("SCRAM-SHA-1", "sha1")):
+        for password, is_right in ((STATE["plain"], True), (STATE["cram"], True), ("wonderland", False)):
+            connection = imap_session()
+            client = ScramClient("alice", password, digest)
+            try:
+                connection.authenticate(mechanism, client)
+            except imaplib.IMAP4.error as e:
+                assert not is_right and "AUTHENTICATIONFAILED" in str(e), e
+            else:
+                assert is_right and client.is_server_known
+                assert connection.select()[1] == [b"1"]
+            connection.logout()
+
+
+def test_scram_plus_over_imap():
+    for mechanism, digest in (("SCRAM-SHA-256-PLUS", "sha256"), ("SCRAM-SHA-1-PLUS", "sha1")):
+        connection = imap_session()
+        client = ScramClient("alice", STATE["plain"], digest, "p=tls-server-end-point", bindings(connection.sock))
+        connection.authenticate(mechanism, client)
+        assert client.is_server_known
+        connection.logout()
+        connection = imap_session()
+        client = ScramClient("alice", STATE["plain"], digest, "p=tls-server-end-point", os.urandom(32))
+        try:
+            connection.authenticate(mechanism, client)
+            raise AssertionError("a foreign channel was accepted")
+        except imaplib.IMAP4.error:
+            pass
+        connection.logout()
+
+
+def test_cram_md5_and_apop():
+    connection = imap_session()
+    connection.login_cram_md5("alice", STATE["cram"])
+    connection.logout()
+    pop = poplib.POP3("localhost", PORTS["pop3"])
+    pop.apop("alice", STATE["cram"])
+    assert pop.stat()[0] == 1
+    pop.quit()
+    pop = poplib.POP3("localhost", PORTS["pop3"])
+    try:
+        pop.apop("alice", STATE["plain"])  # not made for it
+        raise AssertionError("APOP with a password that is not stored")
+    except poplib.error_proto as e:
+        assert b"[AUTH]" in e.args[0], e
+    pop.close()
+    smtp = smtplib.SMTP("localhost", PORTS["smtp"])
+    smtp.starttls(context=client_context())
+    smtp.user, smtp.password = "alice", STATE["cram"]
+    smtp.ehlo()
+    assert smtp.auth("CRAM-MD5", smtp.auth_cram_md5)[0] == 235
+    smtp.quit()
+
+
+def test_both_kinds_of_password_in_plain():
+    for password in (STATE["plain"], STATE["cram"], "wonderland"):
+        connection = imap_session()
+        connection.login("alice", password)
+        connection.logout()
+
+
+def test_gsasl():
+    for mechanism in ("PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS"):
+        for protocol in ("imap", "smtp"):
+            # RFC 5802 6: over TLS gsasl says "y" with the form without binding, which must fail where PLUS is offered.
+            is_tls = mechanism not in ("SCRAM-SHA-1", "SCRAM-SHA-256")
+            if is_tls and protocol == "smtp":
+                continue  # gsasl says STARTTLS before EHLO there
+            out = subprocess.run(["gsasl", "--" + protocol, "--connect", "localhost:%d" % PORTS[protocol], "--mechanism",
+                                  mechanism, "--starttls" if is_tls else "--no-starttls", "--x509-ca-file=" + CERTIFICATE,
+                                  "-a", "alice", "-z", "alice", "-p", STATE["cram"]], stdin=subprocess.DEVNULL,
+                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, check=False)
+            assert out.returncode == 0 and b"Session finished" in out.stdout, (mechanism, protocol, out.stdout[-600:])
+
+
+def settings(name, text):
+    path = os.path.join("/var/tmp", name)
+    with open(path, "w", encoding="ascii") as f:
+        f.write(text)
+    os.chmod(path, 0o600)
+    return path
+
+
+def test_mpop():
+    for mechanism in ("plain", "login", "cram-md5", "scram-sha-1", "scram-sha-256", "apop", "user"):
+        rc = settings("mpoprc", "account d\nhost localhost\nport %d\nuser alice\npassword %s\nauth %s\ntls on\ntls_starttls on\n"
+                      "tls_trust_file %s\ndelivery mbox /var/tmp/mpop\nkeep on\nuidls_file /var/tmp/uidls\n"
+                      % (PORTS["pop3"], STATE["cram"], mechanism, CERTIFICATE))
+        out = subprocess.run(["mpop", "-C", rc, "--auth-only", "d"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                             timeout=60, check=False)
+        assert out.returncode == 0, (mechanism, out.stdout)
+
+
+def test_msmtp():
+    for mechanism in ("plain", "login", "cram-md5", "scram-sha-1", "scram-sha-256"):
+        rc = settings("msmtprc", "account d\nhost localhost\nport %d\nfrom alice@localhost\nuser alice\npassword %s\nauth %s\n"
+                      "tls on\ntls_starttls on\ntls_trust_file %s\n" % (PORTS["smtp"], STATE["cram"], mechanism, CERTIFICATE))
+        out = subprocess.run(["msmtp", "-C", rc, "-a", "d", "alice@localhost"], input=b"Subject: x\n\nx\n",
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, check=False)
+        assert out.returncode == 0, (mechanism, out.stdout)
+
+
+def test_curl():
+    for mechanism in ("PLAIN", "LOGIN", "CRAM-MD5"):
+        out = subprocess.run(["curl", "-sS", "--cacert", CERTIFICATE, "--user", "alice:" + STATE["cram"], "--login-options",
+                              "AUTH=" + mechanism, "imaps://localhost:%d/INBOX" % PORTS["imaps"], "-X",
+                              "STATUS INBOX (UIDNEXT)"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60,
+                             check=False)
+        assert out.returncode == 0 and b"UIDNEXT" in out.stdout, (mechanism, out.stdout)
+
+
+def test_external():
+    """A client certificate, through tls, monitor and auth."""
+    def openssl(*args):
+        subprocess.run(["openssl", *args], check=True, stderr=subprocess.DEVNULL)
+
+    base = "/var/tmp/"
+    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", base + "ca.key", "-out", base + "ca.pem", "-days",
+            "3", "-subj", "/CN=CA")
+    openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", base + "c.key", "-out", base + "c.csr", "-subj", "/CN=bob")
+    openssl("x509", "-req", "-in", base + "c.csr", "-CA", base + "ca.pem", "-CAkey", base + "ca.key", "-days", "3",
+            "-set_serial", "5", "-out", base + "c.pem")
+    with open("/etc/pennypost/pennypost.conf", "a", encoding="ascii") as f:
+        f.write("tls_client_ca = %sca.pem\nexternal_auth = yes\n" % base)
+    connection = imap_session((base + "c.pem", base + "c.key"))
+    assert "EXTERNAL" in capabilities(connection)
+    connection.authenticate("EXTERNAL", lambda challenge: b"")
+    assert connection.select()[1] == [b"1"]
+    connection.logout()
+    connection = imap_session()  # without a certificate
+    assert "EXTERNAL" not in capabilities(connection)
+    connection.login("alice", "wonderland")
+    connection.logout()
+
+
+def test_switched_off():
+    with open("/etc/pennypost/pennypost.conf", "a", encoding="ascii") as f:
+        f.write("challenge_auth = no\n")
+    connection = imap_session()
+    assert capabilities(connection) == {"PLAIN", "LOGIN"}
+    connection.login("alice", STATE["plain"])
+    connection.logout()
+    pop = poplib.POP3("localhost", PORTS["pop3"])
+    assert b"<" not in pop.getwelcome()
+    pop.quit()
+
+
+def main():
+    processes = world()
+    time.sleep(0.2)
+    try:
+        for name, function in list(globals().items()):
+            program = name[5:]
+            if not name.startswith("test_") or (len(sys.argv) > 2 and name not in sys.argv[2:]):
+                continue
+            if program in ("gsasl", "mpop", "msmtp", "curl") and not shutil.which(program):
+                TESTS.skip(name, program + " is not installed")
+            else:
+                TESTS.run(function)
+    finally:
+        for process in processes:
+            process.terminate()
+    return TESTS.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
