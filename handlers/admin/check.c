@@ -226,7 +226,7 @@ static void check_all(struct check *c)
         else
             (void)run_step(c, s);
     }
-    for (size_t i = 0; i < ARRAY_SIZE(removals) && !c->is_removed; i++) {
+    for (size_t i = 0; i < ARRAY_SIZE(removals) && c->sent > 0 && !c->is_removed; i++) {
         if ((c->services & removals[i].service) != 0 && (has_tls || removals[i].tls == PROBE_PLAIN))
             (void)run_step(c, &removals[i]);
     }

@@ -59,7 +59,8 @@ static int leave(int error, bool says_all)
 static int usage(void)
 {
     (void)fprintf(stderr, "usage: deliver [-d user] [-f sender] [-a recipient] [-m mailbox | -F file | -C command]\n"
-                          "               [-c FILE] [-o key=value]...\n");
+                          "               [-c FILE] [-o key=value]...\n"
+                          "       deliver --recover\n");
     return EX_USAGE;
 }
 
@@ -180,7 +181,9 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "deliver: %s\n", conf.error.len > 0 ? buf_cstr(&conf.error) : strerror(-e));
         return EX_CONFIG;
     }
-    if (parse_arguments(argc, argv, &o) < 0)
+    bool is_recovering = argc == 2 && strcmp(argv[1], "--recover") == 0;
+
+    if (!is_recovering && parse_arguments(argc, argv, &o) < 0)
         return usage();
     (void)sigaction(SIGPIPE, &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
     (void)sigaction(SIGXFSZ, &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
@@ -193,6 +196,8 @@ int main(int argc, char **argv)
     if (o.file && strcmp(o.file, "/dev/null") == 0)
         return EX_OK; /* aliases(5): thrown away */
     e = session_paths(&conf, &s);
+    if (is_recovering)
+        return e == 0 && deliver_recover(&conf, &s) == 0 ? EX_OK : EX_IOERR;
     if (e == 0)
         e = deliver_message(&conf, &s, &o);
     log_outcome(&o, &s, e);

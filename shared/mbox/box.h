@@ -27,6 +27,7 @@ struct mbox_store {
     uid_t owner;
     struct clock *clock;
     int keeper;
+    bool is_locked;
     int lock_timeout; /* seconds */
     bool has_key;
     uint64_t key[2]; /* of the content hash */

@@ -78,6 +78,8 @@ static int dotlock(struct box *b)
     _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_CONF_VALUE * 8);
     int r;
 
+    if (b->is_inbox && b->store->is_locked)
+        return 0;
     if (b->is_inbox && b->store->keeper >= 0) {
         r = keeper_request(b->store, FRAME_KEEPER_LOCK);
         b->has_dotlock = r == 0;

@@ -48,6 +48,7 @@ struct mbox_store_options {
     uid_t owner;         /* whose files these must be */
     struct clock *clock; /* borrowed */
     int keeper;          /* control fd to a keeper that answers FRAME_KEEPER_* for INBOX, or -1; borrowed */
+    bool is_locked;      /* somebody holds INBOX's dotlock on our behalf: recovery while a keeper waits, or at boot */
     int lock_timeout;    /* seconds; 0: TIMEOUT_LOCK */
 };
 
