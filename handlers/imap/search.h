@@ -60,7 +60,8 @@ struct search {
     struct search_key *newest;
     unsigned count;
     bool has_modseq;    /* a MODSEQ key: the highest one is part of the answer */
-    struct str charset; /* of the strings; "" is US-ASCII or UTF-8 */
+    struct str charset; /* of the strings; "": US-ASCII or UTF-8 */
+    bool has_charset;   /* the client named it: what is not valid in it is an error */
     struct message message;
     struct buf text; /* a header field, decoded */
 };

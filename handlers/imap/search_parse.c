@@ -128,7 +128,7 @@ static int parse_text(struct search *q, struct str *ret)
         *ret = raw;
         return 0;
     }
-    r = charset_to_utf8(q->charset.len ? q->charset : STR("us-ascii"), raw, q->charset.len > 0, &utf8);
+    r = charset_to_utf8(q->charset.len ? q->charset : STR("us-ascii"), raw, q->has_charset, &utf8);
     if (r == -EILSEQ)
         return parse_fail(p, "a string in the character set that was named");
     if (r < 0)

@@ -47,6 +47,7 @@ int search_set_charset(struct search *q, struct str name)
         respond_code(q->s, "BADCHARSET (US-ASCII UTF-8 ISO-8859-1 WINDOWS-1252)");
         return respond_no(q->s, "The character set is not known here");
     }
+    q->has_charset = true;
     if (!str_ieq(name, STR("US-ASCII")) && !str_ieq(name, STR("UTF-8")))
         q->charset = name;
     return 0;
