@@ -14,6 +14,8 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#define ZLIB_CONST
+#include <zlib.h>
 
 #include "handlers/imap/session.h"
 #include "shared/base/limits.h"
@@ -324,6 +326,47 @@ static void test_thread_sort(void **state)
          "<e OK UID SORT completed");
 }
 
+// CAPABILITY: COMPRESS=DEFLATE
+/* RFC 4978: the reply to COMPRESS is in the clear, everything behind it is not. */
+static void test_compress(void **state)
+{
+    static const char commands[] = "b SELECT INBOX\r\nc FETCH 1:3 BODY.PEEK[]\r\nd COMPRESS DEFLATE\r\ne LOGOUT\r\n";
+    struct talk *t = calloc(1, sizeof(*t));
+    unsigned char packed[1024];
+    char plain[16384];
+    z_stream out = {.next_in = (const unsigned char *)commands, .avail_in = sizeof(commands) - 1};
+    z_stream in = {.next_out = (unsigned char *)plain, .avail_out = sizeof(plain) - 1};
+    ssize_t n;
+
+    assert_non_null(t);
+    start(t);
+    step(t, "~* PREAUTH [CAPABILITY ", false);
+    step(t, ">a COMPRESS LZW", false);
+    step(t, "<a BAD COMPRESS: expected DEFLATE at: LZW", false);
+    step(t, ">a COMPRESS DEFLATE", false);
+    step(t, "<a OK COMPRESS completed", false);
+    assert_int_equal(deflateInit2(&out, 9, Z_DEFLATED, -15, 8, Z_DEFAULT_STRATEGY), Z_OK);
+    out.next_out = packed;
+    out.avail_out = sizeof(packed);
+    assert_int_equal(deflate(&out, Z_SYNC_FLUSH), Z_OK);
+    send_bytes(t, (const char *)packed, sizeof(packed) - out.avail_out, true);
+    assert_int_equal(inflateInit2(&in, -15), Z_OK);
+    while ((n = recv(t->fd, t->in, sizeof(t->in), 0)) > 0) {
+        in.next_in = (unsigned char *)t->in;
+        in.avail_in = (unsigned)n;
+        assert_true(inflate(&in, Z_SYNC_FLUSH) >= 0);
+    }
+    plain[sizeof(plain) - 1 - in.avail_out] = '\0';
+    assert_non_null(strstr(plain, "b OK [READ-WRITE] SELECT completed\r\n"));
+    assert_non_null(strstr(plain, "* 3 FETCH (BODY[] {"));
+    assert_non_null(strstr(plain, "d NO [COMPRESSIONACTIVE] "));
+    assert_non_null(strstr(plain, "e OK LOGOUT completed\r\n"));
+    (void)inflateEnd(&in);
+    (void)deflateEnd(&out);
+    finish(t);
+    free(t);
+}
+
 /* Twenty bad commands in a row end the session. */
 static void test_bad_commands(void **state)
 {
@@ -349,7 +392,7 @@ int main(void)
         cmocka_unit_test(test_literals),          cmocka_unit_test(test_append),
         cmocka_unit_test(test_copy_move),         cmocka_unit_test(test_syntax),
         cmocka_unit_test(test_searchres),         cmocka_unit_test(test_thread_sort),
-        cmocka_unit_test(test_bad_commands),
+        cmocka_unit_test(test_bad_commands),      cmocka_unit_test(test_compress),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
