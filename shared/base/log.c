@@ -136,6 +136,9 @@ static void add_journal_field(struct buf *out, struct log_field f)
     for (size_t i = 0; i < ARRAY_SIZE(known); i++)
         if (strcmp(known[i].key, f.key) == 0)
             name = known[i].name;
+    /* The line of a login has "host=[ADDRESS]" for fail2ban; the field is the address itself. */
+    if (strcmp(f.key, "host") == 0 && str_starts(f.value, STR("[")) && str_ends(f.value, STR("]")))
+        f.value = str_sub(f.value, 1, f.value.len - 2);
     if (name) {
         (void)buf_printf(out, "%s=", name);
     } else {
