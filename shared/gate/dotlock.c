@@ -40,8 +40,9 @@ static int make_unique(struct dotlock *l, char *out, size_t size, int *ret_fd, s
     fd = openat(l->folder, out, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, LOCK_MODE);
     if (fd < 0)
         return -errno;
-    /* Zero is what liblockfile writes when it wants no process to be looked at. */
-    if (write(fd, "0\n", 2) != 2 || fstat(fd, ret) < 0) {
+    /* Zero is what liblockfile writes when it wants no process to be looked at. An empty file means the same, and has
+     * to do on a full disk: that is where somebody wants to expunge. */
+    if ((write(fd, "0\n", 2) != 2 && errno != ENOSPC && errno != EDQUOT) || fstat(fd, ret) < 0) {
         r = errno > 0 ? -errno : -EIO;
         (void)unlinkat(l->folder, out, 0);
         return r;
