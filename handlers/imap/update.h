@@ -11,8 +11,8 @@
  * is told with BYE and the session is marked as leaving. */
 void update_send(struct imap *s, bool keep_expunged);
 
-/* FLAGS and PERMANENTFLAGS of the selected mailbox; update_keywords() only if one of these keywords (bits by number) was
- * not told yet. Called before a FETCH response names them. */
+/* FLAGS and PERMANENTFLAGS of the selected mailbox; update_keywords() only if one of these keywords (bits by number)
+ * was not told yet. Called before a FETCH response names them. */
 void update_flags(struct imap *s);
 void update_keywords(struct imap *s, uint64_t used);
 

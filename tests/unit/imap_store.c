@@ -2,78 +2,12 @@
  * A store in memory with the interface of shared/mbox/mbox.h, for the unit tests of imap-session: what other programs
  * do to a mailbox happens exactly when a test says so (see imap_store.h). It keeps no locks and no files.
  */
-#include "tests/unit/imap_store.h"
-
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
-#include "shared/mbox/mbox.h"
-
-#define BOXES    64u
-#define MESSAGES 4096u
-
-struct message_data {
-    struct mbox_info info;
-    char *bytes;
-    size_t len;
-    char *cache[MBOX_CACHE_KINDS];
-    size_t cache_len[MBOX_CACHE_KINDS];
-};
-
-struct box_data {
-    char *name; /* NULL: free */
-    bool is_directory;
-    bool is_subscribed;
-    uint32_t uidvalidity;
-    uint32_t uidnext;
-    uint64_t modseq;
-    struct message_data *messages[MESSAGES];
-    uint32_t count;
-    char *keywords[64];
-    struct numset gone;
-    uint32_t number;
-};
-
-struct mbox_store {
-    struct box_data boxes[BOXES];
-    struct mbox *views;
-    uint32_t serial;
-    struct clock *clock;
-};
-
-struct shown {
-    struct message_data *message;
-    uint32_t uid;
-    uint64_t modseq; /* told */
-    bool is_gone;
-};
-
-struct mbox {
-    struct mbox_store *store;
-    struct box_data *data;
-    bool is_readonly;
-    struct shown rows[MESSAGES];
-    uint32_t count;
-    struct mbox *next;
-};
-
-struct mbox_stream {
-    struct message_data *message;
-    uint64_t at;
-    unsigned pieces;
-};
-
-struct mbox_append {
-    struct mbox_store *store;
-    struct box_data *to;
-    struct message_data *messages[64];
-    struct str_list {
-        char *names[64];
-        size_t count;
-    } keywords[64];
-    unsigned count;
-};
+#include "tests/unit/imap_store.h"
+#include "tests/unit/imap_store_parts.h"
 
 static struct mbox_store *the_store;
 static uint32_t cut_after;
@@ -91,7 +25,7 @@ int mbox_store_new(const struct mbox_store_options *options, struct mbox_store *
     return 0;
 }
 
-static void free_message(struct message_data *m)
+void imap_store_free_message(struct message_data *m)
 {
     for (unsigned k = 0; k < MBOX_CACHE_KINDS; k++)
         free(m->cache[k]);
@@ -99,10 +33,10 @@ static void free_message(struct message_data *m)
     free(m);
 }
 
-static void box_clear(struct box_data *b)
+void imap_store_clear(struct box_data *b)
 {
     for (uint32_t i = 0; i < b->count; i++)
-        free_message(b->messages[i]);
+        imap_store_free_message(b->messages[i]);
     for (unsigned i = 0; i < 64; i++)
         free(b->keywords[i]);
     numset_finish(&b->gone);
@@ -113,7 +47,7 @@ static void box_clear(struct box_data *b)
 void mbox_store_free(struct mbox_store *s)
 {
     for (unsigned i = 0; i < BOXES; i++)
-        box_clear(&s->boxes[i]);
+        imap_store_clear(&s->boxes[i]);
     free(s);
     the_store = NULL;
 }
@@ -123,7 +57,7 @@ int mbox_store_notices(struct mbox_store *s, struct buf *out)
     return 0;
 }
 
-static struct box_data *find(struct mbox_store *s, struct str name)
+struct box_data *imap_store_find(struct mbox_store *s, struct str name)
 {
     for (unsigned i = 0; i < BOXES; i++)
         if (s->boxes[i].name && str_eq(name, str_from(s->boxes[i].name)))
@@ -138,7 +72,7 @@ static void view_add(struct mbox *v, struct message_data *m)
 
 int mbox_open(struct mbox_store *s, struct str name, unsigned flags, struct mbox **ret)
 {
-    struct box_data *data = find(s, name);
+    struct box_data *data = imap_store_find(s, name);
     struct mbox *v;
 
     if (!data || data->is_directory)
@@ -216,7 +150,7 @@ int mbox_view_status(struct mbox *b, struct mbox_status *ret)
 
 int mbox_status(struct mbox_store *s, struct str name, struct mbox_status *ret)
 {
-    struct box_data *d = find(s, name);
+    struct box_data *d = imap_store_find(s, name);
 
     if (!d || d->is_directory)
         return -ENOENT;
@@ -255,7 +189,7 @@ struct str mbox_keyword(struct mbox *b, unsigned n)
     return str_from(b->data->keywords[n]);
 }
 
-static int keyword_number(struct box_data *d, struct str name, bool create, unsigned *ret)
+int imap_store_keyword(struct box_data *d, struct str name, bool create, unsigned *ret)
 {
     for (unsigned n = 0; n < 64; n++) {
         if (d->keywords[n] && str_ieq(str_from(d->keywords[n]), name)) {
@@ -275,7 +209,7 @@ static int keyword_number(struct box_data *d, struct str name, bool create, unsi
 
 int mbox_keyword_number(struct mbox *b, struct str name, bool create, unsigned *ret)
 {
-    return keyword_number(b->data, name, create, ret);
+    return imap_store_keyword(b->data, name, create, ret);
 }
 
 int mbox_poll(struct mbox *b, bool keep_expunged, const struct mbox_changes *changes)
@@ -435,7 +369,7 @@ static void take_out(struct mbox_store *s, struct box_data *d, uint32_t uid)
             for (uint32_t k = 0; k < v->count; k++)
                 if (v->rows[k].message == d->messages[i])
                     v->rows[k] = (struct shown){.uid = uid, .is_gone = true};
-        free_message(d->messages[i]);
+        imap_store_free_message(d->messages[i]);
         memmove(&d->messages[i], &d->messages[i + 1], (d->count - i - 1) * sizeof(d->messages[0]));
         d->count--;
         d->modseq++;
@@ -464,7 +398,7 @@ int mbox_remove(struct mbox *b, const struct numset *uids, struct numset *ret_ui
     return -EROFS;
 }
 
-static struct message_data *put(struct mbox_store *s, struct box_data *d, const char *bytes, size_t len)
+struct message_data *imap_store_put(struct mbox_store *s, struct box_data *d, const char *bytes, size_t len)
 {
     struct message_data *m = calloc(1, sizeof(*m));
 
@@ -487,7 +421,7 @@ static struct message_data *put(struct mbox_store *s, struct box_data *d, const 
 int mbox_copy(struct mbox *b, const struct numset *uids, struct str destination, bool move, struct numset *ret_from,
               struct numset *ret_to, uint32_t *ret_uidvalidity)
 {
-    struct box_data *to = find(b->store, destination);
+    struct box_data *to = imap_store_find(b->store, destination);
 
     if (!to)
         return -ENOENT;
@@ -499,7 +433,7 @@ int mbox_copy(struct mbox *b, const struct numset *uids, struct str destination,
             continue;
         if (b->rows[i].is_gone)
             return -ESTALE;
-        copy = put(b->store, to, m->bytes, m->len);
+        copy = imap_store_put(b->store, to, m->bytes, m->len);
         copy->info.flags.system = m->info.flags.system;
         (void)numset_add(ret_from, uid, uid);
         (void)numset_add(ret_to, copy->info.uid, copy->info.uid);
@@ -510,194 +444,22 @@ int mbox_copy(struct mbox *b, const struct numset *uids, struct str destination,
     return 0;
 }
 
-int mbox_append_new(struct mbox_store *s, struct str name, struct mbox_append **ret)
-{
-    struct box_data *to = find(s, name);
-
-    if (!to)
-        return -ENOENT;
-    *ret = calloc(1, sizeof(**ret));
-    assert(*ret);
-    (*ret)->store = s;
-    (*ret)->to = to;
-    return 0;
-}
-
-void mbox_append_free(struct mbox_append *a)
-{
-    if (!a)
-        return;
-    for (unsigned i = 0; i < a->count; i++) {
-        if (a->messages[i])
-            free_message(a->messages[i]);
-        for (size_t k = 0; k < a->keywords[i].count; k++)
-            free(a->keywords[i].names[k]);
-    }
-    free(a);
-}
-
-int mbox_append_message(struct mbox_append *a, const struct mbox_append_options *options)
-{
-    struct message_data *m = calloc(1, sizeof(*m));
-
-    assert(m);
-    m->info.flags = options->flags;
-    m->info.internaldate = options->internaldate;
-    m->info.internaldate_offset = options->internaldate_offset;
-    for (size_t k = 0; k < options->keyword_count; k++)
-        a->keywords[a->count].names[a->keywords[a->count].count++] = str_dup(options->keywords[k]);
-    a->messages[a->count++] = m;
-    return 0;
-}
-
-int mbox_append_write(struct mbox_append *a, const void *data, size_t len)
-{
-    struct message_data *m = a->messages[a->count - 1];
-
-    m->bytes = realloc(m->bytes, m->len + len);
-    assert(m->bytes);
-    memcpy(m->bytes + m->len, data, len);
-    m->len += len;
-    return memmem(m->bytes, m->len, "NOSPACE", 7) ? -ENOSPC : 0;
-}
-
-int mbox_append_commit(struct mbox_append *a, uint32_t *ret_uidvalidity, uint32_t *ret_first_uid)
-{
-    *ret_uidvalidity = a->to->uidvalidity;
-    *ret_first_uid = a->to->uidnext;
-    for (unsigned i = 0; i < a->count; i++) {
-        struct message_data *m = put(a->store, a->to, a->messages[i]->bytes, a->messages[i]->len);
-
-        m->info.flags = a->messages[i]->info.flags;
-        if (a->messages[i]->info.internaldate)
-            m->info.internaldate = a->messages[i]->info.internaldate;
-        m->info.internaldate_offset = a->messages[i]->info.internaldate_offset;
-        for (size_t k = 0; k < a->keywords[i].count; k++) {
-            unsigned n;
-
-            if (keyword_number(a->to, str_from(a->keywords[i].names[k]), true, &n) >= 0)
-                m->info.flags.keywords |= UINT64_C(1) << n;
-        }
-    }
-    return 0;
-}
-
-static bool has_children(struct mbox_store *s, const char *name)
-{
-    size_t len = strlen(name);
-
-    for (unsigned i = 0; i < BOXES; i++)
-        if (s->boxes[i].name && strncmp(s->boxes[i].name, name, len) == 0 && s->boxes[i].name[len] == '/')
-            return true;
-    return false;
-}
-
-static int compare_names(const void *a, const void *b)
-{
-    const struct box_data *x = *(struct box_data *const *)a, *y = *(struct box_data *const *)b;
-
-    return strcmp(x->name, "INBOX") == 0 ? -1 : strcmp(y->name, "INBOX") == 0 ? 1 : strcmp(x->name, y->name);
-}
-
-int mbox_list(struct mbox_store *s, int (*visit)(void *context, struct str name, unsigned flags), void *context)
-{
-    struct box_data *all[BOXES];
-    unsigned count = 0;
-    int r = 0;
-
-    for (unsigned i = 0; i < BOXES; i++)
-        if (s->boxes[i].name)
-            all[count++] = &s->boxes[i];
-    qsort(all, count, sizeof(all[0]), compare_names);
-    for (unsigned i = 0; i < count && r == 0; i++)
-        r = visit(context, str_from(all[i]->name),
-                  (all[i]->is_directory ? MBOX_ENTRY_NOSELECT : 0u) |
-                      (all[i]->is_subscribed ? MBOX_ENTRY_SUBSCRIBED : 0u) |
-                      (has_children(s, all[i]->name) ? MBOX_ENTRY_HAS_CHILDREN : 0u));
-    return r;
-}
-
-int mbox_name_check(struct str name)
-{
-    return name.len == 0 || name.len > 200 || str_find(name, STR("..")) >= 0 || str_find(name, STR("//")) >= 0 ||
-                   name.ptr[0] == '/'
-               ? -EINVAL
-               : 0;
-}
-
-int mbox_create(struct mbox_store *s, struct str name)
-{
-    if (mbox_name_check(name) < 0)
-        return -EINVAL;
-    if (find(s, name))
-        return -EEXIST;
-    for (unsigned i = 0; i < BOXES; i++) {
-        struct box_data *d = &s->boxes[i];
-
-        if (d->name)
-            continue;
-        *d = (struct box_data){.name = str_dup(name), .uidvalidity = 1000 + ++s->serial, .uidnext = 1, .modseq = 1};
-        d->number = s->serial;
-        return 0;
-    }
-    return -ENOSPC;
-}
-
-int mbox_delete(struct mbox_store *s, struct str name)
-{
-    struct box_data *d = find(s, name);
-
-    if (!d)
-        return -ENOENT;
-    if (d->is_directory)
-        return -ENOTEMPTY;
-    if (has_children(s, d->name))
-        d->is_directory = true;
-    else
-        box_clear(d);
-    return 0;
-}
-
-int mbox_rename(struct mbox_store *s, struct str from, struct str to)
-{
-    struct box_data *d = find(s, from);
-
-    if (!d)
-        return -ENOENT;
-    if (mbox_name_check(to) < 0)
-        return -EINVAL;
-    if (find(s, to))
-        return -EEXIST;
-    free(d->name);
-    d->name = str_dup(to);
-    return str_eq(from, STR("INBOX")) ? mbox_create(s, from) : 0;
-}
-
-int mbox_subscribe(struct mbox_store *s, struct str name, bool subscribed)
-{
-    struct box_data *d = find(s, name);
-
-    if (d)
-        d->is_subscribed = subscribed;
-    return mbox_name_check(name);
-}
-
 void store_deliver(const char *box, const char *text)
 {
-    struct box_data *d = find(the_store, str_from(box));
+    struct box_data *d = imap_store_find(the_store, str_from(box));
 
     assert(d);
-    (void)put(the_store, d, text, strlen(text));
+    (void)imap_store_put(the_store, d, text, strlen(text));
 }
 
 void store_expunge(const char *box, uint32_t uid)
 {
-    take_out(the_store, find(the_store, str_from(box)), uid);
+    take_out(the_store, imap_store_find(the_store, str_from(box)), uid);
 }
 
 void store_flag(const char *box, uint32_t uid, uint32_t system)
 {
-    struct box_data *d = find(the_store, str_from(box));
+    struct box_data *d = imap_store_find(the_store, str_from(box));
 
     assert(d);
     for (uint32_t i = 0; i < d->count; i++) {
