@@ -6,6 +6,9 @@
 #include <string.h>
 
 #include "handlers/pop3/session.h"
+#include "shared/base/limits.h"
+#include "shared/mime/downgrade.h"
+#include "shared/mime/header.h"
 
 /* What has been sent of a multi-line response. */
 struct transfer {
@@ -84,29 +87,85 @@ static int send_pieces(struct pop3 *s, struct mbox_stream *stream, struct str pi
     return writer_text(&s->out, ".\r\n");
 }
 
+/* The beginning of a message as it is to be sent: its first pieces, up to the end of the header at least. */
+struct beginning {
+    struct str bytes;    /* what to send first */
+    struct buf joined;   /* owns them when one piece was not enough */
+    struct buf replaced; /* RFC 6858: the header that an old client gets instead */
+    uint64_t removed;    /* octets of the original that it replaces */
+};
+
+/* RFC 6856 2.1: without UTF8 an internationalized message is shown by a surrogate. */
+static int replace_header(struct beginning *b, size_t header_size)
+{
+    struct str header = str_sub(b->bytes, 0, header_size);
+    int r;
+
+    if (!downgrade_is_needed(header))
+        return 0;
+    r = downgrade_header(header, &b->replaced);
+    if (r >= 0)
+        r = buf_add_str(&b->replaced, str_sub(b->bytes, header_size, b->bytes.len));
+    if (r < 0)
+        return r;
+    b->removed = b->bytes.len;
+    b->bytes = buf_str(&b->replaced);
+    return 0;
+}
+
+/* Reads it. What can go wrong goes wrong now, while there is still a way to say so. */
+static int begin(struct pop3 *s, struct mbox_stream *stream, struct beginning *b)
+{
+    struct str piece;
+    bool is_whole;
+    size_t length;
+    int r = mbox_stream_next(stream, &b->bytes);
+
+    if (r < 0 || s->is_utf8)
+        return r;
+    length = header_length(b->bytes, &is_whole);
+    while (!is_whole && b->bytes.len && b->bytes.len < LIMIT_HEADER) {
+        if (!b->joined.len)
+            r = buf_add_str(&b->joined, b->bytes);
+        if (r >= 0)
+            r = mbox_stream_next(stream, &piece);
+        if (r >= 0)
+            r = buf_add_str(&b->joined, piece);
+        if (r < 0)
+            return r;
+        b->bytes = buf_str(&b->joined);
+        length = header_length(b->bytes, &is_whole);
+        if (!piece.len)
+            break;
+    }
+    return length <= LIMIT_HEADER ? replace_header(b, length) : 0;
+}
+
 static int send_message(struct pop3 *s, uint32_t seq, const struct mbox_info *info, bool is_top, uint32_t lines)
 {
     struct transfer t = {
         .out = &s->out, .is_line_start = true, .is_header = true, .is_line_empty = true, .lines = lines};
+    struct beginning b = {.joined = BUF_INIT(4 * LIMIT_HEADER), .replaced = BUF_INIT(16 * LIMIT_HEADER)};
     struct mbox_stream *stream;
-    struct str first;
     int r = mbox_stream_new(s->box, seq, &stream);
 
     if (r < 0)
         return pop3_store_err(s, r);
-    /* What can go wrong goes wrong now, while there is still a way to say so. */
-    r = mbox_stream_next(stream, &first);
+    r = begin(s, stream, &b);
     if (r < 0) {
-        mbox_stream_free(stream);
-        return pop3_store_err(s, r);
+        r = pop3_store_err(s, r);
+    } else {
+        if (is_top)
+            (void)pop3_ok(s, "Header and %u lines of message %u", lines, seq);
+        else
+            (void)pop3_ok(s, "%llu octets",
+                          (unsigned long long)(b.removed ? info->size - b.removed + b.bytes.len : info->size));
+        r = send_pieces(s, stream, b.bytes, &t, is_top);
     }
-    if (is_top)
-        (void)pop3_ok(s, "Header and %u lines of message %u", lines, seq);
-    else
-        (void)pop3_ok(s, "%llu octets", (unsigned long long)info->size);
-    r = send_pieces(s, stream, first, &t, is_top);
     mbox_stream_free(stream);
-    return r < 0 ? r : POP3_OK;
+    buf_finish(&b.joined);
+    buf_finish(&b.replaced);
+    return r;
 }
 
 int pop3_retr(void *session, struct str arguments)

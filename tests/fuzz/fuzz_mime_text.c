@@ -11,6 +11,7 @@
 #include "shared/mime/charset.h"
 #include "shared/mime/date.h"
 #include "shared/mime/decode.h"
+#include "shared/mime/downgrade.h"
 #include "shared/mime/envelope.h"
 #include "shared/mime/fold.h"
 #include "shared/mime/header.h"
@@ -34,6 +35,7 @@ static void field_bodies(struct str s)
 {
     _cleanup_buf_ struct buf line = BUF_INIT(MAX), decoded = BUF_INIT(MAX), base = BUF_INIT(MAX), text = BUF_INIT(MAX);
     _cleanup_buf_ struct buf encoded = BUF_INIT(MAX), header = BUF_INIT(MAX), envelope = BUF_INIT(MAX);
+    _cleanup_buf_ struct buf downgraded = BUF_INIT(MAX);
     _cleanup_addr_list_ struct addr_list list;
     struct mime_params params = {0};
     struct str value;
@@ -56,6 +58,9 @@ static void field_bodies(struct str s)
     must(rfc2047_encode(buf_str(&decoded), &encoded) == 0);
     must(subject_base(s, &base, NULL) == 0 && utf8_valid(buf_str(&base)));
     must(buf_add(&header, "From:", 5) == 0 && buf_add_str(&header, s) == 0);
+    must(downgrade_header(s, &downgraded) == 0 && downgrade_header(buf_str(&header), &downgraded) == 0);
+    for (size_t i = 0; i < downgraded.len; i++)
+        must((unsigned char)downgraded.data[i] < 0x80);
     must(envelope_print(buf_str(&header), false, &envelope) == 0 && is_envelope(buf_str(&envelope), false));
 }
 

@@ -11,6 +11,7 @@
 #include "shared/base/buf.h"
 #include "shared/base/limits.h"
 #include "shared/mime/addr.h"
+#include "shared/mime/downgrade.h"
 #include "shared/mime/envelope.h"
 #include "shared/mime/header.h"
 #include "shared/mime/nstring.h"
@@ -375,6 +376,44 @@ static void envelope_texts(void **state)
     assert_int_equal(small.len, 0);
 }
 
+#define BY "Received: from a by b\r\n\twith UTF8SMTPSA id x; Sat, 14 Nov 2026 12:00:00 +0100\r\n"
+
+/* RFC 6858 2 */
+static void downgraded_headers(void **state)
+{
+    static const struct {
+        const char *header;
+        const char *expected; /* NULL: served as it is */
+    } table[] = {
+        {"Subject: plain\r\n\r\n", NULL},
+        {"Subject: gr\xc3\xbc\xc3\x9f\x65\r\n\r\n", NULL}, /* sent like that without SMTPUTF8 */
+        {BY "Subject: gr\xfc\xdf\x65\r\n\r\n", NULL},      /* not UTF-8 */
+        {BY "\r\n", NULL},
+        {BY "From: a@b\r\nSubject: gr\xc3\xbc\xc3\x9f\x65\r\n\r\n",
+         BY "From: a@b\r\nSubject: =?utf-8?B?Z3LDvMOfZQ==?=\r\n\r\n"},
+        {BY "From: J\xc3\xb6 <j@b>\r\nTo: j\xc3\xb6@b, \"Doe, J\" <\xc3\xbc@c>, g: a@b, K <k@\xc3\xa4>;, x@y\r\nX-A: "
+            "\xc3\xa4\r\n",
+         BY "From: =?utf-8?B?SsO2?= <j@b>\r\n"
+            "To: =?utf-8?B?asO2QGI=?= <invalid@internationalized-address.invalid>,\r\n"
+            " \"Doe, J\" <invalid@internationalized-address.invalid>,\r\n"
+            " \"g\": a@b,\r\n \"K\" <invalid@internationalized-address.invalid>;,\r\n x@y\r\n\r\n"},
+        {BY "Content-Type: text/plain; charset=utf-8; name=\"\xc3\xa4\"\r\n\r\n",
+         BY "Content-Type: text/plain;\r\n charset=\"utf-8\"\r\n\r\n"},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+        struct str header = str_from(table[i].header);
+        _cleanup_buf_ struct buf out = BUF_INIT(10000);
+
+        if (downgrade_is_needed(header) != (table[i].expected != NULL))
+            fail_msg("%s", table[i].header);
+        if (!table[i].expected)
+            continue;
+        assert_int_equal(downgrade_header(header, &out), 0);
+        assert_string_equal(buf_cstr(&out), table[i].expected);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -391,6 +430,7 @@ int main(void)
         cmocka_unit_test(addresses_in_linear_time),
         cmocka_unit_test(printing_addresses),
         cmocka_unit_test(envelope_texts),
+        cmocka_unit_test(downgraded_headers),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

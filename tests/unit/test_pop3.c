@@ -177,6 +177,31 @@ static void last_and_rset(void **state)
     assert_int_equal(fake.removals, 0);
 }
 
+/* RFC 6856 2.1, RFC 6858: a surrogate without UTF8, the message itself with it. */
+static void internationalized_messages(void **state)
+{
+    static const char surrogate[] =
+        "Received: by x with UTF8SMTP\r\nSubject: =?utf-8?B?R3LDvMOfZQ==?=\r\n\r\n.\xc3\xa4\r\n";
+    static const char original[] =
+        "Received: by x with UTF8SMTP\r\nSubject: Gr\xc3\xbc\xc3\x9f\x65\r\n\r\n.\xc3\xa4\r\n";
+    _cleanup_buf_ struct buf expected = BUF_INIT(4096);
+
+    fake.messages[0] = original;
+    fake.count = 1;
+    assert_int_equal(buf_printf(&expected,
+                                "+OK joe has 1 message (%zu octets)\r\n"
+                                "+OK %zu octets\r\n%.*s..\xc3\xa4\r\n.\r\n"
+                                "+OK Header and 0 lines of message 1\r\n%.*s.\r\n"
+                                "+OK UTF-8 it is\r\n+OK %zu octets\r\n%.*s..\xc3\xa4\r\n.\r\n"
+                                "+OK Good bye, 0 deleted, 1 left\r\n",
+                                strlen(original), strlen(surrogate), (int)strlen(surrogate) - 5, surrogate,
+                                (int)strlen(surrogate) - 5, surrogate, strlen(original), (int)strlen(original) - 5,
+                                original),
+                     0);
+    for (fake.piece = 1; fake.piece < 100; fake.piece++)
+        expect("RETR 1\r\nTOP 1 0\r\nUTF8\r\nRETR 1\r\nQUIT\r\n", buf_cstr(&expected), 0);
+}
+
 /* Another session removed the message: never the bytes of a neighbour. */
 static void a_message_that_is_gone(void **state)
 {
@@ -187,8 +212,8 @@ static void a_message_that_is_gone(void **state)
                     "+OK 2 27\r\n+OK Good bye, 0 deleted, 3 left\r\n",
            0);
     /* In the middle of it the connection ends, without the lone dot. */
-    fake.vanishes_at = 14;
-    expect("RETR 2\r\nQUIT\r\n", GREETING "+OK 27 octets\r\nSubject: two\r\n", -ESTALE);
+    fake.vanishes_at = 21;
+    expect("RETR 2\r\nQUIT\r\n", GREETING "+OK 27 octets\r\nSubject: two\r\n\r\nno li", -ESTALE);
 }
 
 static void a_maildrop_that_does_not_open(void **state)
@@ -397,6 +422,7 @@ int main(void)
         TEST(quit_says_when_it_failed),
         TEST(what_was_read_is_seen),
         TEST(last_and_rset),
+        TEST(internationalized_messages),
         TEST(a_message_that_is_gone),
         TEST(a_maildrop_that_does_not_open),
         TEST(uidl_forms),
