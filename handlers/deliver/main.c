@@ -173,6 +173,7 @@ int main(int argc, char **argv)
     struct deliver_options o = {.sender = "", .address = "", .mailbox = "INBOX"};
     _cleanup_conf_ struct conf conf = {0};
     _cleanup_session_ struct session s = {.control = -1};
+    sigset_t stop;
     int e = conf_init(&conf);
 
     if (e == 0)
@@ -187,6 +188,10 @@ int main(int argc, char **argv)
         return usage();
     (void)sigaction(SIGPIPE, &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
     (void)sigaction(SIGXFSZ, &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
+    /* The time is bounded; a message half written would have to be mended by somebody else. */
+    (void)sigemptyset(&stop);
+    (void)sigaddset(&stop, SIGTERM);
+    (void)sigprocmask(SIG_BLOCK, &stop, NULL);
     log_open("deliver", true);
     e = find_user(&o, &s);
     if (e != 0)

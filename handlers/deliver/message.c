@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "handlers/deliver/deliver.h"
@@ -79,6 +80,18 @@ static void log_notices(struct mbox_store *store)
     }
 }
 
+/* Our own quota; the file system's comes as -EDQUOT. */
+static int check_size(const struct conf *conf, const char *path)
+{
+    struct stat box, message;
+
+    if (conf->mailbox_size == 0 || stat(path, &box) < 0)
+        return 0;
+    if (fstat(STDIN_FILENO, &message) < 0 || !S_ISREG(message.st_mode))
+        message.st_size = 0; /* a pipe: unknown before it is read */
+    return (uint64_t)box.st_size + (uint64_t)message.st_size > conf->mailbox_size ? -EDQUOT : 0;
+}
+
 static int append(struct conf *conf, struct mbox_store *store, const struct deliver_options *o, struct str head,
                   const char *address)
 {
@@ -120,6 +133,8 @@ int deliver_message(struct conf *conf, const struct session *s, const struct del
         options.inbox = o->file;
         options.folders = options.state = NULL;
     }
+    if (e == 0 && !o->file && strcasecmp(o->mailbox, "INBOX") == 0)
+        e = check_size(conf, options.inbox);
     if (e == 0)
         e = mbox_store_new(&options, &store);
     if (e < 0)

@@ -15,6 +15,9 @@
 #include "handlers/smtp/spool.h"
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
+#include "shared/gate/session.h"
+
+#define AGENT_TARGETS 10000 /* of all recipients of one message: aliases multiply */
 
 void agent_init(struct smtp_agent *a, struct conf *conf)
 {
@@ -34,6 +37,7 @@ void agent_reset(struct smtp_agent *a)
     free(a->recipients);
     a->recipients = NULL;
     a->count = 0;
+    a->targets = 0;
     a->has_sender = false;
     buf_clear(&a->sender);
     close_fd(&a->file);
@@ -124,11 +128,18 @@ static int resolve(struct smtp_agent *a, struct str mailbox, bool is_utf8, struc
                    struct smtp_answer *ret)
 {
     struct smtp_path path;
-    int e;
 
     if (path_parse_mailbox(mailbox, PATH_BARE_OK | (is_utf8 ? PATH_UTF8 : 0u), &path) < 0)
         return -EBADMSG;
-    e = expand_path(a->conf, &path, a->local, ret_expansion, ret);
+    return expand_path(a->conf, &path, a->local, ret_expansion, ret);
+}
+
+/* The same for a recipient: also whether we may deliver there. */
+static int resolve_recipient(struct smtp_agent *a, struct str mailbox, struct expansion *ret_expansion,
+                             struct smtp_answer *ret)
+{
+    int e = resolve(a, mailbox, a->is_utf8, ret_expansion, ret);
+
     if (e == 0 && !a->is_root && !is_self_only(a, ret_expansion)) {
         answer_set(ret, 550, "5.7.1", "<%.*s>: a session on a pipe delivers to the user who started it",
                    STR_ARG(mailbox));
@@ -136,6 +147,18 @@ static int resolve(struct smtp_agent *a, struct str mailbox, bool is_utf8, struc
         e = -EPERM;
     }
     return e;
+}
+
+/* A mailbox that is over its size already: told before the data. deliver checks again, with the message. */
+static bool is_full(const struct smtp_agent *a, const struct expansion *x)
+{
+    _cleanup_free_ char *path = NULL;
+    struct stat facts;
+
+    if (a->conf->mailbox_size == 0 || x->count != 1 || x->targets[0].kind != RCPT_MAILBOX)
+        return false;
+    return session_spool_path(a->conf->spool, str_from(x->targets[0].user), &path) == 0 && stat(path, &facts) == 0 &&
+           (uint64_t)facts.st_size >= a->conf->mailbox_size;
 }
 
 /* Takes the expansion over. */
@@ -150,6 +173,7 @@ static int add_recipient(struct smtp_agent *a, struct str mailbox, struct expans
         free(address);
         return -ENOMEM;
     }
+    a->targets += x->count;
     a->recipients[a->count++] = (struct agent_recipient){.address = address, .expansion = *x};
     *x = (struct expansion){0};
     return 0;
@@ -162,15 +186,20 @@ int agent_rcpt(struct smtp_agent *a, struct str mailbox, struct smtp_answer *ret
 
     if (!a->has_sender || a->file >= 0)
         return -EBADMSG;
-    if (a->count >= LIMIT_RECIPIENTS) {
+    if (a->count >= LIMIT_RECIPIENTS || a->targets >= AGENT_TARGETS) {
         answer_set(ret, 452, "4.5.3", "Too many recipients, send the rest in another transaction");
         return 0;
     }
-    e = resolve(a, mailbox, a->is_utf8, &x, ret);
+    e = resolve_recipient(a, mailbox, &x, ret);
     if (e == -EBADMSG)
         return e;
     if (e < 0)
         return 0;
+    if (is_full(a, &x)) {
+        answer_set(ret, 452, "4.2.2", "<%.*s>: the mailbox is full", STR_ARG(mailbox));
+        expansion_finish(&x);
+        return 0;
+    }
     e = add_recipient(a, mailbox, &x);
     expansion_finish(&x);
     if (e < 0)
@@ -194,6 +223,38 @@ int agent_vrfy(struct smtp_agent *a, struct str mailbox, struct smtp_answer *ret
         answer_set(ret, 250, "2.1.5", "<%s@%s>", x.targets[0].user, a->conf->hostname);
     else if (e == 0) /* RFC 5321 3.5.2: a list, EXPN tells its members */
         answer_set(ret, 250, "2.1.5", "<%.*s>", STR_ARG(mailbox));
+    expansion_finish(&x);
+    return e == -EBADMSG ? e : 0;
+}
+
+/* One line of EXPN (RFC 5321 3.5.2) for each place; the text says what kind of place it is. */
+static void describe(const struct smtp_agent *a, const struct rcpt_target *t, struct smtp_answer *ret)
+{
+    if (t->kind == RCPT_COMMAND)
+        answer_set(ret, 250, "2.1.5", "|%s, run by %s", t->argument, t->user);
+    else if (t->kind == RCPT_FILE)
+        answer_set(ret, 250, "2.1.5", "%s, written by %s", t->argument, t->user);
+    else
+        answer_set(ret, 250, "2.1.5", "<%s@%s>", t->user, a->conf->hostname);
+}
+
+int agent_expn(struct smtp_agent *a, struct str mailbox, struct smtp_answer *ret, size_t *count)
+{
+    struct expansion x = {0};
+    size_t room = *count;
+    int e = 0;
+
+    *count = 1;
+    if (!a->tells_truth) {
+        answer_set(ret, 252, "2.5.2", "Cannot say; send a message and see");
+        return 0;
+    }
+    e = resolve(a, mailbox, true, &x, ret);
+    if (e == 0) {
+        *count = x.count < room ? x.count : room;
+        for (size_t i = 0; i < *count; i++)
+            describe(a, &x.targets[i], &ret[i]);
+    }
     expansion_finish(&x);
     return e == -EBADMSG ? e : 0;
 }
@@ -224,7 +285,7 @@ static void refresh(struct smtp_agent *a, struct agent_recipient *r, struct smtp
 
     *ret = (struct smtp_answer){0};
     expansion_finish(&r->expansion);
-    e = resolve(a, str_from(r->address), a->is_utf8, &r->expansion, ret);
+    e = resolve_recipient(a, str_from(r->address), &r->expansion, ret);
     if (e == -EBADMSG)
         answer_set(ret, 451, "4.3.0", "Internal error");
 }

@@ -33,7 +33,8 @@ struct smtp_agent {
     struct buf sender;
     struct agent_recipient *recipients;
     size_t count;
-    int file; /* -1: none */
+    size_t targets; /* of all of them */
+    int file;       /* -1: none */
 };
 
 void agent_init(struct smtp_agent *a, struct conf *conf);
@@ -44,6 +45,7 @@ void agent_finish(struct smtp_agent *a);
 int agent_mail(struct smtp_agent *a, const struct smtp_envelope *envelope, struct smtp_answer *ret);
 int agent_rcpt(struct smtp_agent *a, struct str mailbox, struct smtp_answer *ret);
 int agent_vrfy(struct smtp_agent *a, struct str mailbox, struct smtp_answer *ret);
+int agent_expn(struct smtp_agent *a, struct str mailbox, struct smtp_answer *ret, size_t *count);
 int agent_data(struct smtp_agent *a, struct smtp_answer *ret, int *ret_fd); /* the fd stays the agent's */
 int agent_commit(struct smtp_agent *a, struct smtp_answer *ret, size_t count);
 void agent_reset(struct smtp_agent *a);

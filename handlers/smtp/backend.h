@@ -18,12 +18,16 @@ struct smtp_envelope {
     bool is_utf8;
 };
 
+#define BACKEND_EXPN 100 /* most lines of an EXPN reply */
+
 struct smtp_backend {
     void *context;
     /* Each returns 0 with an answer, positive or not, or a negative errno: the backend is gone, end the session. */
     int (*mail)(void *context, const struct smtp_envelope *envelope, struct smtp_answer *ret);
     int (*rcpt)(void *context, struct str mailbox, struct smtp_answer *ret);
     int (*vrfy)(void *context, struct str mailbox, struct smtp_answer *ret);
+    /* EXPN: at most *count answers, which all have the same code; *count becomes how many there are. */
+    int (*expn)(void *context, struct str mailbox, struct smtp_answer *ret, size_t *count);
     /* The file to write the message to when the answer is positive; the caller closes it. */
     int (*data)(void *context, struct smtp_answer *ret, int *ret_fd);
     /* The message is complete: deliver. One answer for each recipient that was accepted, in order; the array has room

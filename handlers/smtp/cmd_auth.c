@@ -109,6 +109,7 @@ static void finish_attempt(struct smtp_session *s, const struct sasl_outcome *ou
         session_fail(s, -ENOMEM);
         return;
     }
+    s->transport.deadline = 0;
     session_reply(s, 235, "2.7.0", "Welcome");
 }
 

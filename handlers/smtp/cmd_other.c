@@ -2,6 +2,7 @@
  * RSET, NOOP, VRFY, EXPN, HELP, QUIT and what is refused by name. Part of smtp-session.
  */
 #include <errno.h>
+#include <stdlib.h>
 
 #include "handlers/smtp/path.h"
 #include "handlers/smtp/session.h"
@@ -35,26 +36,33 @@ static bool take_utf8_parameter(struct str *arguments)
     return true;
 }
 
-/* RFC 5321 3.5.1: a user name or an address, with or without brackets. */
+/* RFC 5321 3.5.1: a user name or an address, with or without brackets. False: none, and it has been said. */
+static bool take_mailbox(struct smtp_session *s, struct str arguments, const char *command, struct smtp_path *ret)
+{
+    unsigned flags = PATH_BARE_OK | (take_utf8_parameter(&arguments) ? PATH_UTF8 : 0u);
+    int e;
+
+    if (arguments.len > 0 && arguments.ptr[0] == '<') {
+        e = path_parse(&arguments, flags, ret);
+        if (e == 0 && arguments.len > 0)
+            e = -EINVAL;
+    } else {
+        e = path_parse_mailbox(arguments, flags, ret);
+    }
+    if (e < 0)
+        session_reply(s, 501, "5.1.3", "Like %s somebody", command);
+    return e == 0;
+}
+
 int cmd_vrfy(void *session, struct str arguments)
 {
     struct smtp_session *s = session;
-    unsigned flags = PATH_BARE_OK | (take_utf8_parameter(&arguments) ? PATH_UTF8 : 0u);
     struct smtp_path path;
     struct smtp_answer answer;
     int e;
 
-    if (arguments.len > 0 && arguments.ptr[0] == '<') {
-        e = path_parse(&arguments, flags, &path);
-        if (e == 0 && arguments.len > 0)
-            e = -EINVAL;
-    } else {
-        e = path_parse_mailbox(arguments, flags, &path);
-    }
-    if (e < 0) {
-        session_reply(s, 501, "5.1.3", "Like VRFY somebody");
+    if (!take_mailbox(s, arguments, "VRFY", &path))
         return 0;
-    }
     e = s->backend.vrfy(s->backend.context, path.text, &answer);
     if (e == 0)
         session_answer(s, &answer);
@@ -64,12 +72,21 @@ int cmd_vrfy(void *session, struct str arguments)
 int cmd_expn(void *session, struct str arguments)
 {
     struct smtp_session *s = session;
+    _cleanup_free_ struct smtp_answer *answers = calloc(BACKEND_EXPN, sizeof(*answers));
+    struct smtp_path path;
+    size_t count = BACKEND_EXPN;
+    int e;
 
-    if (arguments.len == 0)
-        session_reply(s, 501, "5.5.4", "Like EXPN list");
-    else
-        session_reply(s, 252, "2.5.2", "Cannot say; send a message and see");
-    return 0;
+    if (!answers)
+        return -ENOMEM;
+    if (!take_mailbox(s, arguments, "EXPN", &path))
+        return 0;
+    e = s->backend.expn(s->backend.context, path.text, answers, &count);
+    for (size_t i = 0; e == 0 && i + 1 < count; i++)
+        session_reply_line(s, answers[i].code, "%s %s", answers[i].enhanced, answers[i].text);
+    if (e == 0)
+        session_answer(s, &answers[count - 1]);
+    return e;
 }
 
 static const struct {
@@ -85,6 +102,7 @@ static const struct {
     {"RSET", "RSET forgets the transaction"},
     {"NOOP", "NOOP does nothing"},
     {"VRFY", "VRFY user-or-address"},
+    {"EXPN", "EXPN list"},
     {"HELP", "HELP [command]"},
     {"QUIT", "QUIT ends the session"},
 };
@@ -94,7 +112,7 @@ int cmd_help(void *session, struct str arguments)
     struct smtp_session *s = session;
 
     if (arguments.len == 0) {
-        session_reply_line(s, 214, "2.0.0 HELO EHLO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT");
+        session_reply_line(s, 214, "2.0.0 HELO EHLO MAIL RCPT DATA BDAT RSET NOOP VRFY EXPN HELP QUIT");
         session_reply(s, 214, "2.0.0", "HELP command tells its syntax");
         return 0;
     }

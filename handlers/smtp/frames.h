@@ -17,12 +17,14 @@ enum smtp_frame {
     FRAME_SMTP_MAIL,    /* s message id, s sender ("" null path), U declared size, u SMTPUTF8 (0/1) */
     FRAME_SMTP_RCPT,    /* s mailbox */
     FRAME_SMTP_VRFY,    /* s mailbox */
+    FRAME_SMTP_EXPN,    /* s mailbox; first FRAME_SMTP_COUNT, then that many answers */
     FRAME_SMTP_DATA,    /* no fields; a positive answer comes with [fd], the empty message file */
     FRAME_SMTP_COMMIT,  /* u recipients; as many answers, in the order of the RCPTs */
     FRAME_SMTP_RESET,   /* no fields, no answer */
     FRAME_SMTP_XCLIENT, /* s address of the client, u port */
 
     FRAME_SMTP_ANSWER, /* u code, s enhanced code, s text */
+    FRAME_SMTP_COUNT,  /* u answers that follow, 1 to BACKEND_EXPN */
 };
 
 #endif

@@ -23,6 +23,11 @@ static int local_vrfy(void *context, struct str mailbox, struct smtp_answer *ret
     return agent_vrfy(context, mailbox, ret);
 }
 
+static int local_expn(void *context, struct str mailbox, struct smtp_answer *ret, size_t *count)
+{
+    return agent_expn(context, mailbox, ret, count);
+}
+
 static int local_data(void *context, struct smtp_answer *ret, int *ret_fd)
 {
     int fd = -1;
@@ -70,6 +75,7 @@ struct smtp_backend local_backend(struct smtp_agent *a)
                                  .mail = local_mail,
                                  .rcpt = local_rcpt,
                                  .vrfy = local_vrfy,
+                                 .expn = local_expn,
                                  .data = local_data,
                                  .commit = local_commit,
                                  .xclient = local_xclient,

@@ -4,6 +4,8 @@
  * file, and starts deliver for each recipient as that user. On a pipe or terminal it becomes `smtp-session -bs`.
  */
 #include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
 
@@ -110,6 +112,38 @@ static int on_vrfy(void *context, struct frame *f, struct frame_reader *in)
     return e < 0 ? e : send_answer(m, &answer, -1);
 }
 
+static int send_count(const struct monitor *m, size_t count)
+{
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    int e;
+
+    frame_begin(&f, FRAME_SMTP_COUNT);
+    e = frame_put_u32(&f, (uint32_t)count);
+    if (e == 0)
+        e = frame_send(m->front.control, &f, -1);
+    return e == -EPIPE ? 0 : e;
+}
+
+static int on_expn(void *context, struct frame *f, struct frame_reader *in)
+{
+    struct monitor *m = context;
+    _cleanup_free_ struct smtp_answer *answers = calloc(BACKEND_EXPN, sizeof(*answers));
+    size_t count = BACKEND_EXPN;
+    struct str mailbox;
+    int e;
+
+    if (!answers)
+        return -ENOMEM;
+    if (frame_get_str(in, LIMIT_PATH, &mailbox) < 0 || frame_end(in) < 0)
+        return -EBADMSG;
+    e = agent_expn(agent_of(m), mailbox, answers, &count);
+    if (e == 0)
+        e = send_count(m, count);
+    for (size_t i = 0; i < count && e == 0; i++)
+        e = send_answer(m, &answers[i], -1);
+    return e;
+}
+
 static int on_data(void *context, struct frame *f, struct frame_reader *in)
 {
     struct monitor *m = context;
@@ -177,10 +211,15 @@ static int on_reset(void *context, struct frame *f, struct frame_reader *in)
 #define TALKING (MONITOR_IN(MONITOR_OPEN) | MONITOR_IN(MONITOR_DONE))
 
 static const struct permit ROWS[] = {
-    {FRAME_SMTP_FACTS_WANTED, 0, TALKING, on_facts}, {FRAME_SMTP_MAIL, 0, TALKING, on_mail},
-    {FRAME_SMTP_RCPT, 0, TALKING, on_rcpt},          {FRAME_SMTP_VRFY, 0, TALKING, on_vrfy},
-    {FRAME_SMTP_DATA, 0, TALKING, on_data},          {FRAME_SMTP_COMMIT, 0, TALKING, on_commit},
-    {FRAME_SMTP_RESET, 0, TALKING, on_reset},        {FRAME_SMTP_XCLIENT, 1, MONITOR_IN(MONITOR_OPEN), on_xclient},
+    {FRAME_SMTP_FACTS_WANTED, 0, TALKING, on_facts},
+    {FRAME_SMTP_MAIL, 0, TALKING, on_mail},
+    {FRAME_SMTP_RCPT, 0, TALKING, on_rcpt},
+    {FRAME_SMTP_VRFY, 0, TALKING, on_vrfy},
+    {FRAME_SMTP_EXPN, 0, TALKING, on_expn},
+    {FRAME_SMTP_DATA, 0, TALKING, on_data},
+    {FRAME_SMTP_COMMIT, 0, TALKING, on_commit},
+    {FRAME_SMTP_RESET, 0, TALKING, on_reset},
+    {FRAME_SMTP_XCLIENT, 1, MONITOR_IN(MONITOR_OPEN), on_xclient},
 };
 
 struct options {
@@ -221,12 +260,19 @@ static int run(struct conf *conf, const struct start *start, const struct option
                                                                                    : NULL},
                                               .front_takes_conf = true,
                                               .alpn = "smtp",
+                                              .deadline = o->is_submission ? TIMEOUT_PREAUTH : 0,
                                               .rows = ROWS,
                                               .row_count = ARRAY_SIZE(ROWS)};
     struct smtp_agent agent;
     struct monitor m;
+    sigset_t stop;
     int e;
 
+    /* The service stops: the session says 421 and ends, and until then a delivery must not be cut off between the
+     * mailbox and the reply. */
+    (void)sigemptyset(&stop);
+    (void)sigaddset(&stop, SIGTERM);
+    (void)sigprocmask(SIG_BLOCK, &stop, NULL);
     agent_init(&agent, conf);
     agent.is_root = priv_is_root();
     agent.uid = geteuid();

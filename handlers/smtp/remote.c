@@ -78,6 +78,40 @@ static int remote_vrfy(void *context, struct str mailbox, struct smtp_answer *re
     return ask_about(context, FRAME_SMTP_VRFY, mailbox, ret);
 }
 
+static int receive_count(const struct remote *r, size_t most, size_t *ret)
+{
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    struct frame_reader in;
+    uint32_t n = 0;
+    int e = frame_recv(r->control, &f, -1);
+
+    if (e < 0)
+        return e;
+    in = frame_read(&f);
+    if (f.type != FRAME_SMTP_COUNT || f.fd >= 0 || frame_get_u32(&in, &n) < 0 || frame_end(&in) < 0 || n == 0 ||
+        n > most)
+        return -EBADMSG;
+    *ret = n;
+    return 0;
+}
+
+static int remote_expn(void *context, struct str mailbox, struct smtp_answer *ret, size_t *count)
+{
+    const struct remote *r = context;
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    int e;
+
+    frame_begin(&f, FRAME_SMTP_EXPN);
+    e = frame_put_str(&f, mailbox);
+    if (e == 0)
+        e = frame_send(r->control, &f, -1);
+    if (e == 0)
+        e = receive_count(r, *count, count);
+    for (size_t i = 0; e == 0 && i < *count; i++)
+        e = receive(r, &ret[i], NULL);
+    return e;
+}
+
 static int remote_data(void *context, struct smtp_answer *ret, int *ret_fd)
 {
     const struct remote *r = context;
@@ -134,6 +168,7 @@ struct smtp_backend remote_backend(struct remote *r)
                                  .mail = remote_mail,
                                  .rcpt = remote_rcpt,
                                  .vrfy = remote_vrfy,
+                                 .expn = remote_expn,
                                  .data = remote_data,
                                  .commit = remote_commit,
                                  .xclient = remote_xclient,

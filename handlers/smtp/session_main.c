@@ -195,6 +195,8 @@ static int run_guarded(struct conf *conf, const struct options *o)
     s.stop_fd = open_stop_fd();
     line_reader_init(&s.reader, &s.transport, &s.writer, LINE_CRLF,
                      o->kind == SMTP_KIND_SUBMISSION ? LIMIT_LINE_PREAUTH : LIMIT_LINE_SMTP);
+    if (o->kind == SMTP_KIND_SUBMISSION) /* to a login; the monitor has the same clock */
+        s.transport.deadline = clock_monotonic_ms() + TIMEOUT_PREAUTH * 1000;
     e = give_up_everything(conf);
     if (e == 0)
         e = session_learn_facts(&s);

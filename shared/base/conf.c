@@ -47,6 +47,7 @@ static const struct conf_key KEYS[] = {
     KEY(devices, CONF_STRING, "/var/lib/pennypost/devices"),
     KEY(runtime, CONF_STRING, "/run/pennypost"),
     KEY(pam_session, CONF_BOOL, "no"),
+    KEY(mailbox_size, CONF_SIZE, "0"),
     KEY(queue, CONF_STRING, "/var/spool/pennypost"),
     KEY(submission_senders, CONF_STRING, "own"),
     KEY(smtp_bare_newline, CONF_STRING, "reject"),

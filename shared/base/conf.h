@@ -39,6 +39,7 @@ struct conf {
     char *devices;             /* file of device passwords */
     char *runtime;             /* folder of what is gone after a reboot: ticket keys, counters of failed logins */
     bool pam_session;          /* open and close a PAM session around the mail session */
+    uint64_t mailbox_size;     /* bytes of an INBOX above which it takes no more mail; 0: no limit */
     char *queue;               /* folder of messages on their way */
     char *submission_senders;  /* who a logged-in user may send as: "own" addresses, or "any" */
     char *smtp_bare_newline;   /* a bare LF in a message: "reject", or "normalize" for old devices */
