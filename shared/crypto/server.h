@@ -44,6 +44,9 @@ int server_add_certificate(struct server *s, int certificate, int key, const cha
 /* Has the first certificate of any chain a validity that does not include now? -1 not yet valid, 1 expired, 0 fine. */
 int server_certificate_age(const struct server *s);
 
+/* Gives a context the policy of the project: versions, ciphers, no renegotiation. For server_add_certificate(). */
+int server_configure(struct server *s, SSL_CTX *ctx);
+
 /* Reads session ticket keys (SERVER_TICKET_KEY bytes each, newest first). Without keys no tickets are given.
  * -EINVAL: not a whole number of keys. */
 int server_set_tickets(struct server *s, int fd);
