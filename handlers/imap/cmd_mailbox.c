@@ -3,11 +3,14 @@
  * imap-session as the user.
  */
 #include <errno.h>
+#include <inttypes.h>
+#include <string.h>
 
 #include "handlers/imap/commands.h"
 #include "handlers/imap/respond.h"
 #include "handlers/imap/session.h"
 #include "handlers/imap/special.h"
+#include "handlers/imap/update.h"
 
 /* SP mailbox CRLF; a trailing separator only says that children are meant (RFC 9051 6.3.4). */
 static int parse_one(struct imap *s, struct str *ret)
@@ -120,10 +123,51 @@ int cmd_delete(void *session, struct str arguments)
     return r < 0 ? respond_error(s, r, "Deleted, but its special use cannot be forgotten") : OUTCOME_OK;
 }
 
+/* The name that `name` has after a rename of `from`, in the parser's arena; null: it keeps its own. */
+static struct str renamed(struct imap *s, struct str name, struct str from, struct str to)
+{
+    struct str rest = str_sub(name, from.len, name.len);
+    char *copy;
+
+    if (!str_starts(name, from) || (rest.len && rest.ptr[0] != '/'))
+        return STR_NULL;
+    copy = parse_alloc(&s->parse, to.len + rest.len + 1);
+    if (!copy)
+        return STR_NULL;
+    memcpy(copy, to.ptr, to.len);
+    if (rest.len)
+        memcpy(copy + to.len, rest.ptr, rest.len);
+    return (struct str){copy, to.len + rest.len};
+}
+
+/* The selected mailbox was renamed by this very session: it stays selected under its new name, if its messages are
+ * still those that the client knows. */
+static void follow(struct imap *s, struct str name)
+{
+    uint32_t count = mbox_count(s->box);
+    bool is_readonly = mbox_is_readonly(s->box), is_same;
+    struct mbox_info before = {.uid = 0}, after = {.uid = 0};
+    struct mbox *box;
+
+    if (mbox_open(s->store, name, is_readonly ? MBOX_OPEN_READONLY : 0, &box) < 0)
+        return; /* the next update tells that it is gone */
+    is_same =
+        mbox_count(box) >= count && (count == 0 || (mbox_info(s->box, count, &before) >= 0 &&
+                                                    mbox_info(box, count, &after) >= 0 && before.uid == after.uid));
+    if (!is_same) {
+        (void)mbox_close(box);
+        return;
+    }
+    (void)mbox_close(s->box);
+    s->box = box;
+    if (mbox_count(box) > count)
+        (void)writer_printf(&s->out, "* %" PRIu32 " EXISTS\r\n", mbox_count(box));
+}
+
 int cmd_rename(void *session, struct str arguments)
 {
     struct imap *s = session;
-    struct str from, to;
+    struct str from, to, now = STR_NULL;
     int r = parse_one(s, &from);
 
     if (r >= 0)
@@ -136,11 +180,17 @@ int cmd_rename(void *session, struct str arguments)
         respond_code(s, "ALREADYEXISTS");
         return respond_no(s, "INBOX is always there");
     }
+    if (s->box && !str_eq(from, STR("INBOX"))) {
+        update_send(s, false);
+        now = s->box ? renamed(s, mbox_name(s->box), from, to) : STR_NULL;
+    }
     r = mbox_rename(s->store, from, to);
     if (r == -ENOENT && special_make(s, from) >= 0)
         r = mbox_rename(s->store, from, to);
     if (r < 0)
         return respond_error(s, r, "Cannot rename");
+    if (now.len)
+        follow(s, now);
     r = special_moved(s, from, to);
     return r < 0 ? respond_error(s, r, "Renamed, but its special use cannot be kept") : OUTCOME_OK;
 }
