@@ -178,7 +178,7 @@ class Work:
     def argv(self, words, options=()):
         return [self.program, *options, *self.paths, *words]
 
-    def run(self, words, interpose=None, options=(), timeout=60):
+    def run(self, words, interpose=None, options=("-t", "2"), timeout=60):
         env = dict(os.environ)
         if interpose:
             env.update({k: str(v) for k, v in interpose.items()})

@@ -60,7 +60,7 @@ class CutBench(run_crash.Bench):
                 self.errors.append("call %d: status %d %r" % (n, p.returncode, p.stdout[-200:] + p.stderr[-300:]))
                 return
             step = self.steps_done(p.stdout)
-            self.settle(step, "power cut at call %d, %d steps acknowledged" % (n, step))
+            self.settle(step, "power cut at call %d, %d steps acknowledged" % (n, step), p.stdout)
             n += 1
 
 

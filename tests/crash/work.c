@@ -5,8 +5,9 @@
  *   work [-p] [-r] [-t SECONDS] INBOX FOLDERS STATE  COMMAND [, COMMAND]...
  *   work ... -                                      one command a line; ends at end of file
  *
- *   append BOX FLAGS FILE...    one commit of all files; "ACK append UIDVALIDITY FIRST-UID"
- *   open BOX | close | poll | flush | dump | status BOX
+ *   append BOX FLAGS FILE...    one commit of all files; "ACK append UIDVALIDITY FIRST-UID" (0: not yet known)
+ *   open BOX                    "ACK open UIDVALIDITY UIDNEXT COUNT"
+ *   close | poll | flush | dump | status BOX
  *   flags UIDS [+-=]FLAGS       FLAGS: letters of S A F D T (seen answered flagged deleted draft), then :keyword,...
  *   expunge [UIDS] | remove UIDS
  *   copy UIDS BOX | move UIDS BOX
@@ -125,13 +126,17 @@ static int do_append(struct work *w, int argc, char **argv)
 
 static int do_open(struct work *w, int argc, char **argv)
 {
+    struct mbox_status s;
     int r;
 
     if (argc < 2 || w->box != NULL)
         return -EINVAL;
     r = mbox_open(w->store, str_from(argv[1]), w->open_flags, &w->box);
     if (r == 0)
-        (void)dprintf(STDOUT_FILENO, "ACK open %" PRIu32 "\n", mbox_count(w->box));
+        r = mbox_view_status(w->box, &s);
+    if (r == 0)
+        (void)dprintf(STDOUT_FILENO, "ACK open %" PRIu32 " %" PRIu32 " %" PRIu32 "\n", s.uidvalidity, s.uidnext,
+                      mbox_count(w->box));
     return r;
 }
 
