@@ -18,6 +18,7 @@ int check_main(struct conf *conf, int argc, char **argv);
 
 int device_main(struct conf *conf, int argc, char **argv);
 
+int mbox_main(struct conf *conf, int argc, char **argv);
 int recover_main(struct conf *conf, int argc, char **argv);
 
 #endif

@@ -159,7 +159,8 @@ class Bench:
                 errors.append("%s: HIGHESTMODSEQ %d fell to %d" % (name, before[name].modseq, box.modseq))
             for ident in set(found) | {i for k in known for i in k.by_ident()}:
                 is_new = name not in before or ident not in before[name].by_ident()
-                is_free = (fresh_uids and not told) or (is_new and (untold or step + 1 < len(self.states)))
+                was_new = name not in self.states[0] or ident not in self.states[0][name].by_ident()
+                is_free = (fresh_uids and not told) or (is_new and step + 1 < len(self.states)) or (was_new and untold)
                 have = tuple(m.record()[is_free:] for m in found.get(ident, []))
                 wants = {tuple(r[is_free:] for r in w) for w in self.allowed(name, ident, step)}
                 if have not in wants:
