@@ -13,6 +13,7 @@
 #include "handlers/smtp/dispatch.h"
 #include "handlers/smtp/path.h"
 #include "handlers/smtp/spool.h"
+#include "handlers/smtp/transfer.h"
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
 #include "shared/gate/session.h"
@@ -46,6 +47,8 @@ void agent_reset(struct smtp_agent *a)
 void agent_finish(struct smtp_agent *a)
 {
     agent_reset(a);
+    for (size_t i = 0; i < AGENT_LEAVING; i++)
+        (void)transfer_reap(&a->leaving[i], true);
     buf_finish(&a->sender);
 }
 

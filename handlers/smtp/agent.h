@@ -12,6 +12,9 @@
 #include "handlers/smtp/backend.h"
 #include "handlers/smtp/expand.h"
 #include "shared/base/conf.h"
+#include "shared/gate/chain.h"
+
+#define AGENT_LEAVING 8
 
 struct agent_recipient {
     char *address; /* Mailbox as accepted */
@@ -33,8 +36,9 @@ struct smtp_agent {
     struct buf sender;
     struct agent_recipient *recipients;
     size_t count;
-    size_t targets; /* of all of them */
-    int file;       /* -1: none */
+    size_t targets;                            /* of all of them */
+    int file;                                  /* -1: none */
+    struct chain_child leaving[AGENT_LEAVING]; /* keepers that are done but not gone */
 };
 
 void agent_init(struct smtp_agent *a, struct conf *conf);

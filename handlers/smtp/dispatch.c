@@ -90,17 +90,35 @@ static void begin(const struct smtp_agent *a, struct job *j)
         transfer_begin(&j->transfer);
 }
 
-static void end(const struct smtp_agent *a, struct job *j)
+/* A keeper needs a moment to leave when all is said; the client need not wait for that. */
+static void let_leave(struct smtp_agent *a, struct chain_child child)
+{
+    size_t at = AGENT_LEAVING;
+
+    if (child.pid <= 0)
+        return;
+    for (size_t i = 0; i < AGENT_LEAVING; i++)
+        if (transfer_reap(&a->leaving[i], false))
+            at = i;
+    if (at == AGENT_LEAVING) {
+        at = 0;
+        (void)transfer_reap(&a->leaving[at], true);
+    }
+    a->leaving[at] = child;
+}
+
+static void end(struct smtp_agent *a, struct job *j)
 {
     if (j->same)
         j->answer = j->same->answer;
     else
         transfer_end(&j->transfer, &j->answer);
+    let_leave(a, j->transfer.child);
     log_delivery(a, j);
 }
 
 /* In order, some of them at the same time: each is mostly one fsync. */
-static void run(const struct smtp_agent *a, struct job *jobs, size_t count)
+static void run(struct smtp_agent *a, struct job *jobs, size_t count)
 {
     size_t begun = 0;
 

@@ -57,8 +57,8 @@ static void judge(int status, bool is_kept, struct str line, struct smtp_answer 
         *ret = said;
 }
 
-/* Collects deliver's line until it closes its output. */
-static int read_verdict(int fd, int64_t deadline, struct buf *line)
+/* Collects deliver's line: until it closes its output, or, when its exit status says nothing, until the line's end. */
+static int read_verdict(int fd, int64_t deadline, bool needs_status, struct buf *line)
 {
     for (;;) {
         struct pollfd p = {.fd = fd, .events = POLLIN};
@@ -79,6 +79,8 @@ static int read_verdict(int fd, int64_t deadline, struct buf *line)
             return -errno;
         if (n > 0 && buf_add(line, bytes, (size_t)n) < 0)
             return -EMSGSIZE;
+        if (n > 0 && !needs_status && bytes[n - 1] == '\n')
+            return 0;
     }
 }
 
@@ -178,9 +180,9 @@ void transfer_end(struct transfer *t, struct smtp_answer *ret)
     int status = 0;
 
     if (t->error == 0)
-        t->error = read_verdict(t->reply, t->deadline, &line);
+        t->error = read_verdict(t->reply, t->deadline, !needs_keeper(t), &line);
     close_fd(&t->reply);
-    if (t->child.pid > 0)
+    if (t->child.pid > 0 && (t->error < 0 || !needs_keeper(t)))
         status = chain_end(&t->child, t->error < 0 ? 0 : END_TIMEOUT);
     if (t->error == 0 && status < 0)
         t->error = status;
@@ -190,4 +192,14 @@ void transfer_end(struct transfer *t, struct smtp_answer *ret)
         return;
     }
     judge(status, needs_keeper(t), buf_str(&line), ret);
+}
+
+bool transfer_reap(struct chain_child *child, bool wait)
+{
+    if (child->pid > 0 && !wait && waitpid(child->pid, NULL, WNOHANG) == 0)
+        return false;
+    if (child->pid > 0 && wait)
+        (void)chain_end(child, END_TIMEOUT);
+    *child = CHAIN_CHILD_NONE;
+    return true;
 }

@@ -18,8 +18,8 @@ struct transfer {
     bool is_root;        /* become the user and keep the locks for it; otherwise we are the user already */
 
     /* While it runs. */
-    struct chain_child child;
-    int reply; /* deliver's fd 1 */
+    struct chain_child child; /* behind transfer_end() still set when it is only leaving: transfer_reap() */
+    int reply;                /* deliver's fd 1 */
     int64_t deadline;
     int error;
 };
@@ -29,5 +29,8 @@ void transfer_begin(struct transfer *t);
 
 /* Waits for it. The answer is always set: 250 only if the message is durably in the mailbox. */
 void transfer_end(struct transfer *t, struct smtp_answer *ret);
+
+/* Reaps a child that has said its verdict; `wait`: until it has left, else only if it has. True: it is gone. */
+bool transfer_reap(struct chain_child *child, bool wait);
 
 #endif
