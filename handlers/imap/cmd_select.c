@@ -37,6 +37,7 @@ static int describe(struct imap *s)
     (void)writer_printf(&s->out, "* OK [UIDVALIDITY %" PRIu32 "] UIDs are valid\r\n", status.uidvalidity);
     (void)writer_printf(&s->out, "* OK [UIDNEXT %" PRIu32 "] Next UID\r\n", status.uidnext);
     /* RFC 7162 3.1.2.1 */
+    s->modseq_told = status.highestmodseq;
     (void)writer_printf(&s->out, "* OK [HIGHESTMODSEQ %" PRIu64 "] Highest\r\n", status.highestmodseq);
     (void)writer_text(&s->out, "* OK [MAILBOXID (");
     respond_object_id(s, 'F', status.mailboxid);
@@ -196,6 +197,6 @@ int cmd_expunge(void *session, struct str arguments)
     /* RFC 7162 3.2.7: the new HIGHESTMODSEQ, when something went. */
     update_send(s, false);
     if (gone.count > 0 && (s->enabled & IMAP_QRESYNC) && s->box && mbox_view_status(s->box, &status) >= 0)
-        respond_code(s, "HIGHESTMODSEQ %" PRIu64, status.highestmodseq);
+        respond_code(s, "HIGHESTMODSEQ %" PRIu64, s->modseq_told = status.highestmodseq);
     return OUTCOME_OK;
 }

@@ -62,6 +62,7 @@ struct imap {
     unsigned enabled;       /* bits of enum imap_enabled */
     struct mbox *box;       /* the selected mailbox, or NULL */
     uint64_t keywords_told; /* keyword numbers that the last FLAGS response named */
+    uint64_t modseq_told;   /* HIGHESTMODSEQ that the client was told last */
     struct numset saved;    /* `$`: UIDs of the last SEARCH with SAVE (RFC 5182) */
 
     char tag[128];         /* of the command in progress */

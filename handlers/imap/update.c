@@ -125,6 +125,21 @@ static void write_exists(struct update *u)
         (void)writer_printf(&u->s->out, "* %" PRIu32 " RECENT\r\n", status.recent);
 }
 
+/* RFC 7162 3.2: MODSEQs were told while an expunge with a lower one is held back. A client that breaks off now must not
+ * believe that it knows everything up to them. */
+static void write_lower_bound(struct imap *s)
+{
+    struct mbox_info info = {.is_expunged = false};
+
+    if (!(s->enabled & IMAP_QRESYNC) || s->reply_code.len)
+        return;
+    for (uint32_t seq = 1, count = mbox_count(s->box); seq <= count && !info.is_expunged; seq++)
+        if (mbox_info(s->box, seq, &info) < 0)
+            return;
+    if (info.is_expunged)
+        respond_code(s, "HIGHESTMODSEQ %" PRIu64, s->modseq_told);
+}
+
 void update_send(struct imap *s, bool keep_expunged)
 {
     struct update u = {.s = s};
@@ -139,6 +154,8 @@ void update_send(struct imap *s, bool keep_expunged)
     if (u.arrived)
         write_exists(&u);
     numset_finish(&u.vanished);
+    if (keep_expunged && r >= 0)
+        write_lower_bound(s);
     if (r == -ESTALE || r == -ENOENT) {
         /* The file was deleted or replaced under us: its message numbers mean nothing any more. */
         (void)writer_text(&s->out,

@@ -227,6 +227,14 @@ static void test_qresync(void **state)
          "~* OK [HIGH", "~* OK [MAIL", "<* VANISHED (EARLIER) 1:3", "<d OK [READ-WRITE] SELECT completed");
 }
 
+/* RFC 7162 3.2: an expunge that is held back, and a MODSEQ above it that is not. */
+static void test_qresync_held_back(void **state)
+{
+    PLAY(">q ENABLE QRESYNC", "<* ENABLED QRESYNC", "<q OK ENABLE completed", SELECT, "!expunge 2", "!flag 3",
+         ">a FETCH 1 UID", "<* 1 FETCH (UID 1)", "<* 3 FETCH (UID 3 FLAGS (\\Flagged) MODSEQ (6))",
+         "<a OK [HIGHESTMODSEQ 4] FETCH completed", ">b NOOP", "<* VANISHED 2", "<b OK NOOP completed");
+}
+
 /* The same from a client that knows less than the history: everything that is missing (RFC 7162 3.2.6). */
 static void test_qresync_forgotten(void **state)
 {
@@ -392,7 +400,8 @@ int main(void)
         cmocka_unit_test(test_literals),          cmocka_unit_test(test_append),
         cmocka_unit_test(test_copy_move),         cmocka_unit_test(test_syntax),
         cmocka_unit_test(test_searchres),         cmocka_unit_test(test_thread_sort),
-        cmocka_unit_test(test_bad_commands),      cmocka_unit_test(test_compress),
+        cmocka_unit_test(test_bad_commands),      cmocka_unit_test(test_qresync_held_back),
+        cmocka_unit_test(test_compress),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
