@@ -295,6 +295,7 @@ int mbox_poll(struct mbox *v, bool keep_expunged, const struct mbox_changes *cha
     int r;
 
     watch_drain(v);
+    block_finish(&v->block);
     if ((r = box_lock_synced(v->b, 0)) < 0)
         return r;
     if ((r = follow_strictly(v, keep_expunged, &g)) == 0)

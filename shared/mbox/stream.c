@@ -11,6 +11,7 @@
 #include "shared/mbox/wire.h"
 
 #define STREAM_CHUNK (64u << 10)
+#define STREAM_FIRST (8u << 10) /* often only the header is wanted */
 
 struct mbox_stream {
     struct mbox *v;
@@ -18,6 +19,9 @@ struct mbox_stream {
     uint8_t hash[16];
     struct wire wire;
     struct index_record rec;
+    struct block_key key; /* under which rec was read */
+    bool has_key;
+    bool follows;  /* the message stands behind the one that was read before it */
     uint64_t at;   /* stored bytes consumed, from the From_ line on */
     uint64_t end;  /* of them that are the message: without the separator */
     uint64_t done; /* wire bytes handed out or skipped */
@@ -42,6 +46,21 @@ static void rewind_stream(struct mbox_stream *m)
     m->held = 0;
 }
 
+/* The record, and the state of the index that it belongs to if nothing changed meanwhile. */
+static int read_record(struct mbox_stream *m, struct mbox *v, uint32_t seq)
+{
+    const struct index_header *h = v->ix.head;
+    struct block_key after;
+    int r;
+
+    m->has_key = block_key(h, &m->key);
+    if ((r = view_record(v, seq, &m->rec)) < 0)
+        return r;
+    m->has_key = m->has_key && block_key(h, &after) && memcmp(&after, &m->key, sizeof(after)) == 0;
+    m->follows = block_follows(&v->block, m->rec.offset, m->rec.length);
+    return 0;
+}
+
 int mbox_stream_new(struct mbox *v, uint32_t seq, struct mbox_stream **ret)
 {
     struct mbox_stream *m = calloc(1, sizeof(*m));
@@ -49,7 +68,7 @@ int mbox_stream_new(struct mbox *v, uint32_t seq, struct mbox_stream **ret)
 
     if (m == NULL)
         return -ENOMEM;
-    r = view_record(v, seq, &m->rec);
+    r = read_record(m, v, seq);
     if (r == 0 && (m->rec.bits & INDEX_EXPUNGED))
         r = -ESTALE;
     m->in = malloc(STREAM_CHUNK);
@@ -129,19 +148,53 @@ static int lock_for_read(struct mbox_stream *m)
     return r;
 }
 
+/* What was read ahead, if the index says that nothing moved since: no lock, no system call. */
+static size_t take_ahead(struct mbox_stream *m, size_t n)
+{
+    struct block_key now;
+
+    if (!m->has_key || !block_key(m->v->ix.head, &now) || memcmp(&now, &m->key, sizeof(now)) != 0)
+        return 0;
+    return block_copy(&m->v->block, &m->key, m->rec.offset + m->at + m->held, m->in + m->held, n);
+}
+
+/* Reads n bytes with the read lock held; with messages in order also what follows them. */
+static int read_locked(struct mbox_stream *m, size_t n)
+{
+    struct box *b = m->v->b;
+    uint64_t offset = m->rec.offset + m->at + m->held;
+    int r;
+
+    if (b->fd < 0)
+        return -ESTALE;
+    m->has_key = b->ix.head != NULL && block_key(b->ix.head, &m->key);
+    if (!m->follows || !m->has_key)
+        return file_read(b->fd, m->in + m->held, n, offset);
+    if ((r = block_fill(&m->v->block, b->fd, &m->key, offset, n)) < 0)
+        return r;
+    return block_copy(&m->v->block, &m->key, offset, m->in + m->held, n) == n ? 0 : -ENODATA;
+}
+
 /* Fills m->in behind what it holds. */
 static int read_chunk(struct mbox_stream *m)
 {
-    struct box *b = m->v->b;
-    uint64_t left, n;
+    size_t room = (m->done == 0 && m->skip == 0 && m->held == 0 ? STREAM_FIRST : STREAM_CHUNK) - m->held;
+    uint64_t left = m->end - m->at - m->held;
+    size_t n = left < room ? (size_t)left : room;
+    size_t ahead = take_ahead(m, n);
     int r;
 
+    if (ahead > 0) {
+        m->held += ahead;
+        return 0;
+    }
     if ((r = lock_for_read(m)) < 0)
         return r;
+    /* It may have moved, and be another size. */
     left = m->end - m->at - m->held;
-    n = left < STREAM_CHUNK - m->held ? left : STREAM_CHUNK - m->held;
-    r = b->fd < 0 ? -ESTALE : file_read(b->fd, m->in + m->held, n, m->rec.offset + m->at + m->held);
-    box_unlock(b);
+    n = left < room ? (size_t)left : room;
+    r = read_locked(m, n);
+    box_unlock(m->v->b);
     if (r == 0)
         m->held += n;
     return r == -ENODATA ? -ESTALE : r;

@@ -348,6 +348,7 @@ int mbox_open(struct mbox_store *s, struct str name, unsigned flags, struct mbox
 void view_free(struct mbox *v)
 {
     watch_finish(v);
+    block_finish(&v->block);
     close_fd(&v->pop3_fd);
     close_fd(&v->cache_fd);
     index_finish(&v->ix);

@@ -7,6 +7,7 @@
 #ifndef MBOX_VIEW_H
 #define MBOX_VIEW_H
 
+#include "shared/mbox/block.h"
 #include "shared/mbox/box.h"
 
 struct view_hole {
@@ -39,6 +40,7 @@ struct mbox {
     int pop3_fd; /* holds the maildrop lock */
     int cache_fd;
     uint64_t cache_id; /* of the file that it is */
+    struct block block; /* read-ahead */
     struct buf cache;  /* bytes of it from cache_at on */
     uint64_t cache_at;
     struct buf cache_put; /* blobs to be written */
