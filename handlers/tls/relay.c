@@ -201,33 +201,39 @@ static void give_back(struct relay *r)
     r->is_used = false;
 }
 
+/* Nothing happened for as long as patience() said. 1: all is done, 0: go on. */
+static int on_quiet(struct relay *r)
+{
+    if (r->out.is_closed)
+        return 1;
+    if (!is_empty(&r->out))
+        return -ETIMEDOUT;
+    if (r->is_used)
+        give_back(r);
+    return 0;
+}
+
 static int loop(struct relay *r)
 {
     for (;;) {
         struct pollfd p[2];
-        int n = pump(r);
+        int moved = pump(r), n;
 
-        if (n < 0)
-            return n;
+        if (moved < 0)
+            return moved;
         /* The client's end alone is no end: the session may have more to say. When the session has ended and all of
          * it was sent, waiting for the client's close keeps a reset from eating the last reply. */
         if (r->out.is_closed && r->in.is_eof)
             return 0;
         interests(r, p);
-        n = n > 0 ? 0 : patience(r);
-        n = poll(p, 2, n);
+        n = poll(p, 2, moved ? 0 : patience(r));
         if (n < 0 && errno != EINTR)
             return -errno;
         if (n > 0)
             r->is_used = true;
+        n = n == 0 && !moved ? on_quiet(r) : 0;
         if (n != 0)
-            continue;
-        if (r->out.is_closed)
-            return 0;
-        if (!is_empty(&r->out))
-            return -ETIMEDOUT;
-        if (r->is_used)
-            give_back(r);
+            return n < 0 ? n : 0;
     }
 }
 
