@@ -55,16 +55,23 @@ static int update(struct pop3 *s)
 int pop3_quit(void *session, struct str arguments)
 {
     struct pop3 *s = session;
-    int r = pop3_no_more(s, arguments, "QUIT");
+    int r = pop3_no_more(s, arguments, "QUIT"), e;
+    uint64_t left;
 
     if (r)
         return r;
     r = update(s);
+    left = mbox_count(s->box) - s->deleted - s->count.expired;
+    /* The maildrop is free before the client hears of it: it may come back at once. */
+    e = mbox_close(s->box);
+    s->box = NULL;
+    if (e < 0)
+        LOG_ERROR(LOG_WARNING, "mailbox_close", e);
     if (r >= 0) {
         s->is_leaving = true;
         s->end = "quit";
         return pop3_ok(s, "Good bye, %llu deleted, %llu left", (unsigned long long)s->count.removed,
-                       (unsigned long long)(mbox_count(s->box) - s->deleted - s->count.expired));
+                       (unsigned long long)left);
     }
     LOG_ERROR(LOG_ERR, "expunge", r);
     (void)pop3_store_err(s, r);

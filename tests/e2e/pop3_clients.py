@@ -304,7 +304,7 @@ def test_kill():
         outcomes.add((said_ok, is_gone))
     check("kill: after kill -9 during QUIT the marked messages are all gone or all there", good)
     check("kill: no +OK without the messages gone", (True, False) not in outcomes, outcomes)
-    check("kill: the box is not left locked", not os.path.exists("/var/mail/%s.lock" % USER))
+    check("kill: the box is not left locked", wait_until(lambda: not os.path.exists("/var/mail/%s.lock" % USER), 5))
 
 
 ALL = {"fetchmail": test_fetchmail, "mpop": test_mpop, "getmail": test_getmail, "curl": test_curl, "uidl": test_uidl,

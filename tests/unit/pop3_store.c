@@ -56,6 +56,7 @@ int mbox_open(struct mbox_store *s, struct str name, unsigned flags, struct mbox
 
 int mbox_close(struct mbox *b)
 {
+    fake.closed += b != NULL;
     return 0;
 }
 

@@ -20,6 +20,7 @@ struct pop3_fake {
     struct numset removed;
     struct numset seen;
     unsigned removals;
+    unsigned closed;
 };
 
 extern struct pop3_fake fake;

@@ -164,6 +164,26 @@ static void what_was_read_is_seen(void **state)
     assert_true(numset_size(&fake.seen) == 1 && numset_has(&fake.seen, 103));
 }
 
+/* RFC 1939 6: whoever hears the answer to QUIT can log in again at once. */
+static void quit_frees_the_maildrop_first(void **state)
+{
+    int client[2];
+    char piece[256];
+    struct run r;
+
+    run_init(&r);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, client), 0);
+    assert_int_equal(write(client[0], "QUIT\r\n", 6), 6);
+    assert_int_equal(pop3_init(&r.s, &r.conf, &r.who, client[1], client[1]), 0);
+    assert_int_equal(pop3_run(&r.s), 0);
+    assert_true(read(client[0], piece, sizeof(piece)) > 0);
+    assert_int_equal(fake.closed, 1);
+    pop3_finish(&r.s);
+    assert_int_equal(fake.closed, 1);
+    assert_int_equal(close(client[0]) | close(client[1]), 0);
+    run_finish(&r);
+}
+
 /* RFC 1081 */
 static void last_and_rset(void **state)
 {
@@ -421,6 +441,7 @@ int main(void)
         TEST(nothing_is_deleted_without_quit),
         TEST(quit_says_when_it_failed),
         TEST(what_was_read_is_seen),
+        TEST(quit_frees_the_maildrop_first),
         TEST(last_and_rset),
         TEST(internationalized_messages),
         TEST(a_message_that_is_gone),
