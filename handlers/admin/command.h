@@ -16,6 +16,7 @@ struct command {
 
 int check_main(struct conf *conf, int argc, char **argv);
 
+int demo_main(struct conf *conf, int argc, char **argv);
 int device_main(struct conf *conf, int argc, char **argv);
 
 int mbox_main(struct conf *conf, int argc, char **argv);

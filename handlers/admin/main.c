@@ -13,6 +13,7 @@
 static const struct command commands[] = {
     {"check", "[--services LIST] [--host ADDRESS] [--password-file FILE] [USER]",
      "send a message, see it over POP3 and IMAP, remove it", check_main},
+    {"demo", "[--seconds N]", "serve a throw-away mailbox on free loopback ports, without root", demo_main},
     {"device", "add|list|revoke ...", "passwords for single devices, and for SCRAM, CRAM-MD5 and APOP", device_main},
     {"mbox", "check FILE | repair FILE", "tell what is in an mbox file and wrong with it; write a repaired copy",
      mbox_main},
