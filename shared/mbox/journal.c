@@ -173,6 +173,27 @@ int journal_window(struct journal *j, const struct journal_slot *slot)
     return 0;
 }
 
+int journal_window_sum(struct journal *j, const struct journal_slot *slot, uint64_t *ret)
+{
+    static const uint64_t no_key[2];
+    struct mhash h;
+    uint8_t sum[16];
+    int r;
+
+    mhash_init(&h, no_key);
+    for (uint64_t done = 0; done < slot->len;) {
+        size_t n = slot->len - done < JOURNAL_COPY ? (size_t)(slot->len - done) : JOURNAL_COPY;
+
+        if ((r = file_read(j->fd, j->copy, n, window_place(j, slot->sequence) + done)) < 0)
+            return r;
+        mhash_add(&h, j->copy, n);
+        done += n;
+    }
+    mhash_done(&h, sum);
+    memcpy(ret, sum, sizeof(*ret));
+    return 0;
+}
+
 /* The content of a window into the journal. */
 static int store_window(struct journal *j, struct journal_slot *slot)
 {
@@ -267,11 +288,22 @@ static uint64_t align(uint64_t n)
     return (n + JOURNAL_ALIGN - 1) / JOURNAL_ALIGN * JOURNAL_ALIGN;
 }
 
+static uint64_t shorter(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+uint64_t journal_tail(const struct journal_head *h)
+{
+    uint64_t tail = h->new_size + JOURNAL_NONCE;
+
+    return h->old_size > tail + JOURNAL_EDGE ? h->old_size - JOURNAL_EDGE : shorter(tail, h->old_size);
+}
+
 static int fill_head(struct journal *j)
 {
     struct journal_head *h = &j->head;
     uint64_t pieces = j->plan.count * sizeof(struct journal_piece);
-    uint64_t tail;
     int r;
 
     h->magic = JOURNAL_MAGIC;
@@ -288,12 +320,14 @@ static int fill_head(struct journal *j)
         return r;
     if ((r = journal_edge(j, h->start > JOURNAL_EDGE ? h->start - JOURNAL_EDGE : 0, h->start, &h->before)) < 0)
         return r;
-    /* Neither of these is ever overwritten by the move; the nonce lies in front of what `tail` covers. */
-    tail = h->new_size + JOURNAL_NONCE;
-    tail = h->old_size > tail + JOURNAL_EDGE ? h->old_size - JOURNAL_EDGE : tail;
-    if ((r = journal_edge(j, h->new_size, h->old_size, &h->gap)) < 0 ||
-        (r = journal_edge(j, tail, h->old_size, &h->tail)) < 0)
-        return r;
+    /* Neither of these is ever overwritten by the move, but for the nonce. */
+    if (h->kind == JOURNAL_MOVE) {
+        h->gap_len = (uint32_t)shorter(h->old_size - h->new_size, JOURNAL_EDGE);
+        h->tail_len = (uint32_t)(h->old_size - journal_tail(h));
+        if ((r = file_read(j->b->fd, h->gap, h->gap_len, h->new_size)) < 0 ||
+            (r = file_read(j->b->fd, h->tail, h->tail_len, journal_tail(h))) < 0)
+            return r;
+    }
     h->body = mhash64(j->plan.pieces, pieces) ^ mhash64(j->plan.literals.data, h->literals);
     h->check = journal_head_check(h);
     return 0;

@@ -6,7 +6,7 @@
 
 #include "shared/mbox/journal.h"
 
-#define JOURNAL_MAGIC  0x314c4e4a534e4550u
+#define JOURNAL_MAGIC  0x324c4e4a534e4550u
 #define JOURNAL_NONCE  32u
 #define JOURNAL_EDGE   512u         /* bytes that are checked to know the file again */
 #define JOURNAL_WINDOW (16u << 20)  /* bytes that go through the journal in one step */
@@ -30,8 +30,10 @@ struct journal_head {
     uint64_t slots;    /* place of the two progress slots */
     uint64_t windows;  /* place of the two windows */
     uint64_t before;   /* checksum of the bytes in front of start */
-    uint64_t gap;      /* of the bytes from new_size on */
-    uint64_t tail;     /* of the last bytes of the old file */
+    uint32_t gap_len;
+    uint32_t tail_len;
+    uint8_t gap[JOURNAL_EDGE];  /* the old bytes from new_size on: the nonce goes over the first of them */
+    uint8_t tail[JOURNAL_EDGE]; /* the last bytes of the old file, behind the nonce */
     uint8_t nonce[JOURNAL_NONCE];
     uint64_t body; /* checksum of pieces and literals */
     uint64_t check;
@@ -64,6 +66,12 @@ uint64_t journal_source(const struct journal_plan *plan, uint64_t at);
 
 /* Checksum of up to JOURNAL_EDGE bytes of the mbox file at `offset`, ending before `end`. */
 int journal_edge(struct journal *j, uint64_t offset, uint64_t end, uint64_t *ret);
+
+/* Where the bytes that head.tail holds begin. */
+uint64_t journal_tail(const struct journal_head *h);
+
+/* Checksum of the content of a window in the journal. */
+int journal_window_sum(struct journal *j, const struct journal_slot *slot, uint64_t *ret);
 
 /* Carries out the plan from output place `at`. */
 int journal_fill(struct journal *j, uint64_t at);

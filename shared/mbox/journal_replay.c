@@ -59,7 +59,8 @@ static int load(struct journal *j)
         return -errno;
     if ((r = file_read(j->fd, &j->head, sizeof(j->head), 0)) < 0)
         return r;
-    if (j->head.magic != JOURNAL_MAGIC || j->head.check != journal_head_check(&j->head))
+    if (j->head.magic != JOURNAL_MAGIC || j->head.check != journal_head_check(&j->head) ||
+        j->head.gap_len > JOURNAL_EDGE || j->head.tail_len > JOURNAL_EDGE)
         return -EBADMSG;
     return load_plan(j);
 }
@@ -69,6 +70,7 @@ static bool load_slot(struct journal *j, struct journal_slot *ret)
 {
     struct journal_slot slot;
     bool is_found = false;
+    uint64_t sum;
 
     for (uint64_t i = 0; i < 2; i++) {
         if (file_read(j->fd, &slot, sizeof(slot), j->head.slots + i * JOURNAL_ALIGN) < 0)
@@ -76,6 +78,9 @@ static bool load_slot(struct journal *j, struct journal_slot *ret)
         if (slot.check != journal_slot_check(&slot) || slot.sequence == 0)
             continue;
         if (is_found && slot.sequence < ret->sequence)
+            continue;
+        /* Slot and window become durable together: after a power cut one may be there without the other. */
+        if (!slot.is_direct && (journal_window_sum(j, &slot, &sum) < 0 || sum != slot.content))
             continue;
         *ret = slot;
         is_found = true;
@@ -90,12 +95,27 @@ static bool has_edge(struct journal *j, uint64_t offset, uint64_t end, uint64_t 
     return journal_edge(j, offset, end, &sum) == 0 && sum == expected;
 }
 
-static bool has_nonce(struct journal *j)
+/* Are these the old bytes? The nonce may be over the first of them, wholly or in part; and where the file was being
+ * cut, zeros may stand up to the end of a block: the file system clears it before it makes the new size durable. */
+static bool has_old(struct journal *j, uint64_t offset, const uint8_t *old, size_t len, size_t nonce)
+{
+    uint8_t bytes[JOURNAL_EDGE];
+
+    if (file_read(j->b->fd, bytes, len, offset) < 0)
+        return false;
+    for (size_t i = 0; i < len; i++)
+        if (bytes[i] != old[i] && bytes[i] != 0 && (i >= nonce || bytes[i] != j->head.nonce[i]))
+            return false;
+    return true;
+}
+
+/* Has cutting begun: is something else than the old bytes where the nonce goes? */
+static bool is_cutting(struct journal *j)
 {
     uint8_t bytes[JOURNAL_NONCE];
+    size_t len = j->head.gap_len < sizeof(bytes) ? j->head.gap_len : sizeof(bytes);
 
-    return file_read(j->b->fd, bytes, sizeof(bytes), j->head.new_size) == 0 &&
-           memcmp(bytes, j->head.nonce, sizeof(bytes)) == 0;
+    return file_read(j->b->fd, bytes, len, j->head.new_size) == 0 && memcmp(bytes, j->head.gap, len) != 0;
 }
 
 enum state { STATE_ODD, STATE_UNCUT, STATE_CUT };
@@ -105,14 +125,12 @@ static enum state inspect(struct journal *j, const struct journal_slot *slot)
 {
     const struct journal_head *h = &j->head;
     uint64_t size = (uint64_t)j->b->facts.st_size;
-    uint64_t tail = h->new_size + JOURNAL_NONCE;
     bool is_last = slot != NULL && slot->at + slot->len == h->new_size;
 
-    tail = h->old_size > tail + JOURNAL_EDGE ? h->old_size - JOURNAL_EDGE : tail;
     if (!has_edge(j, h->start > JOURNAL_EDGE ? h->start - JOURNAL_EDGE : 0, h->start, h->before))
         return STATE_ODD;
-    if (size >= h->old_size && has_edge(j, tail, h->old_size, h->tail) &&
-        (has_nonce(j) || has_edge(j, h->new_size, h->old_size, h->gap))) {
+    if (size >= h->old_size && has_old(j, h->new_size, h->gap, h->gap_len, JOURNAL_NONCE) &&
+        has_old(j, journal_tail(h), h->tail, h->tail_len, 0)) {
         if (slot == NULL)
             return STATE_UNCUT;
         return has_edge(j, journal_source(&j->plan, slot->at + slot->len), h->old_size, slot->next) || is_last
@@ -156,7 +174,7 @@ static int finish_move(struct journal *j)
     case STATE_UNCUT:
         break;
     }
-    if (has_slot && slot.is_direct && has_nonce(j)) {
+    if (has_slot && slot.is_direct && is_cutting(j)) {
         at = j->head.new_size; /* the nonce comes after everything, and may lie where the window came from */
     } else if (has_slot) {
         if ((r = journal_window(j, &slot)) < 0)
