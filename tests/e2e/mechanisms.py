@@ -189,6 +189,80 @@ def test_both_kinds_of_password_in_plain():
         connection.logout()
 
 
+def imap_login(user, password):
+    """The server's answers to a LOGIN, untagged ones too."""
+    with client_context().wrap_socket(socket.create_connection(("localhost", PORTS["imaps"]), 60),
+                                      server_hostname="localhost") as s:
+        f = s.makefile("rwb")
+        f.readline()
+        f.write(b"a LOGIN %s %s\r\n" % (user.encode(), password.encode()))
+        f.flush()
+        lines = [f.readline()]
+        while lines[-1] and not lines[-1].startswith(b"a "):
+            lines.append(f.readline())
+        return lines
+
+
+def pop_login(user, password):
+    pop = poplib.POP3("localhost", PORTS["pop3"])
+    pop.stls(client_context())
+    try:
+        pop.user(user)
+        pop.pass_(password)
+        return b"+OK"
+    except poplib.error_proto as e:
+        return e.args[0]
+    finally:
+        pop.close()
+
+
+def smtp_login(user, password):
+    smtp = smtplib.SMTP("localhost", PORTS["smtp"], timeout=60)
+    try:
+        smtp.starttls(context=client_context())
+        smtp.login(user, password)
+        return 235, b""
+    except smtplib.SMTPAuthenticationError as e:
+        return e.smtp_code, e.smtp_error
+    finally:
+        smtp.close()
+
+
+def test_answers_of_each_kind_of_refusal():
+    for user, password, imap, pop, smtp in (
+            ("alice", "wrong", b"a NO [AUTHENTICATIONFAILED]", b"-ERR [AUTH]", (535, b"5.7.8")),
+            ("nobody-here", "wrong", b"a NO [AUTHENTICATIONFAILED]", b"-ERR [AUTH]", (535, b"5.7.8")),
+            ("root", "toor", b"a NO [AUTHENTICATIONFAILED]", b"-ERR [AUTH]", (535, b"5.7.8")),
+            ("locked", "wonderland", b"a NO [AUTHENTICATIONFAILED]", b"-ERR [AUTH]", (535, b"5.7.8")),
+            ("late", "wonderland", b"a NO [EXPIRED]", b"-ERR [AUTH]", (535, b"5.7")),
+            ("stale", "wonderland", b"a NO [EXPIRED]", b"-ERR [AUTH]", (535, b"5.7"))):
+        answer = imap_login(user, password)[-1]
+        assert answer.startswith(imap), (user, answer)
+        answer = pop_login(user, password)
+        assert answer.startswith(pop), (user, answer)
+        code, text = smtp_login(user, password)
+        assert code == smtp[0] and text.startswith(smtp[1]), (user, code, text)
+    assert imap_login("alice", "wrong")[-1] == imap_login("nobody-here", "wrong")[-1]
+
+
+def test_nologin_is_for_later():
+    with open("/etc/nologin", "w", encoding="ascii") as f:
+        f.write("Back at noon\n")
+    try:
+        assert imap_login("alice", "wonderland")[-1].startswith(b"a NO [UNAVAILABLE]")
+        assert pop_login("alice", "wonderland").startswith(b"-ERR [SYS/TEMP]")
+        code, text = smtp_login("alice", "wonderland")
+        assert code == 454 and text.startswith(b"4.7.0"), (code, text)
+    finally:
+        os.unlink("/etc/nologin")
+
+
+def test_warnings_reach_the_client():
+    lines = imap_login("soon", "wonderland")
+    assert lines[-1].startswith(b"a OK"), lines
+    assert any(b"[ALERT]" in line and b"expire" in line for line in lines), lines
+
+
 def test_gsasl():
     for mechanism in ("PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS"):
         for protocol in ("imap", "smtp"):
