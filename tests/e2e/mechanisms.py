@@ -313,6 +313,51 @@ def test_curl():
         assert out.returncode == 0 and b"UIDNEXT" in out.stdout, (mechanism, out.stdout)
 
 
+def make_certificate(name, stem):
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout",
+                    stem + ".key", "-out", stem + ".pem", "-days", "3", "-subj", "/CN=" + name, "-addext",
+                    "subjectAltName=DNS:" + name], check=True, stderr=subprocess.DEVNULL)
+
+
+def connect(context, name, session=None):
+    s = context.wrap_socket(socket.create_connection(("localhost", PORTS["imaps"]), 60), server_hostname=name, session=session)
+    s.recv(1000)  # the greeting; with TLS 1.3 the ticket comes before it
+    return s
+
+
+def test_tickets_work_across_processes():
+    context, session, reused = client_context(), None, []
+    for _ in range(3):
+        with connect(context, "localhost", session) as s:
+            reused.append(s.session_reused)
+            session = s.session
+    assert reused == [False, True, True], reused
+    assert os.stat("/run/pennypost/tickets").st_mode & 0o777 == 0o600
+    # A lost or damaged key file is a new one, not a failure.
+    with open("/run/pennypost/tickets", "wb") as f:
+        f.write(b"short")
+    with connect(context, "localhost", session) as s:
+        assert not s.session_reused
+
+
+def test_certificates_by_name_and_renewed():
+    with open("/etc/pennypost/pennypost.conf", encoding="ascii") as f:
+        before = f.read()
+    for name in ("one", "two"):
+        make_certificate(name + ".example", "/etc/pennypost/" + name)
+    try:
+        with open("/etc/pennypost/pennypost.conf", "a", encoding="ascii") as f:
+            f.write("tls_certificate = /etc/pennypost/one.pem /etc/pennypost/two.pem\n"
+                    "tls_key = /etc/pennypost/one.key /etc/pennypost/two.key\n")
+        for name in ("one", "two"):
+            connect(ssl.create_default_context(cafile="/etc/pennypost/%s.pem" % name), name + ".example").close()
+        make_certificate("two.example", "/etc/pennypost/two")  # renewed: the next connection has it
+        connect(ssl.create_default_context(cafile="/etc/pennypost/two.pem"), "two.example").close()
+    finally:
+        with open("/etc/pennypost/pennypost.conf", "w", encoding="ascii") as f:
+            f.write(before)
+
+
 def test_external():
     """A client certificate, through tls, monitor and auth."""
     def openssl(*args):
