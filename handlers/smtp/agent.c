@@ -280,19 +280,6 @@ int agent_data(struct smtp_agent *a, struct smtp_answer *ret, int *ret_fd)
     return 0;
 }
 
-/* An account may have gone, or become another one, since RCPT: look again and use what is true now. ret->code 0: fine.
- */
-static void refresh(struct smtp_agent *a, struct agent_recipient *r, struct smtp_answer *ret)
-{
-    int e;
-
-    *ret = (struct smtp_answer){0};
-    expansion_finish(&r->expansion);
-    e = resolve_recipient(a, str_from(r->address), &r->expansion, ret);
-    if (e == -EBADMSG)
-        answer_set(ret, 451, "4.3.0", "Internal error");
-}
-
 /* A hostile session may have written more than it was asked to. */
 static bool is_size_fine(const struct smtp_agent *a)
 {
@@ -309,8 +296,7 @@ int agent_commit(struct smtp_agent *a, struct smtp_answer *ret, size_t count)
         for (size_t i = 0; i < count; i++)
             answer_set(&ret[i], 552, "5.3.4", "The message is too big");
     } else {
-        for (size_t i = 0; i < count; i++)
-            refresh(a, &a->recipients[i], &ret[i]);
+        memset(ret, 0, count * sizeof(*ret));
         dispatch_message(a, ret);
     }
     agent_reset(a);

@@ -1,7 +1,7 @@
 /*
  * The trusted half of SMTP: decides about senders and recipients, owns the message file, starts deliver. It believes
- * nothing that the session says: every address is parsed again, and before the delivery every recipient is looked up
- * again. One transaction at a time.
+ * nothing that the session says: every address is parsed again, and for the delivery every account is looked up
+ * again (transfer.c). One transaction at a time.
  */
 #ifndef SMTP_AGENT_H
 #define SMTP_AGENT_H

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <sysexits.h>
 #include <unistd.h>
@@ -110,7 +111,8 @@ _noreturn_ static void run_kept(const struct transfer *t, struct chain_spec *spe
         _exit(EX_OSERR);
     }
     close_others(session.control);
-    _exit(keeper_run(t->conf, spec->user->name, &session));
+    (void)prctl(PR_SET_NAME, "smtp-keeper"); /* for ps */
+    _exit(keeper_run(t->conf, spec->user, &session));
 }
 
 static int start_kept(const struct transfer *t, struct chain_spec *spec, struct chain_child *ret)
@@ -146,8 +148,8 @@ static int start(const struct transfer *t, int message, int reply, struct chain_
     spec.fds[1] = reply;
     if (t->is_root && t->target->uid != 0) {
         e = priv_user_find(str_from(t->target->user), &user);
-        if (e == 0 && user.uid != t->target->uid)
-            e = -EPERM;
+        if (e == -ENOENT || (e == 0 && user.uid != t->target->uid))
+            e = -ESRCH; /* gone, or another one, since RCPT */
         spec.user = &user;
     }
     if (e == 0)
@@ -186,6 +188,10 @@ void transfer_end(struct transfer *t, struct smtp_answer *ret)
         status = chain_end(&t->child, t->error < 0 ? 0 : END_TIMEOUT);
     if (t->error == 0 && status < 0)
         t->error = status;
+    if (t->error == -ESRCH) {
+        answer_set(ret, 550, "5.1.1", "There is no such user here");
+        return;
+    }
     if (t->error < 0) {
         LOG_ERROR(LOG_ERR, "deliver-failed", t->error, LOG_FC("mailbox", t->target->user));
         answer_set(ret, 451, "4.3.0", "The delivery failed, try again later");

@@ -52,7 +52,7 @@ struct keeper {
     int markers;                  /* folder of the markers or -1 */
     char marker[LIMIT_USER + 16]; /* "" while there is none */
     int64_t touched;              /* when the lock was last refreshed */
-    bool only_appends;            /* deliver: a torn message tells its own length, so the marker need not be durable */
+    bool only_appends;            /* deliver: a torn message tells its own length and needs no marker */
 };
 
 /* ---- becoming it ---- */
@@ -167,7 +167,7 @@ static int drop(const struct keeper *k)
 
 static int set_up(struct keeper *k, const char *name)
 {
-    int r = priv_user_find(str_from(name), &k->user);
+    int r = k->user.name ? 0 : priv_user_find(str_from(name), &k->user);
 
     if (r < 0)
         return r;
@@ -176,7 +176,7 @@ static int set_up(struct keeper *k, const char *name)
     r = open_folder(k);
     if (r < 0)
         return r;
-    if (priv_is_root())
+    if (priv_is_root() && !k->only_appends)
         k->markers = open(KEEPER_LOCKS_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     (void)umask(0);
     return drop(k);
@@ -194,7 +194,7 @@ static void set_marker(struct keeper *k)
     be_self();
     fd = openat(k->markers, k->marker, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     /* Without the marker a power cut is recovered from at the next opening of the box instead of at boot. */
-    if (fd < 0 || (!k->only_appends && fsync(k->markers) < 0))
+    if (fd < 0 || fsync(k->markers) < 0)
         LOG_ERROR(LOG_WARNING, "no recovery marker", errno, LOG_FC("user", k->user.name));
     be_user(k);
 }
@@ -427,15 +427,16 @@ int keeper_main(const struct conf *conf, int argc, char **argv)
     return live(&k, argv[2]);
 }
 
-int keeper_run(const struct conf *conf, const char *user, const struct chain_child *session)
+int keeper_run(const struct conf *conf, const struct priv_user *user, const struct chain_child *session)
 {
     struct keeper k = {.conf = conf,
                        .folder = -1,
                        .markers = -1,
+                       .user = *user,
                        .only_appends = true,
                        .session = *session,
                        .tls = CHAIN_CHILD_NONE,
                        .auth = CHAIN_CHILD_NONE};
 
-    return live(&k, user);
+    return live(&k, k.user.name);
 }
