@@ -8,7 +8,8 @@
 #include "shared/base/secret.h"
 
 static const char *const DAYS[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
-static const char *const MONTHS[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+static const char *const MONTHS[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                     "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
 
 int64_t clock_now(const struct clock *c)
 {
@@ -71,9 +72,9 @@ int clock_rfc5322(const struct clock *c, int64_t when, struct buf *out)
     int minutes = offset < 0 ? -offset : offset;
     struct tm tm = break_down(when + (int64_t)offset * 60);
 
-    return buf_printf(out, "%s, %02d %s %04d %02d:%02d:%02d %c%02d%02d", DAYS[tm.tm_wday], tm.tm_mday, MONTHS[tm.tm_mon],
-                      tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec, offset < 0 ? '-' : '+', minutes / 60,
-                      minutes % 60);
+    return buf_printf(out, "%s, %02d %s %04d %02d:%02d:%02d %c%02d%02d", DAYS[tm.tm_wday], tm.tm_mday,
+                      MONTHS[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec, offset < 0 ? '-' : '+',
+                      minutes / 60, minutes % 60);
 }
 
 int clock_asctime(int64_t when, struct buf *out)

@@ -43,7 +43,7 @@
 #define LIMIT_AUTH_TRIES    3               /* per connection */
 #define LIMIT_USER          64              /* bytes of a login name */
 #define LIMIT_PASSWORD      1024            /* bytes of a password */
-#define TIMEOUT_PREAUTH     180             /* seconds from the connection to a login: some clients ask their user meanwhile */
+#define TIMEOUT_PREAUTH     180             /* seconds to log in: some clients ask their user meanwhile */
 #define TIMEOUT_IMAP        1800            /* RFC 9051 5.4: at least 30 minutes */
 #define TIMEOUT_POP3        600             /* RFC 1939 3: at least 10 minutes */
 #define TIMEOUT_SMTP        300             /* RFC 5321 4.5.3.2.7: at least 5 minutes */

@@ -22,15 +22,16 @@ struct line_reader {
     struct transport *transport;
     struct writer *writer; /* flushed before a wait; may be NULL */
     enum line_ending ending;
-    size_t max;      /* longest line without its ending */
-    struct buf in;   /* in.data + pos: what has not been consumed */
+    size_t max;    /* longest line without its ending */
+    struct buf in; /* in.data + pos: what has not been consumed */
     size_t pos;
     bool is_eof;
     uint64_t received;
 };
 
 /* `max`: longest line. Nothing is owned but the buffer. */
-void line_reader_init(struct line_reader *r, struct transport *t, struct writer *w, enum line_ending ending, size_t max);
+void line_reader_init(struct line_reader *r, struct transport *t, struct writer *w, enum line_ending ending,
+                      size_t max);
 
 /* Frees the buffer after wiping it (it may have held a password). */
 void line_reader_finish(struct line_reader *r);

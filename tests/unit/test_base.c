@@ -143,12 +143,13 @@ static void conf_files_and_overrides(void **state)
     int fd = mkstemp(path);
     struct conf c;
     char set[] = "message_size=2K", last[] = "stay";
-    char *argv[] = {(char[]){"prog"}, (char[]){"-o"}, set,  (char[]){"-c"}, path, (char[]){"--epoch=60"},
-                    last,             (char[]){"--"}, (char[]){"-o"}, NULL};
+    char *argv[] = {(char[]){"prog"}, (char[]){"-o"}, set, (char[]){"-c"}, path, (char[]){"--epoch=60"}, last,
+                    (char[]){"--"},   (char[]){"-o"}, NULL};
     int argc = 9;
 
     assert_true(fd >= 0);
-    assert_true(dprintf(fd, "# comment\nmessage_size = 5\nhostname = mail.example\ndomain = x\npam_session = yes\n") > 0);
+    assert_true(dprintf(fd, "# comment\nmessage_size = 5\nhostname = mail.example\ndomain = x\npam_session = yes\n") >
+                0);
     assert_int_equal(conf_init(&c), 0);
     assert_int_equal(conf_args(&c, &argc, argv), 0);
     assert_int_equal(argc, 4);
@@ -247,11 +248,16 @@ static void secrets(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(str_numbers),     cmocka_unit_test(str_taking_apart),
-        cmocka_unit_test(utf8_sequences),  cmocka_unit_test(buf_is_capped),
-        cmocka_unit_test(numset_against_a_model), cmocka_unit_test(numset_text),
-        cmocka_unit_test(conf_files_and_overrides), cmocka_unit_test(conf_refuses),
-        cmocka_unit_test(conf_expands),    cmocka_unit_test(clock_prints),
+        cmocka_unit_test(str_numbers),
+        cmocka_unit_test(str_taking_apart),
+        cmocka_unit_test(utf8_sequences),
+        cmocka_unit_test(buf_is_capped),
+        cmocka_unit_test(numset_against_a_model),
+        cmocka_unit_test(numset_text),
+        cmocka_unit_test(conf_files_and_overrides),
+        cmocka_unit_test(conf_refuses),
+        cmocka_unit_test(conf_expands),
+        cmocka_unit_test(clock_prints),
         cmocka_unit_test(secrets),
     };
 
