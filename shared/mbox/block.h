@@ -41,8 +41,8 @@ size_t block_copy(const struct block *b, const struct block_key *key, uint64_t o
 /* Remembers where a message lies that is going to be read. True: it follows the last one. */
 bool block_follows(struct block *b, uint64_t offset, uint64_t length);
 
-/* Reads ahead from `offset`, at least `len` bytes if the file has them; the caller holds the read lock and `key` describes
- * the file. 0 or a negative errno; on failure the block is empty. */
+/* Reads ahead from `offset`, at least `len` bytes if the file has them; the caller holds the read lock and `key`
+ * describes the file. 0 or a negative errno; on failure the block is empty. */
 int block_fill(struct block *b, int fd, const struct block_key *key, uint64_t offset, size_t len);
 
 /* Gives the memory back: a session that waits needs none. */
