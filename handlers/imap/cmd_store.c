@@ -56,8 +56,9 @@ static int parse_store(struct imap *s, struct store *ret)
 }
 
 /* The untagged FETCH responses: the new flags of every message that was changed; with .SILENT none, or for clients that
- * know of mod-sequences only those (RFC 7162 3.1.3). */
-static void tell(struct imap *s, const struct store *store, const struct numset *seqs, const struct numset *modified)
+ * know of mod-sequences only those (RFC 7162 3.1.3). *ret_is_missing: some of them are gone. */
+static void tell(struct imap *s, const struct store *store, const struct numset *seqs, const struct numset *modified,
+                 bool *ret_is_missing)
 {
     bool has_modseq = (s->enabled & IMAP_CONDSTORE) != 0;
 
@@ -66,6 +67,9 @@ static void tell(struct imap *s, const struct store *store, const struct numset 
             struct mbox_info info;
 
             if (mbox_info(s->box, seq, &info) < 0 || numset_has(modified, info.uid))
+                continue;
+            *ret_is_missing = *ret_is_missing || info.is_expunged;
+            if (info.is_expunged)
                 continue;
             if (store->is_silent)
                 (void)writer_printf(&s->out, "* %" PRIu32 " FETCH (UID %" PRIu32 " MODSEQ (%" PRIu64 "))\r\n", seq,
@@ -95,6 +99,7 @@ static int store_flags(struct imap *s, const struct store *store, const struct n
 {
     _cleanup_numset_ struct numset uids = NUMSET_INIT, modified = NUMSET_INIT;
     struct mbox_flags flags;
+    bool is_missing = false;
     int r = seqset_uids(s, seqs, &uids);
 
     if (r < 0)
@@ -109,8 +114,15 @@ static int store_flags(struct imap *s, const struct store *store, const struct n
     if (r < 0)
         return respond_error(s, r, "Cannot store flags");
     update_keywords(s, flags.keywords);
-    tell(s, store, seqs, &modified);
-    return modified.count > 0 ? tell_modified(s, &modified) : OUTCOME_OK;
+    tell(s, store, seqs, &modified, &is_missing);
+    if (modified.count > 0)
+        return tell_modified(s, &modified);
+    /* RFC 2180 4.2: what is there was changed; only who wants to know the new flags hears of what is not. */
+    if (is_missing && !store->is_silent) {
+        respond_code(s, "EXPUNGEISSUED");
+        return respond_no(s, "Some of the messages are no longer there");
+    }
+    return OUTCOME_OK;
 }
 
 int cmd_store(void *session, struct str arguments)

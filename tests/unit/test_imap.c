@@ -201,6 +201,16 @@ static void test_fetch_gone(void **state)
          "<b OK NOOP completed");
 }
 
+/* RFC 2180 4.2: STORE changes what is there, and says that the rest is not. */
+static void test_store_gone(void **state)
+{
+    PLAY(SELECT, "!expunge 2", ">a STORE 1:3 +FLAGS (\\Seen)", "<* 1 FETCH (FLAGS (\\Seen))",
+         "<* 3 FETCH (FLAGS (\\Seen))", "<a NO [EXPUNGEISSUED] Some of the messages are no longer there",
+         ">b STORE 1:3 +FLAGS.SILENT (\\Draft)", "<b OK STORE completed", ">c COPY 1:3 INBOX", "<* 2 EXPUNGE",
+         "<c NO [EXPUNGEISSUED] Cannot copy: the message or the mailbox is no longer there", ">d NOOP",
+         "<d OK NOOP completed");
+}
+
 /* A message that vanishes in the middle of its literal: the connection ends rather than send other bytes. */
 static void test_fetch_vanishes(void **state)
 {
@@ -393,14 +403,23 @@ static void test_bad_commands(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_no_expunge),        cmocka_unit_test(test_fetch_gone),
-        cmocka_unit_test(test_fetch_vanishes),    cmocka_unit_test(test_updates),
-        cmocka_unit_test(test_qresync),           cmocka_unit_test(test_qresync_forgotten),
-        cmocka_unit_test(test_conditional_store), cmocka_unit_test(test_idle),
-        cmocka_unit_test(test_literals),          cmocka_unit_test(test_append),
-        cmocka_unit_test(test_copy_move),         cmocka_unit_test(test_syntax),
-        cmocka_unit_test(test_searchres),         cmocka_unit_test(test_thread_sort),
-        cmocka_unit_test(test_bad_commands),      cmocka_unit_test(test_qresync_held_back),
+        cmocka_unit_test(test_no_expunge),
+        cmocka_unit_test(test_fetch_gone),
+        cmocka_unit_test(test_store_gone),
+        cmocka_unit_test(test_fetch_vanishes),
+        cmocka_unit_test(test_updates),
+        cmocka_unit_test(test_qresync),
+        cmocka_unit_test(test_qresync_forgotten),
+        cmocka_unit_test(test_conditional_store),
+        cmocka_unit_test(test_idle),
+        cmocka_unit_test(test_literals),
+        cmocka_unit_test(test_append),
+        cmocka_unit_test(test_copy_move),
+        cmocka_unit_test(test_syntax),
+        cmocka_unit_test(test_searchres),
+        cmocka_unit_test(test_thread_sort),
+        cmocka_unit_test(test_bad_commands),
+        cmocka_unit_test(test_qresync_held_back),
         cmocka_unit_test(test_compress),
     };
 
