@@ -266,7 +266,7 @@ static int parse_services(const char *text, unsigned *ret)
 
 static int usage(void)
 {
-    (void)fputs("usage: pennypost check [--services LIST] [--host ADDRESS] [--password-file FILE] [USER]\nservices:",
+    (void)fputs("usage: pennypost check [--security | --services LIST] [--host ADDRESS] [--password-file FILE] [USER]\nservices:",
                 stderr);
     for (size_t i = 0; i < ARRAY_SIZE(services); i++)
         (void)fprintf(stderr, " %s", service_name(services[i].service));
@@ -280,6 +280,7 @@ int check_main(struct conf *conf, int argc, char **argv)
         {"services", required_argument, NULL, 's'},
         {"host", required_argument, NULL, 'h'},
         {"password-file", required_argument, NULL, 'p'},
+        {"security", no_argument, NULL, 'S'},
         {NULL, 0, NULL, 0},
     };
     struct check c = {.conf = conf,
@@ -295,6 +296,8 @@ int check_main(struct conf *conf, int argc, char **argv)
     while ((option = getopt_long(argc, argv, "", table, NULL)) != -1) {
         if (option == 's' ? parse_services(optarg, &c.services) < 0 : option == '?')
             return usage();
+        if (option == 'S')
+            return check_security(conf);
         if (option == 'h')
             c.address = optarg;
         if (option == 'p')

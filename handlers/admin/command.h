@@ -16,6 +16,9 @@ struct command {
 
 int check_main(struct conf *conf, int argc, char **argv);
 
+/* `pennypost check --security`: the exit status. */
+int check_security(struct conf *conf);
+
 int demo_main(struct conf *conf, int argc, char **argv);
 int device_main(struct conf *conf, int argc, char **argv);
 

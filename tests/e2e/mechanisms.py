@@ -358,6 +358,24 @@ def test_certificates_by_name_and_renewed():
             f.write(before)
 
 
+def test_check_security():
+    """It tries, and it notices."""
+    def run():
+        out = subprocess.run([HANDLERS + "/admin/pennypost", "check", "--security"], stdout=subprocess.PIPE, text=True,
+                             stderr=subprocess.STDOUT, timeout=120, check=False)
+        return out.returncode, out.stdout
+
+    os.chmod(KEY, 0o600)
+    status, text = run()
+    assert status == 0 and "BAD" not in text, text
+    if "built with sanitizers" not in text:
+        assert text.count(" cannot ") == 39, text
+    os.chmod(KEY, 0o644)
+    status, text = run()
+    assert status == 1 and "BAD   " + KEY in text, text
+    os.chmod(KEY, 0o600)
+
+
 def test_external():
     """A client certificate, through tls, monitor and auth."""
     def openssl(*args):

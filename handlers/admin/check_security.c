@@ -1,0 +1,339 @@
+/*
+ * pennypost check --security: what an attacker who took over a login stage or tls could reach, tried and not asserted;
+ * the modes of the files that matter; the exposure that systemd sees in our units. Runs as root; changes nothing. The
+ * tries are made in children that confine themselves with the very functions of the real programs.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <glob.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+
+#include "handlers/admin/child.h"
+#include "handlers/admin/command.h"
+#include "shared/base/limits.h"
+#include "shared/base/macros.h"
+#include "shared/gate/priv.h"
+#include "shared/gate/sandbox.h"
+#include "shared/gate/tickets.h"
+
+#define UNITS_MAX   64 /* unit files looked at */
+#define PROGRAM_MAX 64 /* programs looked at */
+#define MEMORY      (64u << 20)
+#define FILES       16
+#define TRY_HELD    0  /* exit statuses of a try: an error came back */
+#define TRY_REACHED 10 /* it worked */
+#define TRY_BROKEN  11 /* the confinement itself failed */
+
+struct report {
+    unsigned passed;
+    unsigned failed;
+    unsigned skipped;
+};
+
+static void say(struct report *r, bool is_fine, const char *what, const char *detail)
+{
+    *(is_fine ? &r->passed : &r->failed) += 1;
+    (void)printf("%s  %s%s%s\n", is_fine ? "ok  " : "BAD ", what, detail[0] ? ": " : "", detail);
+}
+
+static void skip(struct report *r, const char *what, const char *why)
+{
+    r->skipped++;
+    (void)printf("--    %s: %s\n", what, why);
+}
+
+/* ---- inside the sandbox ---- */
+
+static bool open_passwd(pid_t other)
+{
+    (void)other;
+    return open("/etc/passwd", O_RDONLY | O_CLOEXEC) >= 0;
+}
+
+static bool open_here(pid_t other)
+{
+    (void)other;
+    return open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) >= 0;
+}
+
+static bool make_file(pid_t other)
+{
+    (void)other;
+    return open("left-behind", O_WRONLY | O_CREAT | O_CLOEXEC, 0600) >= 0;
+}
+
+static bool make_socket(pid_t other)
+{
+    (void)other;
+    return socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0) >= 0;
+}
+
+static bool make_unix_socket(pid_t other)
+{
+    (void)other;
+    return socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0) >= 0;
+}
+
+static bool send_signal(pid_t other)
+{
+    return kill(other, 0) == 0;
+}
+
+static bool trace(pid_t other)
+{
+    return ptrace(PTRACE_SEIZE, other, NULL, NULL) == 0;
+}
+
+static bool read_memory(pid_t other)
+{
+    char byte;
+    struct iovec to = {&byte, 1}, from = {&byte, 1}; /* mapped in the parent as well: we are its fork */
+
+    return process_vm_readv(other, &to, 1, &from, 1, 0) == 1;
+}
+
+static bool start_program(pid_t other)
+{
+    char *const argv[] = {(char[]){"true"}, NULL};
+
+    (void)other;
+    return execv("/bin/true", argv) == 0;
+}
+
+static bool start_process(pid_t other)
+{
+    pid_t pid = fork();
+
+    (void)other;
+    if (pid == 0)
+        _exit(0);
+    return pid > 0;
+}
+
+static bool become_root(pid_t other)
+{
+    (void)other;
+    return setuid(0) == 0;
+}
+
+static bool leave_root_folder(pid_t other)
+{
+    (void)other;
+    return chroot(".") == 0;
+}
+
+static bool run_made_code(pid_t other)
+{
+    (void)other;
+    return mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED;
+}
+
+static const struct {
+    const char *name;
+    bool (*reaches)(pid_t other);
+} tries[] = {
+    {"open /etc/passwd", open_passwd},
+    {"open its own folder", open_here},
+    {"make a file", make_file},
+    {"make a network socket", make_socket},
+    {"make a local socket", make_unix_socket},
+    {"signal another process", send_signal},
+    {"trace another process", trace},
+    {"read another process's memory", read_memory},
+    {"start a program", start_program},
+    {"start a process", start_process},
+    {"become root", become_root},
+    {"change its root folder", leave_root_folder},
+    {"run code that it made", run_made_code},
+};
+
+static const struct {
+    const char *name;
+    const char *account;
+    enum sandbox_role role;
+} roles[] = {
+    {"login stage", PRIV_USER_LOGIN, SANDBOX_LOGIN},
+    {"tls", PRIV_USER_TLS, SANDBOX_TLS},
+    {"smtp-session", PRIV_USER_SMTP, SANDBOX_SMTP},
+};
+
+/* In a child: confined like the real thing, one try. */
+static int try_it(size_t role, bool (*reaches)(pid_t), pid_t other)
+{
+    struct priv_confinement confinement = {.account = roles[role].account, .open_files = FILES, .memory = MEMORY};
+    const char *what = "";
+
+    if (priv_confine(&confinement, &what) < 0 || sandbox_enter(roles[role].role) < 0)
+        return TRY_BROKEN;
+    return reaches(other) ? TRY_REACHED : TRY_HELD;
+}
+
+static void report_try(struct report *r, size_t role, size_t i)
+{
+    char name[96];
+    pid_t self = getpid();
+    pid_t pid = fork();
+    int status = 0;
+
+    (void)snprintf(name, sizeof(name), "%s cannot %s", roles[role].name, tries[i].name);
+    if (pid == 0)
+        _exit(try_it(role, tries[i].reaches, self));
+    if (pid < 0 || waitpid(pid, &status, 0) != pid)
+        say(r, false, name, "could not be tried");
+    else if (WIFSIGNALED(status))
+        say(r, WTERMSIG(status) == SIGSYS, name,
+            WTERMSIG(status) == SIGSYS ? "killed for trying" : "died of something else");
+    else if (WEXITSTATUS(status) == TRY_HELD)
+        say(r, true, name, "refused");
+    else
+        say(r, false, name, WEXITSTATUS(status) == TRY_BROKEN ? "it could not be confined" : "it can");
+}
+
+static void check_sandbox(struct report *r)
+{
+    if (!priv_is_root()) {
+        skip(r, "what login stage, tls and smtp-session can reach", "needs root");
+        return;
+    }
+    if (!sandbox_is_built()) {
+        skip(r, "what login stage, tls and smtp-session can reach", "built with sanitizers, so without filters");
+        return;
+    }
+    (void)fflush(stdout);
+    for (size_t role = 0; role < ARRAY_SIZE(roles); role++)
+        for (size_t i = 0; i < ARRAY_SIZE(tries); i++)
+            report_try(r, role, i);
+}
+
+/* ---- files ---- */
+
+enum secrecy { SECRET, UNCHANGEABLE };
+
+/* Root's, and nobody else may read (SECRET) or write it. A file that is not there is not wrong. */
+static void check_file(struct report *r, const char *path, enum secrecy secrecy)
+{
+    mode_t forbidden = secrecy == SECRET ? 077 : 022;
+    char detail[64];
+    struct stat st;
+
+    if (stat(path, &st) < 0) {
+        skip(r, path, strerror(errno));
+        return;
+    }
+    (void)snprintf(detail, sizeof(detail), "uid %u, mode %04o", (unsigned)st.st_uid, (unsigned)st.st_mode & 07777);
+    say(r, st.st_uid == 0 && (st.st_mode & forbidden) == 0, path, detail);
+}
+
+static void check_words(struct report *r, const char *words, enum secrecy secrecy)
+{
+    struct str rest = str_from(words), word;
+
+    while (str_word(&rest, &word)) {
+        _cleanup_free_ char *path = str_dup(word);
+        if (path)
+            check_file(r, path, secrecy);
+    }
+}
+
+/* The folder of mailboxes: nobody but root and its group writes there, or it is sticky. */
+static void check_spool(struct report *r, const char *path)
+{
+    char detail[64];
+    struct stat st;
+
+    if (stat(path, &st) < 0) {
+        skip(r, path, strerror(errno));
+        return;
+    }
+    (void)snprintf(detail, sizeof(detail), "uid %u, gid %u, mode %04o", (unsigned)st.st_uid, (unsigned)st.st_gid,
+                   (unsigned)st.st_mode & 07777);
+    say(r, st.st_uid == 0 && ((st.st_mode & 02) == 0 || (st.st_mode & S_ISVTX) != 0), path, detail);
+}
+
+static void check_matching(struct report *r, const char *pattern, enum secrecy secrecy, size_t max)
+{
+    glob_t found = {0};
+
+    if (glob(pattern, GLOB_NOSORT, NULL, &found) == 0)
+        for (size_t i = 0; i < found.gl_pathc && i < max; i++)
+            check_file(r, found.gl_pathv[i], secrecy);
+    globfree(&found);
+}
+
+static void check_files(struct report *r, const struct conf *conf)
+{
+    _cleanup_buf_ struct buf tickets = BUF_INIT(LIMIT_PATHNAME);
+
+    check_words(r, conf->tls_key, SECRET);
+    check_words(r, conf->tls_certificate, UNCHANGEABLE);
+    check_file(r, conf->devices, SECRET);
+    if (buf_printf(&tickets, "%s/" TICKETS_FILE, conf->runtime) == 0)
+        check_file(r, buf_cstr(&tickets), SECRET);
+    check_file(r, conf->runtime, UNCHANGEABLE);
+    check_file(r, PENNYPOST_SYSCONFDIR "/pennypost.conf", UNCHANGEABLE);
+    check_file(r, PRIV_EMPTY_DIR, UNCHANGEABLE);
+    check_spool(r, conf->spool);
+    check_matching(r, PENNYPOST_LIBEXECDIR "/*", UNCHANGEABLE, PROGRAM_MAX);
+    check_matching(r, "/etc/pam.d/pennypost-*", UNCHANGEABLE, PROGRAM_MAX);
+}
+
+/* ---- units ---- */
+
+/* systemd's own opinion: its last line, "Overall exposure level for X: 4.9 OK". What the units of one connection leave
+ * out on purpose, the processes do to themselves; so the number is told and not judged. */
+static void check_unit(struct report *r, const char *path)
+{
+    const char *const argv[] = {"systemd-analyze", "--no-pager", "security", "--offline=true", path, NULL};
+    _cleanup_buf_ struct buf output = BUF_INIT(64u << 10);
+    static const char words[] = "exposure level for ";
+    int status = child_run(argv, STR(""), &output);
+    ptrdiff_t at = str_find(buf_str(&output), STR("exposure level for "));
+    struct str rest = str_sub(buf_str(&output), at < 0 ? 0 : (size_t)at + sizeof(words) - 1, SIZE_MAX), line;
+
+    (void)str_cut(&rest, '\n', &line);
+    if (status != 0 || at < 0) {
+        skip(r, path, "systemd-analyze says nothing");
+        return;
+    }
+    r->passed++;
+    (void)printf("ok    exposure of %.*s\n", STR_ARG(line));
+}
+
+static void check_units(struct report *r)
+{
+    static const char *const folders[] = {"/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"};
+    size_t seen = 0;
+
+    for (size_t f = 0; f < ARRAY_SIZE(folders) && seen == 0; f++) {
+        char pattern[64];
+        glob_t found = {0};
+
+        (void)snprintf(pattern, sizeof(pattern), "%s/pennypost-*.service", folders[f]);
+        if (glob(pattern, 0, NULL, &found) == 0)
+            for (; seen < found.gl_pathc && seen < UNITS_MAX; seen++)
+                check_unit(r, found.gl_pathv[seen]);
+        globfree(&found);
+    }
+    if (seen == 0)
+        skip(r, "units", "none installed");
+}
+
+int check_security(struct conf *conf)
+{
+    struct report r = {0};
+
+    check_sandbox(&r);
+    check_files(&r, conf);
+    check_units(&r);
+    (void)printf("%u ok, %u failed, %u skipped\n", r.passed, r.failed, r.skipped);
+    return r.failed > 0 || r.passed == 0 ? 1 : 0;
+}
