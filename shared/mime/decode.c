@@ -222,13 +222,23 @@ static int qp_token(struct decoder *d, char c, struct buf *out, bool *ret_again)
     return r;
 }
 
-static size_t qp_run_length(struct str s)
+/* Text up to the next = or line end. Blanks at its end are held: it is not known yet whether they end the line. */
+static int qp_run(struct decoder *d, struct str s, struct buf *out, size_t *ret_used)
 {
-    size_t n = 0;
+    size_t n = 0, kept;
+    int r;
 
-    while (n < s.len && s.ptr[n] != '=' && s.ptr[n] != '\r' && s.ptr[n] != '\n' && !is_blank(s.ptr[n]))
+    while (n < s.len && s.ptr[n] != '=' && s.ptr[n] != '\r' && s.ptr[n] != '\n')
         n++;
-    return n;
+    for (kept = n; kept > 0 && is_blank(s.ptr[kept - 1]);)
+        kept--;
+    *ret_used = n;
+    r = kept ? qp_release(d, out) : 0;
+    if (!r)
+        r = buf_add(out, s.ptr, kept);
+    for (size_t i = kept; i < n && !r; i++)
+        r = qp_hold(d, s.ptr[i], out);
+    return r;
 }
 
 static int qp_feed(struct decoder *d, struct str s, struct buf *out)
@@ -246,16 +256,17 @@ static int qp_feed(struct decoder *d, struct str s, struct buf *out)
         } else if (c == '=') {
             r = qp_release(d, out);
             d->count = QP_EQUALS;
-        } else if (is_blank(c)) {
-            r = qp_hold(d, c, out);
+            /* Mostly the whole token is there. */
+            if (!r && s.len >= 3 && hex_value(s.ptr[1]) >= 0 && hex_value(s.ptr[2]) >= 0) {
+                d->count = QP_TEXT;
+                n = 3;
+                r = buf_add_byte(out, (char)(hex_value(s.ptr[1]) * 16 + hex_value(s.ptr[2])));
+            }
         } else if (c == '\r' || c == '\n') {
             buf_clear(&d->held); /* RFC 2045 6.7 (3): blanks at the end of a line are none of the text's */
             r = buf_add_byte(out, c);
         } else {
-            n = qp_run_length(s);
-            r = qp_release(d, out);
-            if (!r)
-                r = buf_add(out, s.ptr, n);
+            r = qp_run(d, s, out, &n);
         }
         s = str_sub(s, n, s.len);
     }
