@@ -266,7 +266,8 @@ static int parse_services(const char *text, unsigned *ret)
 
 static int usage(void)
 {
-    (void)fputs("usage: pennypost check [--security | --services LIST] [--host ADDRESS] [--password-file FILE] [USER]\nservices:",
+    (void)fputs("usage: pennypost check [--services LIST] [--host ADDRESS] [--password-file FILE] [USER]\n"
+                "       pennypost check --security\nservices:",
                 stderr);
     for (size_t i = 0; i < ARRAY_SIZE(services); i++)
         (void)fprintf(stderr, " %s", service_name(services[i].service));
