@@ -284,6 +284,7 @@ static void check_files(struct report *r, const struct conf *conf)
     check_spool(r, conf->spool);
     check_matching(r, PENNYPOST_LIBEXECDIR "/*", UNCHANGEABLE, PROGRAM_MAX);
     check_matching(r, "/etc/pam.d/pennypost-*", UNCHANGEABLE, PROGRAM_MAX);
+    check_matching(r, "/usr/lib/pam.d/pennypost-*", UNCHANGEABLE, PROGRAM_MAX);
 }
 
 /* ---- units ---- */
