@@ -27,6 +27,8 @@ struct list {
     unsigned status;
     struct str patterns[PATTERNS]; /* with the reference in front */
     size_t pattern_count;
+    struct str *below; /* subscribed names that do not match, sorted */
+    size_t below_count;
 };
 
 /* "(" [option *(SP option)] ")" before the reference. */
@@ -140,17 +142,45 @@ static bool matches(const struct list *l, struct str name)
     return false;
 }
 
+static int compare_names(const void *a, const void *b)
+{
+    return str_cmp(*(const struct str *)a, *(const struct str *)b);
+}
+
+/* Collects the subscribed mailboxes that do not match themselves, in order: what makes their parents worth naming. */
+static int collect_below(struct list *l)
+{
+    l->below = calloc(l->folders.count + 1, sizeof(*l->below));
+    if (!l->below)
+        return -ENOMEM;
+    for (size_t i = 0; i < l->folders.count; i++) {
+        struct str name = folders_name(&l->folders, i);
+
+        if ((l->folders.items[i].flags & MBOX_ENTRY_SUBSCRIBED) && !matches(l, name))
+            l->below[l->below_count++] = name;
+    }
+    qsort(l->below, l->below_count, sizeof(*l->below), compare_names);
+    return 0;
+}
+
 /* Is a mailbox below it subscribed, one that does not match itself (RFC 5258 3.5)? */
 static bool has_subscribed_below(const struct list *l, struct str name)
 {
-    for (size_t i = 0; i < l->folders.count; i++) {
-        struct str other = folders_name(&l->folders, i);
+    size_t low = 0, high = l->below_count;
 
-        if ((l->folders.items[i].flags & MBOX_ENTRY_SUBSCRIBED) && other.len > name.len + 1 &&
-            str_starts(other, name) && other.ptr[name.len] == '/' && !matches(l, other))
-            return true;
+    /* The first that is not before the name and its separator. */
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        struct str other = l->below[middle];
+        int c = str_cmp(str_sub(other, 0, name.len), name);
+
+        if (c < 0 || (c == 0 && (other.len == name.len || (unsigned char)other.ptr[name.len] < '/')))
+            low = middle + 1;
+        else
+            high = middle;
     }
-    return false;
+    return low < l->below_count && l->below[low].len > name.len + 1 && str_starts(l->below[low], name) &&
+           l->below[low].ptr[name.len] == '/';
 }
 
 static void write_attribute(struct imap *s, const char **gap, const char *attribute)
@@ -184,7 +214,7 @@ static void write_entry(struct list *l, struct str name, unsigned flags, bool ha
         (void)writer_text(&s->out, " (\"CHILDINFO\" (\"SUBSCRIBED\"))");
     (void)writer_text(&s->out, "\r\n");
     if (l->returns_status && !(flags & (MBOX_ENTRY_NOSELECT | MBOX_ENTRY_MISSING)))
-        (void)status_write(s, name, l->status);
+        (void)status_write(s, name, l->status, false);
 }
 
 static void list_all(struct list *l)
@@ -258,6 +288,8 @@ static int list_command(struct list *l)
         r = folders_load(s, &l->folders);
     if (r >= 0)
         r = offer_special(l);
+    if (r >= 0 && (l->is_lsub || l->matches_recursively))
+        r = collect_below(l);
     if (r < 0)
         return respond_error(s, r, "Cannot list");
     list_all(l);
@@ -273,6 +305,7 @@ static int run(struct imap *s, bool is_lsub)
     r = list_command(&l);
     folders_finish(&l.folders);
     special_finish(&l.special);
+    free(l.below);
     return r;
 }
 

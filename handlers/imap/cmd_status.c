@@ -69,7 +69,7 @@ static void write_item(struct imap *s, const struct mbox_status *status, unsigne
     (void)writer_u64(&s->out, values[__builtin_ctz(bit)]);
 }
 
-int status_write(struct imap *s, struct str name, unsigned items)
+int status_write(struct imap *s, struct str name, unsigned items, bool may_make)
 {
     struct mbox_status status;
     const char *gap = "";
@@ -80,7 +80,7 @@ int status_write(struct imap *s, struct str name, unsigned items)
         status = (struct mbox_status){.uidnext = 1};
         r = 0;
         if (items & (UIDVALIDITY | UIDNEXT | HIGHESTMODSEQ | MAILBOXID))
-            r = special_make(s, name) < 0 ? -ENOENT : mbox_status(s->store, name, &status);
+            r = !may_make || special_make(s, name) < 0 ? -ENOENT : mbox_status(s->store, name, &status);
     }
     if (r < 0)
         return r;
@@ -117,6 +117,6 @@ int cmd_status(void *session, struct str arguments)
         return r;
     if (items & HIGHESTMODSEQ)
         condstore_enable(s);
-    r = status_write(s, name, items);
+    r = status_write(s, name, items, true);
     return r < 0 ? respond_error(s, r, "Cannot look at the mailbox") : OUTCOME_OK;
 }

@@ -17,6 +17,7 @@
 #define ZLIB_CONST
 #include <zlib.h>
 
+#include "handlers/imap/folders.h"
 #include "handlers/imap/session.h"
 #include "shared/base/limits.h"
 #include "shared/base/macros.h"
@@ -400,6 +401,33 @@ static void test_bad_commands(void **state)
     play(steps);
 }
 
+/* The plain way, for comparison: every split that a wildcard allows. */
+static bool slow_match(const char *pattern, const char *name)
+{
+    if (!*pattern)
+        return !*name;
+    if (*pattern == '*' || *pattern == '%')
+        return slow_match(pattern + 1, name) ||
+               (*name && (*pattern == '*' || *name != '/') && slow_match(pattern, name + 1));
+    return *pattern == *name && slow_match(pattern + 1, name + 1);
+}
+
+static void test_match(void **state)
+{
+    uint32_t seed = 1;
+
+    for (unsigned n = 0; n < 200000; n++) {
+        char pattern[8] = "", name[10] = "";
+
+        for (size_t i = 0; i < sizeof(pattern) - 1; i++)
+            pattern[i] = "aab/*%%"[(seed = seed * 1103515245 + 12345) >> 16 & 7];
+        for (size_t i = 0; i < sizeof(name) - 1; i++)
+            name[i] = "aaab//b"[(seed = seed * 1103515245 + 12345) >> 16 & 7];
+        if (folders_match(str_from(pattern), str_from(name)) != slow_match(pattern, name))
+            fail_msg("pattern %s, name %s", pattern, name);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -419,6 +447,7 @@ int main(void)
         cmocka_unit_test(test_searchres),
         cmocka_unit_test(test_thread_sort),
         cmocka_unit_test(test_bad_commands),
+        cmocka_unit_test(test_match),
         cmocka_unit_test(test_qresync_held_back),
         cmocka_unit_test(test_compress),
     };
