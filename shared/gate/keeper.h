@@ -26,8 +26,8 @@ int keeper_exec(const char *program, const struct conf *conf, const char *user, 
 /* main() of that: `imap --keeper USER SESSION_PID TLS_PID AUTH_PID`, configuration and log ready. The exit status. */
 int keeper_main(const struct conf *conf, int argc, char **argv);
 
-/* The same without exec, for smtp: the calling process must be a fork made for this one session (deliver), since it gives
- * up its rights. It has no login behind it that could stay in memory. Takes the user over. The exit status. */
+/* The same without exec, for smtp: the calling process must be a fork made for this one session (deliver), since it
+ * gives up its rights. It has no login behind it that could stay in memory. Takes the user over. The exit status. */
 int keeper_run(const struct conf *conf, const struct priv_user *user, const struct chain_child *session);
 
 #endif

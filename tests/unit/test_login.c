@@ -1,6 +1,6 @@
 /*
- * shared/login: base64, PROXY headers, SASL exchanges; and the login stages of IMAP and POP3 over a socket pair with
- * the test as client and monitor.
+ * shared/login: SASL exchanges and the login stages of IMAP and POP3 over a socket pair with the test as client and
+ * monitor.
  */
 #include <errno.h>
 #include <poll.h>
@@ -21,125 +21,6 @@
 #include "handlers/pop3/policy.h"
 #include "shared/base/macros.h"
 #include "shared/io/frame.h"
-#include "shared/login/base64.h"
-#include "shared/login/proxy.h"
-
-/* ---- base64 ---- */
-
-static void base64_goes_both_ways(void **state)
-{
-    static const struct {
-        const char *plain, *text;
-    } cases[] = {{"", ""},
-                 {"f", "Zg=="},
-                 {"fo", "Zm8="},
-                 {"foo", "Zm9v"},
-                 {"foob", "Zm9vYg=="},
-                 {"fooba", "Zm9vYmE="},
-                 {"foobar", "Zm9vYmFy"}}; /* RFC 4648 10 */
-
-    (void)state;
-    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-        _cleanup_buf_ struct buf out = BUF_INIT(64);
-
-        assert_int_equal(base64_encode(str_from(cases[i].plain), &out), 0);
-        assert_string_equal(buf_cstr(&out), cases[i].text);
-        buf_clear(&out);
-        assert_int_equal(base64_decode(str_from(cases[i].text), &out), 0);
-        assert_string_equal(buf_cstr(&out), cases[i].plain);
-    }
-}
-
-static void base64_is_strict(void **state)
-{
-    static const char *const wrong[] = {"Z",        "Zg",     "Zg=",   "Zg===", "====", "Zh==", "Zm9=",
-                                        "Zg==Zg==", "Zm9v\n", "Zm 9v", "Zm9v=", "=m9v", "Z===", "Zm-_"};
-
-    (void)state;
-    for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
-        _cleanup_buf_ struct buf out = BUF_INIT(64);
-
-        assert_int_equal(buf_add_byte(&out, 'x'), 0);
-        if (base64_decode(str_from(wrong[i]), &out) != -EINVAL)
-            fail_msg("%s", wrong[i]);
-        assert_string_equal(buf_cstr(&out), "x");
-    }
-}
-
-/* ---- PROXY ---- */
-
-#define V2 "\r\n\r\n\0\r\nQUIT\n"
-
-static const struct {
-    struct str bytes;
-    int result; /* 0: the whole; else */
-    const char *client, *local;
-    uint16_t client_port;
-} HEADERS[] = {
-    {STR("PROXY TCP4 192.0.2.1 192.0.2.2 1234 143\r\n"), 0, "192.0.2.1", "192.0.2.2", 1234},
-    {STR("PROXY TCP6 2001:db8::1 ::1 65535 143\r\n"), 0, "2001:db8::1", "::1", 65535},
-    {STR("PROXY UNKNOWN\r\n"), 0, "", "", 0},
-    {STR("PROXY UNKNOWN what ever\r\n"), 0, "", "", 0},
-    {STR("PROXY TCP4 192.0.2.1 192.0.2.2 1234 65536\r\n"), -EBADMSG, "", "", 0},
-    {STR("PROXY TCP4 192.0.2.1  192.0.2.2 1234 143\r\n"), -EBADMSG, "", "", 0},
-    {STR("PROXY TCP4 ::1 ::1 1234 143\r\n"), -EBADMSG, "", "", 0},
-    {STR("PROXY TCP4 192.0.2.1 192.0.2.2 1234 143 5\r\n"), -EBADMSG, "", "", 0},
-    {STR("PROXY UDP4 192.0.2.1 192.0.2.2 1234 143\r\n"), -EBADMSG, "", "", 0},
-    {STR("a LOGIN bob secret\r\n"), -EBADMSG, "", "", 0},
-    {STR(V2 "\x21\x11\0\x0c\xc0\0\2\1\xc0\0\2\2\x04\xd2\0\x8f"), 0, "192.0.2.1", "192.0.2.2", 1234},
-    {STR(V2 "\x21\x11\0\x0e\xc0\0\2\1\xc0\0\2\2\x04\xd2\0\x8fxy"), 0, "192.0.2.1", "192.0.2.2", 1234},
-    {STR(V2 "\x20\0\0\0"), 0, "", "", 0},
-    {STR(V2 "\x21\0\0\0"), 0, "", "", 0},
-    {STR(V2 "\x11\x11\0\x0c\xc0\0\2\1\xc0\0\2\2\x04\xd2\0\x8f"), -EBADMSG, "", "", 0},
-    {STR(V2 "\x22\x11\0\x0c\xc0\0\2\1\xc0\0\2\2\x04\xd2\0\x8f"), -EBADMSG, "", "", 0},
-    {STR(V2 "\x21\x12\0\x0c\xc0\0\2\1\xc0\0\2\2\x04\xd2\0\x8f"), -EBADMSG, "", "", 0},
-    {STR(V2 "\x21\x11\0\x0b\xc0\0\2\1\xc0\0\2\2\x04\xd2\0"), -EBADMSG, "", "", 0},
-    {STR(V2 "\x21\x11\xff\xff"), -EBADMSG, "", "", 0},
-};
-
-/* Every header, whole and cut at every byte: before the end it is "more" or refused, never accepted. */
-static void proxy_headers(void **state)
-{
-    (void)state;
-    for (size_t i = 0; i < ARRAY_SIZE(HEADERS); i++) {
-        struct proxy_header h = {0};
-        int wanted = HEADERS[i].result < 0 ? HEADERS[i].result : (int)HEADERS[i].bytes.len;
-
-        if (proxy_parse(HEADERS[i].bytes, &h) != wanted)
-            fail_msg("header %zu", i);
-        assert_string_equal(h.client, HEADERS[i].client);
-        assert_string_equal(h.local, HEADERS[i].local);
-        assert_int_equal(h.client_port, HEADERS[i].client_port);
-        for (size_t n = 0; n < HEADERS[i].bytes.len; n++) {
-            int r = proxy_parse(str_sub(HEADERS[i].bytes, 0, n), &h);
-
-            assert_true(r == 0 || (r == -EBADMSG && wanted < 0));
-        }
-    }
-}
-
-static void proxy_takes_nothing_behind_the_header(void **state)
-{
-    static const char bytes[] = "PROXY TCP4 192.0.2.1 192.0.2.2 1234 143\r\na NOOP\r\n";
-    _cleanup_frame_ struct frame f = FRAME_INIT;
-    char rest[64] = {0};
-    int client[2];
-    int control[2];
-
-    (void)state;
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, client), 0);
-    assert_int_equal(frame_pair(control), 0);
-    assert_int_equal(write(client[1], bytes, sizeof(bytes) - 1), sizeof(bytes) - 1);
-    assert_int_equal(proxy_serve(client[0], control[0], 1000), 0);
-    assert_int_equal(frame_recv(control[1], &f, 0), 0);
-    assert_int_equal(f.type, FRAME_PROXY);
-    assert_int_equal(read(client[0], rest, sizeof(rest)), 8);
-    assert_string_equal(rest, "a NOOP\r\n");
-    for (int i = 0; i < 2; i++) {
-        (void)close(client[i]);
-        (void)close(control[i]);
-    }
-}
 
 /* ---- a login stage with the test around it ---- */
 
@@ -528,10 +409,6 @@ static void bad_commands_are_counted(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(base64_goes_both_ways),
-        cmocka_unit_test(base64_is_strict),
-        cmocka_unit_test(proxy_headers),
-        cmocka_unit_test(proxy_takes_nothing_behind_the_header),
         cmocka_unit_test(imap_login_with_literals_hands_over),
         cmocka_unit_test(imap_one_byte_at_a_time),
         cmocka_unit_test(imap_refuses_what_it_must),
