@@ -22,8 +22,8 @@ struct deliver_options {
 int deliver_message(struct conf *conf, const struct session *s, const struct deliver_options *o);
 
 /* Finishes or undoes what was being written to the INBOX when a process or the machine died: its journal is replayed, a
- * torn tail is cut off. The caller's caller holds the dotlock (the keeper), or nobody else runs yet (boot). Logs what was
- * done. 0 or a negative errno of mbox.h. */
+ * torn tail is cut off. The caller's caller holds the dotlock (the keeper), or nobody else runs yet (boot). Logs what
+ * was done. 0 or a negative errno of mbox.h. */
 int deliver_recover(struct conf *conf, const struct session *s);
 
 /* The fields on top: Return-Path and Delivered-To, with LF. 0, -EINVAL (control characters), -ENOBUFS, -ENOMEM. */

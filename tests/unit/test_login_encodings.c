@@ -8,10 +8,15 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
+#include "shared/base/limits.h"
 #include "shared/base/macros.h"
+#include "shared/io/frame.h"
+#include "shared/io/frame_types.h"
 #include "shared/login/base64.h"
 #include "shared/login/proxy.h"
 
