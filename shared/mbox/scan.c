@@ -160,7 +160,7 @@ static void classify(struct scanner *s, struct str line)
     enum interop_field field;
 
     if (s->has_lines && (line.ptr[0] == ' ' || line.ptr[0] == '\t')) {
-        /* It goes with the line before it. Our own block has no folded lines: there it is the message that begins so. */
+        /* It goes with the line before it. Our own block has no folded lines: behind it the message begins so. */
         if (s->in_block)
             s->class = CLASS_NORMAL;
         return;
