@@ -31,6 +31,8 @@ struct mbox_store {
     int lock_timeout; /* seconds */
     bool has_key;
     uint64_t key[2]; /* of the content hash */
+    bool has_boot;   /* boot was looked for */
+    uint64_t boot;   /* which start of the machine this is, 0: not known */
     bool is_dotlock_noticed;
     struct buf notices;
 };
@@ -82,7 +84,7 @@ struct index_record {
 _Static_assert(sizeof(struct index_record) == 128, "records are mapped: their size is part of the format");
 
 #define INDEX_MAGIC        0x31584950504e4550u
-#define INDEX_VERSION      1u
+#define INDEX_VERSION      2u
 #define INDEX_HEADER_SIZE  16384u
 #define INDEX_KEYWORD_SIZE (LIMIT_KEYWORD + 1)
 
@@ -117,7 +119,10 @@ struct index_header {
     uint32_t is_crlf;    /* the file has CRLF line ends */
     uint64_t expunges;   /* MODSEQ of the last change to the set of INDEX_EXPUNGED */
     uint64_t cache_id;
-    uint8_t cache_reserved[64];
+    uint64_t boot;       /* the start of the machine that wrote it last */
+    uint32_t is_settled; /* all of it was durable before this was set */
+    uint32_t reserved;
+    uint8_t cache_reserved[48];
     uint64_t check;                                    /* over all before it */
     char keywords[LIMIT_KEYWORDS][INDEX_KEYWORD_SIZE]; /* NUL-terminated */
 };
@@ -296,6 +301,19 @@ bool index_is_valid(const struct index_record *rec);
 /* Fills the fields of the header that say which file it describes. */
 void index_describe(struct index_header *h, const struct stat *st);
 bool index_describes(const struct index_header *h, const struct stat *st);
+
+int index_write_header(struct index *ix);
+
+/* ---- settle.c ---- */
+
+/* Which start of the machine this is; 0: it cannot be told. */
+uint64_t store_boot(struct mbox_store *s);
+
+/* Can what the index file says be believed, or may a power cut have mixed its pages? b->ix.head is there. */
+bool index_is_believable(const struct box *b);
+
+/* With BOX_STATE: makes the index durable and says so in it, unless it is already. */
+int index_settle(struct box *b);
 
 /* ---- sync.c ---- */
 

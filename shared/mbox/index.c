@@ -153,7 +153,7 @@ int index_open(struct box *b)
     return r;
 }
 
-static int write_header(struct index *ix)
+int index_write_header(struct index *ix)
 {
     ix->next.check = header_check(&ix->next);
     return file_write(ix->fd, &ix->next, sizeof(ix->next), 0);
@@ -169,7 +169,9 @@ int index_begin(struct box *b)
     b->ix.batch_count = 0;
     b->ix.next = *b->ix.head;
     b->ix.next.is_dirty = 1;
-    return write_header(&b->ix);
+    b->ix.next.is_settled = 0;
+    b->ix.next.boot = store_boot(b->store);
+    return index_write_header(&b->ix);
 }
 
 static int flush_batch(struct index *ix)
@@ -231,7 +233,7 @@ int index_end(struct box *b)
     b->ix.next.is_dirty = 0;
     b->ix.next.log_id = b->log_id;
     b->ix.next.log_size = b->log_size;
-    if ((r = write_header(&b->ix)) < 0)
+    if ((r = index_write_header(&b->ix)) < 0)
         return r;
     return index_map(b, b->ix.next.count);
 }
@@ -295,7 +297,7 @@ static void supersede(struct box *b)
         return;
     b->ix.next = *b->ix.head;
     b->ix.next.is_superseded = 1;
-    (void)write_header(&b->ix);
+    (void)index_write_header(&b->ix);
 }
 
 int index_install(struct box *b, struct index *fresh)
@@ -304,10 +306,12 @@ int index_install(struct box *b, struct index *fresh)
     _cleanup_buf_ struct buf to = BUF_INIT(LIMIT_CONF_VALUE * 8);
     int r;
 
+    fresh->next.boot = store_boot(b->store);
     fresh->next.log_id = b->log_id;
     fresh->next.log_size = b->log_size;
     if ((r = side_path(b, ".index.new", &from)) == 0 && (r = side_path(b, ".index", &to)) == 0 &&
-        (r = flush_batch(fresh)) == 0 && (r = write_header(fresh)) == 0 && rename(buf_cstr(&from), buf_cstr(&to)) < 0)
+        (r = flush_batch(fresh)) == 0 && (r = index_write_header(fresh)) == 0 &&
+        rename(buf_cstr(&from), buf_cstr(&to)) < 0)
         r = -errno;
     if (r < 0) {
         index_finish(fresh);

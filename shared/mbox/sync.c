@@ -240,7 +240,8 @@ static int open_sidecars(struct box *b, bool *ret_usable)
     *ret_usable = false;
     if ((r = log_attach(b)) < 0 || (r = index_open(b)) < 0)
         return r;
-    if (b->ix.head == NULL || b->ix.head->is_dirty || b->log_id == 0 || b->ix.head->log_id != b->log_id)
+    if (b->ix.head == NULL || !index_is_believable(b) || b->ix.head->is_dirty || b->log_id == 0 ||
+        b->ix.head->log_id != b->log_id)
         return 0;
     if (fstat(b->log_fd, &st) < 0)
         return -errno;

@@ -360,6 +360,16 @@ void view_free(struct mbox *v)
     free(v);
 }
 
+/* The index outlives a power cut only if it was made durable: where it was changed, the end of a view sees to that. */
+static void settle(struct box *b)
+{
+    if (b->side == NULL || b->ix.head == NULL || b->ix.head->is_settled || box_lock(b, BOX_STATE) < 0)
+        return;
+    if (index_open(b) == 0)
+        (void)index_settle(b); /* if not, the index is made again after a power cut */
+    box_unlock(b);
+}
+
 int mbox_close(struct mbox *v)
 {
     int r = 0;
@@ -369,6 +379,7 @@ int mbox_close(struct mbox *v)
     if (!mbox_is_readonly(v))
         r = mbox_flush(v);
     (void)cache_write(v);
+    settle(v->b);
     view_free(v);
     return r;
 }

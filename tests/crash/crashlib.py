@@ -68,6 +68,8 @@ def mbox_messages(data):
         text = data[end:last]
         if text.endswith(b"\n\n"):
             text = text[:-1]
+        elif not text.endswith(b"\n"):
+            text += b"\n" # an unended last line
         out.append(text)
     return out
 
@@ -148,7 +150,7 @@ class Work:
     def __init__(self, build, root, demote=False):
         self.program = os.path.join(build, "tests/crash/work")
         self.library = os.path.join(build, "tests/crash/libinterpose.so")
-        self.root = root
+        self.root, self.boot = root, None # boot: the text of another boot id, as after a power cut
         self.inbox = os.path.join(root, "spool/INBOX")
         self.paths = [self.inbox, os.path.join(root, "mail"), os.path.join(root, "state")]
         self.as_user = {}
@@ -180,7 +182,14 @@ class Work:
 
     def run(self, words, interpose=None, options=("-t", "2"), timeout=60):
         env = dict(os.environ)
+        if self.boot and not interpose:
+            interpose = dict(CRASH_MODE="kill", CRASH_AT=0)
         if interpose:
+            if self.boot:
+                boot_file = self.root + ".boot"
+                with open(boot_file, "w", encoding="ascii") as f:
+                    f.write(self.boot)
+                env["CRASH_BOOT"] = boot_file
             env.update({k: str(v) for k, v in interpose.items()})
             env.update(CRASH_DIR=self.root, LD_PRELOAD=self.library, ASAN_OPTIONS="verify_asan_link_order=0")
         return subprocess.run(self.argv(words, options), env=env, stdin=subprocess.DEVNULL, capture_output=True,

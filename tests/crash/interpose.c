@@ -12,6 +12,7 @@
  *                 that need space fail with CRASH_ERRNO; a write does its first half.  trace: all calls go to
  * CRASH_TRACE. CRASH_NO_COLLAPSE  fallocate(COLLAPSE_RANGE, INSERT_RANGE) answer EOPNOTSUPP, as tmpfs, btrfs and NFS do
  *   CRASH_NO_SYNC      fsync and fdatasync succeed and do nothing: with it the power-cut test must find losses
+ *   CRASH_BOOT         a file that is read in the place of the kernel's boot id: the machine was started again
  *
  * Exit status 98: a writable shared mapping of a file below CRASH_DIR (no test could see its writes).
  */
@@ -66,6 +67,7 @@ __asm__(".text\n.globl crash_syscall\n.hidden crash_syscall\n.type crash_syscall
 #endif
 
 static struct interpose_plan plan;
+static const char *boot_file;
 
 /* ---- the trap ---- */
 
@@ -148,6 +150,12 @@ static long emulate_sigprocmask(ucontext_t *uc, const struct call *c)
     return 0;
 }
 
+/* Another start of the machine: the file that CRASH_BOOT names is read in the place of the kernel's boot id. */
+static bool is_boot_id(long path)
+{
+    return boot_file != NULL && path != 0 && strcmp((const char *)path, "/proc/sys/kernel/random/boot_id") == 0;
+}
+
 static void on_trap(int sig, siginfo_t *info, void *context)
 {
     ucontext_t *uc = context;
@@ -166,6 +174,9 @@ static void on_trap(int sig, siginfo_t *info, void *context)
         r = call_again(&c);
     } else if (c.nr == SYS_write && c.arg[0] == STDOUT_FILENO) {
         call_trace(&plan, "ack", 0, 0, 0, (const void *)c.arg[1], (size_t)c.arg[2]);
+        r = call_again(&c);
+    } else if (c.nr == SYS_openat && is_boot_id(c.arg[1])) {
+        c.arg[1] = (long)boot_file;
         r = call_again(&c);
     } else {
         modernise(&c);
@@ -265,6 +276,7 @@ __attribute__((constructor)) static void start(void)
 
     if (folder == NULL)
         return;
+    boot_file = getenv("CRASH_BOOT");
     plan.dir_len = (size_t)snprintf(plan.dir, sizeof(plan.dir), "%s", folder);
     plan.stop_at = env_number("CRASH_AT");
     plan.fail_errno = (int)env_number("CRASH_ERRNO");

@@ -304,6 +304,7 @@ class Bench:
         model = powermodel.Model(before, powermodel.read_trace(self.trace))
         for acked, files, dirs in model.states(strict=strict, budget=1 if self.quick else 5):
             crashlib.materialise(self.work.root, files, dirs)
+            self.work.boot = "00000000-0000-4000-8000-000000000001\n"
             step = self.steps_done(acked)
             keep = len(self.errors)
             self.settle(step, "%s cut, state %d, %d steps acknowledged" % ("strict" if strict else "power", self.points, step), acked)
