@@ -78,9 +78,7 @@ static int remove_bytes(struct expunge *e)
 
     journal_plan_init(&plan, e->doomed[0].offset, (uint64_t)b->facts.st_size);
     r = make_plan(e, &plan);
-    if (r == 0 && plan.count == 0) /* the whole end: cutting is atomic */
-        r = ftruncate(b->fd, (off_t)plan.start) < 0 || fsync(b->fd) < 0 ? -errno : 0;
-    else if (r == 0)
+    if (r == 0) /* even if only the end is cut: the rest of its block may be cleared before the size is durable */
         r = journal_run(b, &plan);
     journal_plan_finish(&plan);
     return r;

@@ -29,9 +29,9 @@ static int load_plan(struct journal *j)
     int r;
 
     journal_plan_init(&j->plan, h->start, h->old_size);
-    if (h->count == 0 || h->count > PIECES_MAX)
+    if (h->count > PIECES_MAX)
         return -EBADMSG;
-    j->plan.pieces = malloc(pieces);
+    j->plan.pieces = malloc(pieces > 0 ? pieces : 1);
     if (j->plan.pieces == NULL)
         return -ENOMEM;
     j->plan.count = j->plan.cap = h->count;
