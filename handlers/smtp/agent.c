@@ -144,8 +144,7 @@ static int resolve_recipient(struct smtp_agent *a, struct str mailbox, struct ex
     int e = resolve(a, mailbox, a->is_utf8, ret_expansion, ret);
 
     if (e == 0 && !a->is_root && !is_self_only(a, ret_expansion)) {
-        answer_set(ret, 550, "5.7.1", "<%.*s>: a session on a pipe delivers to the user who started it",
-                   STR_ARG(mailbox));
+        answer_set(ret, 550, "5.7.1", "<%.*s>: without root only the user who runs this gets mail", STR_ARG(mailbox));
         expansion_finish(ret_expansion);
         e = -EPERM;
     }
