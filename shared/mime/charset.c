@@ -60,16 +60,30 @@ static const struct {
     {{"big5", 4}, "BIG5-HKSCS"},    {{"unicode-1-1-utf-7", 17}, "UTF-7"},
 };
 
+/* What mail is written in. iconv knows hundreds more, whose converters nobody looks at and whose names a stranger could
+ * choose (the worst of them, ISO-2022-CN-EXT, wrote over its buffer for twenty years). */
+static const char *const families[] = {
+    "iso-8859-", "iso8859-",  "iso_8859-",   "windows-",    "cp125",     "cp437",   "cp850",   "cp852",  "cp855",
+    "cp858",     "cp866",     "cp874",       "cp93",        "cp949",     "cp950",   "ibm",     "koi8",   "utf-16",
+    "utf-32",    "ucs-",      "utf-7",       "gb",          "big5",      "euc-",    "eucjp",   "sjis",   "shift",
+    "johab",     "uhc",       "iso-2022-jp", "iso-2022-kr", "ks_c_5601", "ksc5601", "tis-620", "tis620", "viscii",
+    "mac",       "hp-roman8", "latin",       "armscii",     "georgian",  "ptcp154", "pt154",   "rk1048",
+};
+
 /* iconv's options ("//IGNORE") and anything that is no charset name are refused. */
 static bool name_is_valid(struct str name)
 {
+    bool is_known = false;
+
     for (size_t i = 0; i < name.len; i++) {
         char c = name.ptr[i];
 
         if (!ascii_is_alpha(c) && !ascii_is_digit(c) && !strchr("-_.:+()", c))
             return false;
     }
-    return name.len > 0 && name.len <= NAME_MAX_LENGTH;
+    for (size_t i = 0; i < ARRAY_SIZE(families) && !is_known; i++)
+        is_known = str_istarts(name, str_from(families[i]));
+    return is_known && name.len <= NAME_MAX_LENGTH;
 }
 
 static iconv_t open_iconv(struct str name)

@@ -12,9 +12,10 @@
 #include "shared/mime/decode.h"
 #include "shared/mime/header.h"
 
-#define WORD_MAX     75 /* RFC 2047 2, for those we write; longer ones are read */
-#define CHARSET_MAX  64
-#define ENCODED_SIZE 45 /* bytes of text in one word that we write: 60 letters and 12 around them */
+#define WORD_READ   8192 /* longest word that is read: the end of one is not looked for in vain further than that */
+#define CHARSET_MAX 64
+#define ENCODED_SIZE                                                                                                   \
+    45 /* bytes of text in one word that we write: 60 letters and 12 around them are within RFC 2047 2's 75 */
 
 struct word {
     struct str charset;
@@ -31,8 +32,10 @@ static bool word_parse(struct str s, struct word *ret)
 
     if (!str_starts(s, STR("=?")) || !str_cut(&rest, '?', &charset) || !str_cut(&rest, '?', &encoding))
         return false;
-    end = str_find(rest, STR("?="));
-    if (end < 0 || encoding.len != 1 || !charset.len || charset.len > CHARSET_MAX)
+    if (encoding.len != 1 || !charset.len || charset.len > CHARSET_MAX)
+        return false;
+    end = str_find(str_sub(rest, 0, WORD_READ), STR("?="));
+    if (end < 0)
         return false;
     text = str_sub(rest, 0, (size_t)end);
     /* "=?utf-8?Q?=41?=" : the first ?= may belong to the text's first character. */

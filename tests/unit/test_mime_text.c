@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include "shared/base/buf.h"
+#include "shared/base/limits.h"
 #include "shared/mime/charset.h"
 #include "shared/mime/decode.h"
 #include "shared/mime/rfc2047.h"
@@ -163,6 +164,7 @@ static void charset_conversion(void **state)
         }
     }
     assert_true(charset_is_known(STR("KOI8-R")) && charset_is_known(STR("US-ASCII")) && charset_is_known(STR("utf-7")));
+    assert_false(charset_is_known(STR("iso-2022-cn-ext")));
     assert_false(charset_is_known(STR("no-such-charset")));
     assert_false(charset_is_known(STR("")));
     assert_false(charset_is_known(STR("utf-8//TRANSLIT")));
@@ -215,6 +217,22 @@ static void encoded_words(void **state)
 
         assert_int_equal(rfc2047_decode(str_from(table[i].body), &out), 0);
         EQUAL(&out, table[i].expected);
+    }
+}
+
+/* What could make the decoder slow: the time of this test is its point. */
+static void encoded_words_in_linear_time(void **state)
+{
+    static const char *const units[] = {
+        "=?", "=?a?q?x", "=?a?q?", "=?utf-8?q?x?=", "=?utf-8?q?x?= ", "=?a?b?= =?utf-8?q?", "?="};
+
+    for (size_t u = 0; u < ARRAY_SIZE(units); u++) {
+        _cleanup_buf_ struct buf body = BUF_INIT(MAX), out = BUF_INIT(MAX);
+
+        while (body.len < LIMIT_HEADER_FIELD)
+            assert_int_equal(buf_add_str(&body, str_from(units[u])), 0);
+        assert_int_equal(rfc2047_decode(buf_str(&body), &out), 0);
+        assert_true(utf8_valid(buf_str(&out)));
     }
 }
 
@@ -308,9 +326,16 @@ static void modified_utf7_all(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(decoding),           cmocka_unit_test(encoding_and_back), cmocka_unit_test(strict_base64),
-        cmocka_unit_test(charset_conversion), cmocka_unit_test(charset_strictly),  cmocka_unit_test(encoded_words),
-        cmocka_unit_test(encoded_words_made), cmocka_unit_test(modified_utf7),     cmocka_unit_test(modified_utf7_all),
+        cmocka_unit_test(decoding),
+        cmocka_unit_test(encoding_and_back),
+        cmocka_unit_test(strict_base64),
+        cmocka_unit_test(charset_conversion),
+        cmocka_unit_test(charset_strictly),
+        cmocka_unit_test(encoded_words),
+        cmocka_unit_test(encoded_words_in_linear_time),
+        cmocka_unit_test(encoded_words_made),
+        cmocka_unit_test(modified_utf7),
+        cmocka_unit_test(modified_utf7_all),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
