@@ -170,6 +170,8 @@ static int accept_any(int is_fine, X509_STORE_CTX *store)
 int server_ask_certificate(struct server *s, int authorities, const char **ret_why)
 {
     struct buf pem = BUF_INIT(SERVER_FILE_MAX);
+    unsigned char id[EVP_MAX_MD_SIZE];
+    unsigned id_len = 0;
     size_t found = 0;
     BIO *bio = NULL;
     X509 *x;
@@ -188,6 +190,9 @@ int server_ask_certificate(struct server *s, int authorities, const char **ret_w
     }
     BIO_free(bio);
     ERR_clear_error();
+    /* A session whose certificate other authorities vouched for must not be resumed here. */
+    if (r == 0 && EVP_Digest(buf_cstr(&pem), pem.len, id, &id_len, EVP_sha256(), NULL) != 1)
+        r = -ENOMEM;
     buf_finish(&pem);
     if (r < 0)
         return r;
@@ -195,7 +200,10 @@ int server_ask_certificate(struct server *s, int authorities, const char **ret_w
         *ret_why = "no PEM certificate in the file";
         return -EINVAL;
     }
-    for (size_t i = 0; i < s->count; i++)
+    for (size_t i = 0; i < s->count; i++) {
         SSL_CTX_set_verify(s->contexts[i], SSL_VERIFY_PEER, accept_any);
+        if (SSL_CTX_set_session_id_context(s->contexts[i], id, id_len) != 1)
+            return -EINVAL;
+    }
     return 0;
 }

@@ -260,6 +260,30 @@ def test_client_certificate():
     talk(server, client)
 
 
+def test_other_authorities_end_a_session():
+    """A session in which one set of authorities vouched for the client is not resumed where another one counts."""
+    files = [("TLS_FILE_CERTIFICATE", "a.pem"), ("TLS_FILE_KEY", "a.key"), ("TLS_FILE_TICKETS", "tickets")]
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        c = context(minimum_version=version, maximum_version=version)
+        c.load_cert_chain(path("client.pem"), path("client.key"))
+        session = None
+        for authorities, subject, resumed in (("ca.pem", "CN=alice,O=Example", 0), ("ca.pem", "CN=alice,O=Example", 1),
+                                              ("b.pem", "", 0)):
+            server = Server(files + [("TLS_FILE_CLIENT_CA", authorities)], ask=1)
+            try:
+                client = c.wrap_socket(server.client, session=session)
+            except ssl.SSLError:  # a session of another context may be refused as a whole
+                assert authorities == "b.pem"
+                server.end()
+                continue
+            facts = server.facts()
+            assert (facts["subject"], facts["resumed"]) == (subject, resumed), (version, authorities, facts)
+            server.inner.sendall(b"x")
+            assert client.recv(1) == b"x"
+            session = client.session
+            talk(server, client)
+
+
 def test_expired_certificate_is_told():
     server = Server((("TLS_FILE_CERTIFICATE", "old.pem"), ("TLS_FILE_KEY", "old.key")))
     client = context().wrap_socket(server.client)
