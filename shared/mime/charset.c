@@ -63,11 +63,12 @@ static const struct {
 /* What mail is written in. iconv knows hundreds more, whose converters nobody looks at and whose names a stranger could
  * choose (the worst of them, ISO-2022-CN-EXT, wrote over its buffer for twenty years). */
 static const char *const families[] = {
-    "iso-8859-", "iso8859-",  "iso_8859-",   "windows-",    "cp125",     "cp437",   "cp850",   "cp852",  "cp855",
-    "cp858",     "cp866",     "cp874",       "cp93",        "cp949",     "cp950",   "ibm",     "koi8",   "utf-16",
-    "utf-32",    "ucs-",      "utf-7",       "gb",          "big5",      "euc-",    "eucjp",   "sjis",   "shift",
-    "johab",     "uhc",       "iso-2022-jp", "iso-2022-kr", "ks_c_5601", "ksc5601", "tis-620", "tis620", "viscii",
-    "mac",       "hp-roman8", "latin",       "armscii",     "georgian",  "ptcp154", "pt154",   "rk1048",
+    "iso-8859-",   "iso8859-",  "iso_8859-", "windows-", "cp125",  "cp437",  "cp850", "cp852",
+    "cp855",       "cp858",     "cp866",     "cp874",    "cp93",   "cp949",  "cp950", "ibm437",
+    "ibm85",       "ibm866",    "koi8",      "utf-16",   "utf-32", "ucs-",   "utf-7", "gb",
+    "big5",        "euc-",      "eucjp",     "sjis",     "shift",  "johab",  "uhc",   "iso-2022-jp",
+    "iso-2022-kr", "ks_c_5601", "ksc5601",   "tis-620",  "tis620", "viscii", "mac",   "hp-roman8",
+    "latin",       "armscii",   "georgian",  "ptcp154",  "pt154",  "rk1048",
 };
 
 /* iconv's options ("//IGNORE") and anything that is no charset name are refused. */
