@@ -160,6 +160,7 @@ int main(int argc, char **argv)
     if (!original || r < 0 || conf_init(&conf) < 0)
         return EX_OSERR;
     memcpy(original, argv, (size_t)argc * sizeof(*argv));
+    (void)setsid(); /* the monitor ends the whole group when a module hangs; fails where we lead one already */
     (void)alarm(EXCHANGE_MAX);
     (void)sigaction(SIGPIPE, &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
     log_open("auth", true);

@@ -291,7 +291,9 @@ int chain_end(struct chain_child *child, int timeout_ms)
     if (child->pid > 0) {
         r = wait_child(child->pid, timeout_ms, &status);
         if (r == 0) {
-            (void)kill(child->pid, SIGKILL);
+            /* auth leads a session of its own: what a hanging PAM module has started ends with it. */
+            if (kill(-child->pid, SIGKILL) < 0)
+                (void)kill(child->pid, SIGKILL);
             while (waitpid(child->pid, &status, 0) < 0 && errno == EINTR)
                 ;
         }
