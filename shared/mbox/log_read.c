@@ -349,6 +349,7 @@ static int apply_flags(struct box *b, const struct log_reader *r)
 int log_apply(struct box *b, uint64_t from)
 {
     struct log_reader reader;
+    uint32_t uidnext = b->ix.next.uidnext;
     int r;
 
     if ((r = log_reader_init(&reader, b->log_fd, from)) < 0)
@@ -360,6 +361,8 @@ int log_apply(struct box *b, uint64_t from)
             break;
         case LOG_NEXT:
             r = truth_next(&reader, &b->ix.next.uidnext, &b->ix.next.modseq);
+            if (r == 0 && b->ix.next.uidnext != uidnext) /* whose these UIDs are, only the box itself says */
+                r = -EBADMSG;
             break;
         case LOG_FLAGS:
             r = apply_flags(b, &reader);
