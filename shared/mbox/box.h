@@ -327,9 +327,12 @@ int box_sync_cheap(struct box *b);
  * held. */
 int box_lock_synced(struct box *b, unsigned more);
 
-/* The bits of these keyword names (blanks between); unknown ones get a number, and an entry in `log`, while there are
- * any left. */
-int keyword_bits(char keywords[][INDEX_KEYWORD_SIZE], struct str names, struct buf *log, uint64_t *ret);
+/* Numbers that mail written by others may take: what a stranger sends must leave some for the user. */
+#define KEYWORDS_FOREIGN (LIMIT_KEYWORDS * 3 / 4)
+
+/* The bits of these keyword names (blanks between); unknown ones get a number below `most`, and an entry in `log`,
+ * while there are any left. */
+int keyword_bits(char keywords[][INDEX_KEYWORD_SIZE], int most, struct str names, struct buf *log, uint64_t *ret);
 
 /* ---- names.c ---- */
 

@@ -10,8 +10,10 @@
 #include "shared/mbox/match.h"
 #include "shared/mbox/sync.h"
 
-#define UID_JUMP 10000u /* over UIDs that may have been given before the state was lost */
-#define GONE_MAX 10000u /* records of expunged messages that are carried along at least */
+#define UID_JUMP      10000u      /* over UIDs that may have been given before the state was lost */
+#define UID_MOST      0x7fffffffu /* in X-IMAPbase: more was not given by a mail program, and would leave none for us */
+#define VALIDITY_MOST 0xefffffffu /* the same; a later one must be greater */
+#define GONE_MAX      10000u      /* records of expunged messages that are carried along at least */
 
 struct rebuild {
     struct box *b;
@@ -38,9 +40,11 @@ static int rebuild_visit(void *context, const struct scan_message *m)
     int r;
 
     if (m->has_base) {
-        h->base_validity = m->uidvalidity;
-        h->base_last = m->uidlast;
-        if ((r = keyword_bits(h->keywords, m->base_keywords, rb->op.log, &rb->base_keywords)) < 0)
+        if (m->uidvalidity <= VALIDITY_MOST && m->uidlast <= UID_MOST) {
+            h->base_validity = m->uidvalidity;
+            h->base_last = m->uidlast;
+        }
+        if ((r = keyword_bits(h->keywords, KEYWORDS_FOREIGN, m->base_keywords, rb->op.log, &rb->base_keywords)) < 0)
             return r;
     }
     if (m->is_pseudo) {

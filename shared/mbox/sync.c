@@ -27,7 +27,7 @@ static int keyword_find(char keywords[][INDEX_KEYWORD_SIZE], struct str name, in
     return -1;
 }
 
-int keyword_bits(char keywords[][INDEX_KEYWORD_SIZE], struct str names, struct buf *log, uint64_t *ret)
+int keyword_bits(char keywords[][INDEX_KEYWORD_SIZE], int most, struct str names, struct buf *log, uint64_t *ret)
 {
     struct str name;
     uint64_t bits = 0;
@@ -39,7 +39,7 @@ int keyword_bits(char keywords[][INDEX_KEYWORD_SIZE], struct str names, struct b
         if (name.len > LIMIT_KEYWORD)
             continue;
         n = keyword_find(keywords, name, &free_one);
-        if (n < 0 && free_one >= 0) {
+        if (n < 0 && free_one >= 0 && free_one < most) {
             n = free_one;
             memcpy(keywords[n], name.ptr, name.len);
             keywords[n][name.len] = '\0';
@@ -55,7 +55,6 @@ int keyword_bits(char keywords[][INDEX_KEYWORD_SIZE], struct str names, struct b
 
 int sync_record(struct sync_op *op, const struct scan_message *m, struct index_record *ret)
 {
-    bool is_in_place = m->has_marker && m->marker.form != INTEROP_FOREIGN && m->marker.offset == m->offset;
     struct index_record rec = {.offset = m->offset,
                                .length = m->length,
                                .size = m->size,
@@ -77,8 +76,8 @@ int sync_record(struct sync_op *op, const struct scan_message *m, struct index_r
     memcpy(rec.hash, m->hash, sizeof(rec.hash));
     rec.bits = (uint16_t)((m->lacks_newline ? INDEX_LACKS_NEWLINE : 0) | (m->has_stray ? INDEX_HAS_STRAY : 0) |
                           (m->has_marker ? INDEX_HAS_MARKER : 0) | (m->has_base ? INDEX_HAS_BASE : 0) |
-                          (m->has_interop ? INDEX_HAS_INTEROP : 0) | (is_in_place ? INDEX_IN_PLACE : 0));
-    if ((r = keyword_bits(op->h->keywords, m->keywords, op->log, &rec.file_keywords)) < 0)
+                          (m->has_interop ? INDEX_HAS_INTEROP : 0) | (sync_is_in_place(m) ? INDEX_IN_PLACE : 0));
+    if ((r = keyword_bits(op->h->keywords, sync_keywords_most(m), m->keywords, op->log, &rec.file_keywords)) < 0)
         return r;
     rec.keywords = rec.file_keywords;
     *ret = rec;

@@ -18,6 +18,18 @@ struct sync_op {
     int64_t now;
 };
 
+/* A message of our own append, still where it was written. */
+static inline bool sync_is_in_place(const struct scan_message *m)
+{
+    return m->has_marker && m->marker.form != INTEROP_FOREIGN && m->marker.offset == m->offset;
+}
+
+/* Keyword numbers that it may take. */
+static inline int sync_keywords_most(const struct scan_message *m)
+{
+    return sync_is_in_place(m) ? LIMIT_KEYWORDS : KEYWORDS_FOREIGN;
+}
+
 /* The facts of a message as a record; uid is what the file claims. */
 int sync_record(struct sync_op *op, const struct scan_message *m, struct index_record *ret);
 

@@ -32,7 +32,7 @@ static bool is_same(struct verify *v, const struct index_record *rec, const stru
     if (m->keywords.len == 0)
         return rec->file_keywords == 0;
     memcpy(keywords, v->b->ix.head->keywords, sizeof(keywords));
-    return keyword_bits(keywords, m->keywords, &log, &bits) == 0 && bits == rec->file_keywords;
+    return keyword_bits(keywords, sync_keywords_most(m), m->keywords, &log, &bits) == 0 && bits == rec->file_keywords;
 }
 
 static int verify_visit(void *context, const struct scan_message *m)

@@ -237,7 +237,7 @@ static int keyword_make(struct mbox *v, struct str name, unsigned *ret)
 
     if ((r = box_lock_synced(b, 0)) < 0)
         return r;
-    if ((r = index_begin(b)) == 0 && (r = keyword_bits(b->ix.next.keywords, name, &log, &bits)) == 0) {
+    if ((r = index_begin(b)) == 0 && (r = keyword_bits(b->ix.next.keywords, LIMIT_KEYWORDS, name, &log, &bits)) == 0) {
         r = bits == 0 ? -ENOSPC : log_commit(b, &log, true);
         if (r == 0)
             r = index_end(b);
