@@ -27,6 +27,7 @@ struct mbox_store {
     uid_t owner;
     struct clock *clock;
     int keeper;
+    bool is_keeper_lost; /* it did not answer in time */
     bool is_locked;
     int lock_timeout; /* seconds */
     bool has_key;
@@ -160,6 +161,8 @@ struct box {
     uint64_t log_size;
     unsigned held; /* enum box_lock_kind */
     bool has_dotlock;
+    dev_t dotlock_dev; /* which one is ours, when no keeper holds it */
+    ino_t dotlock_ino;
     bool is_own_growth; /* nobody else can have changed the file since the index was made */
     bool is_created;    /* the file was created by us: its folder wants an fsync */
     struct index ix;

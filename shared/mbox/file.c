@@ -80,11 +80,13 @@ static int create_by_keeper(struct mbox_store *s)
     uint32_t error;
     int r;
 
+    if (s->is_keeper_lost)
+        return -EIO;
     frame_begin(&f, FRAME_KEEPER_CREATE);
-    if ((r = frame_send(s->keeper, &f, -1)) < 0)
-        return r;
-    if ((r = frame_recv(s->keeper, &f, s->lock_timeout * 1000 + 5000)) < 0)
-        return r;
+    if ((r = frame_send(s->keeper, &f, -1)) < 0 || (r = frame_recv(s->keeper, &f, s->lock_timeout * 1000 + 5000)) < 0) {
+        s->is_keeper_lost = true;
+        return r == -EAGAIN ? -EIO : r;
+    }
     if (f.type == FRAME_KEEPER_OK)
         return 0;
     reader = frame_read(&f);

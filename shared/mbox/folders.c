@@ -13,7 +13,8 @@
 #include "shared/mbox/folders.h"
 #include "shared/mbox/names.h"
 
-static const char *const side_suffixes[] = {".state", ".index", ".cache", ".journal", ".lock"};
+/* The lock goes last: until then whoever wants the state waits. */
+static const char *const side_suffixes[] = {".index", ".cache", ".journal", ".state", ".lock"};
 
 /* mkdir for the folders directory and the levels above a mailbox. */
 int folders_make_parents(struct mbox_store *s, const char *path)
@@ -39,6 +40,19 @@ static bool is_folder(const char *path)
     return lstat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+/* Sidecars may be left of one that was deleted by hand. Whoever opened the new mailbox already goes on with them,
+ * which is no harm: a failure here is none either. */
+static void forget_old(struct mbox_store *s, struct str name)
+{
+    struct box *b;
+
+    if (box_open(s, name, false, &b) < 0)
+        return;
+    if (b->side != NULL && box_lock(b, BOX_WRITE | BOX_STATE) == 0 && b->facts.st_size == 0)
+        (void)folders_remove_side(b->side);
+    box_free(b);
+}
+
 int mbox_create(struct mbox_store *s, struct str name)
 {
     _cleanup_free_ char *canonical = NULL;
@@ -53,13 +67,12 @@ int mbox_create(struct mbox_store *s, struct str name)
         return -EEXIST;
     if ((r = folders_make_parents(s, path)) < 0)
         return r;
-    if (side != NULL && (r = folders_remove_side(side)) < 0) /* of one that was deleted by hand */
-        return r;
     fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return -errno;
     r = fsync(fd) < 0 ? -errno : 0;
     close_fd(&fd);
+    forget_old(s, name);
     return r == 0 ? file_sync_folder(path) : r;
 }
 
@@ -101,7 +114,7 @@ int mbox_delete(struct mbox_store *s, struct str name)
     if (r < 0)
         return r;
     /* Locked, so that nobody is in the middle of an append to it. */
-    if ((r = box_lock(b, BOX_WRITE)) == 0) {
+    if ((r = box_lock(b, BOX_WRITE | BOX_STATE)) == 0) {
         r = unlink(path) < 0 ? -errno : 0;
         if (r == 0 && side != NULL)
             r = folders_remove_side(side);

@@ -43,11 +43,15 @@ static int keeper_request(struct mbox_store *s, enum frame_type type)
     uint32_t error;
     int r;
 
+    if (s->is_keeper_lost)
+        return -EIO;
     frame_begin(&f, (uint16_t)type);
     if (type == FRAME_KEEPER_LOCK && (r = frame_put_u32(&f, 0)) < 0)
         return r;
-    if ((r = frame_send(s->keeper, &f, -1)) < 0 || (r = frame_recv(s->keeper, &f, KEEPER_ANSWER)) < 0)
-        return r;
+    if ((r = frame_send(s->keeper, &f, -1)) < 0 || (r = frame_recv(s->keeper, &f, KEEPER_ANSWER)) < 0) {
+        s->is_keeper_lost = true; /* its answer may come yet, and must not be taken for that to another question */
+        return r == -EAGAIN ? -EIO : r;
+    }
     if (f.type == FRAME_KEEPER_OK)
         return 0;
     reader = frame_read(&f);
@@ -72,6 +76,26 @@ static bool is_harmless(int error)
     return error == EACCES || error == EPERM || error == EROFS || error == ENOENT || error == 0;
 }
 
+/* Another program may take ours for stale and put its own in its place. */
+static bool is_own_dotlock(const struct box *b, const char *path)
+{
+    struct stat st;
+
+    return lstat(path, &st) == 0 && st.st_dev == b->dotlock_dev && st.st_ino == b->dotlock_ino;
+}
+
+static int has_dotlock(struct box *b, const char *path)
+{
+    struct stat st;
+
+    if (lstat(path, &st) < 0)
+        return errno == ENOENT ? -EAGAIN : -errno;
+    b->dotlock_dev = st.st_dev;
+    b->dotlock_ino = st.st_ino;
+    b->has_dotlock = true;
+    return 0;
+}
+
 /* The dotlock, one try. Where it cannot be made for want of permissions, the kernel lock has to do. */
 static int dotlock(struct box *b)
 {
@@ -90,8 +114,7 @@ static int dotlock(struct box *b)
     errno = 0;
     switch (lockfile_create(buf_cstr(&path), 0, 0)) {
     case L_SUCCESS:
-        b->has_dotlock = true;
-        return 0;
+        return has_dotlock(b, buf_cstr(&path));
     case L_MAXTRYS:
     case L_RMSTALE:
         return -EAGAIN;
@@ -100,8 +123,7 @@ static int dotlock(struct box *b)
     }
     if (errno == ENOSPC || errno == EDQUOT) {
         r = create_empty(buf_cstr(&path));
-        b->has_dotlock = r == 0;
-        return r;
+        return r == 0 ? has_dotlock(b, buf_cstr(&path)) : r;
     }
     if (!is_harmless(errno))
         return -errno;
@@ -121,7 +143,7 @@ static void undotlock(struct box *b)
     b->has_dotlock = false;
     if (b->is_inbox && b->store->keeper >= 0)
         (void)keeper_request(b->store, FRAME_KEEPER_UNLOCK);
-    else if (buf_printf(&path, "%s.lock", b->path) == 0)
+    else if (buf_printf(&path, "%s.lock", b->path) == 0 && is_own_dotlock(b, buf_cstr(&path)))
         (void)lockfile_remove(buf_cstr(&path));
 }
 
@@ -129,7 +151,8 @@ void box_touch(struct box *b)
 {
     _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_CONF_VALUE * 8);
 
-    if (b->has_dotlock && !(b->is_inbox && b->store->keeper >= 0) && buf_printf(&path, "%s.lock", b->path) == 0)
+    if (b->has_dotlock && !(b->is_inbox && b->store->keeper >= 0) && buf_printf(&path, "%s.lock", b->path) == 0 &&
+        is_own_dotlock(b, buf_cstr(&path)))
         (void)lockfile_touch(buf_cstr(&path));
 }
 
@@ -154,6 +177,14 @@ static int try_file(struct box *b, unsigned kinds)
     return kinds & BOX_WRITE ? dotlock(b) : 0;
 }
 
+/* Is this the file that the path names? */
+static bool is_same_file(int fd, const char *path)
+{
+    struct stat a, b;
+
+    return fstat(fd, &a) == 0 && lstat(path, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
 static int try_state(struct box *b)
 {
     _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_CONF_VALUE * 8);
@@ -161,8 +192,10 @@ static int try_state(struct box *b)
 
     if (b->side == NULL)
         return 0;
+    if ((r = buf_printf(&path, "%s.lock", b->side)) < 0)
+        return r;
     if (b->lock_fd < 0) {
-        if ((r = store_prepare(b->store)) < 0 || (r = buf_printf(&path, "%s.lock", b->side)) < 0)
+        if ((r = store_prepare(b->store)) < 0)
             return r == -ENOENT || r == -ENOTDIR ? -EACCES : r; /* not the mailbox is missing */
         b->lock_fd = open(buf_cstr(&path), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
         if (b->lock_fd < 0)
@@ -170,6 +203,11 @@ static int try_state(struct box *b)
     }
     if ((r = kernel_lock(b->lock_fd, F_WRLCK, 0, 1)) < 0)
         return r;
+    /* It goes when the mailbox is deleted or renamed: whoever comes later locks another one. */
+    if (!is_same_file(b->lock_fd, buf_cstr(&path))) {
+        close_fd(&b->lock_fd);
+        return -EAGAIN;
+    }
     b->held |= BOX_STATE;
     return 0;
 }

@@ -159,15 +159,21 @@ static int rename_inbox(struct mbox_store *s, struct str to)
 
 int mbox_rename(struct mbox_store *s, struct str from, struct str to)
 {
-    struct rename_job job = {.s = s, .from = from, .to = to};
+    struct rename_job job = {.s = s};
+    _cleanup_free_ char *canonical_from = NULL;
+    _cleanup_free_ char *path_from = NULL;
+    _cleanup_free_ char *side_from = NULL;
     _cleanup_free_ char *canonical = NULL;
     _cleanup_free_ char *path = NULL;
     _cleanup_free_ char *side = NULL;
     struct stat st;
     int r;
 
-    if ((r = mbox_name_check(from)) < 0 || (r = name_resolve(s, to, &canonical, &path, &side)) < 0)
+    if ((r = name_resolve(s, from, &canonical_from, &path_from, &side_from)) < 0 ||
+        (r = name_resolve(s, to, &canonical, &path, &side)) < 0)
         return r;
+    job.from = from = str_from(canonical_from);
+    job.to = to = str_from(canonical);
     if (name_is_inbox(to) || lstat(path, &st) == 0)
         return -EEXIST;
     if (name_is_inbox(from))

@@ -260,6 +260,13 @@ static int open_sidecars(struct box *b, bool *ret_usable)
     return 0;
 }
 
+/* Deleted or renamed: nothing is to be kept of what is not there. A file that only another program removed, as mutt
+ * does with empty ones, has its state yet. */
+static bool is_gone(const struct box *b)
+{
+    return b->fd < 0 && b->log_fd < 0 && !b->is_inbox;
+}
+
 int box_sync(struct box *b)
 {
     bool is_usable;
@@ -269,6 +276,8 @@ int box_sync(struct box *b)
         return -EROFS;
     if ((r = open_sidecars(b, &is_usable)) < 0)
         return r;
+    if (is_gone(b))
+        return -ESTALE;
     if (is_usable && index_describes(b->ix.head, &b->facts))
         return 0;
     if (is_usable) {
@@ -294,19 +303,20 @@ int box_sync_cheap(struct box *b)
 
 int box_lock_synced(struct box *b, unsigned more)
 {
+    struct stat st;
     int r;
 
     for (;;) {
         if ((r = box_lock(b, BOX_STATE | more)) < 0)
             return r;
         if (journal_exists(b)) {
-            if (more & BOX_WRITE) {
-                r = journal_replay(b);
-            } else {
+            if (!(more & BOX_WRITE) && lstat(b->path, &st) == 0) {
                 box_unlock(b);
                 more = (more & ~(unsigned)BOX_READ) | BOX_WRITE;
                 continue;
             }
+            if (more & BOX_WRITE || (r = box_reopen(b)) == 0) /* no file: it is only put aside */
+                r = journal_replay(b);
         }
         if (r == 0)
             r = more & (BOX_READ | BOX_WRITE) ? box_sync(b) : box_sync_cheap(b);
