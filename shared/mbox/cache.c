@@ -207,29 +207,28 @@ static int cache_append(struct mbox *v)
     uint64_t most = b->ix.head->live * CACHE_PER_MAIL + CACHE_SIZE_MIN;
     struct stat st;
     uint64_t place;
-    int r;
+    int r, e;
 
     if (most > (uint64_t)UINT32_MAX * CACHE_UNIT - CACHE_BATCH * 4)
         most = (uint64_t)UINT32_MAX * CACHE_UNIT - CACHE_BATCH * 4;
     if ((r = index_begin(b)) < 0)
         return r;
     r = cache_open(v, b->ix.head->cache_id);
-    if (r < 0 || fstat(v->cache_fd, &st) < 0 || (uint64_t)st.st_size > most) {
-        if ((r = cache_create(v)) < 0)
-            return r;
-        if (fstat(v->cache_fd, &st) < 0)
-            return -errno;
+    if (r < 0 || fstat(v->cache_fd, &st) < 0 || (uint64_t)st.st_size > most)
+        r = cache_create(v);
+    if (r == 0 && fstat(v->cache_fd, &st) < 0)
+        r = -errno;
+    if (r == 0) {
+        place = ((uint64_t)st.st_size + CACHE_UNIT - 1) / CACHE_UNIT * CACHE_UNIT;
+        r = file_write(v->cache_fd, v->cache_put.data, v->cache_put.len, place);
+        if (r == 0)
+            r = point_to_blobs(v, place);
+        else if (ftruncate(v->cache_fd, st.st_size) < 0) /* what stays is never looked at */
+            buf_clear(&v->cache);
     }
-    place = ((uint64_t)st.st_size + CACHE_UNIT - 1) / CACHE_UNIT * CACHE_UNIT;
-    r = file_write(v->cache_fd, v->cache_put.data, v->cache_put.len, place);
-    if (r == 0)
-        r = point_to_blobs(v, place);
-    if (r < 0) { /* full, most likely: the blobs are forgotten, the index is as it was */
-        index_abort(b);
-        if (ftruncate(v->cache_fd, st.st_size) < 0)
-            return -errno;
-    }
-    return index_end(b);
+    /* Full, most likely. What records say of blobs is checked when they are read: the index is as good as it was. */
+    e = index_end(b);
+    return r < 0 ? r : e;
 }
 
 int cache_write(struct mbox *v)

@@ -129,14 +129,14 @@ int index_open(struct box *b)
 
     if ((r = side_path(b, ".index", &path)) < 0)
         return r;
-    if (b->ix.head != NULL && stat(buf_cstr(&path), &st) == 0 && st.st_ino == b->ix.ino && !b->ix.head->is_superseded &&
-        is_whole(b->ix.head, (uint64_t)st.st_size))
+    if (b->ix.head != NULL && stat(buf_cstr(&path), &st) == 0 && st.st_ino == b->ix.ino &&
+        st.st_size >= INDEX_HEADER_SIZE && !b->ix.head->is_superseded && is_whole(b->ix.head, (uint64_t)st.st_size))
         return index_map(b, b->ix.head->count);
     fresh.fd = open(buf_cstr(&path), O_RDWR | O_NOFOLLOW | O_CLOEXEC);
     if (fresh.fd < 0) {
-        r = -errno;
+        r = -errno; /* one that cannot be read is made anew, but not for want of file descriptors or memory */
         index_close(b);
-        return r == -ENOENT || r == -ELOOP ? 0 : r;
+        return r == -EMFILE || r == -ENFILE || r == -ENOMEM || r == -EIO ? r : 0;
     }
     if (fstat(fresh.fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size < INDEX_HEADER_SIZE ||
         map_bytes(&fresh, INDEX_HEADER_SIZE) < 0 || !is_whole(fresh.head, (uint64_t)st.st_size)) {

@@ -3,6 +3,7 @@
  * is told.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -14,18 +15,35 @@ int view_map(struct mbox *v)
 {
     size_t bytes = v->b->ix.mapped;
     void *p;
+    int fd, r;
 
     if (v->ix.head != NULL && v->ix.ino == v->b->ix.ino && v->ix.mapped >= bytes)
         return 0;
     p = mmap(NULL, bytes, PROT_READ, MAP_SHARED, v->b->ix.fd, 0);
     if (p == MAP_FAILED)
         return -errno;
+    fd = fcntl(v->b->ix.fd, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0) {
+        r = -errno;
+        (void)munmap(p, bytes);
+        return r;
+    }
     index_finish(&v->ix);
+    v->ix.fd = fd;
     v->ix.head = p;
     v->ix.records = (const struct index_record *)(const void *)((const char *)p + INDEX_HEADER_SIZE);
     v->ix.mapped = bytes;
     v->ix.ino = v->b->ix.ino;
     return 0;
+}
+
+/* Somebody who cuts our files must not crash us: what is not there any more is not looked at. */
+static bool is_whole(const struct mbox *v)
+{
+    struct stat st;
+
+    return fstat(v->ix.fd, &st) == 0 &&
+           (uint64_t)st.st_size >= INDEX_HEADER_SIZE + v->nrec * sizeof(struct index_record);
 }
 
 int view_add_hole(struct mbox *v, uint64_t position)
@@ -296,6 +314,8 @@ int mbox_poll(struct mbox *v, bool keep_expunged, const struct mbox_changes *cha
 
     watch_drain(v);
     block_finish(&v->block);
+    if (!is_whole(v))
+        return -ESTALE;
     if ((r = box_lock_synced(v->b, 0)) < 0)
         return r;
     if ((r = follow_strictly(v, keep_expunged, &g)) == 0)

@@ -102,9 +102,10 @@ static int relocate(struct mbox_stream *m)
     uint64_t done = m->done + m->skip;
     struct index_record rec;
     uint64_t low;
+    int r;
 
-    if (INDEX_HEADER_SIZE + b->ix.head->count * sizeof(rec) > b->ix.mapped)
-        return -ESTALE;
+    if ((r = index_map(b, b->ix.head->count)) < 0) /* it may have grown far */
+        return r;
     low = index_find(&b->ix, 0, m->uid);
     if (low >= b->ix.head->count)
         return -ESTALE;
@@ -191,6 +192,10 @@ static int read_chunk(struct mbox_stream *m)
     if ((r = lock_for_read(m)) < 0)
         return r;
     /* It may have moved, and be another size. */
+    if (m->at + m->held > m->end) {
+        box_unlock(m->v->b);
+        return -ESTALE;
+    }
     left = m->end - m->at - m->held;
     n = left < room ? (size_t)left : room;
     r = read_locked(m, n);

@@ -14,7 +14,8 @@
 #define LOOK      1024
 #define TAIL_MOST (1u << 20) /* looked through for the beginning of the last message */
 
-static bool begins_like_mbox(const char *p, size_t n)
+/* is_all: there is no more of the file. */
+static bool begins_like_mbox(const char *p, size_t n, bool is_all)
 {
     struct fromline from;
     const char *lf;
@@ -23,7 +24,9 @@ static bool begins_like_mbox(const char *p, size_t n)
         p++;
         n--;
     }
-    lf = n > 0 ? memchr(p, '\n', n) : NULL;
+    if (n == 0)
+        return is_all; /* `echo > mbox` empties a mailbox for many */
+    lf = memchr(p, '\n', n);
     if (lf != NULL)
         n = (size_t)(lf - p);
     if (n > 0 && p[n - 1] == '\r')
@@ -45,7 +48,7 @@ int tail_look(struct box *b, bool *ret_crlf, struct str *ret_repair)
         return 0;
     if ((r = file_read(b->fd, bytes, n, 0)) < 0)
         return r;
-    if (!begins_like_mbox(bytes, n))
+    if (!begins_like_mbox(bytes, n, n == size))
         return -EBADMSG;
     lf = memchr(bytes, '\n', n);
     *ret_crlf = lf != NULL && lf > bytes && lf[-1] == '\r';

@@ -36,13 +36,25 @@ static void watch_add(struct mbox *v)
         (void)inotify_add_watch(v->watch, buf_cstr(&index), IN_MODIFY | IN_ATTRIB);
 }
 
+/* What changed between the last poll and now is not told by the watch: one that is taken away again makes the fd
+ * readable. */
+static void watch_wake(struct mbox *v)
+{
+    int one = inotify_add_watch(v->watch, "/", IN_DELETE_SELF);
+
+    if (one >= 0)
+        (void)inotify_rm_watch(v->watch, one);
+}
+
 int mbox_watch_fd(struct mbox *v)
 {
     if (v->watch < 0 && !v->is_watch_tried) {
         v->is_watch_tried = true;
         v->watch = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-        if (v->watch >= 0)
+        if (v->watch >= 0) {
             watch_add(v);
+            watch_wake(v);
+        }
     }
     return v->watch;
 }
