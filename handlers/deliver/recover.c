@@ -5,7 +5,7 @@
 #include "handlers/deliver/deliver.h"
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
-#include "shared/mbox/mbox.h"
+#include "shared/mbox/recover.h"
 
 #define NOTICES 8192
 
@@ -34,15 +34,11 @@ int deliver_recover(struct conf *conf, const struct session *s)
                                          .keeper = -1,
                                          .is_locked = true};
     struct mbox_store *store = NULL;
-    struct mbox *box = NULL;
     int r = mbox_store_new(&options, &store);
 
     if (r < 0)
         return r;
-    /* Opening replays; closing writes what flags were only in the state log. */
-    r = mbox_open(store, STR("INBOX"), 0, &box);
-    if (r == 0)
-        r = mbox_close(box);
+    r = mbox_recover(store);
     log_notices(store, s);
     mbox_store_free(store);
     if (r < 0)

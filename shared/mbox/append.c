@@ -16,6 +16,7 @@
 #include "shared/mbox/tail.h"
 
 #define APPEND_BUFFER (256u << 10)
+#define HEAD_MAX      (64u << 10)
 #define DATE_MAX      253402300799ll /* the end of year 9999 */
 
 struct mbox_append {
@@ -27,7 +28,10 @@ struct mbox_append {
 struct append_writer {
     struct box *b;
     struct buf out;
-    uint64_t at; /* where out goes */
+    uint64_t at;  /* where out goes */
+    uint64_t end; /* where the whole append ends */
+    uint32_t first_uid;
+    uint32_t uidlast;
     bool is_crlf;
 };
 
@@ -97,7 +101,7 @@ static int writer_put(struct append_writer *w, const void *data, size_t len)
         w->at += w->out.len;
         buf_clear(&w->out);
     }
-    return buf_add(&w->out, data, len);
+    return len == 0 ? 0 : buf_add(&w->out, data, len);
 }
 
 /* Text with LF line ends, in the file's own. */
@@ -122,14 +126,20 @@ static int writer_text(struct append_writer *w, const char *p, size_t len)
     return r;
 }
 
+static uint64_t stored_length(const struct append_writer *w, const struct spool_message *m)
+{
+    return m->length + (w->is_crlf ? m->lines + 2 : 1);
+}
+
 /* The block that goes in front: with everything that is known about the message now. */
 static int make_block(const struct append_writer *w, const struct spool_message *m, uint64_t offset, uint32_t uid,
-                      uint32_t uidlast, size_t from_length, struct buf *out)
+                      struct buf *out)
 {
     struct box *b = w->b;
     bool is_first = offset == 0 && uid != 0;
     struct interop_block block = {.marker = {.form = w->is_crlf ? INTEROP_OWN_CRLF : INTEROP_OWN_LF,
                                              .offset = offset,
+                                             .end = w->end,
                                              .sum = m->sum,
                                              .savedate = clock_now(b->store->clock),
                                              .zone = m->zone},
@@ -137,35 +147,65 @@ static int make_block(const struct append_writer *w, const struct spool_message 
                                   .flags = m->flags,
                                   .keywords = buf_str(&m->keywords),
                                   .uidvalidity = is_first ? b->ix.head->uidvalidity : 0,
-                                  .uidlast = uidlast};
+                                  .uidlast = w->uidlast};
     size_t length = interop_block_min(&block);
 
     if (length == SIZE_MAX)
         return -ENOMEM;
     length = length + 16 > INTEROP_BLOCK ? length + 16 : INTEROP_BLOCK;
-    block.marker.length = from_length + length + m->length + (w->is_crlf ? m->lines + 2 : 1);
+    block.marker.length = out->len + length + stored_length(w, m);
     return interop_block_write(&block, length, out);
 }
 
-static int write_message(struct append_writer *w, struct spool *s, const struct spool_message *m, uint32_t uid,
-                         uint32_t uidlast)
+/* From_ line and block of a message that begins at `offset`. */
+static int make_head(const struct append_writer *w, const struct spool_message *m, uint64_t offset, uint32_t uid,
+                     struct buf *out)
 {
-    _cleanup_buf_ struct buf head = BUF_INIT(64u << 10);
-    _cleanup_free_ char *piece = malloc(APPEND_BUFFER / 4);
     int64_t date = m->date < 0 ? 0 : m->date > DATE_MAX ? DATE_MAX : m->date;
-    uint64_t offset = w->at + w->out.len;
-    size_t from_length;
+    int r;
+
+    if ((r = fromline_write(buf_str(&m->sender), date, out)) < 0)
+        return r;
+    if (w->is_crlf) {
+        buf_truncate(out, out->len - 1);
+        if ((r = buf_add(out, "\r\n", 2)) < 0)
+            return r;
+    }
+    return make_block(w, m, offset, uid, out);
+}
+
+static uint32_t uid_of(const struct append_writer *w, size_t i)
+{
+    return w->first_uid == 0 ? 0 : w->first_uid + (uint32_t)i;
+}
+
+/* Where all of it will end: every marker says so. */
+static int find_end(struct append_writer *w, const struct spool *s)
+{
+    uint64_t end = w->at + w->out.len;
+
+    for (size_t i = 0; i < s->count; i++) {
+        _cleanup_buf_ struct buf head = BUF_INIT(HEAD_MAX);
+        int r = make_head(w, &s->messages[i], end, uid_of(w, i), &head);
+
+        if (r < 0)
+            return r;
+        end += head.len + stored_length(w, &s->messages[i]);
+    }
+    w->end = end;
+    return 0;
+}
+
+static int write_message(struct append_writer *w, struct spool *s, size_t i)
+{
+    _cleanup_buf_ struct buf head = BUF_INIT(HEAD_MAX);
+    _cleanup_free_ char *piece = malloc(APPEND_BUFFER / 4);
+    const struct spool_message *m = &s->messages[i];
     int r;
 
     if (piece == NULL)
         return -ENOMEM;
-    if ((r = fromline_write(buf_str(&m->sender), date, &head)) < 0)
-        return r;
-    from_length = head.len + (w->is_crlf ? 1 : 0);
-    if ((r = writer_text(w, head.data, head.len)) < 0)
-        return r;
-    buf_clear(&head);
-    if ((r = make_block(w, m, offset, uid, uidlast, from_length, &head)) < 0 ||
+    if ((r = make_head(w, m, w->at + w->out.len, uid_of(w, i), &head)) < 0 ||
         (r = writer_put(w, head.data, head.len)) < 0)
         return r;
     for (uint64_t done = 0; r == 0 && done < m->length;) {
@@ -182,18 +222,21 @@ static int write_message(struct append_writer *w, struct spool *s, const struct 
 /* Everything, durably; on failure the file is as long as it was. */
 static int write_all(struct box *b, struct mbox_append *a, uint32_t first_uid)
 {
-    struct append_writer w = {.b = b, .out = BUF_INIT(APPEND_BUFFER + (128u << 10))};
     uint64_t size = (uint64_t)b->facts.st_size;
-    uint32_t last = first_uid == 0 ? 0 : first_uid + (uint32_t)a->spool.count - 1;
+    struct append_writer w = {.b = b, .out = BUF_INIT(APPEND_BUFFER + HEAD_MAX), .at = size, .first_uid = first_uid};
     struct str repair;
     int r;
 
-    w.at = size;
+    w.uidlast = first_uid == 0 ? 0 : first_uid + (uint32_t)a->spool.count - 1;
     r = tail_look(b, &w.is_crlf, &repair);
     if (r == 0)
         r = writer_put(&w, repair.ptr, repair.len);
+    if (r == 0)
+        r = find_end(&w, &a->spool);
     for (size_t i = 0; r == 0 && i < a->spool.count; i++)
-        r = write_message(&w, &a->spool, &a->spool.messages[i], first_uid == 0 ? 0 : first_uid + (uint32_t)i, last);
+        r = write_message(&w, &a->spool, i);
+    if (r == 0 && w.at + w.out.len != w.end)
+        r = -EIO;
     if (r == 0)
         r = file_write(b->fd, w.out.data, w.out.len, w.at);
     if (r == 0 && fdatasync(b->fd) < 0)

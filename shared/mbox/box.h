@@ -56,6 +56,7 @@ enum index_bit {
     INDEX_HAS_BASE = 1u << 6,    /* carries X-IMAPbase */
     INDEX_HAS_INTEROP = 1u << 7, /* the file says something about flags or UID */
     INDEX_IN_PLACE = 1u << 8,    /* our own append, and still where it was appended */
+    INDEX_IS_TORN = 1u << 9,     /* and cut off by a crash */
 };
 
 /* One message. Records stand in ascending order of UIDs, which nearly always is the order in the file too. */
@@ -136,6 +137,8 @@ struct index {
     const struct index_record *records; /* mapped behind it */
     size_t mapped;                      /* bytes */
     struct index_header next;           /* the header to write: a copy of *head that is changed under BOX_STATE */
+    struct index_header before;         /* as it was at index_begin() */
+    bool is_changed;                    /* records were written since */
     struct index_record *batch;         /* records waiting to be written: batch_first and up */
     uint64_t batch_first;
     size_t batch_count;
@@ -163,8 +166,11 @@ struct box {
     bool has_dotlock;
     dev_t dotlock_dev; /* which one is ours, when no keeper holds it */
     ino_t dotlock_ino;
-    bool is_own_growth; /* nobody else can have changed the file since the index was made */
-    bool is_created;    /* the file was created by us: its folder wants an fsync */
+    bool is_kernel_only; /* recovery: somebody holds the dotlock for us */
+    bool takes_torn;     /* a file that we cannot mend is shown as it is */
+    uint64_t torn;       /* with -EUCLEAN: where to cut */
+    bool is_own_growth;  /* nobody else can have changed the file since the index was made */
+    bool is_created;     /* the file was created by us: its folder wants an fsync */
     struct index ix;
 };
 
@@ -283,7 +289,8 @@ void index_get(const struct box *b, uint64_t at, struct index_record *ret); /* a
 int index_put(struct box *b, uint64_t at, const struct index_record *rec);
 int index_end(struct box *b);
 
-/* Drops the batch; the index stays dirty, so the next one rebuilds it. */
+/* Drops what was not written yet. If records were written already the index stays dirty, so that the next one rebuilds
+ * it. */
 void index_abort(struct box *b);
 
 /* Starts an empty index in a new file; index_install() puts it into the place of the old one. A scratch one has no name
@@ -320,7 +327,8 @@ int index_settle(struct box *b);
 
 /* ---- sync.c ---- */
 
-/* With BOX_READ or BOX_WRITE and BOX_STATE: brings the index up to date with the file. */
+/* With BOX_READ or BOX_WRITE and BOX_STATE: brings the index up to date with the file. -EUCLEAN: it ends in the middle
+ * of an append of ours, from b->torn on. */
 int box_sync(struct box *b);
 
 /* The same when only BOX_STATE is held: -EAGAIN when the file would have to be read. */

@@ -91,7 +91,7 @@ int log_compact(struct box *b)
     r = log_replace(b, &records);
     if (r < 0 && b->log_id == b->ix.head->log_id) { /* no room for a new one: the old one is as good */
         index_abort(b);
-        return index_end(b);
+        return 0;
     }
     return r < 0 ? r : index_end(b);
 }

@@ -190,7 +190,7 @@ int mbox_flush(struct mbox *v)
 
     if (mbox_is_readonly(v))
         return 0;
-    if ((r = box_lock_synced(v->b, BOX_STATE)) < 0)
+    if ((r = box_lock_synced(v->b, 0)) < 0)
         return r == -ESTALE ? 0 : r; /* the mailbox is gone */
     if (!is_needed(v->b)) {
         box_unlock(v->b);

@@ -167,6 +167,8 @@ int index_begin(struct box *b)
             return -ENOMEM;
     }
     b->ix.batch_count = 0;
+    b->ix.is_changed = false;
+    b->ix.before = *b->ix.head;
     b->ix.next = *b->ix.head;
     b->ix.next.is_dirty = 1;
     b->ix.next.is_settled = 0;
@@ -184,6 +186,7 @@ static int flush_batch(struct index *ix)
                    INDEX_HEADER_SIZE + ix->batch_first * sizeof(*ix->batch));
     if (r == 0)
         ix->batch_count = 0;
+    ix->is_changed = true;
     return r;
 }
 
@@ -241,6 +244,10 @@ int index_end(struct box *b)
 void index_abort(struct box *b)
 {
     b->ix.batch_count = 0;
+    if (b->ix.is_changed)
+        return;
+    b->ix.next = b->ix.before; /* nothing was written over: it is as good as it was */
+    (void)index_write_header(&b->ix);
 }
 
 int index_new(struct box *b, bool is_scratch, struct index *ret)

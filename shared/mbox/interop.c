@@ -174,6 +174,8 @@ bool interop_marker_parse(struct str line, struct interop_marker *ret)
         return false;
     if (!str_word(&rest, &word) || str_to_u64(word, &m.length) < 0)
         return false;
+    if (!str_word(&rest, &word) || str_to_u64(word, &m.end) < 0)
+        return false;
     if (!str_word(&rest, &word) || !parse_hex(word, &m.sum))
         return false;
     if (!str_word(&rest, &word) || str_to_u64(word, &savedate) < 0 || savedate > INT64_MAX)
@@ -249,9 +251,10 @@ static int add_marker(const struct interop_block *block, struct buf *out)
 {
     const struct interop_marker *m = &block->marker;
     unsigned zone = (unsigned)(m->zone < 0 ? -m->zone : m->zone);
-    int r = buf_printf(out, "X-Pennypost: %u %012" PRIu64 " %012" PRIu64 " %016" PRIx64 " %010" PRId64 " %c%02u%02u",
-                       (unsigned)m->form, m->offset, m->length, m->sum, m->savedate, m->zone < 0 ? '-' : '+', zone / 60,
-                       zone % 60);
+    int r = buf_printf(
+        out, "X-Pennypost: %u %012" PRIu64 " %012" PRIu64 " %012" PRIu64 " %016" PRIx64 " %010" PRId64 " %c%02u%02u",
+        (unsigned)m->form, m->offset, m->length, m->end, m->sum, m->savedate, m->zone < 0 ? '-' : '+', zone / 60,
+        zone % 60);
 
     return r == 0 ? add_eol(block, out) : r;
 }

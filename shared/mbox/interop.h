@@ -6,7 +6,7 @@
  * A message that we wrote begins with a block of such fields straight behind its From_ line. Its first line is the
  * marker; the block has a fixed length for ever, so that flags and UID change by writing equally many bytes:
  *
- *     X-Pennypost: 1 000000001234 000000005678 0123456789abcdef 1700000000 +0100
+ *     X-Pennypost: 1 000000001234 000000005678 000000006912 0123456789abcdef 1700000000 +0100
  *     X-UID: 17
  *     Status: RO
  *     X-Status: AF
@@ -15,8 +15,10 @@
  *     X-Pennypost-Pad:                                      (where a hole in the file had to be absorbed)
  *
  * Marker: how the body is stored (0 a foreign message that got a block, 1 with LF, 2 with CRLF, both mboxrd-quoted),
- * the file offset at which it was appended, the length from the From_ line to the separating empty line inclusive, a
- * checksum of what stands between block and separator, the time it came into the mailbox, the zone of its date.
+ * the file offset at which it was appended, the length from the From_ line to the separating empty line inclusive, the
+ * offset at which that append (of one or more messages) ends, a checksum of what stands between block and separator,
+ * the time it came into the mailbox, the zone of its date. A message that still is where it was appended, in a file
+ * that is shorter than the append, was cut off by a crash.
  *
  * Quoting, undone when such a message is read: '>' before lines that match ^>*From_, "X-Original-" before header lines
  * that match ^(X-Original-)*NAME:, NAME being one of the fields above or Content-Length. The first INTEROP_WINDOW bytes
@@ -33,7 +35,7 @@
 #include "shared/base/str.h"
 
 #define INTEROP_WINDOW 512       /* bytes of a line that decide about it */
-#define INTEROP_BLOCK  192       /* block of an ordinary append: room for X-IMAPbase and some keywords */
+#define INTEROP_BLOCK  208       /* block of an ordinary append: room for X-IMAPbase and some keywords */
 #define INTEROP_OLD    (1u << 5) /* Status: O, beside enum mbox_flag: a program has seen that it is there */
 
 enum interop_field {
@@ -60,6 +62,7 @@ struct interop_marker {
     enum interop_form form;
     uint64_t offset;
     uint64_t length;
+    uint64_t end;
     uint64_t sum;
     int64_t savedate;
     int16_t zone; /* minutes */

@@ -102,7 +102,7 @@ static int dotlock(struct box *b)
     _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_CONF_VALUE * 8);
     int r;
 
-    if (b->is_inbox && b->store->is_locked)
+    if (b->is_kernel_only || (b->is_inbox && b->store->is_locked))
         return 0;
     if (b->is_inbox && b->store->keeper >= 0) {
         r = keeper_request(b->store, FRAME_KEEPER_LOCK);

@@ -9,6 +9,7 @@
 #include "shared/base/macros.h"
 #include "shared/mbox/match.h"
 #include "shared/mbox/sync.h"
+#include "shared/mbox/tail.h"
 
 #define UID_JUMP      10000u      /* over UIDs that may have been given before the state was lost */
 #define UID_MOST      0x7fffffffu /* in X-IMAPbase: more was not given by a mail program, and would leave none for us */
@@ -28,7 +29,6 @@ struct rebuild {
     struct numset claimed; /* UIDs taken from X-UID fields */
     bool is_sorted;        /* they ascend */
     bool has_marker;
-    bool has_new_log; /* the state log has to begin anew */
     uint64_t base_keywords;
 };
 
@@ -267,7 +267,11 @@ static int begin_anew(struct rebuild *rb)
     uint32_t last;
     int r;
 
-    rb->has_new_log = true;
+    /* Before anything is believed: without a state nobody can say that the end was ever seen. */
+    if (rb->scratch.next.count > 0 && tail_is_torn(b, &rb->scratch.records[rb->scratch.next.count - 1])) {
+        b->torn = rb->scratch.records[rb->scratch.next.count - 1].offset;
+        return -EUCLEAN;
+    }
     if ((r = store_mailboxid(b->store, b->name, h->mailboxid)) < 0)
         return r;
     if (headers_are_good(rb, &last)) {
@@ -335,8 +339,15 @@ static void take_header(struct rebuild *rb)
         memcpy(h->keywords, rb->truth.keywords, sizeof(h->keywords));
         rb->b->log_size = rb->truth.size;
     }
+    rb->op = (struct sync_op){.h = h,
+                              .b = rb->b,
+                              .log = &rb->log,
+                              .modseq = h->modseq + 1,
+                              .now = clock_now(rb->b->store->clock),
+                              .uidnext = h->uidnext};
+    if (rb->has_index && old->dev == rb->b->facts.st_dev && old->ino == rb->b->facts.st_ino)
+        rb->op.seen = old->size;
     h->generation = old == NULL ? 1 : old->generation + 1;
-    rb->op = (struct sync_op){.h = h, .log = &rb->log, .modseq = h->modseq + 1, .now = clock_now(rb->b->store->clock)};
 }
 
 /* What was known and is not there any more. */

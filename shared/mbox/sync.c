@@ -10,6 +10,7 @@
 
 #include "shared/base/macros.h"
 #include "shared/mbox/journal.h"
+#include "shared/mbox/tail.h"
 
 #define UID_LEAP 1000000u /* an X-UID further ahead than this was not given by us */
 
@@ -55,6 +56,8 @@ int keyword_bits(char keywords[][INDEX_KEYWORD_SIZE], int most, struct str names
 
 int sync_record(struct sync_op *op, const struct scan_message *m, struct index_record *ret)
 {
+    bool is_in_place = sync_is_in_place(m);
+    uint64_t size = (uint64_t)op->b->facts.st_size;
     struct index_record rec = {.offset = m->offset,
                                .length = m->length,
                                .size = m->size,
@@ -76,7 +79,8 @@ int sync_record(struct sync_op *op, const struct scan_message *m, struct index_r
     memcpy(rec.hash, m->hash, sizeof(rec.hash));
     rec.bits = (uint16_t)((m->lacks_newline ? INDEX_LACKS_NEWLINE : 0) | (m->has_stray ? INDEX_HAS_STRAY : 0) |
                           (m->has_marker ? INDEX_HAS_MARKER : 0) | (m->has_base ? INDEX_HAS_BASE : 0) |
-                          (m->has_interop ? INDEX_HAS_INTEROP : 0) | (sync_is_in_place(m) ? INDEX_IN_PLACE : 0));
+                          (m->has_interop ? INDEX_HAS_INTEROP : 0) | (is_in_place ? INDEX_IN_PLACE : 0) |
+                          (is_in_place && m->marker.end > size ? INDEX_IS_TORN : 0));
     if ((r = keyword_bits(op->h->keywords, sync_keywords_most(m), m->keywords, op->log, &rec.file_keywords)) < 0)
         return r;
     rec.keywords = rec.file_keywords;
@@ -98,9 +102,15 @@ bool sync_uid_is_good(const struct index_header *h, const struct index_record *r
 int sync_new(struct sync_op *op, struct index_record *rec)
 {
     struct index_header *h = op->h;
+    bool is_seen;
 
     if (h->uidnext == UINT32_MAX)
         return -EOVERFLOW;
+    is_seen = op->seen > 0 ? rec->offset < op->seen : rec->uid != 0 && rec->uid < op->uidnext;
+    if (!is_seen && tail_is_torn(op->b, rec)) {
+        op->b->torn = rec->offset;
+        return -EUCLEAN;
+    }
     rec->bits |= sync_uid_is_good(h, rec) ? INDEX_UID_IN_FILE : 0;
     rec->uid = rec->bits & INDEX_UID_IN_FILE ? rec->uid : h->uidnext;
     h->uidnext = rec->uid + 1;
@@ -196,7 +206,7 @@ static int growth_visit(void *context, const struct scan_message *m)
 static int sync_growth(struct box *b)
 {
     _cleanup_buf_ struct buf log = BUF_INIT(SYNC_LOG_BATCH * 2);
-    struct growth g = {.b = b, .op = {.h = &b->ix.next, .log = &log, .now = clock_now(b->store->clock)}};
+    struct growth g = {.b = b, .op = {.h = &b->ix.next, .log = &log, .b = b, .now = clock_now(b->store->clock)}};
     const struct index_header *head = b->ix.head;
     struct scan_result result;
     int r;
@@ -208,6 +218,8 @@ static int sync_growth(struct box *b)
         return r;
     g.last = b->ix.records[head->last];
     g.op.modseq = head->modseq + 1;
+    g.op.uidnext = head->uidnext;
+    g.op.seen = head->size;
     if (!index_is_valid(&g.last) || (r = index_begin(b)) < 0)
         return -ESTALE;
     r = scan_file(b->fd, g.last.offset, b->store->key, growth_visit, &g, &result);
@@ -280,6 +292,8 @@ int box_sync(struct box *b)
         return -ESTALE;
     if (is_usable && index_describes(b->ix.head, &b->facts))
         return 0;
+    if ((r = tail_look_torn(b, is_usable ? b->ix.head : NULL)) < 0)
+        return r;
     if (is_usable) {
         r = sync_growth(b);
         if (r != -ESTALE)
@@ -301,30 +315,52 @@ int box_sync_cheap(struct box *b)
     return is_usable && index_describes(b->ix.head, &st) ? 0 : -EAGAIN;
 }
 
-int box_lock_synced(struct box *b, unsigned more)
+/* With everything locked that `more` says. -EAGAIN: more has to be. */
+static int sync_held(struct box *b, unsigned more)
 {
     struct stat st;
-    int r;
+    int r = 0;
 
-    for (;;) {
-        if ((r = box_lock(b, BOX_STATE | more)) < 0)
+    if (journal_exists(b)) {
+        if (!(more & BOX_WRITE) && lstat(b->path, &st) == 0)
+            return -EAGAIN;
+        if (more & BOX_WRITE || (r = box_reopen(b)) == 0) /* no file: it is only put aside */
+            r = journal_replay(b);
+        if (r < 0)
             return r;
-        if (journal_exists(b)) {
-            if (!(more & BOX_WRITE) && lstat(b->path, &st) == 0) {
-                box_unlock(b);
-                more = (more & ~(unsigned)BOX_READ) | BOX_WRITE;
-                continue;
-            }
-            if (more & BOX_WRITE || (r = box_reopen(b)) == 0) /* no file: it is only put aside */
-                r = journal_replay(b);
-        }
-        if (r == 0)
-            r = more & (BOX_READ | BOX_WRITE) ? box_sync(b) : box_sync_cheap(b);
-        if (r == 0)
-            return 0;
-        box_unlock(b);
-        if (r != -EAGAIN || (more & (BOX_READ | BOX_WRITE)))
-            return r;
-        more |= BOX_READ;
     }
+    if (!(more & (BOX_READ | BOX_WRITE)))
+        return box_sync_cheap(b);
+    for (;;) {
+        r = box_sync(b);
+        if (r != -EUCLEAN)
+            return r;
+        if (b->is_writable && !(more & BOX_WRITE))
+            return -EAGAIN;
+        if (!b->is_writable)
+            b->takes_torn = true;
+        else if ((r = tail_cut(b, b->torn)) < 0)
+            return r;
+    }
+}
+
+int box_lock_synced(struct box *b, unsigned more)
+{
+    static const unsigned steps[] = {0, BOX_READ, BOX_WRITE};
+    int r = -EAGAIN;
+
+    /* As little as possible first: most often nothing changed. */
+    for (size_t i = 0; r == -EAGAIN && i < ARRAY_SIZE(steps); i++) {
+        unsigned kinds = more | steps[i];
+
+        if (steps[i] < (more & (BOX_READ | BOX_WRITE)))
+            continue;
+        if (kinds & BOX_WRITE)
+            kinds &= ~(unsigned)BOX_READ;
+        if ((r = box_lock(b, BOX_STATE | kinds)) < 0)
+            return r;
+        if ((r = sync_held(b, kinds)) < 0)
+            box_unlock(b);
+    }
+    return r;
 }

@@ -15,6 +15,9 @@ struct sync_op {
     struct buf *log;
     uint64_t modseq;
     bool is_used; /* something did get it */
+    struct box *b;
+    uint32_t uidnext; /* as it was: UIDs below were given */
+    uint64_t seen;    /* messages in front of this place were seen, so a crash cannot have cut them off */
     int64_t now;
 };
 

@@ -4,15 +4,18 @@
 #include "shared/mbox/tail.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "shared/base/macros.h"
 #include "shared/mbox/fromline.h"
+#include "shared/mbox/hash.h"
 
-#define LOOK      1024
-#define TAIL_MOST (1u << 20) /* looked through for the beginning of the last message */
+#define LOOK       1024
+#define TAIL_MOST  (1u << 20) /* looked through for the beginning of the last message */
+#define TAIL_PIECE (64u << 10)
 
 /* is_all: there is no more of the file. */
 static bool begins_like_mbox(const char *p, size_t n, bool is_all)
@@ -62,6 +65,166 @@ int tail_look(struct box *b, bool *ret_crlf, struct str *ret_repair)
     return 0;
 }
 
+/* The bytes at the end, at most TAIL_MOST. */
+static int read_tail(struct box *b, char **ret, size_t *ret_len)
+{
+    uint64_t size = (uint64_t)b->facts.st_size;
+    size_t n = size < TAIL_MOST ? (size_t)size : TAIL_MOST;
+    char *bytes = malloc(n + 1);
+    int r;
+
+    if (bytes == NULL)
+        return -ENOMEM;
+    if ((r = file_read(b->fd, bytes, n, size - n)) < 0) {
+        free(bytes);
+        return r == -ENODATA ? -EIO : r;
+    }
+    *ret = bytes;
+    *ret_len = n;
+    return 0;
+}
+
+static bool is_after_empty_line(const char *bytes, size_t at, bool is_whole)
+{
+    if (at == 0)
+        return is_whole;
+    if (bytes[at - 1] != '\n')
+        return false;
+    if (at == 1)
+        return is_whole;
+    return bytes[at - 2] == '\n' || (at >= 3 && bytes[at - 2] == '\r' && bytes[at - 3] == '\n');
+}
+
+/* Index of an unfinished line at the end that begins like a From_ line, or of such a line whole with nothing behind it
+ * but the beginning of our marker. n: there is none. */
+static size_t fragment_at(const char *bytes, size_t n, bool is_whole)
+{
+    static const char from[] = "From ", marker[] = "X-Pennypost:";
+    const char *lf = n > 0 ? memrchr(bytes, '\n', n) : NULL;
+    size_t line = lf == NULL ? 0 : (size_t)(lf - bytes) + 1;
+    size_t len = n - line, before, end;
+    struct fromline parsed;
+
+    if (len > 0 && len <= FROMLINE_MAX && is_after_empty_line(bytes, line, is_whole) &&
+        memcmp(bytes + line, from, len < 5 ? len : 5) == 0)
+        return line;
+    if (line == 0 || memcmp(bytes + line, marker, len < 12 ? len : 12) != 0)
+        return n;
+    lf = line > 1 ? memrchr(bytes, '\n', line - 1) : NULL;
+    before = lf == NULL ? 0 : (size_t)(lf - bytes) + 1;
+    end = line - 1;
+    if (end > before && bytes[end - 1] == '\r')
+        end--;
+    if (is_after_empty_line(bytes, before, is_whole) &&
+        fromline_parse((struct str){bytes + before, end - before}, &parsed))
+        return before;
+    return n;
+}
+
+/* Index of what a crash left at the end: a fragment, NULs, or both. n: nothing. */
+static size_t torn_at(const char *bytes, size_t n, bool is_whole)
+{
+    size_t text = n, at;
+
+    while (text > 0 && bytes[text - 1] == '\0')
+        text--;
+    at = fragment_at(bytes, text, is_whole);
+    if (at < text)
+        return at;
+    return text < n && (text == 0 || bytes[text - 1] == '\n') ? text : n;
+}
+
+int tail_look_torn(struct box *b, const struct index_header *known)
+{
+    uint64_t size = (uint64_t)b->facts.st_size, limit = 0;
+    _cleanup_free_ char *bytes = NULL;
+    size_t n, at;
+    int r;
+
+    if (b->fd < 0 || size == 0 || b->takes_torn)
+        return 0;
+    if (known != NULL && known->dev == b->facts.st_dev && known->ino == b->facts.st_ino)
+        limit = known->size;
+    if (limit >= size)
+        return 0;
+    if ((r = read_tail(b, &bytes, &n)) < 0)
+        return r;
+    at = torn_at(bytes, n, n == size);
+    if (at == n || size - n + at < limit)
+        return 0;
+    b->torn = size - n + at;
+    return -EUCLEAN;
+}
+
+/* Its content has holes of NULs where the checksum says there was something else. */
+static bool has_holes(struct box *b, const struct index_record *rec)
+{
+    static const uint64_t no_key[2];
+    _cleanup_free_ char *bytes = malloc(TAIL_PIECE);
+    uint64_t at = rec->offset + rec->from_length, end = rec->offset + rec->length - rec->separator;
+    struct interop_marker marker;
+    struct mhash h;
+    uint8_t sum[16];
+    bool has_nul = false;
+    size_t n = rec->block; /* at most UINT16_MAX: it fits */
+    const char *lf;
+
+    if (bytes == NULL || rec->form != INTEROP_OWN_LF || file_read(b->fd, bytes, n, at) < 0)
+        return false;
+    lf = memchr(bytes, '\n', n);
+    if (lf == NULL || !interop_marker_parse((struct str){bytes, (size_t)(lf - bytes)}, &marker))
+        return false;
+    has_nul = memchr(bytes, '\0', n) != NULL;
+    mhash_init(&h, no_key);
+    for (at += rec->block; at < end; at += n) {
+        n = end - at < TAIL_PIECE ? (size_t)(end - at) : TAIL_PIECE;
+        if (file_read(b->fd, bytes, n, at) < 0)
+            return false;
+        has_nul |= memchr(bytes, '\0', n) != NULL;
+        mhash_add(&h, bytes, n);
+    }
+    mhash_done(&h, sum);
+    return has_nul && memcmp(sum, &marker.sum, sizeof(marker.sum)) != 0;
+}
+
+bool tail_is_torn(struct box *b, const struct index_record *rec)
+{
+    if (b->takes_torn || !(rec->bits & INDEX_IN_PLACE) || rec->offset + rec->length != (uint64_t)b->facts.st_size)
+        return false;
+    return (rec->bits & INDEX_IS_TORN) || has_holes(b, rec);
+}
+
+/* It was never acknowledged, but bytes are not thrown away where they can be kept. */
+static void keep_cut(struct box *b, uint64_t size)
+{
+    _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_CONF_VALUE * 8);
+    _cleanup_free_ char *bytes = malloc(TAIL_PIECE);
+    _cleanup_close_ int fd = -1;
+    uint64_t end = (uint64_t)b->facts.st_size;
+    size_t n;
+
+    if (b->side == NULL || bytes == NULL || buf_printf(&path, "%s.torn", b->side) < 0)
+        return;
+    fd = open(buf_cstr(&path), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    for (uint64_t at = size; fd >= 0 && at < end; at += n) {
+        n = end - at < TAIL_PIECE ? (size_t)(end - at) : TAIL_PIECE;
+        if (file_read(b->fd, bytes, n, at) < 0 || file_write(fd, bytes, n, at - size) < 0)
+            return;
+    }
+}
+
+int tail_cut(struct box *b, uint64_t size)
+{
+    unsigned long long cut = (unsigned long long)((uint64_t)b->facts.st_size - size);
+
+    keep_cut(b, size);
+    if (ftruncate(b->fd, (off_t)size) < 0 || fsync(b->fd) < 0 || fstat(b->fd, &b->facts) < 0)
+        return -errno;
+    (void)store_notice(b->store, "%s: the unfinished end of an interrupted append was cut off, %llu bytes", b->name,
+                       cut);
+    return 0;
+}
+
 /* The last From_ line in these bytes whose next line is our marker; *ret_at its index. */
 static bool find_marker(const char *bytes, size_t n, size_t *ret_at, struct interop_marker *ret)
 {
@@ -93,29 +256,37 @@ static bool find_marker(const char *bytes, size_t n, size_t *ret_at, struct inte
     return false;
 }
 
-int tail_recover(struct box *b)
+/* One cut. *ret_cut: there was something, look again. */
+static int recover_once(struct box *b, bool *ret_cut)
 {
     uint64_t size = (uint64_t)b->facts.st_size;
-    size_t n = size < TAIL_MOST ? (size_t)size : TAIL_MOST;
     _cleanup_free_ char *bytes = NULL;
     struct interop_marker marker;
-    size_t at;
+    size_t n, at;
     int r;
 
+    *ret_cut = false;
     if (size == 0)
         return 0;
-    bytes = malloc(n);
-    if (bytes == NULL)
-        return -ENOMEM;
-    if ((r = file_read(b->fd, bytes, n, size - n)) < 0)
+    if ((r = read_tail(b, &bytes, &n)) < 0)
         return r;
-    if (!find_marker(bytes, n, &at, &marker) || marker.form == INTEROP_FOREIGN)
-        return 0;
-    if (marker.offset != size - n + at || marker.offset + marker.length <= size)
-        return 0;
-    if (ftruncate(b->fd, (off_t)marker.offset) < 0 || fsync(b->fd) < 0 || fstat(b->fd, &b->facts) < 0)
-        return -errno;
-    (void)store_notice(b->store, "%s: the unfinished end of an interrupted append was cut off, %llu bytes", b->name,
-                       (unsigned long long)(size - marker.offset));
-    return 0;
+    at = torn_at(bytes, n, n == size);
+    if (at == n) {
+        if (!find_marker(bytes, n, &at, &marker) || marker.form == INTEROP_FOREIGN || marker.offset != size - n + at ||
+            marker.end <= size)
+            return 0;
+    }
+    *ret_cut = true;
+    return tail_cut(b, size - n + at);
+}
+
+int tail_recover(struct box *b)
+{
+    bool is_cut;
+    int r;
+
+    do {
+        r = recover_once(b, &is_cut);
+    } while (r == 0 && is_cut);
+    return r;
 }

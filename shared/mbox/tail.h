@@ -11,7 +11,17 @@
  * -EBADMSG: it does not begin like an mbox. */
 int tail_look(struct box *b, bool *ret_crlf, struct str *ret_repair);
 
-/* With BOX_WRITE: cuts off an append of ours that was never finished. */
+/* Is this message, which nobody has seen yet, one that a crash cut off? */
+bool tail_is_torn(struct box *b, const struct index_record *rec);
+
+/* Does the file, which is not what the index (may be NULL) describes, end in NULs that a power cut left, or in the
+ * beginning of a From_ line? -EUCLEAN: so it does, from b->torn on. */
+int tail_look_torn(struct box *b, const struct index_header *known);
+
+/* With BOX_WRITE: cuts the file there, durably; keeps what is cut in the state folder if it can. */
+int tail_cut(struct box *b, uint64_t size);
+
+/* With BOX_WRITE, without an index: cuts off an append of ours that was never finished. */
 int tail_recover(struct box *b);
 
 #endif

@@ -39,9 +39,9 @@ struct mbox {
     bool is_watch_tried;
     int pop3_fd; /* holds the maildrop lock */
     int cache_fd;
-    uint64_t cache_id; /* of the file that it is */
+    uint64_t cache_id;  /* of the file that it is */
     struct block block; /* read-ahead */
-    struct buf cache;  /* bytes of it from cache_at on */
+    struct buf cache;   /* bytes of it from cache_at on */
     uint64_t cache_at;
     struct buf cache_put; /* blobs to be written */
     char keyword[LIMIT_KEYWORD + 1];
