@@ -475,7 +475,7 @@ static void test_walks(void **state)
         walk(strtoull(seed, NULL, 10), rounds != NULL ? (unsigned)strtoul(rounds, NULL, 10) : 200);
         return;
     }
-    for (uint64_t i = 1; i <= 25; i++) {
+    for (uint64_t i = 1; i <= 15; i++) {
         print_message("walk %d\n", (int)i);
         walk(i, rounds != NULL ? (unsigned)strtoul(rounds, NULL, 10) : 120);
     }

@@ -94,7 +94,7 @@ static void try_all(bool is_foreign, enum how how, bool has_nuls)
     scratch_open(&s);
     free(make_file(&s, is_foreign, &old_len, &new_len));
     scratch_close(&s);
-    for (size_t cut = 0; cut < new_len - old_len; cut += cut < 60 || new_len - old_len - cut < 8 ? 1 : 7)
+    for (size_t cut = 0; cut < new_len - old_len; cut += cut < 40 || new_len - old_len - cut < 4 ? 1 : 13)
         try_cut(is_foreign, how, cut, has_nuls);
 }
 
