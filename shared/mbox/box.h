@@ -86,7 +86,7 @@ struct index_record {
 _Static_assert(sizeof(struct index_record) == 128, "records are mapped: their size is part of the format");
 
 #define INDEX_MAGIC        0x31584950504e4550u
-#define INDEX_VERSION      2u
+#define INDEX_VERSION      3u
 #define INDEX_HEADER_SIZE  16384u
 #define INDEX_KEYWORD_SIZE (LIMIT_KEYWORD + 1)
 
@@ -123,8 +123,13 @@ struct index_header {
     uint64_t cache_id;
     uint64_t boot;       /* the start of the machine that wrote it last */
     uint32_t is_settled; /* all of it was durable before this was set */
-    uint32_t reserved;
-    uint8_t cache_reserved[48];
+    /* sums over the records of messages that are there, kept by index_put() */
+    uint32_t unseen;
+    uint32_t deleted;
+    uint32_t unwritten;    /* index_is_unwritten() */
+    uint64_t bytes;        /* of their wire forms */
+    uint64_t first_unseen; /* no record before this one is unseen */
+    uint8_t reserved[32];
     uint64_t check;                                    /* over all before it */
     char keywords[LIMIT_KEYWORDS][INDEX_KEYWORD_SIZE]; /* NUL-terminated */
 };
@@ -304,6 +309,20 @@ void index_finish(struct index *ix);
 
 /* The first record from `from` on with a UID of at least `uid`. */
 uint64_t index_find(const struct index *ix, uint64_t from, uint32_t uid);
+
+/* Does the flag block of this message lack something that could be written into it? */
+static inline bool index_is_unwritten(const struct index_record *rec)
+{
+    return !(rec->bits & INDEX_EXPUNGED) && rec->block > 0 &&
+           ((rec->bits & INDEX_PENDING) || !(rec->bits & INDEX_UID_IN_FILE));
+}
+
+/* The header as of one moment, without its keywords and without a lock. False: it is being changed just now. */
+bool index_look(const struct index *ix, struct index_header *ret);
+
+/* Drops the records of what is gone when there are too many of them, and the file of an index that was not finished. */
+int index_purge(struct box *b);
+void index_discard(struct box *b, struct index *fresh);
 
 uint32_t index_check(const struct index_record *rec);
 bool index_is_valid(const struct index_record *rec);

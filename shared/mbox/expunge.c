@@ -186,6 +186,8 @@ static int expunge(struct mbox *v, const struct numset *uids, bool only_deleted,
             r = record(&e);
         if (r == 0)
             r = log_compact(v->b);
+        if (r == 0)
+            (void)index_purge(v->b); /* the old one is as good */
     }
     box_unlock(v->b);
     view_follow(v);

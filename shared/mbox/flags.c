@@ -142,8 +142,9 @@ static int change(struct flag_change *c, struct numset *ret_modified)
     b->ix.next.modseq = c->modseq;
     if ((r = each(c, index_visit, NULL)) < 0)
         return r;
-    view_own(c->v, c->modseq);
-    return index_end(b);
+    if ((r = index_end(b)) == 0)
+        view_own(c->v, c->modseq);
+    return r;
 }
 
 int mbox_set_flags(struct mbox *v, const struct numset *uids, enum mbox_flags_mode mode, struct mbox_flags flags,

@@ -27,11 +27,6 @@ int flush_keywords(const struct index_header *h, uint64_t bits, struct buf *out)
     return r;
 }
 
-static bool wants_flush(const struct index_record *rec)
-{
-    return !(rec->bits & INDEX_EXPUNGED) && ((rec->bits & INDEX_PENDING) || !(rec->bits & INDEX_UID_IN_FILE));
-}
-
 /* Renders the block of a message as it should be, with the length it has. -ENOBUFS: too much for it. */
 int flush_render(const struct index_header *h, const struct index_record *rec, const struct interop_marker *marker,
                  bool has_base, size_t length, struct buf *out)
@@ -123,7 +118,7 @@ static int write_blocks(struct flush *f)
     for (uint64_t i = 0; r == 0 && i < b->ix.head->count; i++) {
         const struct index_record *rec = &b->ix.records[i];
 
-        if (wants_flush(rec) && rec->block > 0 && index_is_valid(rec))
+        if (index_is_unwritten(rec) && index_is_valid(rec))
             r = flush_block(f, rec);
     }
     if (r == 0 && f->is_written && fdatasync(b->fd) < 0)
@@ -146,7 +141,7 @@ static int record(struct flush *f)
     for (uint64_t i = 0; r == 0 && i < b->ix.head->count; i++) {
         struct index_record rec = b->ix.records[i];
 
-        if (!wants_flush(&rec) || !numset_has(&f->done, rec.uid))
+        if (!index_is_unwritten(&rec) || !numset_has(&f->done, rec.uid))
             continue;
         rec.bits = (uint16_t)((rec.bits & ~INDEX_PENDING) | INDEX_UID_IN_FILE | INDEX_HAS_INTEROP);
         rec.file_flags = rec.flags | INTEROP_OLD;
@@ -161,10 +156,7 @@ static int record(struct flush *f)
 
 static bool is_needed(const struct box *b)
 {
-    for (uint64_t i = 0; i < b->ix.head->count; i++)
-        if (wants_flush(&b->ix.records[i]) && b->ix.records[i].block > 0)
-            return true;
-    return false;
+    return b->ix.head->unwritten > 0;
 }
 
 int box_flush(struct box *b)

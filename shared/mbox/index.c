@@ -68,6 +68,12 @@ static uint64_t header_check(const struct index_header *h)
     return mhash64(h, offsetof(struct index_header, check));
 }
 
+bool index_look(const struct index *ix, struct index_header *ret)
+{
+    memcpy(ret, ix->head, offsetof(struct index_header, keywords));
+    return ret->check == header_check(ret) && !ret->is_dirty && !ret->is_superseded;
+}
+
 static void index_unmap(struct index *ix)
 {
     if (ix->head != NULL)
@@ -190,10 +196,69 @@ static int flush_batch(struct index *ix)
     return r;
 }
 
-static int put_record(struct index *ix, uint64_t at, const struct index_record *rec)
+/* The record as it was put last. */
+static int get_record(const struct index *ix, uint64_t at, struct index_record *ret)
 {
+    uint64_t place = INDEX_HEADER_SIZE + at * sizeof(*ret);
+
+    if (at >= ix->batch_first && at - ix->batch_first < ix->batch_count)
+        *ret = ix->batch[at - ix->batch_first];
+    else if (place + sizeof(*ret) <= ix->mapped)
+        *ret = ix->records[at];
+    else
+        return file_read(ix->fd, ret, sizeof(*ret), place);
+    return 0;
+}
+
+static bool is_unseen(const struct index_record *rec)
+{
+    return !(rec->bits & INDEX_EXPUNGED) && !(rec->flags & MBOX_SEEN);
+}
+
+/* Adds a record to the sums of the header, or takes it out. */
+static void count_record(struct index_header *h, uint64_t at, const struct index_record *rec, bool is_added)
+{
+    const uint32_t one = is_added ? 1 : UINT32_MAX;
+
+    if (rec->bits & INDEX_EXPUNGED)
+        return;
+    h->bytes += is_added ? rec->size : -rec->size;
+    h->deleted += rec->flags & MBOX_DELETED ? one : 0;
+    h->unwritten += index_is_unwritten(rec) ? one : 0;
+    if (!is_unseen(rec))
+        return;
+    if (is_added && (h->unseen == 0 || at < h->first_unseen))
+        h->first_unseen = at;
+    h->unseen += one;
+}
+
+/* Moves first_unseen up to where it really is. */
+static int find_unseen(struct index *ix)
+{
+    struct index_header *h = &ix->next;
+    struct index_record rec;
     int r;
 
+    for (; h->unseen > 0 && h->first_unseen < h->count; h->first_unseen++) {
+        if ((r = get_record(ix, h->first_unseen, &rec)) < 0)
+            return r;
+        if (is_unseen(&rec))
+            break;
+    }
+    return 0;
+}
+
+static int put_record(struct index *ix, uint64_t at, const struct index_record *rec)
+{
+    struct index_record old;
+    int r;
+
+    if (at < ix->next.count) {
+        if ((r = get_record(ix, at, &old)) < 0)
+            return r;
+        count_record(&ix->next, at, &old, false);
+    }
+    count_record(&ix->next, at, rec, true);
     if (at >= ix->batch_first && at - ix->batch_first < ix->batch_count) {
         ix->batch[at - ix->batch_first] = *rec;
         ix->batch[at - ix->batch_first].check = index_check(rec);
@@ -231,7 +296,7 @@ int index_end(struct box *b)
 {
     int r;
 
-    if ((r = flush_batch(&b->ix)) < 0)
+    if ((r = flush_batch(&b->ix)) < 0 || (r = find_unseen(&b->ix)) < 0)
         return r;
     b->ix.next.is_dirty = 0;
     b->ix.next.log_id = b->log_id;
@@ -317,7 +382,7 @@ int index_install(struct box *b, struct index *fresh)
     fresh->next.log_id = b->log_id;
     fresh->next.log_size = b->log_size;
     if ((r = side_path(b, ".index.new", &from)) == 0 && (r = side_path(b, ".index", &to)) == 0 &&
-        (r = flush_batch(fresh)) == 0 && (r = index_write_header(fresh)) == 0 &&
+        (r = flush_batch(fresh)) == 0 && (r = find_unseen(fresh)) == 0 && (r = index_write_header(fresh)) == 0 &&
         rename(buf_cstr(&from), buf_cstr(&to)) < 0)
         r = -errno;
     if (r < 0) {

@@ -246,7 +246,8 @@ static int take_changes(struct mbox *v, bool keep_expunged, struct gathered *g)
     h = v->ix.head; /* mapped: what index_end() writes shows here */
     if (!keep_expunged && h->expunges != v->expunges && (r = gather_expunged(v, g)) < 0)
         return r;
-    if (h->modseq > v->modseq && (r = gather_flags(v, g)) < 0)
+    /* Each MODSEQ that was given since may be our own: then nothing is to be told of flags. */
+    if (h->modseq > v->modseq + v->own_count && (r = gather_flags(v, g)) < 0)
         return r;
     before = v->nrec;
     if (h->count > v->nrec && (r = take_recent(v)) < 0)

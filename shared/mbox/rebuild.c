@@ -516,7 +516,7 @@ int rebuild(struct box *b, bool has_index)
 
     match_finish(&rb.match);
     index_finish(&rb.scratch);
-    index_finish(&rb.fresh);
+    index_discard(b, &rb.fresh);
     log_truth_finish(&rb.truth);
     buf_finish(&rb.log);
     numset_finish(&rb.claimed);

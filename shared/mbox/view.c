@@ -8,12 +8,14 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "shared/base/macros.h"
 #include "shared/mbox/names.h"
 
-#define CHECK_TRIES 1000 /* a record that somebody is writing at this moment */
+#define CHECK_TRIES 500 /* a record that somebody is writing at this moment */
+#define CHECK_SPINS 100
 
 uint32_t mbox_count(const struct mbox *v)
 {
@@ -72,6 +74,8 @@ int view_read(const struct mbox *v, uint64_t position, struct index_record *ret)
         memcpy(ret, &v->ix.records[position], sizeof(*ret));
         if (index_is_valid(ret))
             return 0;
+        if (i >= CHECK_SPINS) /* the writer may need this processor */
+            (void)nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     }
     return -EIO;
 }
@@ -162,11 +166,10 @@ static void status_head(const struct index_header *h, struct mbox_status *ret)
     memcpy(ret->mailboxid, h->mailboxid, sizeof(ret->mailboxid));
 }
 
-static void status_count(struct mbox_status *s, const struct index_record *rec, bool is_recent)
+static void status_count(struct mbox_status *s, const struct index_record *rec)
 {
     s->messages++;
     s->size += rec->size;
-    s->recent += is_recent;
     s->deleted += (rec->flags & MBOX_DELETED) != 0;
     if (!(rec->flags & MBOX_SEEN)) {
         s->unseen++;
@@ -175,42 +178,95 @@ static void status_count(struct mbox_status *s, const struct index_record *rec, 
     }
 }
 
-int mbox_view_status(struct mbox *v, struct mbox_status *ret)
+static uint32_t count_recent(const struct mbox *v)
 {
-    struct mbox_status s;
+    uint32_t n = 0;
+
+    if (mbox_is_readonly(v))
+        return mbox_count(v) - count_before(v, lower_bound(v, v->recent_from));
+    for (size_t i = 0; i < v->recent.count; i++) {
+        const struct numrange *range = &v->recent.ranges[i];
+        uint64_t end = range->last == UINT32_MAX ? v->nrec : lower_bound(v, range->last + 1);
+
+        n += count_before(v, end) - count_before(v, lower_bound(v, range->first));
+    }
+    return n;
+}
+
+static void status_sums(const struct index_header *h, struct mbox_status *s)
+{
+    s->unseen = h->unseen;
+    s->deleted = h->deleted;
+    s->size = h->bytes;
+}
+
+/* One by one: the view lags behind the index. */
+static void status_view(const struct mbox *v, struct mbox_status *s)
+{
     size_t hole = 0;
 
-    status_head(v->ix.head, &s);
     for (uint64_t i = 0; i < v->nrec; i++) {
-        const struct index_record *rec = &v->ix.records[i];
-
         if (hole < v->hole_count && i == v->holes[hole].first) {
             i += v->holes[hole].count - 1;
             hole++;
             continue;
         }
-        status_count(&s, rec, mbox_is_readonly(v) ? rec->uid >= v->recent_from : numset_has(&v->recent, rec->uid));
+        status_count(s, &v->ix.records[i]);
     }
+}
+
+int mbox_view_status(struct mbox *v, struct mbox_status *ret)
+{
+    struct index_header h;
+    struct mbox_status s;
+    uint64_t at;
+
+    status_head(v->ix.head, &s);
+    if (index_look(&v->ix, &h) && h.count == v->nrec && h.count - h.live == v->hidden) {
+        s.messages = mbox_count(v);
+        status_sums(&h, &s);
+        for (at = h.first_unseen; at < v->nrec && h.unseen > 0; at++) {
+            if (!is_hole(v, at) && !(v->ix.records[at].flags & MBOX_SEEN)) {
+                s.first_unseen = count_before(v, at) + 1;
+                break;
+            }
+        }
+    } else {
+        status_view(v, &s);
+    }
+    s.recent = count_recent(v);
     if (v->nrec < v->ix.head->count) /* UIDNEXT as of the view */
         s.uidnext = v->ix.records[v->nrec].uid;
     *ret = s;
     return 0;
 }
 
+/* With BOX_STATE. */
+static void status_box(const struct box *b, struct mbox_status *s)
+{
+    const struct index_header *h = b->ix.head;
+
+    status_head(h, s);
+    status_sums(h, s);
+    s->messages = (uint32_t)h->live;
+    for (uint64_t i = index_find(&b->ix, 0, h->recent); i < h->count; i++)
+        s->recent += !(b->ix.records[i].bits & INDEX_EXPUNGED);
+    if (h->unseen == 0)
+        return;
+    s->first_unseen = (uint32_t)h->first_unseen + 1;
+    for (uint64_t i = 0; h->live < h->count && i < h->first_unseen; i++)
+        s->first_unseen -= (b->ix.records[i].bits & INDEX_EXPUNGED) != 0;
+}
+
 int mbox_status(struct mbox_store *store, struct str name, struct mbox_status *ret)
 {
-    struct mbox_status s;
     struct box *b;
     int r;
 
     if ((r = box_open(store, name, false, &b)) < 0)
         return r;
     if ((r = box_lock_synced(b, 0)) == 0) {
-        status_head(b->ix.head, &s);
-        for (uint64_t i = 0; i < b->ix.head->count; i++)
-            if (!(b->ix.records[i].bits & INDEX_EXPUNGED))
-                status_count(&s, &b->ix.records[i], b->ix.records[i].uid >= b->ix.head->recent);
-        *ret = s;
+        status_box(b, ret);
         box_unlock(b);
     }
     box_free(b);

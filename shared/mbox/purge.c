@@ -1,0 +1,48 @@
+/*
+ * Records of messages that are gone stay in the index, so that views can tell: until there are too many of them. Runs
+ * as the user under BOX_STATE; touches NAME.index and its temporary sibling in the state folder.
+ */
+#include <errno.h>
+#include <unistd.h>
+
+#include "shared/base/macros.h"
+#include "shared/mbox/box.h"
+
+#define GONE_MIN 4096u /* so many are always kept */
+
+void index_discard(struct box *b, struct index *fresh)
+{
+    _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_CONF_VALUE * 8);
+
+    if (fresh->fd >= 0 && buf_printf(&path, "%s.index.new", b->side) == 0)
+        (void)unlink(buf_cstr(&path));
+    index_finish(fresh);
+}
+
+int index_purge(struct box *b)
+{
+    const struct index_header *head = b->ix.head;
+    struct index fresh = {.fd = -1};
+    int r;
+
+    if (head->count - head->live <= head->live + GONE_MIN)
+        return 0;
+    if ((r = index_new(b, false, &fresh)) < 0)
+        return r;
+    fresh.next = *head;
+    fresh.next.count = fresh.next.bytes = fresh.next.first_unseen = 0;
+    fresh.next.unseen = fresh.next.deleted = fresh.next.unwritten = 0;
+    fresh.next.is_settled = 0;
+    for (uint64_t i = 0; r == 0 && i < head->count; i++) {
+        if (b->ix.records[i].bits & INDEX_EXPUNGED)
+            continue;
+        if (i == head->last)
+            fresh.next.last = fresh.next.count;
+        r = index_is_valid(&b->ix.records[i]) ? index_add(&fresh, &b->ix.records[i]) : -EIO;
+    }
+    if (r == 0)
+        r = index_install(b, &fresh);
+    if (r < 0)
+        index_discard(b, &fresh);
+    return r;
+}
