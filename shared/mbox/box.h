@@ -129,7 +129,8 @@ struct index_header {
     uint32_t unwritten;    /* index_is_unwritten() */
     uint64_t bytes;        /* of their wire forms */
     uint64_t first_unseen; /* no record before this one is unseen */
-    uint8_t reserved[32];
+    uint32_t logged;       /* index_is_logged() */
+    uint8_t reserved[28];
     uint64_t check;                                    /* over all before it */
     char keywords[LIMIT_KEYWORDS][INDEX_KEYWORD_SIZE]; /* NUL-terminated */
 };
@@ -315,6 +316,12 @@ static inline bool index_is_unwritten(const struct index_record *rec)
 {
     return !(rec->bits & INDEX_EXPUNGED) && rec->block > 0 &&
            ((rec->bits & INDEX_PENDING) || !(rec->bits & INDEX_UID_IN_FILE));
+}
+
+/* Does the state log know something of it that the file does not say? */
+static inline bool index_is_logged(const struct index_record *rec)
+{
+    return !(rec->bits & INDEX_EXPUNGED) && ((rec->bits & INDEX_PENDING) || !(rec->bits & INDEX_UID_IN_FILE));
 }
 
 /* The header as of one moment, without its keywords and without a lock. False: it is being changed just now. */

@@ -68,9 +68,7 @@ static int put_truth(struct box *b, struct buf *out)
     for (uint64_t i = 0; i < h->count; i++) {
         const struct index_record *rec = &b->ix.records[i];
 
-        if ((rec->bits & INDEX_EXPUNGED) || ((rec->bits & INDEX_UID_IN_FILE) && !(rec->bits & INDEX_PENDING)))
-            continue;
-        if ((r = log_put_message(out, rec)) < 0)
+        if (index_is_logged(rec) && (r = log_put_message(out, rec)) < 0)
             return r;
     }
     return 0;
@@ -80,11 +78,15 @@ int log_compact(struct box *b)
 {
     _cleanup_buf_ struct buf records = BUF_INIT(1u << 30);
     struct log_head head;
+    uint64_t truth;
     int r;
 
     if (b->log_size < COMPACT_MIN || file_read(b->log_fd, &head, sizeof(head), 0) < 0)
         return 0;
-    if (b->log_size < COMPACT_MIN + COMPACT_RATIO * head.compacted)
+    truth = b->ix.head->logged * (sizeof(struct log_entry) + sizeof(struct log_uid));
+    if (truth < head.compacted)
+        truth = head.compacted;
+    if (b->log_size < COMPACT_MIN + COMPACT_RATIO * truth)
         return 0;
     if ((r = put_truth(b, &records)) < 0 || (r = index_begin(b)) < 0)
         return r;

@@ -225,6 +225,7 @@ static void count_record(struct index_header *h, uint64_t at, const struct index
     h->bytes += is_added ? rec->size : -rec->size;
     h->deleted += rec->flags & MBOX_DELETED ? one : 0;
     h->unwritten += index_is_unwritten(rec) ? one : 0;
+    h->logged += index_is_logged(rec) ? one : 0;
     if (!is_unseen(rec))
         return;
     if (is_added && (h->unseen == 0 || at < h->first_unseen))

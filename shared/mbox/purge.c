@@ -31,7 +31,7 @@ int index_purge(struct box *b)
         return r;
     fresh.next = *head;
     fresh.next.count = fresh.next.bytes = fresh.next.first_unseen = 0;
-    fresh.next.unseen = fresh.next.deleted = fresh.next.unwritten = 0;
+    fresh.next.unseen = fresh.next.deleted = fresh.next.unwritten = fresh.next.logged = 0;
     fresh.next.is_settled = 0;
     for (uint64_t i = 0; r == 0 && i < head->count; i++) {
         if (b->ix.records[i].bits & INDEX_EXPUNGED)
