@@ -6,6 +6,7 @@
  * configuration, and its users are the user who runs us.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -168,6 +169,10 @@ int main(int argc, char **argv)
     if (r < 0) {
         LOG_EVENT(LOG_ERR, "configuration-error", LOG_F("reason", buf_str(&conf.error)));
         return EX_CONFIG;
+    }
+    if (argc > 1 || fcntl(AUTH_CONTROL, F_GETFD) < 0) {
+        (void)fputs("auth: imap(8), pop3(8) and smtp(8) start this; it is of no use by hand\n", stderr);
+        return EX_USAGE;
     }
     r = attempt(&conf, original);
     free(original);

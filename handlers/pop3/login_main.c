@@ -2,11 +2,14 @@
  * pop3-login: POP3 before login. Starts as root or as the user who tries things out, reads the configuration, gives
  * everything up, then reads and writes the client's connection (fd 0) and the monitor's socket (fd 3).
  */
+#include <fcntl.h>
+#include <stdio.h>
 #include <sysexits.h>
 
 #include "handlers/pop3/login.h"
 #include "handlers/pop3/policy.h"
 #include "shared/gate/confine.h"
+#include "shared/gate/session.h"
 
 int main(int argc, char **argv)
 {
@@ -19,5 +22,9 @@ int main(int argc, char **argv)
     /* A policy that cannot be read is the session's to report: here it is only not announced. */
     if (conf_init(&conf) == 0 && conf_args(&conf, &argc, argv) == 0 && pop3_policy_read(&conf, &policy, &key) == 0)
         with_policy.own = &policy;
+    if (argc > 1 || fcntl(GATE_CONTROL_FD, F_GETFD) < 0) {
+        (void)fputs("pop3-login: pop3(8) starts this; it is of no use by hand\n", stderr);
+        return EX_USAGE;
+    }
     return confine_enter(POP3_LOGIN.name, &limits, SANDBOX_LOGIN) < 0 ? EX_CONFIG : login_main(&with_policy);
 }

@@ -342,7 +342,10 @@ static int begin(struct pop3 *s)
     if (r < 0) {
         LOG_ERROR(LOG_WARNING, "maildrop", r);
         s->end = r == -EBUSY ? "in_use" : "error";
-        (void)pop3_store_err(s, r);
+        if (r == -ENOENT || r == -ENOTDIR)
+            (void)pop3_err(s, "SYS/PERM", "The folder of the mailbox or of its state (%s) is not there", s->who->state);
+        else
+            (void)pop3_store_err(s, r);
         return r;
     }
     /* At the first login of all the store has just made the state folder. */

@@ -243,12 +243,7 @@ static int parse_arguments(int argc, char **argv, struct options *o)
     return o->is_submission && o->is_lmtp ? -EINVAL : 0;
 }
 
-static int usage(void)
-{
-    LOG_EVENT(LOG_ERR, "usage", LOG_FC("program", "smtp"),
-              LOG_FC("arguments", "[--submission | --lmtp] [--tls] [-c FILE] [-o key=value]... [--epoch=SECONDS]"));
-    return EX_USAGE;
-}
+#define USAGE "[--submission | --lmtp] [--tls] [-c FILE] [-o key=value]... [--epoch=SECONDS]"
 
 static int run(struct conf *conf, const struct start *start, const struct options *o)
 {
@@ -299,9 +294,9 @@ int main(int argc, char **argv)
 
         if (argc > 1 && strcmp(argv[1], "-bs") == 0)
             return start_exec_session("smtp-session", &conf, argc, argv);
-        return argc == 1 ? start_exec_session("smtp-session", &conf, 2, scripted) : usage();
+        return argc == 1 ? start_exec_session("smtp-session", &conf, 2, scripted) : start_usage("smtp", USAGE, &start);
     }
     if (parse_arguments(argc, argv, &o) < 0)
-        return usage();
+        return start_usage("smtp", USAGE, &start);
     return run(&conf, &start, &o);
 }

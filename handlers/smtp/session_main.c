@@ -21,6 +21,7 @@
 #include "shared/gate/priv.h"
 #include "shared/gate/sandbox.h"
 #include "shared/gate/session.h"
+#include "shared/gate/start.h"
 
 #define FACTS_TIMEOUT  300000 /* ms for a proxy's header and a TLS handshake; the monitor has shorter ones */
 #define SESSION_FDS    32
@@ -97,9 +98,9 @@ static void log_summary(const struct smtp_session *s)
     (void)snprintf(commands, sizeof(commands), "%llu", (unsigned long long)s->commands);
     (void)snprintf(refused, sizeof(refused), "%llu", (unsigned long long)s->refused);
     LOG_EVENT(LOG_INFO, "session", LOG_FC("host", s->is_pipe ? "stdin" : s->peer), LOG_FC("helo", buf_cstr(&s->helo)),
-              LOG_FC("end", s->has_quit    ? "quit"
-                            : s->error < 0 ? strerror(-s->error)
-                                           : "eof"),
+              LOG_FC("end", s->has_quit                            ? "quit"
+                            : s->error < 0 && s->error != -ENODATA ? strerror(-s->error)
+                                                                   : "eof"),
               LOG_FC("messages", messages), LOG_FC("commands", commands), LOG_FC("refused", refused));
 }
 
@@ -232,5 +233,7 @@ int main(int argc, char **argv)
     (void)sigaction(SIGPIPE, &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
     (void)sigaction(SIGXFSZ, &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
     log_open("smtp-session", true);
+    if (o.is_scripted)
+        start_warn("smtp-session", &conf, true);
     return o.is_scripted ? run_scripted(&conf, &o) : run_guarded(&conf, &o);
 }

@@ -30,14 +30,15 @@
 #define TLS_MEMORY  (64u << 20)
 #define TLS_FDS     64 /* most fds that may be open after the drop: enough for what the monitor handed over */
 
-static int fail(const char *what, const char *why)
+/* Whose fault it is decides how loudly the monitor tells the admin. */
+static int fail(bool is_ours, const char *what, const char *why)
 {
     _cleanup_frame_ struct frame f = FRAME_INIT;
     _cleanup_buf_ struct buf text = BUF_INIT(LIMIT_LINE_SMTP);
 
     frame_begin(&f, FRAME_TLS_FAILED);
-    if (buf_printf(&text, why ? "%s: %s" : "%s", what, why) < 0 || frame_put_str(&f, buf_str(&text)) < 0 ||
-        frame_send(SETUP_CONTROL, &f, -1) < 0)
+    if (buf_printf(&text, why ? "%s: %s" : "%s", what, why) < 0 || frame_put_u32(&f, is_ours) < 0 ||
+        frame_put_str(&f, buf_str(&text)) < 0 || frame_send(SETUP_CONTROL, &f, -1) < 0)
         return EX_IOERR;
     return EX_PROTOCOL;
 }
@@ -131,7 +132,7 @@ static int serve(struct setup *s, SSL *ssl)
     int r = handshake(ssl, clock_monotonic_ms() + (int64_t)s->seconds * 1000, &why);
 
     if (r < 0)
-        return fail("handshake", why);
+        return fail(false, "handshake", why);
     r = setup_report(ssl);
     if (r < 0)
         return EX_IOERR;
@@ -144,7 +145,7 @@ static int serve(struct setup *s, SSL *ssl)
     return r < 0 ? EX_PROTOCOL : EX_OK;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     static const struct priv_confinement confinement = {
         .account = PRIV_USER_TLS, .open_files = TLS_FDS, .file_size = 0, .memory = TLS_MEMORY};
@@ -153,20 +154,25 @@ int main(void)
     SSL *ssl = NULL;
     int r;
 
+    (void)argv;
+    if (argc > 1 || fcntl(SETUP_CONTROL, F_GETFD) < 0) {
+        (void)fputs("tls: imap(8), pop3(8) and smtp(8) start this; it is of no use by hand\n", stderr);
+        return EX_USAGE;
+    }
     (void)sigaction(SIGPIPE, &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
     r = setup_receive(&s);
     if (r < 0)
-        return fail("control", strerror(-r));
+        return fail(true, "control", strerror(-r));
     /* Everything of OpenSSL that needs files (its configuration with the system's crypto policy, and loadable
      * providers) while there are some. */
     if (OPENSSL_init_ssl(INIT, NULL) != 1)
-        return fail("openssl", "cannot be initialised");
+        return fail(true, "openssl", "cannot be initialised");
     r = priv_confine(&confinement, &what);
     if (r < 0)
-        return fail(what, strerror(-r));
+        return fail(true, what, strerror(-r));
     r = setup_apply(&s, &what);
     if (r < 0)
-        return fail(s.failed, what);
+        return fail(true, s.failed, what);
     if (server_certificate_age(&s.server) != 0)
         (void)note(NOTE_CERTIFICATE, server_certificate_age(&s.server) > 0 ? "expired" : "not yet valid");
     r = set_nonblocking(TLS_NETWORK);
@@ -175,7 +181,7 @@ int main(void)
     if (r == 0)
         r = server_connect(&s.server, TLS_NETWORK, TLS_NETWORK, &ssl);
     if (r < 0)
-        return fail("start", strerror(-r));
+        return fail(true, "start", strerror(-r));
     r = serve(&s, ssl);
     SSL_free(ssl);
     server_finish(&s.server);

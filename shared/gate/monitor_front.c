@@ -101,13 +101,15 @@ static int on_tls_facts(void *context, struct frame *f, struct frame_reader *in)
 static int on_tls_failed(void *context, struct frame *f, struct frame_reader *in)
 {
     struct monitor *m = context;
+    uint32_t is_ours = 0;
     struct str reason;
 
     (void)f;
-    if (frame_get_str(in, LIMIT_FRAME, &reason) < 0 || frame_end(in) < 0)
+    if (frame_get_u32(in, &is_ours) < 0 || frame_get_str(in, LIMIT_FRAME, &reason) < 0 || frame_end(in) < 0)
         return -EBADMSG;
-    LOG_EVENT(LOG_INFO, "TLS handshake failed", LOG_F("reason", str_sub(reason, 0, LIMIT_NOTE)),
-              LOG_FC("service", m->protocol->service), LOG_FC("host", m->peer.address));
+    LOG_EVENT(is_ours ? LOG_ERR : LOG_INFO, is_ours ? "TLS cannot be served" : "TLS handshake failed",
+              LOG_F("reason", str_sub(reason, 0, LIMIT_NOTE)), LOG_FC("service", m->protocol->service),
+              LOG_FC("host", m->peer.address));
     m->phase = MONITOR_END;
     return 0;
 }

@@ -111,12 +111,7 @@ static int run_monitor(const struct monitor_protocol *p, const char *session, st
     return r < 0 ? EX_SOFTWARE : 0;
 }
 
-static int usage(const char *program)
-{
-    LOG_EVENT(LOG_ERR, "usage", LOG_FC("program", program),
-              LOG_FC("arguments", "[--tls] [-c FILE] [-o key=value] [--epoch=SECONDS]"));
-    return EX_USAGE;
-}
+#define USAGE "[--tls] [-c FILE] [-o key=value]... [--epoch=SECONDS]"
 
 int monitor_main(const struct monitor_protocol *p, const char *session, int argc, char **argv)
 {
@@ -129,11 +124,11 @@ int monitor_main(const struct monitor_protocol *p, const char *session, int argc
         return r;
     if (argc > 1 && strcmp(argv[1], "--keeper") == 0)
         return keeper_main(&conf, argc, argv);
-    if (!start.is_connection)
-        return start_exec_session(session, &conf, argc, argv);
-    if (argc == 2 && strcmp(argv[1], "--tls") == 0)
+    if (start.is_connection && argc == 2 && strcmp(argv[1], "--tls") == 0)
         is_implicit_tls = true;
     else if (argc != 1)
-        return usage(argv[0]);
+        return start_usage(p->service, USAGE, &start);
+    if (!start.is_connection)
+        return start_exec_session(session, &conf, argc, argv);
     return run_monitor(p, session, &conf, &start, is_implicit_tls);
 }

@@ -94,14 +94,17 @@ int start_find(struct start *ret)
     return 0;
 }
 
-static void log_warnings(const struct conf *conf)
+void start_warn(const char *ident, const struct conf *conf, bool is_person)
 {
     struct str rest = buf_str(&conf->warnings);
     struct str line;
 
     while (rest.len > 0) {
         (void)str_cut(&rest, '\n', &line);
-        LOG_EVENT(LOG_WARNING, "configuration", LOG_F("warning", line));
+        if (is_person)
+            (void)fprintf(stderr, "%s: %.*s\n", ident, STR_ARG(line));
+        else
+            LOG_EVENT(LOG_WARNING, "configuration", LOG_F("warning", line));
     }
 }
 
@@ -122,8 +125,18 @@ int start_program(const char *ident, int *argc, char **argv, struct conf *conf, 
                   LOG_F("error", conf->error.len > 0 ? buf_str(&conf->error) : str_from(strerror(-r))));
         return EX_CONFIG;
     }
-    log_warnings(conf);
+    if (ret->is_connection) /* on a pipe the session that we become says so */
+        start_warn(ident, conf, false);
     return 0;
+}
+
+int start_usage(const char *program, const char *arguments, const struct start *start)
+{
+    if (start->is_connection)
+        LOG_EVENT(LOG_ERR, "usage", LOG_FC("program", program), LOG_FC("arguments", arguments));
+    else
+        (void)fprintf(stderr, "usage: %s %s\n", program, arguments);
+    return EX_USAGE;
 }
 
 int start_exec_session(const char *program, const struct conf *conf, int argc, char **argv)

@@ -24,9 +24,17 @@ struct start {
 int start_find(struct start *ret);
 
 /* The beginning of main() of every connection program: conf_init(), conf_args() with its errors told, start_find(),
- * log_open(ident), SIGPIPE ignored, the configuration's warnings logged. On failure it has said why; the result is then
- * the exit status (sysexits), else 0. `argc` and `argv` lose the common options. */
+ * log_open(ident), SIGPIPE ignored, for a connection the configuration's warnings logged. On failure it has said why;
+ * the result is then the exit status (sysexits), else 0. `argc` and `argv` lose the common options. */
 int start_program(const char *ident, int *argc, char **argv, struct conf *conf, struct start *ret);
+
+/* What the configuration had to say (unknown keys): a line each, to a person on the standard error output, else to the
+ * log. `ident` is who says so. */
+void start_warn(const char *ident, const struct conf *conf, bool is_person);
+
+/* How a connection program tells wrong arguments: to a person on the standard error output, else to the log. EX_USAGE.
+ */
+int start_usage(const char *program, const char *arguments, const struct start *start);
 
 /* Replaces this process by `program` (see chain_locate()) for the invoking user: same fds, same environment, the
  * remaining arguments and the configuration handed on. Returns only on failure: the exit status. */

@@ -73,7 +73,8 @@ enum frame_type {
     /* tls -> monitor once, after the handshake: s version, s cipher, s SNI, s client certificate subject or "",
      * s tls-exporter binding, s tls-server-end-point binding, s ALPN, u session was resumed (0/1) */
     FRAME_TLS_FACTS,
-    /* tls -> monitor: the handshake failed or nothing to start with: s reason for the log */
+    /* tls -> monitor: the handshake failed or nothing to start with: u it is our own fault (0/1: files, set-up), s
+     * reason for the log */
     FRAME_TLS_FAILED,
 
     /* session -> keeper. Answer FRAME_KEEPER_OK or FRAME_KEEPER_ERROR (u errno). No path ever: the keeper knows the one

@@ -89,9 +89,9 @@ class Server:
                 r.end()
                 continue
             if name == "FRAME_TLS_FAILED":
-                reason = r.t()
+                is_ours, reason = r.u(), r.t()
                 r.end()
-                return {"failed": reason}
+                return {"failed": reason, "is_ours": is_ours}
             assert name == "FRAME_TLS_FACTS", name
             out = {"version": r.t(), "cipher": r.t(), "sni": r.t(), "subject": r.t(), "exporter": r.s(),
                    "end_point": r.s(), "alpn": r.t(), "resumed": r.u(), "notes": notes}
@@ -304,7 +304,7 @@ def test_bad_files():
                          ((("TLS_FILE_CERTIFICATE", "a.pem"), ("TLS_FILE_KEY", "b.key")), "does not belong")):
         server = Server(files)
         facts = server.facts()
-        assert words in facts.get("failed", ""), (files, facts)
+        assert words in facts.get("failed", "") and facts["is_ours"] == 1, (files, facts)
         assert server.end() != 0
 
 
@@ -342,7 +342,7 @@ def test_handshake_dropped_at_every_byte():
 def test_deadline():
     server = Server(seconds=1)
     began = time.monotonic()
-    assert server.facts() == {"failed": "handshake: timed out"}
+    assert server.facts() == {"failed": "handshake: timed out", "is_ours": 0}
     assert 0.5 < time.monotonic() - began < 5
     server.end()
 
