@@ -199,7 +199,7 @@ static int append(const char *path, const struct options *o, struct str user, st
 
 static bool is_service(struct str s)
 {
-    return str_eq(s, STR("imap")) || str_eq(s, STR("pop3")) || str_eq(s, STR("smtp"));
+    return str_eq(s, STR("imap")) || str_eq(s, STR("pop3")) || str_eq(s, STR("pop2")) || str_eq(s, STR("smtp"));
 }
 
 static int parse(int argc, char **argv, struct options *o)

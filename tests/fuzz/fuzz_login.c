@@ -1,6 +1,6 @@
 /*
- * The login stages of IMAP and POP3 as a stranger sees them: the input is what the client sends. The first byte chooses
- * the protocol, the facts and whether the monitor answers.
+ * The login stages of IMAP, POP3 and POP2 as a stranger sees them: the input is what the client sends. The first byte
+ * chooses the protocol, the facts and whether the monitor answers.
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "handlers/imap/login.h"
+#include "handlers/pop2/login.h"
 #include "handlers/pop3/login.h"
 #include "shared/base/macros.h"
 #include "shared/io/frame.h"
@@ -40,9 +41,14 @@ static void put_failure(int control, uint32_t attempt)
         abort();
 }
 
+static const struct login_protocol *protocol_of(uint8_t choice)
+{
+    return choice & 32 ? &POP2_LOGIN : choice & 1 ? &POP3_LOGIN : &IMAP_LOGIN;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    const struct login_protocol *protocol = size > 0 && (data[0] & 1) ? &POP3_LOGIN : &IMAP_LOGIN;
+    const struct login_protocol *protocol = size > 0 ? protocol_of(data[0]) : &IMAP_LOGIN;
     int control[2];
     int client[2];
     uint8_t choice = size > 0 ? data[0] : 0;

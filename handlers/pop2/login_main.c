@@ -1,0 +1,15 @@
+/*
+ * pop2-login: POP2 before login. Starts as root or as the user who tries things out, gives everything up, then reads
+ * and writes the client's connection (fd 0) and the monitor's socket (fd 3).
+ */
+#include <sysexits.h>
+
+#include "handlers/pop2/login.h"
+#include "shared/gate/confine.h"
+
+int main(void)
+{
+    static const struct priv_confinement limits = {.account = PRIV_USER_LOGIN, .open_files = 16, .memory = 16u << 20};
+
+    return confine_enter(POP2_LOGIN.name, &limits, SANDBOX_LOGIN) < 0 ? EX_CONFIG : login_main(&POP2_LOGIN);
+}
