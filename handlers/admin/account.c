@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <string.h>
@@ -149,6 +150,58 @@ static int make_throwaway(const struct conf *conf, struct account *a, struct buf
     return r;
 }
 
+/* Runs `pennypost device ...` of this very program with this configuration. */
+static int device_tool(const struct conf *conf, const char *const words[], size_t count, struct buf *output)
+{
+    char program[PATH_MAX];
+    const char *argv[64] = {program};
+    char *options[48];
+    ssize_t len = readlink("/proc/self/exe", program, sizeof(program) - 1);
+    int n = 0;
+    int r;
+
+    if (len < 0)
+        return -errno;
+    program[len] = '\0';
+    r = conf_pass_on(conf, options, &n, ARRAY_SIZE(options));
+    if (r < 0)
+        return r;
+    for (int i = 0; i < n; i++)
+        argv[1 + i] = options[i];
+    for (size_t i = 0; i < count; i++)
+        argv[1 + (size_t)n + i] = words[i];
+    return child_run(argv, STR_NULL, output);
+}
+
+/* Root may lend itself a login of a user: a device password that is revoked when the check ends, and in a day by
+ * itself. */
+static int lend_password(const struct conf *conf, struct account *a, struct buf *why)
+{
+    const char *const words[] = {"device", "add", "--name", ACCOUNT_THROWAWAY, "--days", "1", a->name};
+    _cleanup_(buf_wipe_finish) struct buf output = BUF_INIT(4096);
+    int status = device_tool(conf, words, ARRAY_SIZE(words), &output);
+    struct str word = str_trim(buf_str(&output));
+
+    if (status != 0) {
+        (void)buf_printf(why, "no device password for %s: %.*s", a->name, STR_ARG(word));
+        return status < 0 ? status : -ECANCELED;
+    }
+    a->is_lent = true;
+    return buf_add_str(&a->password, word);
+}
+
+static int return_password(const struct conf *conf, const struct account *a, struct buf *why)
+{
+    const char *const words[] = {"device", "revoke", a->name, ACCOUNT_THROWAWAY};
+    _cleanup_buf_ struct buf output = BUF_INIT(4096);
+    int status = device_tool(conf, words, ARRAY_SIZE(words), &output);
+
+    if (status == 0)
+        return 0;
+    (void)buf_printf(why, "%.*s", STR_ARG(str_trim(buf_str(&output))));
+    return -ECANCELED;
+}
+
 int account_choose(const struct conf *conf, const char *user, const char *password_file, struct account *ret,
                    struct buf *why)
 {
@@ -173,6 +226,8 @@ int account_choose(const struct conf *conf, const char *user, const char *passwo
                          (unsigned)conf->min_uid);
         return -EPERM;
     }
+    if (!password_file && geteuid() == 0)
+        return lend_password(conf, ret, why);
     r = password_file ? read_password_file(password_file, &ret->password) : ask_password(ret->name, &ret->password);
     if (r == -ENOTTY)
         (void)buf_printf(
@@ -192,7 +247,16 @@ int account_finish(const struct conf *conf, struct account *a)
 
     if (r < 0)
         (void)fprintf(stderr, "pennypost: the account %s is left behind: %s\n", ACCOUNT_THROWAWAY, buf_cstr(&why));
+    if (a->is_lent) {
+        int s = return_password(conf, a, &why);
+
+        if (s < 0)
+            (void)fprintf(stderr, "pennypost: the device password %s of %s is left behind: %s\n", ACCOUNT_THROWAWAY,
+                          a->name, buf_cstr(&why));
+        r = s < 0 ? s : r;
+    }
     a->is_throwaway = false;
+    a->is_lent = false;
     buf_wipe_finish(&a->password);
     return r;
 }

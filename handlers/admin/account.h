@@ -1,7 +1,8 @@
 /*
  * Whose mailbox `pennypost check` uses, and with which password it logs in. Root without a user named: a throw-away
  * Unix account with a random password, made and removed again, so that the whole path through PAM and /etc/shadow is
- * tried and nobody has to type anything.
+ * tried and nobody has to type anything. Root with a user named: a device password of that user, for the time of the
+ * check.
  */
 #ifndef ADMIN_ACCOUNT_H
 #define ADMIN_ACCOUNT_H
@@ -18,6 +19,7 @@ struct account {
     char name[LIMIT_USER + 1];
     struct buf password; /* wiped by account_finish() */
     bool is_throwaway;   /* we made it: account_finish() removes it with its mail */
+    bool is_lent;        /* the password is a device password that we made: account_finish() revokes it */
 };
 
 /* `user`: NULL for the invoking user. `password_file`: NULL to ask on the terminal. 0; or negative with a sentence in

@@ -315,7 +315,10 @@ int check_main(struct conf *conf, int argc, char **argv)
         (void)clock_unique(&conf->clock, &token);
         (void)snprintf(c.token, sizeof(c.token), "%s", buf_cstr(&token));
         (void)printf("mailbox of %s%s, server %s\n", c.account.name,
-                     c.account.is_throwaway ? " (an account made for this check only)" : "", c.address);
+                     c.account.is_throwaway ? " (an account made for this check only)"
+                     : c.account.is_lent    ? " (logins with a device password for this check: his own is not tried)"
+                                            : "",
+                     c.address);
         check_all(&c);
     } else {
         (void)fprintf(stderr, "pennypost check: %s\n", text.len > 0 ? buf_cstr(&text) : strerror(-r));

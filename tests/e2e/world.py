@@ -66,7 +66,16 @@ class Tests:
     def close(self):
         print("%d passed, %d failed%s" % (self.passed, self.failed,
                                           ", %d skipped" % self.skipped if self.skipped else ""))
-        sys.exit(1 if self.failed or not self.passed else 0)
+        sys.exit(1 if self.failed or not (self.passed or self.skipped) else 0)
+
+    def machine(self, name, make):
+        """make(), which builds a machine to test on. Where this host cannot do that, the test is skipped and says why."""
+        try:
+            return make()
+        except (RuntimeError, OSError, subprocess.SubprocessError) as e:
+            self.skip(name, "no machine to test on can be made here: %s" % str(e).strip().replace("\n", " | ")[-600:])
+            self.close()
+            return None
 
 
 def run(argv, timeout=300, check=False, env=None, **more):
