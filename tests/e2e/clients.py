@@ -2,7 +2,7 @@
 """Real clients against the servers on 127.0.0.1: curl, Python's smtplib, poplib and imaplib, mutt, swaks, and what
 Thunderbird says. Runs inside a machine of world.py as root; closes with "N passed, N failed".
 
-    clients.py [smtplib] [poplib] [imaplib] [curl] [swaks] [mutt] [thunderbird] [burst] [processes]   (default: all)
+    clients.py [smtplib] [poplib] [imaplib] [curl] [swaks] [mutt] [thunderbird] [two] [burst] [processes]   (default: all)
 """
 import base64
 import email
@@ -470,6 +470,34 @@ def test_thunderbird():
     w.close()
 
 
+def test_two_connections():
+    """A desktop client keeps several connections to one mailbox: what one does, the others are told."""
+    empty("bob")
+    for i in range(3):
+        deliver("bob", "both %d" % i)
+    first, second = Wire(993, True), Wire(993, True)
+    for w in (first, second):
+        w.line()
+        w.imap(b"1", b"login bob " + quoted("bob").encode())
+        lines = w.imap(b"2", b'select "INBOX"')
+        check("two connections: select", b"* 3 EXISTS\r\n" in lines, lines)
+    first.imap(b"3", b"uid store 1:* +flags.silent (\\Seen $label1)")
+    lines = second.imap(b"3", b"noop")
+    check("two connections: flags", sum(b"FETCH" in l and b"\\Seen" in l and b"$label1" in l for l in lines) == 3, lines)
+    first.imap(b"4", b'create "Archives"')
+    lines = first.imap(b"5", b'move 2 "Archives"')
+    check("two connections: move", lines[-1].startswith(b"5 OK") and b"* 2 EXPUNGE\r\n" in lines, lines)
+    lines = second.imap(b"5", b"noop")
+    check("two connections: gone in the other", b"* 2 EXPUNGE\r\n" in lines, lines)
+    second.socket.sendall(b"6 idle\r\n")
+    second.line()
+    first.imap(b"6", b'append "INBOX" {14+}\r\nSubject: x\r\n\r\n')
+    first.imap(b"7", b'delete "Archives"')
+    check("two connections: idle hears of it", second.line() == b"* 3 EXISTS\r\n")
+    for w in (first, second):
+        w.close()
+
+
 def test_burst():
     """300 connections in 2 seconds, from several addresses: each is greeted, and the next one, too."""
     for port, greeting in ((143, b"* OK"), (110, b"+OK"), (25, b"220")):
@@ -572,7 +600,8 @@ def confined(name, pid):
 
 
 ALL = {"smtplib": test_smtplib, "poplib": test_poplib, "imaplib": test_imaplib, "curl": test_curl, "swaks": test_swaks,
-       "mutt": test_mutt, "thunderbird": test_thunderbird, "processes": test_processes, "burst": test_burst}
+       "mutt": test_mutt, "thunderbird": test_thunderbird, "two": test_two_connections,
+       "processes": test_processes, "burst": test_burst}
 
 if __name__ == "__main__":
     for wanted in sys.argv[1:] or ALL:

@@ -20,6 +20,8 @@ SCRIPTS = {
     "imap": b"a CAPABILITY\r\nb LOGIN %(user)s {%(length)d+}\r\n%(password)s\r\nc SELECT INBOX\r\nd FETCH 1:* (FLAGS "
             b"ENVELOPE)\r\ne APPEND INBOX {5+}\r\na: b\n\r\nf LOGOUT\r\n",
 }
+LOGIN_ENDS = {"pop3": b"PASS %(password)s\r\n", "imap": b"%(password)s\r\n"}
+LOGGED_IN = {"pop3": (b"-ERR [", b"octets)"), "imap": (b"b ", b"\nb OK")}  # the login's answer, and that it is a good one
 ERRORS = {"smtp": (b"\r\n5", b"\r\n4"), "pop3": (b"-ERR",), "imap": (b"BAD", b"BYE", b"NO ")}
 TIMEOUT = 20
 LONG_LINE = 10 << 20
@@ -121,13 +123,33 @@ def noise(tests, protocol, address):
     tests.check(f"{protocol} after noise", is_alive(protocol, address))
 
 
+def begin(protocol, address, login):
+    """A connection that has logged in: what is cut off after that meets the session, not the login stage."""
+    end, is_in = LOGGED_IN[protocol]
+    for _ in range(100):
+        s = connect(address)
+        data = b""
+        s.sendall(login)
+        while is_in not in data and not any(line.startswith(end) for line in data.split(b"\n")[:-1]):
+            piece = s.recv(4096)
+            if not piece:
+                break
+            data += piece
+        if is_in in data:
+            return s
+        s.close()
+        time.sleep(0.05)  # POP3: the session before is about to end
+    raise RuntimeError("no login for %s: %r" % (protocol, data))
+
+
 def dropped(tests, protocol, address, words):
     """The connection breaks at every byte of a session, closed and reset in turn."""
     script = SCRIPTS[protocol] % words
+    after = script.find(LOGIN_ENDS[protocol] % words) + len(LOGIN_ENDS[protocol] % words) if protocol in LOGGED_IN else 0
     for length in range(len(script) + 1):
         try:
-            with connect(address) as s:
-                s.sendall(script[:length])
+            with begin(protocol, address, script[:after]) if 0 < after <= length else connect(address) as s:
+                s.sendall(script[after if 0 < after <= length else 0:length])
                 if length % 2:
                     s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         except OSError:
