@@ -311,11 +311,12 @@ void index_finish(struct index *ix);
 /* The first record from `from` on with a UID of at least `uid`. */
 uint64_t index_find(const struct index *ix, uint64_t from, uint32_t uid);
 
-/* Does the flag block of this message lack something that could be written into it? */
+/* Does the file lack something of this message that should be written there? A UID alone is not worth the making of a
+ * flag block. */
 static inline bool index_is_unwritten(const struct index_record *rec)
 {
-    return !(rec->bits & INDEX_EXPUNGED) && rec->block > 0 &&
-           ((rec->bits & INDEX_PENDING) || !(rec->bits & INDEX_UID_IN_FILE));
+    return !(rec->bits & INDEX_EXPUNGED) &&
+           ((rec->bits & INDEX_PENDING) || (rec->block > 0 && !(rec->bits & INDEX_UID_IN_FILE)));
 }
 
 /* Does the state log know something of it that the file does not say? */

@@ -9,7 +9,7 @@
 
 #include "shared/base/macros.h"
 #include "shared/mbox/flush.h"
-#include "shared/mbox/journal.h"
+#include "shared/mbox/rewrite.h"
 #include "shared/mbox/view.h"
 
 int flush_keywords(const struct index_header *h, uint64_t bits, struct buf *out)
@@ -66,10 +66,46 @@ static bool has_same_lines(const char *a, const char *b, size_t len)
 struct flush {
     struct box *b;
     struct numset done;
-    struct journal_plan patches; /* blocks whose lines change places: all or none */
+    struct journal_plan patches; /* headers whose lines change places: all or none */
     struct numset patched;
+    uint64_t grow; /* of the first message that needs room for a block; UINT64_MAX: none does */
     bool is_written;
 };
+
+static int add_patch(struct flush *f, uint64_t at, const struct buf *bytes, uint32_t uid)
+{
+    int r = journal_plan_literal(&f->patches, bytes->data, bytes->len);
+
+    if (r < 0)
+        return r;
+    f->patches.pieces[f->patches.count - 1].to = at;
+    return numset_add(&f->patched, uid, uid);
+}
+
+/* Is there a place for it behind which not too much would have to move? */
+static bool may_grow(const struct box *b, const struct index_record *rec)
+{
+    return b->ix.head->is_ordered && (rec->bits & INDEX_PENDING) &&
+           (uint64_t)b->facts.st_size - rec->offset <= REWRITE_GROW_MAX;
+}
+
+/* A message without a block, or with interop fields elsewhere too: its whole header, at equal length if that can be. */
+static int flush_header(struct flush *f, const struct index_record *rec)
+{
+    _cleanup_buf_ struct buf fresh = BUF_INIT(REWRITE_HEADER_MAX * 2);
+    size_t length;
+    int r = rewrite_header(f->b, rec, &fresh, &length);
+
+    if (r == -EFBIG || r == -ESTALE || r == -ENOBUFS)
+        return 0; /* the state log keeps it */
+    if (r < 0)
+        return r;
+    if (fresh.len == length)
+        return add_patch(f, rec->offset + rec->from_length, &fresh, rec->uid);
+    if (may_grow(f->b, rec) && rec->offset < f->grow)
+        f->grow = rec->offset;
+    return 0;
+}
 
 /* The same lines at the same places: a torn write leaves a block that still is one, and the log knows better. */
 static int flush_block(struct flush *f, const struct index_record *rec)
@@ -79,7 +115,6 @@ static int flush_block(struct flush *f, const struct index_record *rec)
     uint64_t at = rec->offset + rec->from_length;
     struct interop_marker marker;
     const char *lf;
-    bool has_base;
     int r;
 
     if (old == NULL)
@@ -89,25 +124,26 @@ static int flush_block(struct flush *f, const struct index_record *rec)
     lf = memchr(old, '\n', rec->block);
     if (lf == NULL || !interop_marker_parse(str_trim((struct str){old, (size_t)(lf - old)}), &marker))
         return 0; /* not what the index says: the next scan will tell */
-    has_base = rec->offset == f->b->ix.head->prefix;
-    r = flush_render(f->b->ix.head, rec, &marker, has_base, rec->block, &fresh);
+    r = flush_render(f->b->ix.head, rec, &marker, rec->offset == f->b->ix.head->prefix, rec->block, &fresh);
     if (r == -ENOBUFS)
-        return 0;
+        return flush_header(f, rec);
     if (r < 0)
         return r;
-    if (!has_same_lines(old, fresh.data, rec->block)) {
-        size_t literal = f->patches.literals.len;
-
-        if ((r = journal_plan_literal(&f->patches, fresh.data, fresh.len)) < 0)
-            return r;
-        f->patches.pieces[f->patches.count - 1].to = at;
-        (void)literal;
-        return numset_add(&f->patched, rec->uid, rec->uid);
-    }
+    if (!has_same_lines(old, fresh.data, rec->block))
+        return add_patch(f, at, &fresh, rec->uid);
     f->is_written = true;
     if ((r = file_write(f->b->fd, fresh.data, fresh.len, at)) < 0)
         return r;
     return numset_add(&f->done, rec->uid, rec->uid);
+}
+
+static bool is_flushable(const struct box *b, const struct index_record *rec)
+{
+    if (!index_is_unwritten(rec))
+        return false;
+    if (rec->block > 0 && !(rec->bits & INDEX_HAS_STRAY))
+        return true;
+    return (rec->bits & INDEX_PENDING) && ((rec->bits & INDEX_HAS_STRAY) || may_grow(b, rec));
 }
 
 static int write_blocks(struct flush *f)
@@ -118,8 +154,9 @@ static int write_blocks(struct flush *f)
     for (uint64_t i = 0; r == 0 && i < b->ix.head->count; i++) {
         const struct index_record *rec = &b->ix.records[i];
 
-        if (index_is_unwritten(rec) && index_is_valid(rec))
-            r = flush_block(f, rec);
+        if (!is_flushable(b, rec) || !index_is_valid(rec))
+            continue;
+        r = rec->block > 0 && !(rec->bits & INDEX_HAS_STRAY) ? flush_block(f, rec) : flush_header(f, rec);
     }
     if (r == 0 && f->is_written && fdatasync(b->fd) < 0)
         r = -errno;
@@ -154,22 +191,58 @@ static int record(struct flush *f)
     return index_end(b);
 }
 
+/* The places of headers changed: the file is looked at again, and then the log told that it has everything. */
+static int record_again(struct flush *f)
+{
+    _cleanup_buf_ struct buf log = BUF_INIT(64u << 20);
+    struct box *b = f->b;
+    int r;
+
+    if (f->done.count == 0)
+        return 0;
+    if (fstat(b->fd, &b->facts) < 0)
+        return -errno;
+    if ((r = box_sync(b)) < 0 || (r = log_put_flushed(&log, &f->done)) < 0 || (r = log_commit(b, &log, true)) < 0 ||
+        (r = index_begin(b)) < 0)
+        return r;
+    return index_end(b);
+}
+
 static bool is_needed(const struct box *b)
 {
-    return b->ix.head->unwritten > 0;
+    if (b->ix.head->unwritten == 0)
+        return false;
+    for (uint64_t i = 0; i < b->ix.head->count; i++)
+        if (is_flushable(b, &b->ix.records[i]))
+            return true;
+    return false;
+}
+
+static int flush_run(struct flush *f)
+{
+    struct box *b = f->b;
+    int r = write_blocks(f);
+
+    if (r == 0 && f->patched.count > 0)
+        r = record_again(f);
+    else if (r == 0 && f->done.count > 0)
+        r = record(f);
+    if (r < 0 || f->grow == UINT64_MAX)
+        return r;
+    numset_clear(&f->done);
+    r = rewrite_grow(b, f->grow, &f->done);
+    return r == -EFBIG ? 0 : r < 0 ? r : record_again(f);
 }
 
 int box_flush(struct box *b)
 {
-    struct flush f = {.b = b};
+    struct flush f = {.b = b, .grow = UINT64_MAX};
     int r;
 
     if (b->fd < 0 || !is_needed(b))
         return 0;
     journal_plan_init(&f.patches, 0, (uint64_t)b->facts.st_size);
-    r = write_blocks(&f);
-    if (r == 0 && f.done.count > 0)
-        r = record(&f);
+    r = flush_run(&f);
     journal_plan_finish(&f.patches);
     numset_finish(&f.done);
     numset_finish(&f.patched);
@@ -178,17 +251,17 @@ int box_flush(struct box *b)
 
 int mbox_flush(struct mbox *v)
 {
+    bool is_needed_now;
     int r;
 
     if (mbox_is_readonly(v))
         return 0;
     if ((r = box_lock_synced(v->b, 0)) < 0)
         return r == -ESTALE ? 0 : r; /* the mailbox is gone */
-    if (!is_needed(v->b)) {
-        box_unlock(v->b);
-        return 0;
-    }
+    is_needed_now = is_needed(v->b);
     box_unlock(v->b);
+    if (!is_needed_now)
+        return 0;
     if ((r = box_lock_synced(v->b, BOX_WRITE)) < 0)
         return r == -ENOENT ? 0 : r;
     r = v->b->ix.head->uidvalidity == v->uidvalidity ? box_flush(v->b) : 0;

@@ -50,7 +50,7 @@ static int plan_add(struct journal_plan *plan, uint64_t to, uint64_t from, uint6
         plan->pieces = more;
         plan->cap = cap;
     }
-    plan->pieces[plan->count++] = (struct journal_piece){to, from, len};
+    plan->pieces[plan->count++] = (struct journal_piece){to, from, len, 0};
     return 0;
 }
 
@@ -128,7 +128,7 @@ int journal_edge(struct journal *j, uint64_t offset, uint64_t end, uint64_t *ret
 }
 
 /* Reads output bytes as they will be; `len` at most JOURNAL_COPY. */
-static int read_output(struct journal *j, uint64_t at, uint8_t *data, size_t len)
+int journal_output(struct journal *j, uint64_t at, uint8_t *data, size_t len)
 {
     size_t i = piece_at(&j->plan, at);
     int r;
@@ -163,7 +163,7 @@ int journal_window(struct journal *j, const struct journal_slot *slot)
         size_t n = slot->len - done < JOURNAL_COPY ? (size_t)(slot->len - done) : JOURNAL_COPY;
 
         if (slot->is_direct)
-            r = read_output(j, slot->at + done, j->copy, n);
+            r = journal_output(j, slot->at + done, j->copy, n);
         else
             r = file_read(j->fd, j->copy, n, window_place(j, slot->sequence) + done);
         if (r < 0 || (r = file_write(j->b->fd, j->copy, n, slot->at + done)) < 0)
@@ -207,7 +207,7 @@ static int store_window(struct journal *j, struct journal_slot *slot)
     while (done < slot->len) {
         size_t n = slot->len - done < JOURNAL_COPY ? (size_t)(slot->len - done) : JOURNAL_COPY;
 
-        if ((r = read_output(j, slot->at + done, j->copy, n)) < 0 ||
+        if ((r = journal_output(j, slot->at + done, j->copy, n)) < 0 ||
             (r = file_write(j->fd, j->copy, n, window_place(j, slot->sequence) + done)) < 0)
             return r;
         mhash_add(&h, j->copy, n);
@@ -311,7 +311,7 @@ static int fill_head(struct journal *j)
     h->ino = j->b->facts.st_ino;
     h->start = j->plan.start;
     h->old_size = j->plan.old_size;
-    h->new_size = h->kind == JOURNAL_MOVE ? journal_plan_end(&j->plan) : h->old_size;
+    h->new_size = h->kind == JOURNAL_PATCH ? h->old_size : journal_plan_end(&j->plan);
     h->count = j->plan.count;
     h->literals = j->plan.literals.len;
     h->slots = align(sizeof(*h) + pieces + h->literals);
@@ -350,26 +350,32 @@ static int reserve(struct journal *j)
     return -r;
 }
 
-int journal_write(struct journal *j, const char *suffix)
+static int store_plan(struct journal *j)
+{
+    uint64_t pieces = j->plan.count * sizeof(struct journal_piece);
+    int r = file_write(j->fd, j->plan.pieces, pieces, sizeof(j->head));
+
+    if (r == 0)
+        r = file_write(j->fd, j->plan.literals.data, j->head.literals, sizeof(j->head) + pieces);
+    return r == 0 && j->head.kind == JOURNAL_MOVE ? reserve(j) : r;
+}
+
+int journal_write_with(struct journal *j, int (*store)(struct journal *j))
 {
     _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_CONF_VALUE * 8);
     _cleanup_buf_ struct buf final = BUF_INIT(LIMIT_CONF_VALUE * 8);
-    uint64_t pieces = j->plan.count * sizeof(struct journal_piece);
     int r;
 
     if ((r = buf_printf(&path, "%s.journal.new", j->b->side)) < 0 ||
-        (r = buf_printf(&final, "%s%s", j->b->side, suffix)) < 0 || (r = fill_head(j)) < 0)
+        (r = buf_printf(&final, "%s.journal", j->b->side)) < 0 || (r = fill_head(j)) < 0)
         return r;
     j->fd = open(buf_cstr(&path), O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (j->fd < 0)
         return -errno;
-    r = file_write(j->fd, &j->head, sizeof(j->head), 0);
+    r = store(j);
+    j->head.check = journal_head_check(&j->head);
     if (r == 0)
-        r = file_write(j->fd, j->plan.pieces, pieces, sizeof(j->head));
-    if (r == 0)
-        r = file_write(j->fd, j->plan.literals.data, j->head.literals, sizeof(j->head) + pieces);
-    if (r == 0 && j->head.kind == JOURNAL_MOVE)
-        r = reserve(j);
+        r = file_write(j->fd, &j->head, sizeof(j->head), 0);
     if (r == 0 && fsync(j->fd) < 0)
         r = -errno;
     if (r == 0 && rename(buf_cstr(&path), buf_cstr(&final)) < 0)
@@ -377,6 +383,11 @@ int journal_write(struct journal *j, const char *suffix)
     if (r < 0)
         (void)unlink(buf_cstr(&path));
     return r < 0 ? r : file_sync_folder(buf_cstr(&final));
+}
+
+int journal_write(struct journal *j)
+{
+    return journal_write_with(j, store_plan);
 }
 
 int journal_remove(struct box *b)
@@ -408,7 +419,7 @@ static int run(struct box *b, const struct journal_plan *plan, enum journal_kind
     struct journal j = {.b = b, .fd = -1, .head = {.kind = kind}, .plan = *plan, .copy = malloc(JOURNAL_COPY)};
     int r;
 
-    r = j.copy == NULL ? -ENOMEM : journal_write(&j, ".journal");
+    r = j.copy == NULL ? -ENOMEM : journal_write(&j);
     if (r == 0)
         r = kind == JOURNAL_MOVE ? journal_move(&j, plan->start) : journal_patch_all(&j);
     if (r == 0)
@@ -425,7 +436,30 @@ int journal_run(struct box *b, const struct journal_plan *plan)
     return run(b, plan, JOURNAL_MOVE);
 }
 
+int journal_surroundings(struct journal *j, const struct journal_piece *p, uint64_t *ret)
+{
+    uint8_t bytes[2 * JOURNAL_AROUND];
+    uint64_t end = p->to + p->len;
+    size_t before = p->to < JOURNAL_AROUND ? (size_t)p->to : JOURNAL_AROUND;
+    size_t behind = j->plan.old_size - end < JOURNAL_AROUND ? (size_t)(j->plan.old_size - end) : JOURNAL_AROUND;
+    int r;
+
+    if ((r = file_read(j->b->fd, bytes, before, p->to - before)) < 0 ||
+        (r = file_read(j->b->fd, bytes + before, behind, end)) < 0)
+        return r;
+    *ret = mhash64(bytes, before + behind);
+    return 0;
+}
+
+/* What stands around each place is remembered: a From_ line in front of a header, the beginning of the body behind it.
+ */
 int journal_patch(struct box *b, const struct journal_plan *patches)
 {
+    struct journal j = {.b = b, .plan = *patches};
+    int r;
+
+    for (size_t i = 0; i < patches->count; i++)
+        if ((r = journal_surroundings(&j, &patches->pieces[i], &patches->pieces[i].check)) < 0)
+            return r;
     return patches->count == 0 ? 0 : run(b, patches, JOURNAL_PATCH);
 }

@@ -12,6 +12,7 @@ struct journal_piece {
     uint64_t to;   /* place in the new file */
     uint64_t from; /* place in the old file, or JOURNAL_LITERAL + offset in the literals */
     uint64_t len;
+    uint64_t check; /* of a patch: its surroundings, see journal_patch() */
 };
 #define JOURNAL_LITERAL        (1ull << 63)
 #define LIMIT_JOURNAL_LITERALS (128u << 20)
@@ -41,6 +42,11 @@ int journal_run(struct box *b, const struct journal_plan *plan);
 
 /* Equal-length writes that must all happen or none: {to, JOURNAL_LITERAL + offset, len} anywhere in the file. */
 int journal_patch(struct box *b, const struct journal_plan *patches);
+
+/* Makes the end of the file longer: pieces as in journal_run(), but contents move away from the beginning. At most
+ * JOURNAL_GROW_MAX bytes from plan->start on (-EFBIG). */
+int journal_grow(struct box *b, const struct journal_plan *plan);
+#define JOURNAL_GROW_MAX (64u << 20)
 
 bool journal_exists(const struct box *b);
 

@@ -6,7 +6,7 @@
 
 #include "shared/mbox/journal.h"
 
-#define JOURNAL_MAGIC  0x324c4e4a534e4550u
+#define JOURNAL_MAGIC  0x334c4e4a534e4550u
 #define JOURNAL_NONCE  32u
 #define JOURNAL_EDGE   512u         /* bytes that are checked to know the file again */
 #define JOURNAL_WINDOW (16u << 20)  /* bytes that go through the journal in one step */
@@ -14,7 +14,7 @@
 #define JOURNAL_COPY   (256u << 10) /* buffer */
 #define JOURNAL_ALIGN  4096u
 
-enum journal_kind { JOURNAL_MOVE = 1, JOURNAL_PATCH };
+enum journal_kind { JOURNAL_MOVE = 1, JOURNAL_PATCH, JOURNAL_GROW };
 
 struct journal_head {
     uint64_t magic;
@@ -82,10 +82,26 @@ int journal_move(struct journal *j, uint64_t at);
 /* Writes the window `slot` into the mbox file. */
 int journal_window(struct journal *j, const struct journal_slot *slot);
 
-/* Fills head and body and makes the file durable under `suffix`. */
-int journal_write(struct journal *j, const char *suffix);
+/* Fills head and body and makes the file durable in the place of the one that is there. */
+int journal_write(struct journal *j);
 
 int journal_patch_all(struct journal *j);
+
+/* Output bytes of the plan as they will be; `len` at most JOURNAL_COPY. */
+int journal_output(struct journal *j, uint64_t at, uint8_t *data, size_t len);
+
+/* Is what stands in front of head.start as it was? */
+bool journal_has_front(struct journal *j);
+
+/* As journal_write(), with a body of its own that `store` writes. */
+int journal_write_with(struct journal *j, int (*store)(struct journal *j));
+
+/* Checksum of what stands around a patch. */
+int journal_surroundings(struct journal *j, const struct journal_piece *p, uint64_t *ret);
+#define JOURNAL_AROUND 24u /* bytes on each side: never as far as the next patch */
+
+/* Finishes a JOURNAL_GROW. -ESTALE: the file was rewritten by somebody else. */
+int journal_finish_grow(struct journal *j);
 int journal_remove(struct box *b);
 
 #endif

@@ -62,6 +62,8 @@ static int load(struct journal *j)
     if (j->head.magic != JOURNAL_MAGIC || j->head.check != journal_head_check(&j->head) ||
         j->head.gap_len > JOURNAL_EDGE || j->head.tail_len > JOURNAL_EDGE)
         return -EBADMSG;
+    if (j->head.kind == JOURNAL_GROW)
+        return 0; /* it checks its body itself */
     return load_plan(j);
 }
 
@@ -109,6 +111,13 @@ static bool has_old(struct journal *j, uint64_t offset, const uint8_t *old, size
     return true;
 }
 
+bool journal_has_front(struct journal *j)
+{
+    uint64_t from = j->head.start > JOURNAL_EDGE ? j->head.start - JOURNAL_EDGE : 0;
+
+    return has_edge(j, from, j->head.start, j->head.before);
+}
+
 /* Has cutting begun: is something else than the old bytes where the nonce goes? */
 static bool is_cutting(struct journal *j)
 {
@@ -127,7 +136,7 @@ static enum state inspect(struct journal *j, const struct journal_slot *slot)
     uint64_t size = (uint64_t)j->b->facts.st_size;
     bool is_last = slot != NULL && slot->at + slot->len == h->new_size;
 
-    if (!has_edge(j, h->start > JOURNAL_EDGE ? h->start - JOURNAL_EDGE : 0, h->start, h->before))
+    if (!journal_has_front(j))
         return STATE_ODD;
     if (size >= h->old_size && has_old(j, h->new_size, h->gap, h->gap_len, JOURNAL_NONCE) &&
         has_old(j, journal_tail(h), h->tail, h->tail_len, 0)) {
@@ -150,7 +159,7 @@ static int move_arrived(struct journal *j, uint64_t size)
     journal_plan_init(&next.plan, j->head.new_size, size);
     r = journal_plan_copy(&next.plan, j->head.old_size, size - j->head.old_size);
     if (r == 0)
-        r = journal_write(&next, ".journal");
+        r = journal_write(&next);
     if (r == 0)
         r = journal_move(&next, next.plan.start);
     close_fd(&next.fd);
@@ -194,9 +203,13 @@ static int finish_move(struct journal *j)
 /* Equal lengths: the surroundings of every place must be as they were. */
 static int finish_patch(struct journal *j)
 {
-    if ((uint64_t)j->b->facts.st_size < j->head.old_size ||
-        !has_edge(j, j->head.start > JOURNAL_EDGE ? j->head.start - JOURNAL_EDGE : 0, j->head.start, j->head.before))
+    uint64_t sum;
+
+    if ((uint64_t)j->b->facts.st_size < j->head.old_size)
         return -ESTALE;
+    for (size_t i = 0; i < j->plan.count; i++)
+        if (journal_surroundings(j, &j->plan.pieces[i], &sum) < 0 || sum != j->plan.pieces[i].check)
+            return -ESTALE;
     return journal_patch_all(j);
 }
 
@@ -229,8 +242,12 @@ int journal_replay(struct box *b)
         if (b->fd < 0 || j.head.dev != b->facts.st_dev || j.head.ino != b->facts.st_ino)
             r = -ESTALE;
         else
-            r = j.head.kind == JOURNAL_MOVE ? finish_move(&j) : finish_patch(&j);
-        if (r == 0) {
+            r = j.head.kind == JOURNAL_MOVE   ? finish_move(&j)
+                : j.head.kind == JOURNAL_GROW ? journal_finish_grow(&j)
+                                              : finish_patch(&j);
+        if (r == -EBADMSG) { /* never finished: nothing was begun */
+            r = journal_remove(b);
+        } else if (r == 0) {
             (void)store_notice(b->store, "%s: an interrupted change was finished", b->name);
             r = journal_remove(b);
         } else if (r == -ESTALE) {

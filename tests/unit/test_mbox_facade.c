@@ -150,6 +150,66 @@ static void test_flags(void **state)
     scratch_close(&s);
 }
 
+/* Foreign messages get a block when a flag has to be written; what is read stays the same. */
+static void test_foreign_flags(void **state)
+{
+    static const char third[] = "From c@example.org Sat Nov 14 14:00:00 2026\n"
+                                "Subject: three\n"
+                                "Status: O\n"
+                                "X-Keywords:                                                                      \n"
+                                "X-UID: 9                                                                         \n"
+                                "X-Status:                                                                        \n"
+                                "\n"
+                                "third\n\n";
+    struct scratch s;
+    struct mbox *v;
+    struct mbox_info info;
+    struct numset uids = NUMSET_INIT;
+    struct mbox_flags flags = {.system = MBOX_ANSWERED};
+    char all[2000], *text;
+    size_t len, before;
+
+    (void)state;
+    scratch_open(&s);
+    snprintf(all, sizeof(all), "%s\n%s", two, third);
+    write_file(s.inbox, all, strlen(all));
+    before = strlen(all);
+    assert_int_equal(mbox_open(s.store, STR("INBOX"), 0, &v), 0);
+    assert_int_equal(numset_add(&uids, 3, 3), 0);
+    assert_int_equal(mbox_set_flags(v, &uids, MBOX_FLAGS_ADD, flags, UINT64_MAX, NULL), 0);
+    assert_int_equal(mbox_flush(v), 0);
+    text = read_file(s.inbox, &len);
+    assert_int_equal(len, before); /* there was room */
+    assert_non_null(strstr(text, "X-UID: 3         \nStatus: O \nX-Status: A   \n"));
+    free(text);
+    assert_message(v, 3, "Subject: three\r\n\r\nthird\r\n");
+    assert_int_equal(numset_add(&uids, 1, 1), 0);
+    assert_int_equal(mbox_set_flags(v, &uids, MBOX_FLAGS_ADD, flags, UINT64_MAX, NULL), 0);
+    assert_int_equal(mbox_close(v), 0);
+    text = read_file(s.inbox, &len);
+    assert_true(len > before + 2 * 200);
+    assert_non_null(strstr(text, "X-UID: 1         \nStatus: RO\nX-Status: A   \nX-IMAPbase: 1700000000 0000000003"));
+    free(text);
+    for (int round = 0; round < 2; round++) {
+        assert_int_equal(mbox_open(s.store, STR("INBOX"), 0, &v), 0);
+        assert_int_equal(mbox_count(v), 3);
+        assert_message(v, 1, "Subject: one\r\n\r\nfirst\r\n>From quoted by somebody else\r\n");
+        assert_message(v, 2, "Subject: two\r\n\r\nsecond\r\n");
+        assert_message(v, 3, "Subject: three\r\n\r\nthird\r\n");
+        for (uint32_t i = 1; i <= 3; i++) {
+            assert_int_equal(mbox_info(v, i, &info), 0);
+            assert_int_equal(info.uid, i);
+            assert_int_equal(info.flags.system, i == 1 ? MBOX_ANSWERED | MBOX_SEEN : i == 3 ? MBOX_ANSWERED : 0);
+        }
+        assert_int_equal(mbox_close(v), 0);
+        remove_tree(s.state); /* now with what the file says alone */
+        mbox_store_free(s.store);
+        scratch_store(&s);
+    }
+    numset_finish(&uids);
+    scratch_close(&s);
+}
+
 static int note_expunged(void *context, uint32_t seq, uint32_t uid)
 {
     struct buf *out = context;
@@ -331,9 +391,9 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_foreign), cmocka_unit_test(test_append),   cmocka_unit_test(test_append_pieces),
-        cmocka_unit_test(test_flags),   cmocka_unit_test(test_expunge),  cmocka_unit_test(test_copy_move),
-        cmocka_unit_test(test_folders), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_foreign),   cmocka_unit_test(test_append),        cmocka_unit_test(test_append_pieces),
+        cmocka_unit_test(test_flags),     cmocka_unit_test(test_foreign_flags), cmocka_unit_test(test_expunge),
+        cmocka_unit_test(test_copy_move), cmocka_unit_test(test_folders),       cmocka_unit_test(test_refusals),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

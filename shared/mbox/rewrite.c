@@ -1,0 +1,131 @@
+/*
+ * Headers made anew. Runs as the user under BOX_WRITE and BOX_STATE.
+ */
+#include "shared/mbox/rewrite.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "shared/base/macros.h"
+#include "shared/mbox/flush.h"
+
+/* Takes the fields that are kept out of a stored header; *marker: what its marker line says, if that is its first. */
+static int strip(struct str header, bool has_marker, struct interop_marker *marker, struct buf *out)
+{
+    bool is_hidden = false, is_first = true;
+    int r;
+
+    while (header.len > 0) {
+        const char *lf = memchr(header.ptr, '\n', header.len);
+        struct str line = str_sub(header, 0, lf == NULL ? header.len : (size_t)(lf - header.ptr) + 1);
+
+        if (is_first || (line.ptr[0] != ' ' && line.ptr[0] != '\t')) {
+            enum interop_field field = interop_field(line);
+
+            is_hidden = interop_is_hidden(field) && (has_marker || (field != INTEROP_MARKER && field != INTEROP_PAD));
+        }
+        if (is_first && has_marker && !interop_marker_parse(str_trim(line), marker))
+            return -ESTALE;
+        is_first = false;
+        if (!is_hidden && (r = buf_add_str(out, line)) < 0)
+            return r;
+        header = str_sub(header, line.len, header.len);
+    }
+    return 0;
+}
+
+/* A folded line may not come to stand behind our block: it would be taken for a part of it. */
+static bool begins_folded(const struct buf *header)
+{
+    return header->len > 0 && (header->data[0] == ' ' || header->data[0] == '\t');
+}
+
+int rewrite_header(struct box *b, const struct index_record *rec, struct buf *out, size_t *ret_length)
+{
+    _cleanup_buf_ struct buf old = BUF_INIT(REWRITE_HEADER_MAX + 1);
+    _cleanup_buf_ struct buf kept = BUF_INIT(REWRITE_HEADER_MAX + 1);
+    struct interop_marker marker = {.savedate = rec->savedate, .zone = rec->date_offset};
+    bool has_base = rec->offset == b->ix.head->prefix;
+    size_t length;
+    int r;
+
+    if (rec->header > REWRITE_HEADER_MAX)
+        return -EFBIG;
+    if ((r = buf_reserve(&old, rec->header)) < 0 ||
+        (r = file_read(b->fd, old.data, rec->header, rec->offset + rec->from_length)) < 0)
+        return r == -ENODATA ? -ESTALE : r;
+    old.len = rec->header;
+    if ((r = strip(buf_str(&old), (rec->bits & INDEX_HAS_MARKER) != 0, &marker, &kept)) < 0)
+        return r;
+    if (begins_folded(&kept) || (old.len > 0 && old.data[old.len - 1] != '\n'))
+        return -ESTALE;
+    length = old.len - kept.len;
+    r = flush_render(b->ix.head, rec, &marker, has_base, length, out);
+    if (r == -ENOBUFS) { /* it has to grow: with room to spare, so that it does not have to again */
+        length = length + INTEROP_BLOCK;
+        do {
+            r = flush_render(b->ix.head, rec, &marker, has_base, length, out);
+            length *= 2;
+        } while (r == -ENOBUFS && length < UINT16_MAX);
+    }
+    if (r == 0)
+        r = buf_add_str(out, buf_str(&kept));
+    if (r == 0)
+        *ret_length = old.len;
+    return r;
+}
+
+static bool wants_block(const struct index_record *rec)
+{
+    return !(rec->bits & INDEX_EXPUNGED) && !(rec->bits & INDEX_LACKS_NEWLINE) &&
+           (rec->block == 0 || (rec->bits & (INDEX_PENDING | INDEX_HAS_STRAY)) || !(rec->bits & INDEX_UID_IN_FILE));
+}
+
+static int add_message(struct box *b, const struct index_record *rec, struct journal_plan *plan, struct numset *uids)
+{
+    _cleanup_buf_ struct buf header = BUF_INIT(REWRITE_HEADER_MAX * 2);
+    uint64_t body = rec->offset + rec->from_length;
+    size_t old_length;
+    int r = -EFBIG;
+
+    if (wants_block(rec))
+        r = rewrite_header(b, rec, &header, &old_length);
+    if (r == -EFBIG || r == -ESTALE || r == -ENOBUFS) /* as it is */
+        return journal_plan_copy(plan, rec->offset, rec->length);
+    if (r < 0)
+        return r;
+    if ((r = journal_plan_copy(plan, rec->offset, rec->from_length)) < 0 ||
+        (r = journal_plan_literal(plan, header.data, header.len)) < 0 ||
+        (r = journal_plan_copy(plan, body + old_length, rec->length - rec->from_length - old_length)) < 0)
+        return r;
+    return numset_add(uids, rec->uid, rec->uid);
+}
+
+int rewrite_grow(struct box *b, uint64_t first, struct numset *ret_uids)
+{
+    uint64_t size = (uint64_t)b->facts.st_size, at = first;
+    struct journal_plan plan;
+    int r = 0;
+
+    if (!b->ix.head->is_ordered || size - first > REWRITE_GROW_MAX)
+        return 0;
+    journal_plan_init(&plan, first, size);
+    for (uint64_t i = 0; r == 0 && i < b->ix.head->count; i++) {
+        struct index_record rec = b->ix.records[i];
+
+        if ((rec.bits & INDEX_EXPUNGED) || rec.offset < first)
+            continue;
+        if (!index_is_valid(&rec) || rec.offset != at)
+            r = -EIO;
+        else
+            r = add_message(b, &rec, &plan, ret_uids);
+        at = rec.offset + rec.length;
+    }
+    if (r == 0 && at != size)
+        r = -EIO;
+    if (r == 0 && ret_uids->count > 0)
+        r = journal_grow(b, &plan);
+    journal_plan_finish(&plan);
+    return r;
+}

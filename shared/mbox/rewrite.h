@@ -1,0 +1,22 @@
+/*
+ * Stored headers made anew: a flag block in front, stray interop fields gone. Internal to shared/mbox.
+ */
+#ifndef MBOX_REWRITE_H
+#define MBOX_REWRITE_H
+
+#include "shared/mbox/box.h"
+#include "shared/mbox/journal.h"
+
+#define REWRITE_HEADER_MAX (1u << 20)  /* a larger header stays as it is */
+#define REWRITE_GROW_MAX   (64u << 20) /* bytes behind a header that may move to make room for a block */
+
+/* Appends to *out the header of a message (what stands between From_ line and empty line) as it should be. If it can
+ * have the length that it has, it gets it; else it grows. *ret_length: the length that it had. -EFBIG: larger than
+ * REWRITE_HEADER_MAX. -ESTALE: not what the index says. */
+int rewrite_header(struct box *b, const struct index_record *rec, struct buf *out, size_t *ret_length);
+
+/* With BOX_WRITE and BOX_STATE: makes room for the blocks of the messages that want one, from the first of them on, and
+ * gives one to all behind it. The index is stale afterwards. ret_uids gets those that have all in the file now. */
+int rewrite_grow(struct box *b, uint64_t first, struct numset *ret_uids);
+
+#endif
