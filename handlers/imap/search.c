@@ -12,6 +12,9 @@
 #include "shared/mime/header.h"
 #include "shared/mime/rfc2047.h"
 
+#define SEARCH_LOOK_MS 500
+#define SEARCH_TELL_MS 5000
+
 void search_init(struct search *q, struct imap *s)
 {
     *q = (struct search){.s = s, .charset = STR(""), .text = BUF_INIT((size_t)LIMIT_HEADER_FIELD * 4)};
@@ -122,7 +125,28 @@ static int match_header(struct search *q, struct search_key *key, bool *ret)
     return r;
 }
 
+int search_go_on(struct search *q)
+{
+    struct imap *s = q->s;
+    int64_t now = clock_monotonic_ms();
+
+    if (q->looked == 0)
+        q->looked = q->told = now;
+    if (now - q->looked < SEARCH_LOOK_MS)
+        return 0;
+    q->looked = now;
+    if (transport_is_broken(&s->transport))
+        return s->out.error = -EPIPE;
+    if (now - q->told < SEARCH_TELL_MS)
+        return 0;
+    q->told = now;
+    (void)writer_text(&s->out, "* OK Still searching\r\n");
+    (void)writer_flush(&s->out);
+    return s->out.error;
+}
+
 struct body_match {
+    struct search *query;
     struct mime_search *search;
     bool is_found;
 };
@@ -130,14 +154,17 @@ struct body_match {
 static int feed_body(void *context, struct str piece)
 {
     struct body_match *b = context;
-    int r = mime_search_feed(b->search, piece, &b->is_found);
+    int r = search_go_on(b->query);
+
+    if (r >= 0)
+        r = mime_search_feed(b->search, piece, &b->is_found);
 
     return r < 0 ? r : b->is_found ? 1 : 0;
 }
 
 static int match_body(struct search *q, struct search_key *key, bool *ret)
 {
-    struct body_match b = {.is_found = false};
+    struct body_match b = {.query = q};
     bool is_found = false;
     int r, e;
 

@@ -64,7 +64,9 @@ int search_run(struct search *q, struct search_result *result)
     for (uint32_t seq = 1, count = mbox_count(q->s->box); seq <= count && r >= 0; seq++) {
         bool is_match = false;
 
-        r = search_match(q, seq, &is_match);
+        r = search_go_on(q);
+        if (r >= 0)
+            r = search_match(q, seq, &is_match);
         if (r >= 0 && is_match)
             r = numset_add(&result->found, seq, seq);
     }

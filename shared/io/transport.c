@@ -124,6 +124,13 @@ int transport_write(struct transport *t, const void *data, size_t len)
     return 0;
 }
 
+bool transport_is_broken(const struct transport *t)
+{
+    struct pollfd p = {.fd = t->wfd};
+
+    return poll_until(&p, 1, 0) > 0 && (p.revents & (POLLERR | POLLHUP | POLLNVAL));
+}
+
 int transport_wait(struct transport *t, int other_fd, int timeout_ms)
 {
     struct pollfd fds[2] = {{.fd = t->rfd, .events = POLLIN}, {.fd = other_fd, .events = POLLIN}};

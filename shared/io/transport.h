@@ -5,6 +5,7 @@
 #ifndef IO_TRANSPORT_H
 #define IO_TRANSPORT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -36,6 +37,10 @@ ssize_t transport_read(struct transport *t, void *data, size_t len);
 
 /* Writes everything. 0, -ETIMEDOUT, -EPIPE, or another negative errno. */
 int transport_write(struct transport *t, const void *data, size_t len);
+
+/* Has the peer gone for good: would nothing that is written reach it? Half of a connection that is shut (the peer has
+ * said all and listens) is not gone. Over TCP it shows only after something was written to a peer that has closed. */
+bool transport_is_broken(const struct transport *t);
 
 /* Waits for input on rfd, or for `other_fd` (-1: none) to become readable, at most timeout_ms (-1: for ever).
  * Returns bits TRANSPORT_INPUT and TRANSPORT_OTHER, 0 when the time is up, or a negative errno. */
