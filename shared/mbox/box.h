@@ -264,6 +264,9 @@ int log_put_flags(struct buf *out, uint64_t modseq, uint32_t flags, uint64_t key
 int log_put_expunged(struct buf *out, uint64_t modseq, const struct numset *uids);
 int log_put_flushed(struct buf *out, const struct numset *uids);
 
+/* Room for what is to be committed later, where the file system can: what cannot be told must not be done. */
+int log_reserve(struct box *b, const struct buf *records);
+
 /* Appends what was gathered; with `sync` it is durable afterwards. Keeps b->ix.next in step. */
 int log_commit(struct box *b, const struct buf *records, bool sync);
 

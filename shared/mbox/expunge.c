@@ -144,17 +144,20 @@ static int update_index(struct expunge *e, uint64_t modseq)
     return index_end(b);
 }
 
-/* The bytes are gone, durably; now the state says so, and the index. */
-static int record(struct expunge *e)
+/* Room in the log first, then the bytes; when they are gone, durably, the state says so, and the index. */
+static int remove_messages(struct expunge *e)
 {
     _cleanup_buf_ struct buf log = BUF_INIT(64u << 20);
     struct box *b = e->b;
     uint64_t modseq = b->ix.head->modseq + 1;
     int r;
 
+    if ((r = log_put_expunged(&log, modseq, &e->uids)) < 0 || (r = log_reserve(b, &log)) < 0 ||
+        (r = remove_bytes(e)) < 0)
+        return r;
     if (fstat(b->fd, &b->facts) < 0)
         return -errno;
-    if ((r = log_put_expunged(&log, modseq, &e->uids)) < 0 || (r = log_commit(b, &log, true)) < 0)
+    if ((r = log_commit(b, &log, true)) < 0)
         return r;
     return update_index(e, modseq);
 }
@@ -181,13 +184,9 @@ static int expunge(struct mbox *v, const struct numset *uids, bool only_deleted,
     r = v->b->ix.head->uidvalidity == v->uidvalidity ? choose(&e, uids, only_deleted) : -ESTALE;
     if (r == 0 && e.count > 0) {
         sum_up(&e);
-        r = remove_bytes(&e);
-        if (r == 0)
-            r = record(&e);
-        if (r == 0)
-            r = log_compact(v->b);
-        if (r == 0)
-            (void)index_purge(v->b); /* the old one is as good */
+        r = remove_messages(&e);
+        if (r == 0 && log_compact(v->b) == 0) /* done, whether or not this succeeds */
+            (void)index_purge(v->b);
     }
     box_unlock(v->b);
     view_follow(v);

@@ -168,7 +168,7 @@ int mbox_set_flags(struct mbox *v, const struct numset *uids, enum mbox_flags_mo
     if ((r = box_lock_synced(v->b, 0)) == 0) {
         r = v->b->ix.head->uidvalidity == v->uidvalidity ? change(c, ret_modified) : -ESTALE;
         if (r == 0)
-            r = log_compact(v->b);
+            (void)log_compact(v->b); /* the change is durable, whether or not this succeeds */
         box_unlock(v->b);
         view_follow(v);
     }

@@ -242,12 +242,19 @@ static int choose_window(struct journal *j, uint64_t at, struct journal_slot *re
     return is_direct ? 0 : store_window(j, ret);
 }
 
+static uint64_t shorter(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* A tiny message makes a gap that is shorter than a nonce. */
 static int cut(struct journal *j)
 {
     struct box *b = j->b;
+    size_t len = (size_t)shorter(j->head.old_size - j->head.new_size, JOURNAL_NONCE);
     int r;
 
-    if ((r = file_write(b->fd, j->head.nonce, JOURNAL_NONCE, j->head.new_size)) < 0)
+    if ((r = file_write(b->fd, j->head.nonce, len, j->head.new_size)) < 0)
         return r;
     if (fdatasync(b->fd) < 0)
         return -errno;
@@ -286,11 +293,6 @@ int journal_move(struct journal *j, uint64_t at)
 static uint64_t align(uint64_t n)
 {
     return (n + JOURNAL_ALIGN - 1) / JOURNAL_ALIGN * JOURNAL_ALIGN;
-}
-
-static uint64_t shorter(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
 }
 
 uint64_t journal_tail(const struct journal_head *h)
@@ -431,7 +433,7 @@ static int run(struct box *b, const struct journal_plan *plan, enum journal_kind
 
 int journal_run(struct box *b, const struct journal_plan *plan)
 {
-    if (journal_plan_end(plan) + 2 * JOURNAL_NONCE > plan->old_size)
+    if (journal_plan_end(plan) >= plan->old_size)
         return -EINVAL;
     return run(b, plan, JOURNAL_MOVE);
 }

@@ -160,6 +160,18 @@ static void cut_back(struct box *b)
         return;
 }
 
+int log_reserve(struct box *b, const struct buf *records)
+{
+    struct stat st;
+
+    if (fstat(b->log_fd, &st) < 0 ||
+        ((uint64_t)st.st_size > b->log_size && ftruncate(b->log_fd, (off_t)b->log_size) < 0))
+        return -errno;
+    if (fallocate(b->log_fd, FALLOC_FL_KEEP_SIZE, (off_t)b->log_size, (off_t)records->len + 1) == 0)
+        return 0;
+    return errno == ENOSPC || errno == EDQUOT || errno == EFBIG || errno == EIO ? -errno : 0;
+}
+
 int log_commit(struct box *b, const struct buf *records, bool sync)
 {
     struct stat st;

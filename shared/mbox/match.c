@@ -88,3 +88,31 @@ bool match_left(const struct match *m, uint64_t from, uint64_t *ret)
     }
     return false;
 }
+
+static int by_uid(const void *a, const void *b, void *uids)
+{
+    uint32_t x = ((const uint32_t *)uids)[*(const uint32_t *)a];
+    uint32_t y = ((const uint32_t *)uids)[*(const uint32_t *)b];
+
+    return x < y ? -1 : x > y;
+}
+
+int uid_order(uint32_t *uids, uint64_t count, uint32_t **ret)
+{
+    uint32_t *order;
+    bool is_sorted = true;
+
+    for (uint64_t i = 1; is_sorted && i < count; i++)
+        is_sorted = uids[i] > uids[i - 1];
+    *ret = NULL;
+    if (is_sorted)
+        return 0;
+    order = malloc(count * sizeof(*order));
+    if (order == NULL)
+        return -ENOMEM;
+    for (uint64_t i = 0; i < count; i++)
+        order[i] = (uint32_t)i;
+    qsort_r(order, count, sizeof(*order), by_uid, uids);
+    *ret = order;
+    return 0;
+}

@@ -39,4 +39,7 @@ bool match_is_left(const struct match *m, uint64_t position);
 /* The first position from `from` on that is known and was not taken. */
 bool match_left(const struct match *m, uint64_t from, uint64_t *ret);
 
+/* The order of UIDs when they do not ascend; freed by the caller. NULL when they do. */
+int uid_order(uint32_t *uids, uint64_t count, uint32_t **ret);
+
 #endif

@@ -395,36 +395,6 @@ static int start_log(struct rebuild *rb)
 
 /* ---- the new index ---- */
 
-static int by_uid(const void *a, const void *b, void *uids)
-{
-    uint32_t x = ((const uint32_t *)uids)[*(const uint32_t *)a];
-    uint32_t y = ((const uint32_t *)uids)[*(const uint32_t *)b];
-
-    return x < y ? -1 : x > y;
-}
-
-/* The order of UIDs when it is not that of the file; NULL when it is. */
-static int make_order(struct rebuild *rb, uint32_t **ret)
-{
-    uint64_t count = rb->scratch.next.count;
-    uint32_t *order;
-    bool is_sorted = true;
-
-    for (uint64_t i = 1; is_sorted && i < count; i++)
-        is_sorted = rb->uids[i] > rb->uids[i - 1];
-    *ret = NULL;
-    if (is_sorted)
-        return 0;
-    order = malloc(count * sizeof(*order));
-    if (order == NULL)
-        return -ENOMEM;
-    for (uint64_t i = 0; i < count; i++)
-        order[i] = (uint32_t)i;
-    qsort_r(order, count, sizeof(*order), by_uid, rb->uids);
-    *ret = order;
-    return 0;
-}
-
 /* Records of what is gone stay for those who still have it in their view, unless there are too many of them. */
 static bool keeps_gone(const struct rebuild *rb)
 {
@@ -460,7 +430,7 @@ static int write_index(struct rebuild *rb)
     uint64_t count = rb->scratch.next.count, last_offset = 0, gone = 0;
     _cleanup_free_ uint32_t *order = NULL;
     bool has_gone = keeps_gone(rb);
-    int r = make_order(rb, &order);
+    int r = uid_order(rb->uids, rb->scratch.next.count, &order);
 
     h->live = count;
     h->is_ordered = order == NULL;

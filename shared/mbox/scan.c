@@ -306,7 +306,7 @@ static bool is_boundary(const struct scanner *s, size_t c)
     return fromline_parse(without_eol((struct str){(const char *)p, lf == NULL ? n : (size_t)(lf - p) + 1}), &from);
 }
 
-/* Where to stop for now: not so near the end that a From_ line might be cut, and never behind a line end, because the
+/* Where to stop until more is read: not so near the end that a From_ line might be cut, and never behind a line end, because the
  * next line may be a From_ line that makes it a separator. */
 static size_t safe_limit(const struct scanner *s)
 {

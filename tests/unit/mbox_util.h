@@ -142,4 +142,38 @@ static inline void assert_message(struct mbox *v, uint32_t seq, const char *text
     free(got);
 }
 
+/* The sums that are kept against those that are counted. */
+static inline void assert_status(struct mbox_store *store, struct mbox *v)
+{
+    struct mbox_status expected = {0}, found, all;
+
+    for (uint32_t seq = 1; seq <= mbox_count(v); seq++) {
+        struct mbox_info info;
+
+        assert_int_equal(mbox_info(v, seq, &info), 0);
+        expected.size += info.size;
+        expected.recent += info.is_recent;
+        expected.deleted += (info.flags.system & MBOX_DELETED) != 0;
+        if (info.flags.system & MBOX_SEEN)
+            continue;
+        expected.unseen++;
+        if (expected.first_unseen == 0)
+            expected.first_unseen = seq;
+    }
+    assert_int_equal(mbox_view_status(v, &found), 0);
+    assert_int_equal(mbox_status(store, mbox_name(v), &all), 0);
+    assert_int_equal(found.messages, mbox_count(v));
+    assert_int_equal(all.messages, mbox_count(v));
+    assert_int_equal(found.size, expected.size);
+    assert_int_equal(all.size, expected.size);
+    assert_int_equal(found.unseen, expected.unseen);
+    assert_int_equal(all.unseen, expected.unseen);
+    assert_int_equal(found.deleted, expected.deleted);
+    assert_int_equal(all.deleted, expected.deleted);
+    assert_int_equal(found.first_unseen, expected.first_unseen);
+    assert_int_equal(all.first_unseen, expected.first_unseen);
+    assert_int_equal(found.recent, expected.recent);
+    assert_int_equal(found.uidnext, all.uidnext);
+}
+
 #endif

@@ -6,6 +6,8 @@
 
 #include <fcntl.h>
 
+#include "shared/mbox/box.h"
+
 #define STRANGER "From a@example.org Sat Nov 14 12:00:00 2026\n"
 
 static char *path_of(const struct scratch *s, const char *name)
@@ -296,18 +298,28 @@ static void test_index_stays_small(void **state)
 static void test_foreign_dotlock_stays(void **state)
 {
     struct scratch s;
-    struct mbox *v;
+    struct box *b;
     char *lock;
 
     (void)state;
     scratch_open(&s);
     append_text(s.store, "INBOX", "Subject: one\n\nfirst\n", 20);
-    assert_int_equal(mbox_open(s.store, STR("INBOX"), 0, &v), 0);
     lock = path_of(&s, "inbox.lock");
-    write_file(lock, "1\n", 2);
-    poll_ok(v); /* needs none */
-    assert_int_equal(mbox_close(v), 0);
-    assert_int_equal(access(lock, F_OK), 0);
+    for (int is_taken = 0; is_taken < 2; is_taken++) {
+        assert_int_equal(box_open(s.store, STR("INBOX"), false, &b), 0);
+        assert_int_equal(box_lock(b, BOX_WRITE), 0);
+        assert_int_equal(access(lock, F_OK), 0);
+        if (is_taken) {
+            char *fresh = path_of(&s, "fresh");
+
+            write_file(fresh, "1\n", 2);
+            assert_int_equal(rename(fresh, lock), 0);
+            free(fresh);
+        }
+        box_unlock(b);
+        box_free(b);
+        assert_int_equal(access(lock, F_OK), is_taken ? 0 : -1);
+    }
     free(lock);
     scratch_close(&s);
 }
@@ -384,6 +396,38 @@ static void test_odd_index(void **state)
     }
 }
 
+/* Messages of a line or none, shorter than anything that a journal would like to write over them. */
+static void test_tiny_messages(void **state)
+{
+    static const char tiny[] = "From Sat Nov 1 1:01 70\n\n";
+    static const uint32_t order[] = {2, 4, 1, 3};
+
+    (void)state;
+    for (int all = 0; all < 2; all++) {
+        struct scratch s;
+        struct mbox *v;
+        char text[256] = "";
+
+        scratch_open(&s);
+        for (int i = 0; i < 4; i++)
+            snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s", tiny);
+        write_file(s.inbox, text, strlen(text));
+        assert_int_equal(mbox_open(s.store, STR("INBOX"), 0, &v), 0);
+        assert_int_equal(mbox_count(v), 4);
+        for (uint32_t i = 0; i < 4; i++) {
+            struct numset uids = NUMSET_INIT;
+
+            assert_int_equal(numset_add(&uids, all ? 1 : order[i], all ? 4 : order[i]), 0);
+            assert_int_equal(mbox_remove(v, &uids, NULL), 0);
+            numset_finish(&uids);
+            poll_ok(v);
+            assert_int_equal(mbox_count(v), all ? 0 : 3 - i);
+        }
+        assert_int_equal(mbox_close(v), 0);
+        scratch_close(&s);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -400,6 +444,7 @@ int main(void)
         cmocka_unit_test(test_foreign_dotlock_stays),
         cmocka_unit_test(test_watch_from_the_beginning),
         cmocka_unit_test(test_odd_index),
+        cmocka_unit_test(test_tiny_messages),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
