@@ -324,8 +324,10 @@ class Hammer:
             chosen = {}
             for n in rng.sample(range(1, count + 1), min(4, count)):
                 text = c.retr(n)
-                if text is None or not crashlib.is_whole(text):
-                    self.book.complain("POP3 RETR is not whole: %r" % (text or b"")[:200])
+                if text is None:
+                    continue # deleted by somebody else meanwhile
+                if not crashlib.is_whole(text):
+                    self.book.complain("POP3 RETR is not whole: %r" % text[:200])
                 else:
                     chosen[n] = crashlib.ident_of(text)
                     self.book.count("POP3 RETR")
@@ -379,15 +381,17 @@ class Hammer:
                              env={"PATH": os.environ["PATH"], "TERM": "xterm", "HOME": self.folder, "LANG": "C"},
                              start_new_session=True, **self.work.as_user)
         os.close(slave)
-        ends = time.monotonic() + 60
-        while time.monotonic() < ends:
-            if select.select([terminal], [], [], 0.2)[0]:
+        ends, tail = time.monotonic() + 60, b""
+        while time.monotonic() < ends and p.poll() is None:
+            if select.select([terminal], [], [], 1.0)[0]:
                 try:
-                    if not os.read(terminal, 65536):
-                        break
+                    tail = (tail + os.read(terminal, 65536))[-2000:]
                 except OSError:
                     break
+            else: # the mailbox changed under it, and it forgot the keys that were waiting
+                os.write(terminal, b"q")
         if p.poll() is None and time.monotonic() >= ends:
+            self.book.complain("mutt does not end: %r" % tail)
             p.kill()
         os.close(terminal)
         return p.wait()

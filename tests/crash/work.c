@@ -26,6 +26,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "shared/base/limits.h"
 #include "shared/mbox/mbox.h"
 
 #define MAX_WORDS 4096
@@ -265,22 +266,35 @@ static int do_status(struct work *w, int argc, char **argv)
 
 /* ---- reading ---- */
 
+static int read_all(struct work *w, uint32_t seq, struct buf *out)
+{
+    struct mbox_stream *m = NULL;
+    struct str piece;
+    int r = mbox_stream_new(w->box, seq, &m);
+
+    while (r == 0 && (r = mbox_stream_next(m, &piece)) == 0 && piece.len > 0)
+        r = buf_add_str(out, piece);
+    mbox_stream_free(m);
+    return r;
+}
+
+/* Nothing is printed of a message that cannot be read to its end. */
 static int dump_message(struct work *w, uint32_t seq)
 {
     static const char letters[] = "SAFDT";
-    char system[8] = "";
-    struct mbox_stream *m = NULL;
+    _cleanup_buf_ struct buf text = BUF_INIT(LIMIT_MESSAGE_SIZE);
     struct mbox_info info;
-    struct str piece;
-    size_t n = 0;
     int r = mbox_info(w->box, seq, &info);
 
+    if (r == 0)
+        r = read_all(w, seq, &text);
     if (r < 0)
         return r;
+    printf("MSG %" PRIu32 " ", info.uid);
     for (unsigned i = 0; i < 5; i++)
         if (info.flags.system & (1u << i))
-            system[n++] = letters[i];
-    printf("MSG %" PRIu32 " %s:", info.uid, system);
+            printf("%c", letters[i]);
+    printf(":");
     for (unsigned i = 0; i < 64; i++) {
         struct str word = info.flags.keywords >> i & 1 ? mbox_keyword(w->box, i) : STR("");
 
@@ -288,12 +302,9 @@ static int dump_message(struct work *w, uint32_t seq)
             printf("%.*s,", STR_ARG(word));
     }
     printf(" %" PRIu64 " %" PRIu64 " %" PRId64 "\n", info.modseq, info.size, info.internaldate);
-    r = mbox_stream_new(w->box, seq, &m);
-    while (r == 0 && (r = mbox_stream_next(m, &piece)) == 0 && piece.len > 0)
-        (void)fwrite(piece.ptr, 1, piece.len, stdout);
-    mbox_stream_free(m);
+    (void)fwrite(text.data, 1, text.len, stdout);
     printf("\n");
-    return r;
+    return text.len == info.size ? 0 : -EPROTO;
 }
 
 static int do_dump(struct work *w, int argc, char **argv)
