@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
 #include <unistd.h>
@@ -15,6 +16,7 @@
 #include "handlers/pop2/session.h"
 #include "shared/base/log.h"
 #include "shared/base/macros.h"
+#include "shared/gate/start.h"
 
 static int usage(const char *what)
 {
@@ -78,7 +80,6 @@ static int serve(struct conf *conf)
 int main(int argc, char **argv)
 {
     _cleanup_conf_ struct conf conf;
-    struct str rest, line;
     int r = conf_init(&conf);
 
     if (r < 0)
@@ -90,10 +91,7 @@ int main(int argc, char **argv)
         return usage("unknown argument");
     ignore_sigpipe();
     log_open("pop2-session", isatty(STDERR_FILENO));
-    rest = buf_str(&conf.warnings);
-    while (rest.len) {
-        (void)str_cut(&rest, '\n', &line);
-        LOG_EVENT(LOG_WARNING, "configuration", LOG_F("warning", line));
-    }
+    if (!getenv(GATE_CONTROL_ENV)) /* else the monitor has said so */
+        start_warn("pop2-session", &conf, true);
     return serve(&conf);
 }
