@@ -60,7 +60,8 @@ void index_describe(struct index_header *h, const struct stat *st)
 bool index_describes(const struct index_header *h, const struct stat *st)
 {
     return h->dev == st->st_dev && h->ino == st->st_ino && h->size == (uint64_t)st->st_size &&
-           h->mtime == st->st_mtim.tv_sec && h->mtime_ns == (uint32_t)st->st_mtim.tv_nsec;
+           h->mtime == st->st_mtim.tv_sec && h->mtime_ns == (uint32_t)st->st_mtim.tv_nsec &&
+           h->ctime == st->st_ctim.tv_sec && h->ctime_ns == (uint32_t)st->st_ctim.tv_nsec; /* mutt puts mtime back */
 }
 
 static uint64_t header_check(const struct index_header *h)

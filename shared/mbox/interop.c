@@ -73,7 +73,7 @@ enum interop_field interop_field(struct str line)
 
 bool interop_is_hidden(enum interop_field field)
 {
-    return field != INTEROP_NONE && field != INTEROP_CONTENT_LENGTH && field != INTEROP_LINES;
+    return field != INTEROP_NONE;
 }
 
 struct str interop_value(struct str line)
@@ -106,7 +106,7 @@ static bool is_interop_like(struct str line)
         depth++;
     }
     field = interop_field(line);
-    return depth > DEPTH_MAX || (field != INTEROP_NONE && field != INTEROP_LINES);
+    return depth > DEPTH_MAX || field != INTEROP_NONE;
 }
 
 struct str interop_quote(struct str line, bool is_header)

@@ -21,7 +21,8 @@
  * that is shorter than the append, was cut off by a crash.
  *
  * Quoting, undone when such a message is read: '>' before lines that match ^>*From_, "X-Original-" before header lines
- * that match ^(X-Original-)*NAME:, NAME being one of the fields above or Content-Length. The first INTEROP_WINDOW bytes
+ * that match ^(X-Original-)*NAME:, NAME being one of the fields above, Content-Length or Lines (mutt adds these two
+ * when it rewrites a mailbox; hidden as well, so that a message stays the same bytes). The first INTEROP_WINDOW bytes
  * of a line decide.
  */
 #ifndef MBOX_INTEROP_H
@@ -48,7 +49,7 @@ enum interop_field {
     INTEROP_X_IMAPBASE,
     INTEROP_MARKER,
     INTEROP_PAD,
-    INTEROP_CONTENT_LENGTH, /* not hidden; programs add and remove it: not part of the content hash */
+    INTEROP_CONTENT_LENGTH, /* mutt and others add and remove it when they rewrite a mailbox */
     INTEROP_LINES,          /* the same */
 };
 

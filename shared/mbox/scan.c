@@ -18,7 +18,7 @@
 #define KEEP    600 /* bytes never consumed before more are there: a From_ line, a quoting window */
 #define SLACK   64  /* what scan_find() may read behind the end */
 
-enum line_class { CLASS_NORMAL, CLASS_HIDDEN, CLASS_UNHASHED };
+enum line_class { CLASS_NORMAL, CLASS_HIDDEN };
 
 struct scanner {
     int fd;
@@ -171,10 +171,8 @@ static void classify(struct scanner *s, struct str line)
     s->class = CLASS_NORMAL;
     if (interop_is_hidden(field) && (s->m.has_marker || (field != INTEROP_MARKER && field != INTEROP_PAD)))
         s->class = CLASS_HIDDEN;
-    else if (field == INTEROP_CONTENT_LENGTH || field == INTEROP_LINES)
-        s->class = CLASS_UNHASHED;
     if (s->class == CLASS_HIDDEN) {
-        s->m.has_interop = true;
+        s->m.has_interop |= field != INTEROP_CONTENT_LENGTH && field != INTEROP_LINES;
         take_field(s, field, text);
     }
     if (s->is_first && str_istarts(text, STR("Subject:")) && str_ifind(text, STR("FOLDER INTERNAL DATA")) >= 0)
@@ -306,8 +304,8 @@ static bool is_boundary(const struct scanner *s, size_t c)
     return fromline_parse(without_eol((struct str){(const char *)p, lf == NULL ? n : (size_t)(lf - p) + 1}), &from);
 }
 
-/* Where to stop until more is read: not so near the end that a From_ line might be cut, and never behind a line end, because the
- * next line may be a From_ line that makes it a separator. */
+/* Where to stop until more is read: not so near the end that a From_ line might be cut, and never behind a line end,
+ * because the next line may be a From_ line that makes it a separator. */
 static size_t safe_limit(const struct scanner *s)
 {
     size_t limit = s->len;

@@ -39,7 +39,7 @@ struct scan_message {
     struct str keywords;
     int64_t date;
     int16_t date_offset;
-    uint8_t hash[16]; /* of the wire form with LF, without Content-Length and Lines */
+    uint8_t hash[16]; /* of the wire form with LF */
 };
 
 struct scan_result {

@@ -295,7 +295,7 @@ def test_dovecot_uids(place, result, own):
     second = [i for i, (u, _) in before.items() if u == sorted(v[0] for v in before.values())[1]][0]
     result.check(theirs.get(second, (0, set()))[1] >= {"work", "$Forwarded"}, text + ": Dovecot sees our keywords", repr(theirs.get(second)))
     d.ask("STORE 1 +FLAGS (fromdovecot \\Answered)")
-    new = crashlib.wire(crashlib.message("fromdovecot", 900))
+    new = crashlib.wire(crashlib.message("fromdovecot", 900, odd=False))
     d.p.stdin.write(b"x APPEND INBOX (\\Seen) {%d+}\r\n" % len(new) + new + b"\r\n")
     d.ask("NOOP")
     d.ask("CHECK")

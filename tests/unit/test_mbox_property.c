@@ -75,13 +75,13 @@ static char *make_text(struct model *m, size_t *ret_len)
                                         "X-Pennypost: 1 0 0\r\n"};
     static const char *const headers[] = {"X-UID: 77\r\n",           "Status: RO\r\n",        "X-Keywords: a b\r\n",
                                           "X-Original-X-UID: 3\r\n", "Content-Length: 5\r\n", "X-IMAPbase: 1 2\r\n",
-                                          ">From header\r\n"};
+                                          ">From header\r\n",        "Lines: 3\r\n"};
     char *text = malloc(64u << 10);
     size_t n = (size_t)snprintf(text, 64u << 10, "Subject: %u\r\n", ++m->serial);
     uint32_t lines = chance(m, 12);
 
     for (uint32_t i = chance(m, 3); i > 0; i--)
-        n += (size_t)snprintf(text + n, (64u << 10) - n, "%s", headers[chance(m, 7)]);
+        n += (size_t)snprintf(text + n, (64u << 10) - n, "%s", headers[chance(m, 8)]);
     n += (size_t)snprintf(text + n, (64u << 10) - n, "\r\n");
     while (lines-- > 0) {
         if (chance(m, 3) == 0) {
