@@ -7,30 +7,13 @@
 #include <string.h>
 
 #include "shared/base/macros.h"
-#include "shared/mbox/match.h"
-#include "shared/mbox/sync.h"
+#include "shared/mbox/rebuild.h"
 #include "shared/mbox/tail.h"
 
 #define UID_JUMP      10000u      /* over UIDs that may have been given before the state was lost */
 #define UID_MOST      0x7fffffffu /* in X-IMAPbase: more was not given by a mail program, and would leave none for us */
 #define VALIDITY_MOST 0xefffffffu /* the same; a later one must be greater */
 #define GONE_MAX      10000u      /* records of expunged messages that are carried along at least */
-
-struct rebuild {
-    struct box *b;
-    bool has_index; /* b->ix holds what was known */
-    struct log_truth truth;
-    struct index scratch; /* what the scan found, in the order of the file */
-    struct index fresh;
-    struct buf log;
-    struct sync_op op;
-    struct match match;
-    uint32_t *uids;        /* of the found messages */
-    struct numset claimed; /* UIDs taken from X-UID fields */
-    bool is_sorted;        /* they ascend */
-    bool has_marker;
-    uint64_t base_keywords;
-};
 
 static int rebuild_visit(void *context, const struct scan_message *m)
 {
@@ -77,161 +60,6 @@ static int rebuild_scan(struct rebuild *rb)
         r = rb->uids == NULL ? -ENOMEM : 0;
     }
     return r;
-}
-
-/* ---- what was known ---- */
-
-static struct index_record known_from_log(const struct log_message *m)
-{
-    struct index_record rec = {.uid = m->uid, .modseq = m->modseq, .savedate = m->savedate};
-
-    memcpy(rec.hash, m->hash, sizeof(rec.hash));
-    return rec;
-}
-
-static int load_known(struct rebuild *rb)
-{
-    uint64_t count = rb->has_index ? rb->b->ix.head->count : rb->truth.count;
-    int r;
-
-    if ((r = match_init(&rb->match, count)) < 0)
-        return r;
-    for (uint64_t i = count; i-- > 0;) {
-        if (rb->has_index) {
-            const struct index_record *rec = &rb->b->ix.records[i];
-
-            if (!(rec->bits & INDEX_EXPUNGED) && index_is_valid(rec))
-                match_add(&rb->match, i, rec->hash);
-        } else if (rb->truth.messages[i].has_hash && !rb->truth.messages[i].is_expunged) {
-            match_add(&rb->match, i, rb->truth.messages[i].hash);
-        }
-    }
-    return 0;
-}
-
-static uint32_t known_uid(const void *context, uint64_t i)
-{
-    const struct rebuild *rb = context;
-
-    return rb->has_index ? rb->b->ix.records[i].uid : rb->truth.messages[i].uid;
-}
-
-static const uint8_t *known_hash(const void *context, uint64_t i)
-{
-    const struct rebuild *rb = context;
-
-    return rb->has_index ? rb->b->ix.records[i].hash : rb->truth.messages[i].hash;
-}
-
-/* Without an index: what the log knows of a UID, on top of what the file says. */
-static int merge_from_log(struct rebuild *rb, const struct log_message *m, struct index_record *rec)
-{
-    struct index_record known = known_from_log(m);
-
-    known.internaldate = rec->internaldate;
-    known.date_offset = rec->date_offset;
-    known.savedate = m->savedate != 0 ? m->savedate : rec->savedate;
-    known.bits = m->has_hash ? 0 : INDEX_UID_IN_FILE;
-    known.file_flags = rec->file_flags;
-    known.file_keywords = rec->file_keywords;
-    known.flags = m->has_flags ? m->flags : rec->flags;
-    known.keywords = m->has_flags ? m->keywords : rec->keywords;
-    known.bits |= m->has_flags ? INDEX_PENDING : 0;
-    rec->bits |= INDEX_HAS_INTEROP;
-    if (known.modseq == 0) {
-        known.modseq = rb->op.modseq;
-        rb->op.is_used = true;
-    }
-    return sync_merge(&rb->op, &known, rec);
-}
-
-/* ---- which message is which ---- */
-
-/* An X-UID of the file when only the log is there to check it. */
-static bool claim_is_good(const struct rebuild *rb, const struct index_record *rec)
-{
-    const struct log_message *m;
-
-    if (rec->uid == 0 || rec->uid >= rb->truth.uidnext || numset_has(&rb->claimed, rec->uid))
-        return false;
-    if (!(rec->bits & INDEX_HAS_MARKER) && rb->op.h->base_validity != rb->truth.uidvalidity)
-        return false;
-    m = log_truth_find(&rb->truth, rec->uid);
-    return m == NULL || (!m->has_hash && !m->is_expunged);
-}
-
-static int merge_known(struct rebuild *rb, uint64_t i, struct index_record *rec)
-{
-    if (rb->has_index)
-        return sync_merge(&rb->op, &rb->b->ix.records[i], rec);
-    return merge_from_log(rb, &rb->truth.messages[i], rec);
-}
-
-/* Content and X-UID agree: no doubt at all, even among equal messages. */
-static int identify_exactly(struct rebuild *rb, struct index_record *rec, bool *ret_known)
-{
-    const struct match_known known = {known_hash, known_uid, rb};
-    uint64_t i;
-
-    *ret_known = rec->uid != 0 && match_find(&rb->match, rec->hash, rec->uid, &known, &i);
-    return *ret_known ? merge_known(rb, i, rec) : 0;
-}
-
-/* Without an index: the X-UID, where nothing speaks against it. */
-static int identify_by_claim(struct rebuild *rb, struct index_record *rec, bool *ret_known)
-{
-    struct log_message nothing = {.uid = rec->uid};
-    struct log_message *m;
-    int r;
-
-    *ret_known = !rb->has_index && rb->truth.is_found && claim_is_good(rb, rec);
-    if (!*ret_known)
-        return 0;
-    m = log_truth_find(&rb->truth, rec->uid);
-    if ((r = numset_add(&rb->claimed, rec->uid, rec->uid)) < 0)
-        return r;
-    return merge_from_log(rb, m != NULL ? m : &nothing, rec);
-}
-
-static int identify_by_content(struct rebuild *rb, struct index_record *rec, bool *ret_known)
-{
-    const struct match_known known = {known_hash, known_uid, rb};
-    uint64_t i;
-
-    *ret_known = match_find(&rb->match, rec->hash, 0, &known, &i);
-    return *ret_known ? merge_known(rb, i, rec) : 0;
-}
-
-static int identify_as_new(struct rebuild *rb, struct index_record *rec, bool *ret_known)
-{
-    *ret_known = true;
-    return sync_new(&rb->op, rec);
-}
-
-/* Rewrites the scratch records with everything decided: the surest ways first, new ones behind all that are known. */
-static int identify_all(struct rebuild *rb)
-{
-    static int (*const ways[])(struct rebuild *, struct index_record *,
-                               bool *) = {identify_exactly, identify_by_claim, identify_by_content, identify_as_new};
-    int r;
-
-    for (size_t way = 0; way < ARRAY_SIZE(ways); way++) {
-        for (uint64_t i = 0; i < rb->scratch.next.count; i++) {
-            struct index_record rec = rb->scratch.records[i];
-            bool is_known;
-
-            if (rb->uids[i] != 0)
-                continue;
-            if ((r = ways[way](rb, &rec, &is_known)) < 0)
-                return r;
-            if (!is_known)
-                continue;
-            rb->uids[i] = rec.uid;
-            if ((r = index_rewrite(&rb->scratch, i, &rec)) < 0 || (r = sync_log(rb->b, &rb->op, false)) < 0)
-                return r;
-        }
-    }
-    return index_map_fresh(&rb->scratch);
 }
 
 /* ---- no state: the headers of the file, or a new beginning ---- */
@@ -358,7 +186,7 @@ static int log_gone(struct rebuild *rb)
     int r = 0;
 
     for (bool has = match_left(&rb->match, 0, &i); r == 0 && has; has = match_left(&rb->match, i + 1, &i))
-        r = numset_add(&gone, known_uid(rb, i), known_uid(rb, i));
+        r = numset_add(&gone, rebuild_known_uid(rb, i), rebuild_known_uid(rb, i));
     if (r < 0 || gone.count == 0)
         return r;
     rb->op.is_used = true;
@@ -463,14 +291,14 @@ static int rebuild_run(struct rebuild *rb)
     if ((r = index_new(rb->b, true, &rb->scratch)) < 0 || (r = index_new(rb->b, false, &rb->fresh)) < 0)
         return r;
     take_header(rb);
-    if ((r = rebuild_scan(rb)) < 0 || (r = load_known(rb)) < 0)
+    if ((r = rebuild_scan(rb)) < 0 || (r = rebuild_load_known(rb)) < 0)
         return r;
     if (!rb->has_index && (!rb->truth.is_found || rb->truth.is_damaged)) {
         match_finish(&rb->match);
         if ((r = begin_anew(rb)) < 0 || (r = start_log(rb)) < 0 || (r = take_headers(rb)) < 0)
             return r;
     }
-    if ((r = identify_all(rb)) < 0 || (r = log_gone(rb)) < 0 || (r = finish_log(rb)) < 0)
+    if ((r = rebuild_identify(rb)) < 0 || (r = log_gone(rb)) < 0 || (r = finish_log(rb)) < 0)
         return r;
     return write_index(rb);
 }
