@@ -333,7 +333,7 @@ static bool is_tag(struct str s)
     return s.len > 0 && s.len <= TAG_MAX;
 }
 
-static int on_line(struct login *l, struct str line)
+static int run_line(struct login *l, struct str line, bool has_literal)
 {
     const struct command *command = NULL;
     struct str tag;
@@ -348,7 +348,24 @@ static int on_line(struct login *l, struct str line)
     (void)str_cut(&line, ' ', &name);
     if (command_find(COMMANDS, ARRAY_SIZE(COMMANDS), name, 0, &command) < 0)
         return bad(l, "Unknown command, or log in first");
+    if (has_literal && command->run != cmd_login)
+        return bad(l, "No literal is taken here");
     return command->run(l, line);
+}
+
+/* The bytes of a literal that came without being asked for would be taken for commands when its command is refused: the
+ * connection ends (RFC 7888 4). */
+static int on_line(struct login *l, struct str line)
+{
+    bool has_literal = str_ends(line, STR("+}"));
+    int r = run_line(l, line, has_literal);
+
+    if (r == -EMSGSIZE)
+        r = bad(l, "Literal too large");
+    if (!has_literal || r != LOGIN_BAD)
+        return r;
+    (void)writer_text(&l->out, "* BYE A literal follows that cannot be told from commands\r\n");
+    return LOGIN_LEAVE;
 }
 
 const struct login_protocol IMAP_LOGIN = {

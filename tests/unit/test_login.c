@@ -214,8 +214,29 @@ static void imap_refuses_what_it_must(void **state)
     say(&s, "e LOGIN {5000}\r\n");
     expect(&s, "e BAD Name or password too long\r\n");
     say(&s, "f LOGIN {5000+}\r\n"); /* what follows cannot be told from commands: the end */
+    expect(&s, "f BAD Literal too large\r\n* BYE A literal follows that cannot be told from commands\r\n");
     expect(&s, "");
     assert_int_equal(end_stage(&s), 0);
+}
+
+static void imap_literals_of_refused_commands_are_not_commands(void **state)
+{
+    static const char *const lines[] = {"a ID {12+}\r\nb STARTTLS\r\n", "a APPEND INBOX {8+}\r\nb NOOP\r\n",
+                                        "a AUTHENTICATE PLAIN {8+}\r\nb NOOP\r\n"};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
+        struct stage s = start_stage(&IMAP_LOGIN, true, false);
+
+        expect(&s, IMAP_GREETING(" AUTH=PLAIN AUTH=LOGIN"));
+        say(&s, lines[i]);
+        expect(&s, i == 1 ? "a BAD Unknown command, or log in first\r\n"
+                            "* BYE A literal follows that cannot be told from commands\r\n"
+                          : "a BAD No literal is taken here\r\n"
+                            "* BYE A literal follows that cannot be told from commands\r\n");
+        expect(&s, "");
+        assert_int_equal(end_stage(&s), 0);
+    }
 }
 
 static void three_failures_are_the_end(void **state)
@@ -412,6 +433,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(imap_login_with_literals_hands_over),
         cmocka_unit_test(imap_one_byte_at_a_time),
         cmocka_unit_test(imap_refuses_what_it_must),
+        cmocka_unit_test(imap_literals_of_refused_commands_are_not_commands),
         cmocka_unit_test(three_failures_are_the_end),
         cmocka_unit_test(data_behind_starttls_is_cut_off),
         cmocka_unit_test(starttls_forgets_and_changes_over),
