@@ -241,6 +241,7 @@ struct log_truth {
     uint64_t size;
     char keywords[LIMIT_KEYWORDS][INDEX_KEYWORD_SIZE];
     struct log_message *messages; /* ascending UIDs */
+    size_t sorted;                /* while it is being read: so many do ascend */
     size_t count;
     size_t cap;
 };

@@ -13,6 +13,8 @@
 #include "shared/mbox/box.h"
 #include "shared/mbox/hash.h"
 
+#define UNSORTED_MAX 512
+
 uint64_t log_check(enum log_type type, const void *payload, size_t len)
 {
     return mhash64(payload, len) ^ ((uint64_t)type * 0x9e3779b97f4a7c15u + len);
@@ -127,14 +129,27 @@ static int by_uid(const void *a, const void *b)
     return x->uid < y->uid ? -1 : x->uid > y->uid;
 }
 
-/* The entry of a UID among the first `sorted` ones, or a new one at the end. */
-static struct log_message *truth_entry(struct log_truth *t, size_t sorted, uint32_t uid)
+static void truth_sort(struct log_truth *t)
 {
-    struct log_truth head = {.messages = t->messages, .count = sorted};
+    if (t->sorted < t->count)
+        qsort(t->messages, t->count, sizeof(*t->messages), by_uid);
+    t->sorted = t->count;
+}
+
+/* The entry of a UID, or a new one at the end. Entries mostly come in order; what does not is sorted in now and then.
+ */
+static struct log_message *truth_entry(struct log_truth *t, uint32_t uid)
+{
+    struct log_truth head = {.messages = t->messages, .count = t->sorted};
     struct log_message *m = log_truth_find(&head, uid);
 
+    for (size_t i = t->sorted; m == NULL && i < t->count; i++)
+        if (t->messages[i].uid == uid)
+            m = &t->messages[i];
     if (m != NULL)
         return m;
+    if (t->count - t->sorted >= UNSORTED_MAX)
+        truth_sort(t);
     if (t->count == t->cap) {
         size_t cap = t->cap == 0 ? 256 : t->cap * 2;
         struct log_message *more = realloc(t->messages, cap * sizeof(*more));
@@ -144,40 +159,32 @@ static struct log_message *truth_entry(struct log_truth *t, size_t sorted, uint3
         t->messages = more;
         t->cap = cap;
     }
+    if (t->sorted == t->count && (t->count == 0 || t->messages[t->count - 1].uid < uid))
+        t->sorted++;
     t->messages[t->count] = (struct log_message){.uid = uid};
     return &t->messages[t->count++];
-}
-
-static void truth_sort(struct log_truth *t, size_t sorted)
-{
-    if (t->count > sorted && sorted > 0 && t->messages[sorted].uid < t->messages[sorted - 1].uid)
-        qsort(t->messages, t->count, sizeof(*t->messages), by_uid);
 }
 
 static int truth_message(struct log_truth *t, const struct log_reader *r)
 {
     struct log_uid uid;
-    size_t sorted = t->count;
     struct log_message *m;
 
     if (r->data.len != sizeof(uid))
         return -EBADMSG;
     memcpy(&uid, r->data.data, sizeof(uid));
-    m = truth_entry(t, sorted, uid.uid);
+    m = truth_entry(t, uid.uid);
     if (m == NULL)
         return -ENOMEM;
     m->has_hash = true;
     m->savedate = uid.savedate;
     m->modseq = uid.modseq;
     memcpy(m->hash, uid.hash, sizeof(m->hash));
-    if (uid.has_flags) {
-        m->has_flags = true;
-        m->flags = uid.flags;
-        m->keywords = uid.keywords;
-    }
+    m->has_flags = uid.has_flags != 0; /* without: from here on the file's are right */
+    m->flags = uid.flags;
+    m->keywords = uid.keywords;
     if (uid.uid >= t->uidnext)
         t->uidnext = uid.uid + 1;
-    truth_sort(t, sorted);
     return 0;
 }
 
@@ -185,7 +192,7 @@ static int truth_ranges(struct log_truth *t, const struct log_reader *r)
 {
     struct log_ranges head;
     const char *ranges;
-    size_t count, sorted = t->count;
+    size_t count;
 
     if (!log_ranges(r, &head, &ranges, &count))
         return -EBADMSG;
@@ -194,7 +201,7 @@ static int truth_ranges(struct log_truth *t, const struct log_reader *r)
 
         memcpy(&range, ranges + i * sizeof(range), sizeof(range));
         for (uint64_t uid = range.first; uid <= range.last; uid++) {
-            struct log_message *m = truth_entry(t, sorted, (uint32_t)uid);
+            struct log_message *m = truth_entry(t, (uint32_t)uid);
 
             if (m == NULL)
                 return -ENOMEM;
@@ -207,7 +214,6 @@ static int truth_ranges(struct log_truth *t, const struct log_reader *r)
     }
     if (head.modseq > t->modseq)
         t->modseq = head.modseq;
-    truth_sort(t, sorted);
     return 0;
 }
 
@@ -301,6 +307,7 @@ int log_read(struct box *b, struct log_truth *ret)
     }
     t.is_damaged |= !t.is_found || log_goes_on(&reader);
     t.size = reader.at;
+    truth_sort(&t);
     log_reader_finish(&reader);
     if (r < 0) {
         log_truth_finish(&t);

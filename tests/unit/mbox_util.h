@@ -176,4 +176,19 @@ static inline void assert_status(struct mbox_store *store, struct mbox *v)
     assert_int_equal(found.uidnext, all.uidnext);
 }
 
+/* A name in the scratch folder; freed by the caller. */
+static inline char *path_of(const struct scratch *s, const char *name)
+{
+    char *path = malloc(256);
+
+    assert_non_null(path);
+    snprintf(path, 256, "%s/%s", s->dir, name);
+    return path;
+}
+
+static inline void poll_ok(struct mbox *v)
+{
+    assert_int_equal(mbox_poll(v, false, NULL), 0);
+}
+
 #endif

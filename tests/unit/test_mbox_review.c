@@ -10,20 +10,6 @@
 
 #define STRANGER "From a@example.org Sat Nov 14 12:00:00 2026\n"
 
-static char *path_of(const struct scratch *s, const char *name)
-{
-    char *path = malloc(256);
-
-    assert_non_null(path);
-    snprintf(path, 256, "%s/%s", s->dir, name);
-    return path;
-}
-
-static void poll_ok(struct mbox *v)
-{
-    assert_int_equal(mbox_poll(v, false, NULL), 0);
-}
-
 /* The first mail of a fresh spool says what UIDs are to come: the last ones there are. */
 static void test_stranger_base(void **state)
 {
@@ -396,38 +382,6 @@ static void test_odd_index(void **state)
     }
 }
 
-/* Messages of a line or none, shorter than anything that a journal would like to write over them. */
-static void test_tiny_messages(void **state)
-{
-    static const char tiny[] = "From Sat Nov 1 1:01 70\n\n";
-    static const uint32_t order[] = {2, 4, 1, 3};
-
-    (void)state;
-    for (int all = 0; all < 2; all++) {
-        struct scratch s;
-        struct mbox *v;
-        char text[256] = "";
-
-        scratch_open(&s);
-        for (int i = 0; i < 4; i++)
-            snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s", tiny);
-        write_file(s.inbox, text, strlen(text));
-        assert_int_equal(mbox_open(s.store, STR("INBOX"), 0, &v), 0);
-        assert_int_equal(mbox_count(v), 4);
-        for (uint32_t i = 0; i < 4; i++) {
-            struct numset uids = NUMSET_INIT;
-
-            assert_int_equal(numset_add(&uids, all ? 1 : order[i], all ? 4 : order[i]), 0);
-            assert_int_equal(mbox_remove(v, &uids, NULL), 0);
-            numset_finish(&uids);
-            poll_ok(v);
-            assert_int_equal(mbox_count(v), all ? 0 : 3 - i);
-        }
-        assert_int_equal(mbox_close(v), 0);
-        scratch_close(&s);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -444,7 +398,6 @@ int main(void)
         cmocka_unit_test(test_foreign_dotlock_stays),
         cmocka_unit_test(test_watch_from_the_beginning),
         cmocka_unit_test(test_odd_index),
-        cmocka_unit_test(test_tiny_messages),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
