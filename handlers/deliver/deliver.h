@@ -17,7 +17,7 @@ struct deliver_options {
 };
 
 /* Reads fd 0 to its end and appends it, with Return-Path and Delivered-To on top. 0: the message is durably in the
- * mailbox. A negative errno: nothing is; those of mbox.h, and -ELOOP also for a message that went through this address
+ * mailbox. A negative errno: nothing is; those of mbox.h, and -EMULTIHOP for a message that went through this address
  * before. */
 int deliver_message(struct conf *conf, const struct session *s, const struct deliver_options *o);
 

@@ -31,8 +31,9 @@ static const struct verdict {
     {-EDQUOT, EX_TEMPFAIL, "452 4.2.2 The mailbox is full"},
     {-ENOSPC, EX_TEMPFAIL, "452 4.3.1 The disk is full"},
     {-EFBIG, EX_DATAERR, "552 5.3.4 The message is too big for the mailbox"},
-    {-ELOOP, EX_DATAERR, "554 5.4.6 The message has been delivered to this address before"},
+    {-EMULTIHOP, EX_DATAERR, "554 5.4.6 The message has been delivered to this address before"},
     {-EPERM, EX_CANTCREAT, "451 4.3.0 The mailbox is no plain file of its owner"},
+    {-ELOOP, EX_CANTCREAT, "451 4.3.0 The mailbox is no plain file of its owner"}, /* a symbolic link */
     {-EACCES, EX_CANTCREAT, "451 4.3.0 The mailbox may not be written"},
     {-EROFS, EX_CANTCREAT, "451 4.3.0 The mailbox is on a read-only file system"},
     {-ENOENT, EX_CANTCREAT, "451 4.3.0 The mailbox cannot be created"},

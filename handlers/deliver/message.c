@@ -57,9 +57,9 @@ static int copy_input(struct mbox_append *a, const char *address)
         if (n < 0)
             return -errno;
         if (n == 0)
-            return loop.is_found ? -ELOOP : 0;
+            return loop.is_found ? -EMULTIHOP : 0;
         loop_watch(&loop, (struct str){block, (size_t)n});
-        e = loop.is_found ? -ELOOP : mbox_append_write(a, block, (size_t)n);
+        e = loop.is_found ? -EMULTIHOP : mbox_append_write(a, block, (size_t)n);
         if (e < 0)
             return e;
     }
