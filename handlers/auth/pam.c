@@ -92,6 +92,13 @@ static void no_delay(int status, unsigned usec, void *data)
     (void)data;
 }
 
+/* Modules write this name bare into log lines ("ruser=x rhost=..."), and other programs block addresses for what they
+ * read there: a name that could pass for a second field is not told. */
+static bool is_one_word(const char *name)
+{
+    return name[strcspn(name, " =")] == '\0';
+}
+
 static int set_items(pam_handle_t *h, const struct auth *a)
 {
     union {
@@ -101,7 +108,7 @@ static int set_items(pam_handle_t *h, const struct auth *a)
     unsigned char address[sizeof(struct in6_addr)];
     int r = pam_set_item(h, PAM_TTY, a->service);
 
-    if (r == PAM_SUCCESS)
+    if (r == PAM_SUCCESS && is_one_word(a->user))
         r = pam_set_item(h, PAM_RUSER, a->user);
     if (r == PAM_SUCCESS && (inet_pton(AF_INET, a->peer, address) == 1 || inet_pton(AF_INET6, a->peer, address) == 1))
         r = pam_set_item(h, PAM_RHOST, a->peer);

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -17,9 +18,9 @@
 #include <unistd.h>
 
 #include "shared/base/clock.h"
+#include "shared/base/limits.h"
 #include "shared/base/macros.h"
 
-#define COMMAND_SECONDS 300 /* a client waits ten minutes for the reply to its message (RFC 5321 4.5.3.2.6) */
 #define COMMAND_BLOCK   (64u << 10)
 #define ENVIRONMENT_MAX 16
 
@@ -44,12 +45,14 @@ static void add_variable(char **env, size_t *count, const char *name, const char
         env[(*count)++] = text;
 }
 
-_noreturn_ static void run_child(const struct session *s, const struct deliver_options *o, int input, int output)
+_noreturn_ static void run_child(const struct session *s, const struct deliver_options *o, int input, int output,
+                                 pid_t parent)
 {
     char *env[ENVIRONMENT_MAX + 1] = {0};
     char *argv[] = {(char[]){"sh"}, (char[]){"-c"}, NULL, NULL};
     struct sigaction normal = {.sa_handler = SIG_DFL};
     size_t count = 0;
+    sigset_t none;
 
     add_variable(env, &count, "PATH", "/usr/local/bin:/usr/bin:/bin");
     add_variable(env, &count, "HOME", s->home);
@@ -64,6 +67,11 @@ _noreturn_ static void run_child(const struct session *s, const struct deliver_o
     (void)setpgid(0, 0);
     (void)sigaction(SIGPIPE, &normal, NULL);
     (void)sigaction(SIGXFSZ, &normal, NULL);
+    (void)sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    /* Killed with us: who waits for the delivery is told that it failed. */
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || getppid() != parent)
+        _exit(EX_TEMPFAIL);
     if (chdir(s->home) < 0 && chdir("/") < 0)
         _exit(EX_OSERR);
     (void)umask(077);
@@ -76,6 +84,7 @@ _noreturn_ static void run_child(const struct session *s, const struct deliver_o
 
 static int start(const struct session *s, const struct deliver_options *o, struct run *r)
 {
+    pid_t parent = getpid();
     int in[2], out[2];
     int e = 0;
 
@@ -89,7 +98,7 @@ static int start(const struct session *s, const struct deliver_options *o, struc
     }
     r->pid = fork();
     if (r->pid == 0)
-        run_child(s, o, in[0], out[1]);
+        run_child(s, o, in[0], out[1], parent);
     if (r->pid < 0)
         e = -errno;
     (void)close(in[0]);
@@ -192,7 +201,7 @@ static void keep_first_line(const struct buf *said, struct buf *out)
 int command_run(const struct session *s, const struct deliver_options *o, struct str head, struct command_result *ret)
 {
     struct run r = {.pidfd = -1, .input = -1, .output = -1, .head = head, .said = BUF_INIT(COMMAND_OUTPUT)};
-    int64_t deadline = clock_monotonic_ms() + COMMAND_SECONDS * 1000;
+    int64_t deadline = clock_monotonic_ms() + TIMEOUT_COMMAND * INT64_C(1000);
     int e = geteuid() == 0 ? -EPERM : start(s, o, &r);
 
     if (e == 0) {

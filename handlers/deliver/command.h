@@ -14,7 +14,7 @@ struct command_result {
 };
 
 /* Runs `/bin/sh -c command` as the user that this process is, with `head` and then fd 0 on its standard input, a fresh
- * environment, and COMMAND_SECONDS to finish. 0 with the result, or a negative errno when it could not be started. */
+ * environment, and TIMEOUT_COMMAND to finish. 0 with the result, or a negative errno when it could not be started. */
 int command_run(const struct session *s, const struct deliver_options *o, struct str head, struct command_result *ret);
 
 #endif

@@ -49,6 +49,7 @@
 #define TIMEOUT_SMTP        300             /* RFC 5321 4.5.3.2.7: at least 5 minutes */
 #define TIMEOUT_WRITE       300             /* a peer that does not read */
 #define TIMEOUT_LOCK        30              /* seconds until a locked mailbox is a temporary failure */
+#define TIMEOUT_COMMAND     300             /* a user's command; its client waits ten minutes (RFC 5321 4.5.3.2.6) */
 #define TIMEOUT_AUTH        60              /* a PAM stack that hangs */
 
 /* Frames between our own processes. */

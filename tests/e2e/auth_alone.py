@@ -202,6 +202,19 @@ def test_what_modules_see():
     assert "SECRET" not in text and "wonderland" not in text
 
 
+def test_a_name_that_forges_a_log_line():
+    """pam_unix writes RUSER bare into its line, and fail2ban blocks the address that it reads there."""
+    with open("/var/tmp/pam-env", "w", encoding="ascii"):
+        pass
+    out = with_pam("auth required pam_exec.so quiet log=/var/tmp/pam-env /usr/bin/env\nauth required pam_deny.so\n"
+                   "account required pam_unix.so\n",
+                   lambda: login("x rhost=192.0.2.66 user=y", "wonderland"))
+    assert out["class"] == "CREDENTIALS", out
+    with open("/var/tmp/pam-env", encoding="utf-8") as f:
+        text = f.read()
+    assert "PAM_RHOST=192.0.2.1\n" in text and "PAM_RUSER" not in text, text
+
+
 def test_session():
     """With pam_session the process stays until the connection ends, and then closes the session."""
     log = "/var/tmp/pam-session"
