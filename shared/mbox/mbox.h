@@ -9,9 +9,9 @@
  * its own changes at once. mbox_poll() tells those of others; their flags may show in mbox_info() before it.
  *
  * Bytes. A message is read in wire form: CRLF line ends, without From_ line, without the interop headers the store
- * keeps in it (Status, X-Status, X-Keywords, X-UID, X-IMAP, X-IMAPbase and the marker of our own appends) and those that
- * mutt puts into what it rewrites (Content-Length, Lines), with mboxrd quoting undone if we wrote it. Sizes are those of
- * the wire form. It is the same bytes for ever.
+ * keeps in it (Status, X-Status, X-Keywords, X-UID, X-IMAP, X-IMAPbase and the marker of our own appends) and those
+ * that mutt puts into what it rewrites (Content-Length, Lines), with mboxrd quoting undone if we wrote it. Sizes are
+ * those of the wire form. It is the same bytes for ever.
  *
  * Errors are negative errnos:
  *   -ENOENT        no such mailbox or message
