@@ -274,7 +274,7 @@ static int commit(struct box *b, struct mbox_append *a, uint32_t *ret_uidvalidit
         *ret_uidvalidity = *ret_first_uid = 0;
         if ((r = box_lock(b, BOX_WRITE)) < 0)
             return r;
-        r = tail_recover(b);
+        r = tail_recover(b, TAIL_NEAR);
         return r < 0 ? r : write_all(b, a, 0);
     }
     if ((r = box_lock_synced(b, BOX_WRITE)) < 0)

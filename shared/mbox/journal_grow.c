@@ -152,6 +152,7 @@ struct look {
     bool is_all_old;
     bool is_all_new;
     bool is_odd;
+    bool has_frontier; /* one block that is neither, with nothing but new ones before it: a write that was cut off */
 };
 
 static bool is_zero(const uint8_t *p, size_t n)
@@ -162,11 +163,23 @@ static bool is_zero(const uint8_t *p, size_t n)
     return true;
 }
 
+static void look_at_block(struct look *look, bool is_new, bool is_old)
+{
+    if (!is_new && !is_old) {
+        look->is_odd |= look->has_frontier || !look->is_all_new;
+        look->has_frontier = true;
+    } else if (look->has_frontier && !is_old) {
+        look->is_odd = true; /* new ones behind it */
+    }
+    look->is_all_new &= is_new;
+    look->is_all_old &= is_old;
+}
+
 /* What is in the file from start on, block by block of the new end. */
 static int look_at_blocks(struct journal *j, struct look *ret)
 {
     uint64_t size = (uint64_t)j->b->facts.st_size, slot = j->head.slots, at = j->head.start;
-    struct look look = {.is_all_old = true, .is_all_new = size >= j->head.new_size};
+    struct look look = {.is_all_old = true, .is_all_new = true};
     uint8_t now[GROW_BLOCK], next[GROW_BLOCK];
     uint64_t sum;
     int r;
@@ -187,14 +200,31 @@ static int look_at_blocks(struct journal *j, struct look *ret)
             slot += sizeof(sum);
             is_old = n >= old && mhash64(now, old) == sum;
         }
-        look.is_all_new &= is_new;
-        look.is_all_old &= is_old;
-        look.is_odd |= !is_new && !(is_old && is_zero(now + old, n > old ? n - old : 0));
+        is_old = is_old && is_zero(now + old, n > old ? n - old : 0);
+        look_at_block(&look, is_new, is_old);
         at += n;
     }
     look.is_all_old &= size >= j->head.old_size;
+    look.is_all_new &= size >= j->head.new_size;
     *ret = look;
     return 0;
+}
+
+/* Are all the old blocks as they were, whatever stands behind them? */
+static bool has_old_blocks(struct journal *j)
+{
+    uint64_t slot = j->head.slots, sum;
+    uint8_t block[GROW_BLOCK];
+
+    for (uint64_t at = j->head.start; at < j->head.old_size; at += block_length(at, j->head.old_size)) {
+        size_t n = block_length(at, j->head.old_size);
+
+        if (file_read(j->b->fd, block, n, at) < 0 || file_read(j->fd, &sum, sizeof(sum), slot) < 0 ||
+            mhash64(block, n) != sum)
+            return false;
+        slot += sizeof(sum);
+    }
+    return true;
 }
 
 int journal_finish_grow(struct journal *j)
@@ -211,7 +241,7 @@ int journal_finish_grow(struct journal *j)
         return r;
     if (look.is_all_new)
         return 0;
-    if (look.is_all_old && (size == j->head.old_size || look.is_odd))
+    if (size >= j->head.old_size && has_old_blocks(j) && (size == j->head.old_size || look.has_frontier))
         return 0; /* not begun; what stands behind the old end is mail, or nothing */
     if (look.is_odd || (size < j->head.new_size && !look.is_all_old))
         return -ESTALE;

@@ -21,7 +21,7 @@ static int recover_plain(struct box *b)
     int r = box_lock(b, BOX_WRITE);
 
     if (r == 0)
-        r = tail_recover(b);
+        r = tail_recover(b, TAIL_ALL);
     box_unlock(b);
     return r;
 }

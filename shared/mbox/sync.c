@@ -292,7 +292,8 @@ int box_sync(struct box *b)
         return -ESTALE;
     if (is_usable && index_describes(b->ix.head, &b->facts))
         return 0;
-    if ((r = tail_look_torn(b, is_usable ? b->ix.head : NULL)) < 0)
+    if ((r = tail_look_torn(b, is_usable ? b->ix.head : NULL)) < 0 ||
+        (r = tail_look_holes(b, is_usable ? &b->ix : NULL, TAIL_ALL)) < 0)
         return r;
     if (is_usable) {
         r = sync_growth(b);

@@ -11,7 +11,6 @@
 
 #include "shared/base/macros.h"
 #include "shared/mbox/fromline.h"
-#include "shared/mbox/hash.h"
 
 #define LOOK       1024
 #define TAIL_MOST  (1u << 20) /* looked through for the beginning of the last message */
@@ -65,11 +64,11 @@ int tail_look(struct box *b, bool *ret_crlf, struct str *ret_repair)
     return 0;
 }
 
-/* The bytes at the end, at most TAIL_MOST. */
-static int read_tail(struct box *b, char **ret, size_t *ret_len)
+/* The bytes at the end, at most `most`. */
+static int read_tail(struct box *b, uint64_t most, char **ret, size_t *ret_len)
 {
     uint64_t size = (uint64_t)b->facts.st_size;
-    size_t n = size < TAIL_MOST ? (size_t)size : TAIL_MOST;
+    size_t n = (size_t)(size < most ? size : most);
     char *bytes = malloc(n + 1);
     int r;
 
@@ -147,7 +146,7 @@ int tail_look_torn(struct box *b, const struct index_header *known)
         limit = known->size;
     if (limit >= size)
         return 0;
-    if ((r = read_tail(b, &bytes, &n)) < 0)
+    if ((r = read_tail(b, TAIL_MOST, &bytes, &n)) < 0)
         return r;
     at = torn_at(bytes, n, n == size);
     if (at == n || size - n + at < limit)
@@ -156,42 +155,11 @@ int tail_look_torn(struct box *b, const struct index_header *known)
     return -EUCLEAN;
 }
 
-/* Its content has holes of NULs where the checksum says there was something else. */
-static bool has_holes(struct box *b, const struct index_record *rec)
-{
-    static const uint64_t no_key[2];
-    _cleanup_free_ char *bytes = malloc(TAIL_PIECE);
-    uint64_t at = rec->offset + rec->from_length, end = rec->offset + rec->length - rec->separator;
-    struct interop_marker marker;
-    struct mhash h;
-    uint8_t sum[16];
-    bool has_nul = false;
-    size_t n = rec->block; /* at most UINT16_MAX: it fits */
-    const char *lf;
-
-    if (bytes == NULL || rec->form != INTEROP_OWN_LF || file_read(b->fd, bytes, n, at) < 0)
-        return false;
-    lf = memchr(bytes, '\n', n);
-    if (lf == NULL || !interop_marker_parse((struct str){bytes, (size_t)(lf - bytes)}, &marker))
-        return false;
-    has_nul = memchr(bytes, '\0', n) != NULL;
-    mhash_init(&h, no_key);
-    for (at += rec->block; at < end; at += n) {
-        n = end - at < TAIL_PIECE ? (size_t)(end - at) : TAIL_PIECE;
-        if (file_read(b->fd, bytes, n, at) < 0)
-            return false;
-        has_nul |= memchr(bytes, '\0', n) != NULL;
-        mhash_add(&h, bytes, n);
-    }
-    mhash_done(&h, sum);
-    return has_nul && memcmp(sum, &marker.sum, sizeof(marker.sum)) != 0;
-}
-
 bool tail_is_torn(struct box *b, const struct index_record *rec)
 {
     if (b->takes_torn || !(rec->bits & INDEX_IN_PLACE) || rec->offset + rec->length != (uint64_t)b->facts.st_size)
         return false;
-    return (rec->bits & INDEX_IS_TORN) || has_holes(b, rec);
+    return (rec->bits & INDEX_IS_TORN) != 0;
 }
 
 /* It was never acknowledged, but bytes are not thrown away where they can be kept. */
@@ -257,7 +225,7 @@ static bool find_marker(const char *bytes, size_t n, size_t *ret_at, struct inte
 }
 
 /* One cut. *ret_cut: there was something, look again. */
-static int recover_once(struct box *b, bool *ret_cut)
+static int recover_once(struct box *b, uint64_t most, bool *ret_cut)
 {
     uint64_t size = (uint64_t)b->facts.st_size;
     _cleanup_free_ char *bytes = NULL;
@@ -268,7 +236,7 @@ static int recover_once(struct box *b, bool *ret_cut)
     *ret_cut = false;
     if (size == 0)
         return 0;
-    if ((r = read_tail(b, &bytes, &n)) < 0)
+    if ((r = read_tail(b, most, &bytes, &n)) < 0)
         return r;
     at = torn_at(bytes, n, n == size);
     if (at == n) {
@@ -280,13 +248,13 @@ static int recover_once(struct box *b, bool *ret_cut)
     return tail_cut(b, size - n + at);
 }
 
-int tail_recover(struct box *b)
+int tail_recover(struct box *b, uint64_t most)
 {
     bool is_cut;
     int r;
 
     do {
-        r = recover_once(b, &is_cut);
+        r = recover_once(b, most, &is_cut);
     } while (r == 0 && is_cut);
     return r;
 }

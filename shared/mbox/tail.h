@@ -18,10 +18,17 @@ bool tail_is_torn(struct box *b, const struct index_record *rec);
  * beginning of a From_ line? -EUCLEAN: so it does, from b->torn on. */
 int tail_look_torn(struct box *b, const struct index_header *known);
 
+/* Are there zeros where a power cut kept blocks of an append from the disk? Without an index the last `most` bytes are
+ * looked through. -EUCLEAN: there are, from b->torn on. */
+int tail_look_holes(struct box *b, const struct index *known, uint64_t most);
+#define TAIL_ALL  (16u << 20) /* when there is time */
+#define TAIL_NEAR (64u << 10) /* in front of every append */
+
 /* With BOX_WRITE: cuts the file there, durably; keeps what is cut in the state folder if it can. */
 int tail_cut(struct box *b, uint64_t size);
 
-/* With BOX_WRITE, without an index: cuts off an append of ours that was never finished. */
-int tail_recover(struct box *b);
+/* With BOX_WRITE, without an index: cuts off an append of ours that was never finished, if it shows in the last `most`
+ * bytes. */
+int tail_recover(struct box *b, uint64_t most);
 
 #endif
