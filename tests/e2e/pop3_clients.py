@@ -109,22 +109,13 @@ def test_mpop():
         fetch_leave_delete("mpop", how, fetch)
 
 
-# getmail waits for its own delivering child with a condition that is lost when the child is quicker: it then hangs for a
-# minute. An event remembers.
+# getmail waits for its own delivering child by a signal that is lost when the child is quicker: it then hangs for a
+# minute. waitpid() does not lose it.
 GETMAIL = """
-import runpy, sys, threading
-import getmailcore.baseclasses as base
-class Remembering:
-    def __init__(self):
-        self.event = threading.Event()
-    def acquire(self):
-        pass
-    release = acquire
-    def notify_all(self):
-        self.event.set()
-    def wait(self, seconds):
-        return self.event.wait(seconds)
-base.Condition = Remembering
+import os, runpy, sys
+from getmailcore.baseclasses import ForkingBase
+ForkingBase._prepare_child = lambda self: None
+ForkingBase._wait_for_child = lambda self, pid: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 sys.argv[0] = "getmail"
 runpy.run_path("/usr/bin/getmail", run_name="__main__")
 """
