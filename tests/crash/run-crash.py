@@ -28,6 +28,12 @@ import scenarios
 
 MODES = ["kill", "torn", "again", "foreign", "fail", "power", "strict", "nosync"]
 QUICK_MODES = ["kill", "torn", "foreign", "fail", "power", "nosync"]
+QUICK = { # what a quick run tries besides kill and torn, which it tries everywhere
+    "foreign": ["expunge every second, own"],
+    "fail": ["append to own", "moved expunge first, own"],
+    "power": ["append to own", "append to folder", "flags and flush, own", "expunge first, own", "expunge last, own", "move"],
+    "nosync": ["append to own"],
+}
 PROOFS = ["append to own", "moved expunge first, own", "move"]
 UNSEEN = (scenarios.nothing, scenarios.foreign, scenarios.foreign_unended) # seeds that the store has not opened
 BOXES = ["INBOX", "Work", "Play", "New"]
@@ -149,7 +155,7 @@ class Bench:
         for name, box in boxes.items():
             found = box.by_ident()
             known = [s[name] for s in (before, after) if name in s]
-            if not fresh_uids and known and box.validity not in [k.validity for k in known]:
+            if not fresh_uids and name in self.states[0] and known and box.validity not in [k.validity for k in known]:
                 errors.append("%s: UIDVALIDITY %d became %d" % (name, known[0].validity, box.validity))
             if fresh_uids and told and name == "INBOX" and box.validity != told[-1]:
                 errors.append("%s: UIDVALIDITY %d was told, now it is %d" % (name, told[-1], box.validity))
@@ -369,6 +375,8 @@ def main():
             for index, scenario in enumerate(scenarios.ALL):
                 for mode in modes:
                     if mode == "nosync" and scenario.name not in PROOFS:
+                        continue
+                    if args.quick and scenario.name not in QUICK.get(mode, [scenario.name]):
                         continue
                     if args.only in scenario.name:
                         jobs[pool.submit(run_one, build, scratch, index, mode, args.quick)] = (scenario.name, mode)
