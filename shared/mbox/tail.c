@@ -12,9 +12,10 @@
 #include "shared/base/macros.h"
 #include "shared/mbox/fromline.h"
 
-#define LOOK       1024
-#define TAIL_MOST  (1u << 20) /* looked through for the beginning of the last message */
-#define TAIL_PIECE (64u << 10)
+#define LOOK        1024
+#define BLOCK_LEAST 512        /* no file system has smaller blocks */
+#define TAIL_MOST   (1u << 20) /* looked through for the beginning of the last message */
+#define TAIL_PIECE  (64u << 10)
 
 /* is_all: there is no more of the file. */
 static bool begins_like_mbox(const char *p, size_t n, bool is_all)
@@ -120,10 +121,49 @@ static size_t fragment_at(const char *bytes, size_t n, bool is_whole)
     return n;
 }
 
-/* Index of what a crash left at the end: a fragment, NULs, or both. n: nothing. */
-static size_t torn_at(const char *bytes, size_t n, bool is_whole)
+/* Does a From_ line stand behind an empty line somewhere in here? */
+static bool has_message(const char *bytes, size_t n)
 {
-    size_t text = n, at;
+    struct fromline parsed;
+
+    for (size_t at = 0; at < n;) {
+        const char *lf = memchr(bytes + at, '\n', n - at);
+        size_t end = lf == NULL ? n : (size_t)(lf - bytes);
+
+        if (is_after_empty_line(bytes, at, false) &&
+            fromline_parse((struct str){bytes + at, end - at - (end > at && bytes[end - 1] == '\r' ? 1 : 0)}, &parsed))
+            return true;
+        at = end + 1;
+    }
+    return false;
+}
+
+/* Index of a hole where a From_ line should stand, up to the end of a block, with the rest of that message behind it:
+ * the first block of an append was lost. `offset`: of the bytes in the file. n: there is none. */
+static size_t hole_at(const char *bytes, size_t n, uint64_t offset, bool is_whole)
+{
+    for (size_t at = 0, end; at < n; at = end) {
+        const char *nul = memchr(bytes + at, '\0', n - at);
+
+        if (nul == NULL)
+            return n;
+        at = end = (size_t)(nul - bytes);
+        while (end < n && bytes[end] == '\0')
+            end++;
+        if (is_after_empty_line(bytes, at, is_whole) && end < n && (offset + end) % BLOCK_LEAST == 0 &&
+            !has_message(bytes + end, n - end))
+            return at;
+    }
+    return n;
+}
+
+/* Index of what a crash left at the end: a fragment, NULs, or both. n: nothing. */
+static size_t torn_at(const char *bytes, size_t n, uint64_t offset, bool is_whole)
+{
+    size_t text = n, at = hole_at(bytes, n, offset, is_whole);
+
+    if (at < n)
+        return at;
 
     while (text > 0 && bytes[text - 1] == '\0')
         text--;
@@ -148,7 +188,7 @@ int tail_look_torn(struct box *b, const struct index_header *known)
         return 0;
     if ((r = read_tail(b, TAIL_MOST, &bytes, &n)) < 0)
         return r;
-    at = torn_at(bytes, n, n == size);
+    at = torn_at(bytes, n, size - n, n == size);
     if (at == n || size - n + at < limit)
         return 0;
     b->torn = size - n + at;
@@ -238,7 +278,7 @@ static int recover_once(struct box *b, uint64_t most, bool *ret_cut)
         return 0;
     if ((r = read_tail(b, most, &bytes, &n)) < 0)
         return r;
-    at = torn_at(bytes, n, n == size);
+    at = torn_at(bytes, n, size - n, n == size);
     if (at == n) {
         if (!find_marker(bytes, n, &at, &marker) || marker.form == INTEROP_FOREIGN || marker.offset != size - n + at ||
             marker.end <= size)
