@@ -130,7 +130,12 @@ def root(kind):
     with open(os.path.join(cache_dir(), "lock"), "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if os.path.isdir(path):
+            os.utime(path)
             return path
+        for old in os.listdir(cache_dir()):  # of other package lists, not used since yesterday
+            there = os.path.join(cache_dir(), old)
+            if old.startswith(kind + "-") and os.stat(there).st_mtime < time.time() - 86400:
+                shutil.rmtree(there, ignore_errors=True)
         building = path + ".new"
         shutil.rmtree(building, ignore_errors=True)
         print("-- making a %s root (once): %s" % (kind, path), flush=True)
