@@ -389,7 +389,8 @@ class Hammer:
                 except OSError:
                     break
             else: # the mailbox changed under it, and it forgot the keys that were waiting
-                os.write(terminal, b"q")
+                os.write(terminal, b"n" if b"remove lock for" in tail else b"q")
+                tail = b""
         if p.poll() is None and time.monotonic() >= ends:
             self.book.complain("mutt does not end: %r" % tail)
             p.kill()
