@@ -11,6 +11,7 @@
 
 #include "shared/base/macros.h"
 #include "shared/mbox/fromline.h"
+#include "shared/mbox/journal.h"
 #include "shared/mbox/names.h"
 #include "shared/mbox/spool.h"
 #include "shared/mbox/tail.h"
@@ -263,6 +264,29 @@ static bool has_state(struct box *b)
     return false;
 }
 
+/* What reading or writing the sidecars may say. When it was the mailbox that said it, it will say it again. */
+static bool is_of_sidecars(int error)
+{
+    static const int errors[] = {ENOSPC, EDQUOT, EFBIG,   EACCES, EPERM, EROFS,
+                                 EIO,    EISDIR, ENOTDIR, ESPIPE, ELOOP, ESTALE};
+
+    for (size_t i = 0; i < ARRAY_SIZE(errors); i++)
+        if (error == -errors[i])
+            return true;
+    return false;
+}
+
+/* UIDs are given by whoever can use the sidecars again. */
+static int commit_plain(struct box *b, struct mbox_append *a, uint32_t *ret_uidvalidity, uint32_t *ret_first_uid)
+{
+    int r = box_lock(b, BOX_WRITE);
+
+    *ret_uidvalidity = *ret_first_uid = 0;
+    if (r == 0)
+        r = tail_recover(b, TAIL_NEAR);
+    return r < 0 ? r : write_all(b, a, 0);
+}
+
 static int commit(struct box *b, struct mbox_append *a, uint32_t *ret_uidvalidity, uint32_t *ret_first_uid)
 {
     uint32_t first = 0;
@@ -270,15 +294,10 @@ static int commit(struct box *b, struct mbox_append *a, uint32_t *ret_uidvalidit
 
     if ((r = box_create(b)) < 0)
         return r;
-    if (!has_state(b)) {
-        *ret_uidvalidity = *ret_first_uid = 0;
-        if ((r = box_lock(b, BOX_WRITE)) < 0)
-            return r;
-        r = tail_recover(b, TAIL_NEAR);
-        return r < 0 ? r : write_all(b, a, 0);
-    }
+    if (!has_state(b))
+        return commit_plain(b, a, ret_uidvalidity, ret_first_uid);
     if ((r = box_lock_synced(b, BOX_WRITE)) < 0)
-        return r;
+        return is_of_sidecars(r) && !journal_exists(b) ? commit_plain(b, a, ret_uidvalidity, ret_first_uid) : r;
     first = b->ix.head->uidnext;
     if (a->spool.count >= UINT32_MAX - first)
         return -EOVERFLOW;

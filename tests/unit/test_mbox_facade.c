@@ -359,6 +359,34 @@ static void test_folders(void **state)
     scratch_close(&s);
 }
 
+/* Mail is taken without sidecars, too; UIDs are given when they can be used again. */
+static void test_append_without_sidecars(void **state)
+{
+    static const char *const names[] = {"state/INBOX.state", "state/INBOX.index", "state/INBOX.index.new"};
+    struct scratch s;
+    struct mbox *v;
+
+    (void)state;
+    scratch_open(&s);
+    assert_int_equal(append_text(s.store, "INBOX", "Subject: a\n\none\n", 16), 1);
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        char *path = path_of(&s, names[i]);
+
+        for (int kind = 0; kind < 2; kind++) {
+            remove_tree(path);
+            assert_int_equal(kind == 0 ? mkfifo(path, 0600) : mkdir(path, 0700), 0);
+            (void)append_text(s.store, "INBOX", "Subject: b\n\ntwo\n", 16);
+        }
+        remove_tree(path);
+        free(path);
+    }
+    assert_int_equal(mbox_open(s.store, STR("INBOX"), 0, &v), 0);
+    assert_int_equal(mbox_count(v), 1 + 2 * ARRAY_SIZE(names));
+    assert_message(v, 7, "Subject: b\r\n\r\ntwo\r\n");
+    assert_int_equal(mbox_close(v), 0);
+    scratch_close(&s);
+}
+
 static void test_refusals(void **state)
 {
     struct scratch s;
@@ -391,9 +419,11 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_foreign),   cmocka_unit_test(test_append),        cmocka_unit_test(test_append_pieces),
-        cmocka_unit_test(test_flags),     cmocka_unit_test(test_foreign_flags), cmocka_unit_test(test_expunge),
-        cmocka_unit_test(test_copy_move), cmocka_unit_test(test_folders),       cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_foreign),       cmocka_unit_test(test_append),
+        cmocka_unit_test(test_append_pieces), cmocka_unit_test(test_flags),
+        cmocka_unit_test(test_foreign_flags), cmocka_unit_test(test_expunge),
+        cmocka_unit_test(test_copy_move),     cmocka_unit_test(test_folders),
+        cmocka_unit_test(test_refusals),      cmocka_unit_test(test_append_without_sidecars),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
