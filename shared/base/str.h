@@ -35,6 +35,7 @@ bool str_ieq(struct str a, struct str b);
 int str_cmp(struct str a, struct str b);
 int str_icmp(struct str a, struct str b);
 
+/* Does it begin or end with these bytes? str_istarts folds ASCII letters. */
 bool str_starts(struct str s, struct str prefix);
 bool str_istarts(struct str s, struct str prefix);
 bool str_ends(struct str s, struct str suffix);

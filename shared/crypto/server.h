@@ -34,6 +34,7 @@ struct server {
 
 #define _cleanup_server_ _cleanup_(server_finish)
 
+/* Frees what the struct holds, not the struct. */
 void server_finish(struct server *s);
 
 /* Adds a certificate chain and its key, both PEM, read from fds that stay the caller's. The first one serves clients

@@ -86,6 +86,8 @@ struct monitor {
 /* Fills *m for a connection found by start_program(). Starts nothing. */
 void monitor_init(struct monitor *m, const struct monitor_protocol *p, struct conf *conf, const struct start *start,
                   bool is_implicit_tls);
+
+/* Closes the connection and frees what the struct holds; ends no child. */
 void monitor_finish(struct monitor *m);
 
 /* Starts the front (and T) and serves frames until the connection ends or a handler sets MONITOR_END. Ends what it

@@ -63,6 +63,7 @@ int priv_keep_capabilities(uint64_t mask);
 /* That signal when the parent dies. -ESRCH: it is gone already (its pid is no longer `parent`). */
 int priv_die_with_parent(pid_t parent, int signal);
 
+/* Does this process run with effective uid 0? */
 bool priv_is_root(void);
 
 #endif

@@ -22,6 +22,7 @@ struct frame {
 #define FRAME_INIT ((struct frame){.payload = BUF_INIT(LIMIT_FRAME), .fd = -1})
 #define _cleanup_frame_ _cleanup_(frame_finish)
 
+/* Closes the fd, wipes and frees the payload; the frame is fresh again. */
 void frame_finish(struct frame *f);
 
 /* Makes the pair (SOCK_SEQPACKET, O_CLOEXEC). 0 or a negative errno. */
@@ -47,6 +48,7 @@ int frame_recv(int sock, struct frame *f, int timeout_ms);
 struct frame_reader {
     struct str rest;
 };
+/* A cursor at the beginning of the payload. */
 struct frame_reader frame_read(const struct frame *f);
 int frame_get_u32(struct frame_reader *r, uint32_t *ret);
 int frame_get_u64(struct frame_reader *r, uint64_t *ret);

@@ -30,6 +30,7 @@ struct transport {
     const struct transport_filter *filter; /* borrowed, or NULL; it is given a copy of the transport without it */
 };
 
+/* Sets the fds (borrowed) and the time-outs in seconds; no deadline, no filter. */
 void transport_init(struct transport *t, int rfd, int wfd, int read_timeout, int write_timeout);
 
 /* Reads what is there, waiting for the first byte. >0 bytes, 0 end of input, -ETIMEDOUT, or another negative errno. */

@@ -20,6 +20,7 @@ struct writer {
     uint64_t sent; /* bytes handed in, for the session's log line */
 };
 
+/* An empty writer on a transport, which is borrowed. */
 void writer_init(struct writer *w, struct transport *t);
 void writer_finish(struct writer *w); /* does not flush */
 

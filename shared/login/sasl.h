@@ -31,6 +31,8 @@ struct sasl_outcome {
 #define SASL_OUTCOME_INIT                                                                                              \
     ((struct sasl_outcome){.text = BUF_INIT(1024), .user = BUF_INIT(LIMIT_USER), .messages = BUF_INIT(LIMIT_FRAME)})
 #define _cleanup_sasl_outcome_ _cleanup_(sasl_outcome_finish)
+
+/* Frees the buffers. */
 void sasl_outcome_finish(struct sasl_outcome *o);
 
 /* AUTH / AUTHENTICATE: runs the exchange to its end. `initial`: the initial response as the client sent it, base64, "="

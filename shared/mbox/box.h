@@ -336,6 +336,7 @@ bool index_look(const struct index *ix, struct index_header *ret);
 int index_purge(struct box *b);
 void index_discard(struct box *b, struct index *fresh);
 
+/* The checksum over a record, and whether it carries the right one. */
 uint32_t index_check(const struct index_record *rec);
 bool index_is_valid(const struct index_record *rec);
 
@@ -383,6 +384,7 @@ int name_resolve(struct mbox_store *s, struct str name, char **ret_name, char **
 
 /* ---- store.c ---- */
 
+/* Adds a line for the admin to the notices of the store. 0 or a negative errno. */
 int store_notice(struct mbox_store *s, const char *format, ...) _printf_(2, 3);
 
 /* Makes the state folder and the key when needed. */
