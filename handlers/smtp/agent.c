@@ -11,9 +11,9 @@
 #include <unistd.h>
 
 #include "handlers/smtp/dispatch.h"
-#include "handlers/smtp/path.h"
-#include "handlers/smtp/spool.h"
-#include "handlers/smtp/transfer.h"
+#include "shared/route/path.h"
+#include "shared/route/scratch.h"
+#include "shared/route/transfer.h"
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
 #include "shared/gate/session.h"
@@ -102,7 +102,7 @@ int agent_mail(struct smtp_agent *a, const struct smtp_envelope *envelope, struc
                    (unsigned long long)a->conf->message_size);
         return 0;
     }
-    if (spool_has_room(a->conf, envelope->size) == -ENOSPC) {
+    if (scratch_has_room(a->conf, envelope->size) == -ENOSPC) {
         answer_set(ret, 452, "4.3.1", "The disk is full");
         return 0;
     }
@@ -267,7 +267,7 @@ int agent_data(struct smtp_agent *a, struct smtp_answer *ret, int *ret_fd)
 
     if (a->count == 0 || a->file >= 0)
         return -EBADMSG;
-    e = spool_open(a->conf, &a->file);
+    e = scratch_open(a->conf, &a->file);
     if (e < 0) {
         LOG_ERROR(LOG_ERR, "spool-failed", e, LOG_FC("queue_id", a->id));
         answer_set(ret, e == -ENOSPC || e == -EDQUOT ? 452 : 451, e == -ENOSPC || e == -EDQUOT ? "4.3.1" : "4.3.0",

@@ -10,7 +10,7 @@
 #include <sys/types.h>
 
 #include "handlers/smtp/backend.h"
-#include "handlers/smtp/expand.h"
+#include "shared/route/expand.h"
 #include "shared/base/conf.h"
 #include "shared/gate/chain.h"
 

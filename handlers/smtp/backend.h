@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#include "handlers/smtp/answer.h"
+#include "shared/route/answer.h"
 #include "shared/base/buf.h"
 
 struct smtp_envelope {

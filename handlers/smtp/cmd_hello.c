@@ -3,7 +3,7 @@
  */
 #include <inttypes.h>
 
-#include "handlers/smtp/path.h"
+#include "shared/route/path.h"
 #include "handlers/smtp/session.h"
 
 /* Common to the three. False: refused. */

@@ -3,7 +3,7 @@
  */
 #include <errno.h>
 
-#include "handlers/smtp/path.h"
+#include "shared/route/path.h"
 #include "handlers/smtp/session.h"
 #include "shared/base/limits.h"
 

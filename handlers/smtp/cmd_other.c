@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "handlers/smtp/path.h"
+#include "shared/route/path.h"
 #include "handlers/smtp/session.h"
 
 int cmd_rset(void *session, struct str arguments)

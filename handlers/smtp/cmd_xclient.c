@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "handlers/smtp/path.h"
+#include "shared/route/path.h"
 #include "handlers/smtp/session.h"
 
 struct xclient {

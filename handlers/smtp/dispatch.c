@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "handlers/smtp/transfer.h"
+#include "shared/route/transfer.h"
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
 

@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "handlers/smtp/path.h"
+#include "shared/route/path.h"
 #include "shared/base/limits.h"
 
 #define PARAMS_MAX 32 /* on one command; there are fewer keywords */

@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "handlers/smtp/answer.h"
+#include "shared/route/answer.h"
 #include "shared/base/str.h"
 
 enum param_body { BODY_7BIT, BODY_8BITMIME, BODY_BINARYMIME };

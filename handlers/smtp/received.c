@@ -5,7 +5,7 @@
 
 #include <errno.h>
 
-#include "handlers/smtp/path.h"
+#include "shared/route/path.h"
 
 /* RFC 3848 and, for SMTPUTF8, RFC 6531 4.3: the "with" keyword says how the message came. */
 static int add_protocol(const struct received *r, struct buf *out)

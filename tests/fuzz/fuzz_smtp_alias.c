@@ -5,8 +5,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#include "handlers/smtp/alias.h"
-#include "handlers/smtp/idna.h"
+#include "shared/route/alias.h"
+#include "shared/route/idna.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "handlers/smtp/param.h"
-#include "handlers/smtp/path.h"
+#include "shared/route/path.h"
 
 #define CHECK(condition)                                                                                               \
     do {                                                                                                               \

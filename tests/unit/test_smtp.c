@@ -10,10 +10,10 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "handlers/smtp/answer.h"
-#include "handlers/smtp/idna.h"
+#include "shared/route/answer.h"
+#include "shared/route/idna.h"
 #include "handlers/smtp/param.h"
-#include "handlers/smtp/path.h"
+#include "shared/route/path.h"
 #include "handlers/smtp/received.h"
 #include "shared/base/macros.h"
 

@@ -9,7 +9,7 @@
 #include <cmocka.h>
 #include <errno.h>
 
-#include "handlers/smtp/alias.h"
+#include "shared/route/alias.h"
 #include "shared/base/macros.h"
 
 static const char ALIASES[] = "# comment: nobody\n"

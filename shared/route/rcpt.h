@@ -1,13 +1,13 @@
 /*
  * Local users: whose mailbox a name is, and which domains are ours.
  */
-#ifndef SMTP_RCPT_H
-#define SMTP_RCPT_H
+#ifndef ROUTE_RCPT_H
+#define ROUTE_RCPT_H
 
 #include <stdbool.h>
 #include <sys/types.h>
 
-#include "handlers/smtp/path.h"
+#include "shared/route/path.h"
 #include "shared/base/conf.h"
 
 enum rcpt_kind {

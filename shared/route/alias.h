@@ -2,8 +2,8 @@
  * aliases(5): which names stand for which recipients, and the list syntax that .forward and :include: files share. The
  * text is read by the caller; nothing here touches a file. Pure.
  */
-#ifndef SMTP_ALIAS_H
-#define SMTP_ALIAS_H
+#ifndef ROUTE_ALIAS_H
+#define ROUTE_ALIAS_H
 
 #include "shared/base/buf.h"
 #include "shared/base/str.h"

@@ -1,7 +1,7 @@
 /*
  * The syntax of aliases(5). Runs in the monitor (root's own file) and, as the user, in deliver for .forward; pure.
  */
-#include "handlers/smtp/alias.h"
+#include "shared/route/alias.h"
 
 #include <errno.h>
 #include <string.h>

@@ -2,7 +2,7 @@
  * The grammar of RFC 5321 4.1.2 as a recursive-descent parser over a view. Runs in smtp-session (sandboxed, before any
  * trust) and in the monitor.
  */
-#include "handlers/smtp/path.h"
+#include "shared/route/path.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

@@ -1,7 +1,7 @@
 /*
  * Punycode. Runs in the monitor and in smtp-session; pure.
  */
-#include "handlers/smtp/idna.h"
+#include "shared/route/idna.h"
 
 #include <errno.h>
 

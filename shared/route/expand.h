@@ -2,11 +2,11 @@
  * Local part resolution (design, section 5): an address of ours becomes the places where its mail goes, by aliases(5)
  * and the user database.
  */
-#ifndef SMTP_EXPAND_H
-#define SMTP_EXPAND_H
+#ifndef ROUTE_EXPAND_H
+#define ROUTE_EXPAND_H
 
-#include "handlers/smtp/answer.h"
-#include "handlers/smtp/rcpt.h"
+#include "shared/route/answer.h"
+#include "shared/route/rcpt.h"
 
 #define EXPAND_TARGETS 1000 /* of one recipient */
 #define EXPAND_DEPTH   16   /* aliases within aliases */

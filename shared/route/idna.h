@@ -1,8 +1,8 @@
 /*
  * Internationalised domains: the ASCII form (A-labels, RFC 5890 2.3.2.1) of a domain that has U-labels, for comparison.
  */
-#ifndef SMTP_IDNA_H
-#define SMTP_IDNA_H
+#ifndef ROUTE_IDNA_H
+#define ROUTE_IDNA_H
 
 #include "shared/base/buf.h"
 

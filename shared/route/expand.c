@@ -2,7 +2,7 @@
  * Aliases and users. Runs in the monitor as root, or in `smtp-session -bs` as the invoking user; reads the aliases file
  * and the files that it includes, asks NSS.
  */
-#include "handlers/smtp/expand.h"
+#include "shared/route/expand.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,7 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "handlers/smtp/alias.h"
+#include "shared/route/alias.h"
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
 

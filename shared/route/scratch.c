@@ -1,8 +1,8 @@
 /*
- * The unnamed message file. Runs in the monitor as root, or in `smtp-session -bs` as the invoking user; touches the
- * queue folder.
+ * The unnamed message file. Runs in the monitor as root, or in `smtp-session -bs` and sendmail as the invoking user;
+ * touches the queue folder.
  */
-#include "handlers/smtp/spool.h"
+#include "shared/route/scratch.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,7 +14,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#define SPOOL_MARGIN (1u << 20) /* bytes that stay free besides the message: its copy's header, others' needs */
+#define SCRATCH_MARGIN (1u << 20) /* bytes that stay free besides the message: its copy's header, others' needs */
 
 /* For file systems without O_TMPFILE: made with a name, which goes at once. */
 static int open_unlinked(const char *folder)
@@ -51,7 +51,7 @@ static const char *scratch_folder(void)
     return folder && folder[0] == '/' ? folder : "/var/tmp";
 }
 
-int spool_open(const struct conf *conf, int *ret_fd)
+int scratch_open(const struct conf *conf, int *ret_fd)
 {
     int fd = open_in(conf->queue);
 
@@ -69,7 +69,7 @@ int spool_open(const struct conf *conf, int *ret_fd)
     return 0;
 }
 
-int spool_reopen(int fd, int *ret_fd)
+int scratch_reopen(int fd, int *ret_fd)
 {
     char path[32];
     int copy;
@@ -82,7 +82,7 @@ int spool_reopen(int fd, int *ret_fd)
     return 0;
 }
 
-int spool_has_room(const struct conf *conf, uint64_t size)
+int scratch_has_room(const struct conf *conf, uint64_t size)
 {
     struct statvfs facts;
 
@@ -90,5 +90,5 @@ int spool_has_room(const struct conf *conf, uint64_t size)
         return -errno;
     if (facts.f_frsize == 0)
         return -ENOSYS;
-    return (size + SPOOL_MARGIN) / facts.f_frsize >= facts.f_bavail ? -ENOSPC : 0;
+    return (size + SCRATCH_MARGIN) / facts.f_frsize >= facts.f_bavail ? -ENOSPC : 0;
 }

@@ -3,8 +3,8 @@
  * Used by smtp-session on what the client sends and once more by the monitor on what smtp-session asks for. Pure: no
  * allocation, no system call.
  */
-#ifndef SMTP_PATH_H
-#define SMTP_PATH_H
+#ifndef ROUTE_PATH_H
+#define ROUTE_PATH_H
 
 #include <stdbool.h>
 #include <stddef.h>

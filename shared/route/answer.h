@@ -1,9 +1,9 @@
 /*
- * One SMTP reply: code, enhanced code (RFC 3463), text. What the trusted half of SMTP (agent.h) decides and what
- * deliver says travels in this form, is checked at every border, and is written to the client by reply.c.
+ * One SMTP reply: code, enhanced code (RFC 3463), text. What the trusted half of SMTP decides, what deliver says and
+ * what another host answered travels in this form and is checked at every border.
  */
-#ifndef SMTP_ANSWER_H
-#define SMTP_ANSWER_H
+#ifndef ROUTE_ANSWER_H
+#define ROUTE_ANSWER_H
 
 #include <stdbool.h>
 

@@ -1,13 +1,13 @@
 /*
  * Users. Runs in the monitor as root, or in `smtp-session -bs` as the invoking user; asks NSS.
  */
-#include "handlers/smtp/rcpt.h"
+#include "shared/route/rcpt.h"
 
 #include <errno.h>
 #include <pwd.h>
 #include <stdlib.h>
 
-#include "handlers/smtp/idna.h"
+#include "shared/route/idna.h"
 #include "shared/base/limits.h"
 
 #define PASSWD_BUFFER (64u << 10) /* an NSS entry larger than that is broken */

@@ -1,11 +1,11 @@
 /*
  * One local delivery: starts `deliver` with the recipient's uid and waits for its verdict.
  */
-#ifndef SMTP_TRANSFER_H
-#define SMTP_TRANSFER_H
+#ifndef ROUTE_TRANSFER_H
+#define ROUTE_TRANSFER_H
 
-#include "handlers/smtp/answer.h"
-#include "handlers/smtp/rcpt.h"
+#include "shared/route/answer.h"
+#include "shared/route/rcpt.h"
 #include "shared/base/conf.h"
 #include "shared/gate/chain.h"
 

@@ -2,7 +2,7 @@
  * Starts deliver, keeps the locks for it where it cannot, reads its verdict. Runs in the monitor as root, or in
  * `smtp-session -bs` as the invoking user.
  */
-#include "handlers/smtp/transfer.h"
+#include "shared/route/transfer.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,7 +13,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#include "handlers/smtp/spool.h"
+#include "shared/route/scratch.h"
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
 #include "shared/gate/chain.h"
@@ -169,7 +169,7 @@ void transfer_begin(struct transfer *t)
     t->reply = -1;
     t->deadline =
         clock_monotonic_ms() + (t->target->kind == RCPT_COMMAND ? COMMAND_SECONDS : TRANSFER_SECONDS) * INT64_C(1000);
-    t->error = spool_reopen(t->file, &message);
+    t->error = scratch_reopen(t->file, &message);
     if (t->error == 0 && pipe2(pipe_fds, O_CLOEXEC) < 0)
         t->error = -errno;
     if (t->error < 0)

@@ -1,7 +1,7 @@
 /*
  * Replies as values. Runs in smtp-session and in the monitor; pure.
  */
-#include "handlers/smtp/answer.h"
+#include "shared/route/answer.h"
 
 #include <errno.h>
 #include <stdarg.h>
