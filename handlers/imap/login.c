@@ -281,26 +281,9 @@ static int cmd_login(void *session, struct str arguments)
     return r;
 }
 
-static int send_challenge(void *context, struct str base64)
-{
-    struct login *l = context;
-
-    (void)writer_text(&l->out, "+ ");
-    (void)writer_str(&l->out, base64);
-    return writer_text(&l->out, "\r\n");
-}
-
-static int read_response(void *context, struct str *ret_line)
-{
-    struct login *l = context;
-
-    return line_read(&l->in, ret_line);
-}
-
 static int cmd_authenticate(void *session, struct str arguments)
 {
     struct login *l = session;
-    const struct sasl_client client = {.context = l, .challenge = send_challenge, .response = read_response};
     _cleanup_sasl_outcome_ struct sasl_outcome o = SASL_OUTCOME_INIT;
     struct str initial = STR_NULL;
     struct str mechanism;
@@ -310,9 +293,7 @@ static int cmd_authenticate(void *session, struct str arguments)
         initial = arguments; /* SASL-IR, RFC 4959 */
     if (mechanism.len == 0 || (initial.ptr && initial.len == 0))
         return bad(l, "AUTHENTICATE takes a mechanism");
-    r = login_begin_attempt(l);
-    if (r == 0)
-        r = sasl_exchange(l->control, l->attempts, str_from(l->facts.mechanisms), mechanism, initial, &client, &o);
+    r = login_exchange(l, mechanism, initial, &o);
     return r < 0 ? r : conclude(l, &o);
 }
 

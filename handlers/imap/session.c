@@ -13,6 +13,7 @@
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
 #include "shared/base/macros.h"
+#include "shared/serve/serve.h"
 
 #define REPLY_TEXT 1024u
 #define REPLY_CODE (1u << 20) /* COPYUID and MODIFIED name sets */
@@ -20,42 +21,18 @@
 
 int imap_init(struct imap *s, struct conf *conf, struct session *who, int rfd, int wfd)
 {
-    struct mbox_store_options options = {
-        .inbox = who->inbox,
-        .folders = who->folders,
-        .state = who->state,
-        .owner = who->uid,
-        .clock = &conf->clock,
-        .keeper = who->control,
-    };
+    const struct serve_connection c = {.rfd = rfd,
+                                       .wfd = wfd,
+                                       .timeout = conf->timeout_imap,
+                                       .line_max = LIMIT_LINE_IMAP,
+                                       .transport = &s->transport,
+                                       .in = &s->in,
+                                       .out = &s->out};
 
     *s =
         (struct imap){.conf = conf, .who = who, .reply_code = BUF_INIT(REPLY_CODE), .reply_text = BUF_INIT(REPLY_TEXT)};
-    transport_init(&s->transport, rfd, wfd, (int)conf->timeout_imap, TIMEOUT_WRITE);
-    writer_init(&s->out, &s->transport);
-    line_reader_init(&s->in, &s->transport, &s->out, who->is_preauth ? LINE_LENIENT : LINE_CRLF, LIMIT_LINE_IMAP);
     parse_init(&s->parse, &s->in, &s->out);
-    if (who->unread.len) {
-        int r = line_unread(&s->in, buf_str(&who->unread));
-
-        if (r < 0)
-            return r;
-    }
-    return mbox_store_new(&options, &s->store);
-}
-
-static void log_notices(struct imap *s)
-{
-    _cleanup_buf_ struct buf text = BUF_INIT(LIMIT_FRAME);
-    struct str rest, line;
-
-    if (!s->store || mbox_store_notices(s->store, &text) < 0)
-        return;
-    rest = buf_str(&text);
-    while (rest.len) {
-        (void)str_cut(&rest, '\n', &line);
-        LOG_EVENT(LOG_NOTICE, "mailbox", LOG_F("notice", line));
-    }
+    return serve_connect(&c, conf, who, &s->store);
 }
 
 int imap_deselect(struct imap *s)
@@ -74,7 +51,7 @@ int imap_deselect(struct imap *s)
 void imap_finish(struct imap *s)
 {
     (void)imap_deselect(s);
-    log_notices(s);
+    serve_log_notices(s->store);
     mbox_store_free(s->store);
     parse_finish(&s->parse);
     line_reader_finish(&s->in);
@@ -208,7 +185,7 @@ static int step(struct imap *s)
         r = respond_bad(s, "The line behind a literal holds a NUL or does not end with CRLF");
     s->commands++;
     r = finish_command(s, r);
-    log_notices(s);
+    serve_log_notices(s->store);
     return r;
 }
 

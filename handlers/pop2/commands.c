@@ -9,6 +9,7 @@
 #include "handlers/pop2/session.h"
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
+#include "shared/serve/serve.h"
 
 static uint32_t count(const struct pop2 *s)
 {
@@ -62,18 +63,13 @@ static int collect(struct pop2 *s, struct numset *remove, struct numset *seen)
 /* Does what the marks say, durable when it returns 0. */
 static int update(struct pop2 *s)
 {
-    _cleanup_numset_ struct numset remove = NUMSET_INIT, seen = NUMSET_INIT, removed = NUMSET_INIT;
-    int r = collect(s, &remove, &seen), e = 0;
+    _cleanup_numset_ struct numset remove = NUMSET_INIT, seen = NUMSET_INIT;
+    uint64_t removed = 0;
+    int r = collect(s, &remove, &seen);
 
-    if (r < 0 || mbox_is_readonly(s->box))
-        return r;
-    if (seen.count)
-        e = mbox_set_flags(s->box, &seen, MBOX_FLAGS_ADD, (struct mbox_flags){.system = MBOX_SEEN}, UINT64_MAX, NULL);
-    if (e < 0)
-        LOG_ERROR(LOG_WARNING, "flags", e);
-    if (remove.count)
-        r = mbox_remove(s->box, &remove, &removed);
-    s->count.removed += numset_size(&removed);
+    if (r >= 0 && !mbox_is_readonly(s->box))
+        r = serve_update(s->box, &remove, &seen, &removed);
+    s->count.removed += removed;
     return r;
 }
 

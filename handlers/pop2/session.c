@@ -9,6 +9,7 @@
 
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
+#include "shared/serve/serve.h"
 
 #define IN(state) (1u << (state))
 
@@ -64,36 +65,16 @@ int pop2_store_fail(struct pop2 *s, int error)
 
 int pop2_init(struct pop2 *s, struct conf *conf, struct session *who, int rfd, int wfd)
 {
-    struct mbox_store_options options = {
-        .inbox = who->inbox,
-        .folders = who->folders,
-        .state = who->state,
-        .owner = who->uid,
-        .clock = &conf->clock,
-        .keeper = who->control,
-    };
-    int r;
+    const struct serve_connection c = {.rfd = rfd,
+                                       .wfd = wfd,
+                                       .timeout = conf->timeout_pop3,
+                                       .line_max = LIMIT_LINE_POP3,
+                                       .transport = &s->transport,
+                                       .in = &s->in,
+                                       .out = &s->out};
 
     *s = (struct pop2){.who = who, .state = POP2_MBOX, .end = "error"};
-    transport_init(&s->transport, rfd, wfd, (int)conf->timeout_pop3, TIMEOUT_WRITE);
-    writer_init(&s->out, &s->transport);
-    line_reader_init(&s->in, &s->transport, &s->out, who->is_preauth ? LINE_LENIENT : LINE_CRLF, LIMIT_LINE_POP3);
-    r = who->unread.len ? line_unread(&s->in, buf_str(&who->unread)) : 0;
-    return r < 0 ? r : mbox_store_new(&options, &s->store);
-}
-
-static void log_notices(struct pop2 *s)
-{
-    _cleanup_buf_ struct buf text = BUF_INIT(LIMIT_FRAME);
-    struct str rest, line;
-
-    if (!s->store || mbox_store_notices(s->store, &text) < 0)
-        return;
-    rest = buf_str(&text);
-    while (rest.len) {
-        (void)str_cut(&rest, '\n', &line);
-        LOG_EVENT(LOG_NOTICE, "mailbox", LOG_F("notice", line));
-    }
+    return serve_connect(&c, conf, who, &s->store);
 }
 
 void pop2_finish(struct pop2 *s)
@@ -102,7 +83,7 @@ void pop2_finish(struct pop2 *s)
 
     if (r < 0)
         LOG_ERROR(LOG_WARNING, "mailbox_close", r);
-    log_notices(s);
+    serve_log_notices(s->store);
     mbox_store_free(s->store);
     line_reader_finish(&s->in);
     writer_finish(&s->out);
@@ -149,7 +130,7 @@ static int step(struct pop2 *s)
         return pop2_fail(s, "timeout", "Nothing came for too long");
     if (r >= 0)
         r = run_line(s, line);
-    log_notices(s);
+    serve_log_notices(s->store);
     return r < 0 ? r : s->out.error;
 }
 

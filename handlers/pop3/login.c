@@ -162,22 +162,6 @@ static int cmd_apop(void *session, struct str arguments)
     return r < 0 ? r : conclude(l, &o);
 }
 
-static int send_challenge(void *context, struct str base64)
-{
-    struct login *l = context;
-
-    (void)writer_text(&l->out, "+ ");
-    (void)writer_str(&l->out, base64);
-    return writer_text(&l->out, "\r\n");
-}
-
-static int read_response(void *context, struct str *ret_line)
-{
-    struct login *l = context;
-
-    return line_read(&l->in, ret_line);
-}
-
 static int list_mechanisms(struct login *l)
 {
     struct str mechanisms = str_from(l->facts.mechanisms);
@@ -193,7 +177,6 @@ static int list_mechanisms(struct login *l)
 static int cmd_auth(void *session, struct str arguments)
 {
     struct login *l = session;
-    const struct sasl_client client = {.context = l, .challenge = send_challenge, .response = read_response};
     _cleanup_sasl_outcome_ struct sasl_outcome o = SASL_OUTCOME_INIT;
     struct str initial = STR_NULL;
     struct str mechanism;
@@ -205,34 +188,53 @@ static int cmd_auth(void *session, struct str arguments)
         initial = arguments;
     if (mechanism.len == 0 || (initial.ptr && initial.len == 0))
         return bad(l, "AUTH takes a mechanism");
-    r = login_begin_attempt(l);
-    if (r == 0)
-        r = sasl_exchange(l->control, l->attempts, str_from(l->facts.mechanisms), mechanism, initial, &client, &o);
+    r = login_exchange(l, mechanism, initial, &o);
     return r < 0 ? r : conclude(l, &o);
 }
 
 #define NO_ARGUMENTS 1u
 
+enum state {
+    AUTHORIZATION,
+    TRANSACTION, /* never ours: its commands are in the table to be refused in words */
+};
+
+#define A (1u << AUTHORIZATION)
+#define T (1u << TRANSACTION)
+
 static const struct command COMMANDS[] = {
-    {"CAPA", 1, NO_ARGUMENTS, cmd_capa},
-    {"USER", 1, 0, cmd_user},
-    {"PASS", 1, 0, cmd_pass},
-    {"APOP", 1, 0, cmd_apop},
-    {"AUTH", 1, 0, cmd_auth},
-    {"STLS", 1, NO_ARGUMENTS, cmd_stls},
-    {"QUIT", 1, NO_ARGUMENTS, cmd_quit},
-    {"UTF8", 1, NO_ARGUMENTS, cmd_utf8},
-    {"LANG", 1, 0, cmd_lang},
+    {"CAPA", A, NO_ARGUMENTS, cmd_capa},
+    {"USER", A, 0, cmd_user},
+    {"PASS", A, 0, cmd_pass},
+    {"APOP", A, 0, cmd_apop},
+    {"AUTH", A, 0, cmd_auth},
+    {"STLS", A, NO_ARGUMENTS, cmd_stls},
+    {"QUIT", A, NO_ARGUMENTS, cmd_quit},
+    {"UTF8", A, NO_ARGUMENTS, cmd_utf8},
+    {"LANG", A, 0, cmd_lang},
+    {"STAT", T, 0, NULL},
+    {"LIST", T, 0, NULL},
+    {"RETR", T, 0, NULL},
+    {"DELE", T, 0, NULL},
+    {"NOOP", T, 0, NULL},
+    {"RSET", T, 0, NULL},
+    {"TOP", T, 0, NULL},
+    {"UIDL", T, 0, NULL},
+    {"LAST", T, 0, NULL},
 };
 
 static int on_line(struct login *l, struct str line)
 {
     const struct command *command = NULL;
     struct str name;
+    int r;
 
     (void)str_cut(&line, ' ', &name);
-    if (command_find(COMMANDS, ARRAY_SIZE(COMMANDS), name, 0, &command) < 0)
-        return bad(l, "unknown command, or log in first");
+    r = command_find(COMMANDS, ARRAY_SIZE(COMMANDS), name, AUTHORIZATION, &command);
+    if (r == -EPERM)
+        return bad(l, "log in first, with USER and PASS, APOP or AUTH");
+    if (r < 0)
+        return bad(l, "unknown command, before login there are CAPA USER PASS APOP AUTH STLS UTF8 LANG QUIT");
     if ((command->flags & NO_ARGUMENTS) && line.len > 0)
         return bad(l, "that command takes no arguments");
     return command->run(l, line);

@@ -10,6 +10,7 @@
 
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
+#include "shared/serve/serve.h"
 
 #define T (1u << POP3_TRANSACTION)
 #define A (1u << POP3_AUTHORIZATION)
@@ -134,36 +135,16 @@ int pop3_take_message(struct pop3 *s, struct str *arguments, uint32_t *ret_seq, 
 
 int pop3_init(struct pop3 *s, struct conf *conf, struct session *who, int rfd, int wfd)
 {
-    struct mbox_store_options options = {
-        .inbox = who->inbox,
-        .folders = who->folders,
-        .state = who->state,
-        .owner = who->uid,
-        .clock = &conf->clock,
-        .keeper = who->control,
-    };
-    int r;
+    const struct serve_connection c = {.rfd = rfd,
+                                       .wfd = wfd,
+                                       .timeout = conf->timeout_pop3,
+                                       .line_max = LIMIT_LINE_POP3,
+                                       .transport = &s->transport,
+                                       .in = &s->in,
+                                       .out = &s->out};
 
     *s = (struct pop3){.conf = conf, .who = who, .end = "error"};
-    transport_init(&s->transport, rfd, wfd, (int)conf->timeout_pop3, TIMEOUT_WRITE);
-    writer_init(&s->out, &s->transport);
-    line_reader_init(&s->in, &s->transport, &s->out, who->is_preauth ? LINE_LENIENT : LINE_CRLF, LIMIT_LINE_POP3);
-    r = who->unread.len ? line_unread(&s->in, buf_str(&who->unread)) : 0;
-    return r < 0 ? r : mbox_store_new(&options, &s->store);
-}
-
-static void log_notices(struct pop3 *s)
-{
-    _cleanup_buf_ struct buf text = BUF_INIT(LIMIT_FRAME);
-    struct str rest, line;
-
-    if (!s->store || mbox_store_notices(s->store, &text) < 0)
-        return;
-    rest = buf_str(&text);
-    while (rest.len) {
-        (void)str_cut(&rest, '\n', &line);
-        LOG_EVENT(LOG_NOTICE, "mailbox", LOG_F("notice", line));
-    }
+    return serve_connect(&c, conf, who, &s->store);
 }
 
 void pop3_finish(struct pop3 *s)
@@ -172,7 +153,7 @@ void pop3_finish(struct pop3 *s)
 
     if (r < 0)
         LOG_ERROR(LOG_WARNING, "mailbox_close", r);
-    log_notices(s);
+    serve_log_notices(s->store);
     mbox_store_free(s->store);
     line_reader_finish(&s->in);
     writer_finish(&s->out);
@@ -290,7 +271,7 @@ static int step(struct pop3 *s)
     }
     if (r < 0)
         return r;
-    log_notices(s);
+    serve_log_notices(s->store);
     s->bad = r == POP3_BAD ? s->bad + 1 : 0;
     if (s->bad >= LIMIT_BAD_COMMANDS) {
         (void)pop3_err(s, NULL, "Too many lines that are no commands, good bye");

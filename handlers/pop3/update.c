@@ -5,6 +5,7 @@
 
 #include "handlers/pop3/session.h"
 #include "shared/base/log.h"
+#include "shared/serve/serve.h"
 
 /* Calls for every message: adds its UID to the set if it is to be removed, or if it was read and stays. */
 static int collect(struct pop3 *s, struct numset *remove, struct numset *seen)
@@ -33,23 +34,14 @@ static int collect(struct pop3 *s, struct numset *remove, struct numset *seen)
     return r;
 }
 
-/* What is deleted goes in one expunge, durable when it returns 0. What was read and stays is \Seen, for the user's
- * other programs and for LAST of the next session; not knowing that is no reason to keep what was to be deleted. */
+/* What is deleted goes in one expunge. What was read and stays is \Seen, for the user's other programs and for LAST of
+ * the next session. */
 static int update(struct pop3 *s)
 {
-    _cleanup_numset_ struct numset remove = NUMSET_INIT, seen = NUMSET_INIT, removed = NUMSET_INIT;
-    int r = collect(s, &remove, &seen), e = 0;
+    _cleanup_numset_ struct numset remove = NUMSET_INIT, seen = NUMSET_INIT;
+    int r = collect(s, &remove, &seen);
 
-    if (r < 0)
-        return r;
-    if (seen.count)
-        e = mbox_set_flags(s->box, &seen, MBOX_FLAGS_ADD, (struct mbox_flags){.system = MBOX_SEEN}, UINT64_MAX, NULL);
-    if (e < 0)
-        LOG_ERROR(LOG_WARNING, "flags", e);
-    if (remove.count)
-        r = mbox_remove(s->box, &remove, &removed);
-    s->count.removed = numset_size(&removed);
-    return r;
+    return r < 0 ? r : serve_update(s->box, &remove, &seen, &s->count.removed);
 }
 
 int pop3_quit(void *session, struct str arguments)

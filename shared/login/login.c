@@ -78,6 +78,32 @@ int login_begin_attempt(struct login *l)
     return writer_flush(&l->out);
 }
 
+static int send_challenge(void *context, struct str base64)
+{
+    struct login *l = context;
+
+    (void)writer_text(&l->out, "+ ");
+    (void)writer_str(&l->out, base64);
+    return writer_text(&l->out, "\r\n");
+}
+
+static int read_response(void *context, struct str *ret_line)
+{
+    struct login *l = context;
+
+    return line_read(&l->in, ret_line);
+}
+
+int login_exchange(struct login *l, struct str mechanism, struct str initial, struct sasl_outcome *ret)
+{
+    const struct sasl_client client = {.context = l, .challenge = send_challenge, .response = read_response};
+    int r = login_begin_attempt(l);
+
+    return r < 0 ? r
+                 : sasl_exchange(l->control, l->attempts, str_from(l->facts.mechanisms), mechanism, initial, &client,
+                                 ret);
+}
+
 bool login_is_last_attempt(const struct login *l)
 {
     return l->attempts >= LIMIT_AUTH_TRIES;

@@ -92,6 +92,10 @@ int login_do_starttls(struct login *l, const char *go_ahead, const char *refused
  * 0 or the writer's error. */
 int login_begin_attempt(struct login *l);
 
+/* Runs the SASL exchange of AUTH or AUTHENTICATE ("+ " and base64 both ways, as an attempt of its own) with the initial
+ * response `initial`, STR_NULL for none. As sasl_exchange(). */
+int login_exchange(struct login *l, struct str mechanism, struct str initial, struct sasl_outcome *ret);
+
 /* Was that the last one allowed? */
 bool login_is_last_attempt(const struct login *l);
 

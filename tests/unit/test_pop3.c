@@ -145,12 +145,16 @@ static void nothing_is_deleted_without_quit(void **state)
 
 static void quit_says_when_it_failed(void **state)
 {
+    fake.remove_error = -EROFS;
+    expect("DELE 1\r\nQUIT\r\n",
+           GREETING "+OK Message 1 will be deleted at QUIT\r\n-ERR [SYS/PERM] The mailbox cannot be changed\r\n",
+           -EROFS);
     fake.remove_error = -ENOSPC;
     expect("DELE 1\r\nQUIT\r\n",
            GREETING "+OK Message 1 will be deleted at QUIT\r\n"
                     "-ERR [SYS/TEMP] There is no disk space left, nothing was changed\r\n",
            -ENOSPC);
-    assert_int_equal(fake.removals, 1);
+    assert_int_equal(fake.removals, 2);
 }
 
 static void what_was_read_is_seen(void **state)

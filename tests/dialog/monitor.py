@@ -1,0 +1,71 @@
+"""The runner's part as the monitor of a login stage: frames as words of a script, and back (shared/io/frame_types.h)."""
+import os
+import socket
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "e2e"))
+import frames  # noqa: E402
+
+# Fields in order: s a string, u a number (or the name of an enum constant).
+FIELDS = {
+    "LOGIN_START": "ssuuusss", "TLS_STARTED": "", "AUTH_CHALLENGE": "us", "AUTH_FAILED": "uusss", "AUTH_DONE": "usss",
+    "REFUSED": "us", "STARTTLS": "", "AUTH_START": "ussu", "AUTH_RESPONSE": "us", "AUTH_CANCEL": "u", "HANDOVER": "ss",
+    "NOTE": "us",
+}
+
+
+def constant(word):
+    """A number, or an enum constant without its beginning (CREDENTIALS is AUTH_CLASS_CREDENTIALS)."""
+    if word.isdigit():
+        return int(word)
+    for name, value in frames.T.items():
+        if name.endswith(word) and name.startswith(("AUTH_CLASS_", "NOTE_")):
+            return value
+    raise ValueError("no number: " + word)
+
+
+class Monitor:
+    """One control socket and the connection behind it."""
+
+    def __init__(self):
+        self.control = frames.Control()
+        self.next_connection = None  # our end of what TLS_STARTED has handed over
+
+    def send(self, line, unescape):
+        """NAME FIELD...: "" is the empty string, escapes as in `->|`, a blank is \\x20."""
+        name, *words = line.split(b" ")
+        name = name.decode()
+        fields = []
+        for kind, word in zip(FIELDS[name], words, strict=True):
+            if kind == "u":
+                fields.append(frames.u(constant(word.decode())))
+            else:
+                fields.append(frames.s(b"" if word == b'""' else unescape(word)))
+        fd, theirs = None, None
+        if name == "TLS_STARTED":
+            self.next_connection, theirs = socket.socketpair()
+            fd = theirs.fileno()
+        self.control.send("FRAME_" + name, *fields, fd=fd)
+        if theirs:
+            theirs.close()
+
+    def expect(self, line, unescape):
+        """None, or how the next frame differs; a field `*` may be anything."""
+        name, *words = line.split(b" ")
+        got, fields = self.control.recv()
+        if got != "FRAME_" + name.decode():
+            return "got %s" % (got or "the end")
+        for number, (kind, word) in enumerate(zip(FIELDS[name.decode()], words, strict=True), 1):
+            value = fields.u() if kind == "u" else fields.s()
+            if word == b"*":
+                continue
+            want = constant(word.decode()) if kind == "u" else b"" if word == b'""' else unescape(word)
+            if value != want:
+                return "field %d is %r" % (number, value)
+        fields.end()
+        return None
+
+    def close(self):
+        self.control.close()
+        if self.next_connection:
+            self.next_connection.close()
