@@ -1,0 +1,209 @@
+/*
+ * Files of the queue. Runs where queue.c runs; touches the folders it is given.
+ */
+#include "shared/queue/file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "shared/base/macros.h"
+
+#define NAME_MAX_TMP 80           /* an id and ".tmp" */
+#define COPY_BLOCK   (64u << 10)
+
+static void temporary_name(const char *name, char out[NAME_MAX_TMP])
+{
+    (void)snprintf(out, NAME_MAX_TMP, "%s.tmp", name);
+}
+
+static int write_all(int fd, const char *data, size_t len)
+{
+    while (len > 0) {
+        ssize_t n = write(fd, data, len);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -errno : -EIO;
+        data += n;
+        len -= (size_t)n;
+    }
+    return 0;
+}
+
+/* ---- storing ---- */
+
+static int copy(int from, int to)
+{
+    _cleanup_free_ char *block = malloc(COPY_BLOCK);
+    off_t at = 0;
+
+    if (!block)
+        return -ENOMEM;
+    for (;;) {
+        ssize_t n = pread(from, block, COPY_BLOCK, at);
+        int e;
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -errno : 0;
+        e = write_all(to, block, (size_t)n);
+        if (e < 0)
+            return e;
+        at += n;
+    }
+}
+
+/* Of a file with a name, or of another file system, there is nothing to link. */
+static int store_copy(int folder, int file, const char *name)
+{
+    char temporary[NAME_MAX_TMP];
+    _cleanup_close_ int fd = -1;
+    int e;
+
+    temporary_name(name, temporary);
+    fd = openat(folder, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return -errno;
+    e = copy(file, fd);
+    if (e == 0 && fsync(fd) < 0)
+        e = -errno;
+    /* Not rename(), which would replace a message. */
+    if (e == 0 && linkat(folder, temporary, folder, name, 0) < 0)
+        e = -errno;
+    (void)unlinkat(folder, temporary, 0);
+    return e;
+}
+
+static int store_link(int folder, int file, const char *name)
+{
+    char path[32];
+
+    if (fsync(file) < 0)
+        return -errno;
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
+    return linkat(AT_FDCWD, path, folder, name, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
+}
+
+int queue_file_store(int folder, int file, const char *name)
+{
+    struct stat facts;
+    int e;
+
+    if (fstat(file, &facts) < 0)
+        return -errno;
+    e = facts.st_nlink == 0 ? store_link(folder, file, name) : -EXDEV;
+    if (e < 0 && e != -EEXIST && e != -ENOSPC && e != -EDQUOT && e != -EIO)
+        e = store_copy(folder, file, name);
+    if (e == 0 && fsync(folder) < 0) {
+        e = -errno;
+        (void)unlinkat(folder, name, 0);
+    }
+    return e;
+}
+
+/* ---- envelopes ---- */
+
+static int write_temporary(int folder, const char *name, struct str text)
+{
+    /* What is there was left by a crash: who writes holds the lock, or made the id a moment ago. */
+    _cleanup_close_ int fd = openat(folder, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int e;
+
+    if (fd < 0)
+        return -errno;
+    e = write_all(fd, text.ptr, text.len);
+    return e == 0 && fsync(fd) < 0 ? -errno : e;
+}
+
+int queue_file_replace(int scratch, int folder, const char *name, struct str text, bool is_fresh)
+{
+    char temporary[NAME_MAX_TMP];
+    int e;
+
+    temporary_name(name, temporary);
+    e = write_temporary(scratch, temporary, text);
+    if (e == 0 && is_fresh && faccessat(folder, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+        e = -EEXIST;
+    if (e == 0 && renameat(scratch, temporary, folder, name) < 0)
+        e = -errno;
+    if (e < 0) {
+        (void)unlinkat(scratch, temporary, 0);
+        return e;
+    }
+    return fsync(folder) < 0 ? -errno : 0;
+}
+
+int queue_file_read(int folder, const char *name, struct buf *out)
+{
+    _cleanup_close_ int fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    struct stat facts;
+    int e = 0;
+
+    if (fd < 0)
+        return errno == ELOOP ? -EBADMSG : -errno;
+    if (fstat(fd, &facts) < 0)
+        return -errno;
+    if (!S_ISREG(facts.st_mode) || (uint64_t)facts.st_size > out->max - out->len)
+        return -EBADMSG;
+    while (e == 0) {
+        char block[4096];
+        ssize_t n = read(fd, block, sizeof(block));
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -errno : 0;
+        e = buf_add(out, block, (size_t)n);
+    }
+    return e == -ENOBUFS ? -EBADMSG : e;
+}
+
+/* ---- locks ---- */
+
+int queue_file_lock(int folder, const char *name, int *ret_fd)
+{
+    /* For writing: a lock wants that. Nothing is written. */
+    _cleanup_close_ int fd = openat(folder, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    struct stat facts;
+
+    if (fd < 0)
+        return errno == ELOOP || errno == EISDIR ? -EPERM : -errno;
+    if (fcntl(fd, F_OFD_SETLK, &whole) < 0)
+        return errno == EACCES ? -EAGAIN : -errno;
+    if (fstat(fd, &facts) < 0)
+        return -errno;
+    if (facts.st_nlink == 0)
+        return -ENOENT;
+    if (!S_ISREG(facts.st_mode) || facts.st_uid != geteuid())
+        return -EPERM;
+    *ret_fd = steal_fd(&fd);
+    return 0;
+}
+
+/* ---- cleaning ---- */
+
+int queue_file_sweep(int folder, int64_t limit)
+{
+    _cleanup_close_ int fd = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    const struct dirent *entry;
+    struct stat facts;
+    int count = 0;
+
+    if (!dir)
+        return -errno;
+    (void)steal_fd(&fd);
+    while ((entry = readdir(dir)))
+        if (str_ends(str_from(entry->d_name), STR(".tmp")) &&
+            fstatat(folder, entry->d_name, &facts, AT_SYMLINK_NOFOLLOW) == 0 && facts.st_ctime < limit &&
+            unlinkat(folder, entry->d_name, 0) == 0)
+            count++;
+    (void)closedir(dir);
+    return count;
+}
