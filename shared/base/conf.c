@@ -34,6 +34,7 @@ static const struct conf_key KEYS[] = {
     KEY(domains, CONF_STRING, ""),
     KEY(networks_proxy, CONF_STRING, ""),
     KEY(networks_xclient, CONF_STRING, ""),
+    KEY(dns_servers, CONF_STRING, ""),
     KEY(spool, CONF_STRING, "/var/mail"),
     KEY(folders, CONF_STRING, "%h/mail"),
     KEY(state, CONF_STRING, "%h/.local/state/pennypost"),

@@ -24,6 +24,7 @@ struct conf {
     char *domains;             /* blank-separated domains that are ours, besides hostname and localhost */
     char *networks_proxy;      /* peers whose PROXY address is believed */
     char *networks_xclient;    /* peers whose XCLIENT address is believed */
+    char *dns_servers;         /* DNS servers to ask, "127.0.0.1 [::1]:5353"; empty: those of /etc/resolv.conf */
     char *spool;               /* folder of INBOX files named after users, or one mbox file */
     char *folders;             /* folder of the other mailboxes; %h home, %u user */
     char *state;               /* folder of the state logs and indexes; %h, %u */

@@ -60,6 +60,19 @@
 #define LIMIT_ADDRESS       64              /* a printed network address */
 #define LIMIT_PATHNAME      4096            /* a path handed on in a frame */
 
+/* DNS. */
+#define LIMIT_DNS_RECORDS   100             /* of one answer that are looked at; the largest real sets have about 50 */
+#define LIMIT_DNS_PACKET    65535           /* one answer over TCP (RFC 1035 4.2.2) */
+#define LIMIT_DNS_ENTRIES   1000            /* resource records of one packet that are walked over */
+#define LIMIT_DNS_CNAMES    10              /* in one chain; RFC 1034 3.6.2 expects one */
+#define LIMIT_DNS_TEXT      4096            /* one joined TXT record; SPF and MTA-STS need a few hundred */
+#define LIMIT_DNS_OPEN      16              /* questions under way at the same time */
+#define LIMIT_DNS_ANSWER    (48u << 10)     /* bytes of all records of one answer: a frame has room for them */
+#define LIMIT_DNS_HOSTS     20              /* mail exchangers of one domain whose addresses are looked up */
+#define LIMIT_DNS_ADDRESSES 16              /* addresses of one host, each family (RFC 5321 5.1 allows a limit) */
+#define LIMIT_DNS_STARTS    8               /* times that a resolver which died is started again by one process */
+#define TIMEOUT_DNS         30              /* seconds for one step of a lookup, retries included */
+
 /* Mailbox names. */
 #define LIMIT_MAILBOX_NAME  1024            /* bytes of a whole name */
 #define LIMIT_MAILBOX_DEPTH 20              /* levels of folders */

@@ -93,6 +93,11 @@ enum frame_type {
      * Delays after failures are the monitor's: auth answers as soon as it knows. */
     FRAME_AUTH_REQUEST,
 
+    /* any trusted process -> resolve and back, see shared/dns/answer.h. Several questions may be under way; answers
+     * come in any order. resolve leaves when its control socket closes. */
+    FRAME_DNS_QUESTION,
+    FRAME_DNS_ANSWER,
+
     /* smtp-session -> its monitor and back: from here, defined in handlers/smtp */
     FRAME_SMTP_FIRST = 64,
 };
