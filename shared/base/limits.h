@@ -38,6 +38,11 @@
 #define LIMIT_DOMAIN        255             /* RFC 5321 4.5.3.1.2 */
 #define LIMIT_RECEIVED      100             /* RFC 5321 6.3: trace header fields before a loop is assumed */
 
+/* Talking to the servers of others (relay-session). */
+#define LIMIT_REPLY_LINE    2048            /* RFC 5321 4.5.3.1.5 asks for 512; some write whole paragraphs */
+#define LIMIT_REPLY_LINES   128             /* of one reply; the longest EHLO seen has 20 */
+#define LIMIT_SCRAM_ROUNDS  1000000         /* a hostile server must not keep us hashing: half a second */
+
 /* Sessions. */
 #define LIMIT_BAD_COMMANDS  20              /* in a row, then the connection ends */
 #define LIMIT_AUTH_TRIES    3               /* per connection */

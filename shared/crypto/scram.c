@@ -55,3 +55,28 @@ int scram_sign(enum digest d, const struct scram_keys *keys, struct str auth_mes
 {
     return digest_hmac(d, view(keys->server, digest_size(d)), auth_message, out);
 }
+
+int scram_prove(enum digest d, struct str password, struct str salt, uint32_t iterations, struct str auth_message,
+                uint8_t ret_proof[static DIGEST_MAX], uint8_t ret_server[static DIGEST_MAX])
+{
+    size_t size = digest_size(d);
+    uint8_t salted[DIGEST_MAX], client[DIGEST_MAX], stored[DIGEST_MAX], server[DIGEST_MAX], signature[DIGEST_MAX];
+    int r = digest_pbkdf2(d, password, salt, iterations, salted);
+
+    if (r == 0)
+        r = digest_hmac(d, view(salted, size), STR("Client Key"), client);
+    if (r == 0)
+        r = digest_of(d, view(client, size), stored);
+    if (r == 0)
+        r = digest_hmac(d, view(stored, size), auth_message, signature);
+    if (r == 0)
+        r = digest_hmac(d, view(salted, size), STR("Server Key"), server);
+    if (r == 0)
+        r = digest_hmac(d, view(server, size), auth_message, ret_server);
+    for (size_t i = 0; r == 0 && i < size; i++)
+        ret_proof[i] = client[i] ^ signature[i];
+    secret_wipe(salted, sizeof(salted));
+    secret_wipe(client, sizeof(client));
+    secret_wipe(server, sizeof(server));
+    return r;
+}

@@ -1,5 +1,5 @@
 /*
- * The arithmetic of SCRAM, server side (RFC 5802 3, RFC 7677). Messages are handlers/auth's business.
+ * The arithmetic of SCRAM (RFC 5802 3, RFC 7677). Messages are the business of handlers/auth and handlers/relay.
  */
 #ifndef CRYPTO_SCRAM_H
 #define CRYPTO_SCRAM_H
@@ -21,5 +21,9 @@ int scram_check(enum digest d, const struct scram_keys *keys, struct str auth_me
 
 /* ServerSignature: digest_size() bytes. 0 or -ENOMEM. */
 int scram_sign(enum digest d, const struct scram_keys *keys, struct str auth_message, uint8_t out[static DIGEST_MAX]);
+
+/* The client's side: ClientProof and the ServerSignature to expect, digest_size() bytes each. 0 or -ENOMEM, -EINVAL. */
+int scram_prove(enum digest d, struct str password, struct str salt, uint32_t iterations, struct str auth_message,
+                uint8_t ret_proof[static DIGEST_MAX], uint8_t ret_server[static DIGEST_MAX]);
 
 #endif

@@ -18,6 +18,7 @@
 #define PRIV_USER_TLS   "pennypost-tls"
 #define PRIV_USER_SMTP  "pennypost-smtp"
 #define PRIV_USER_RESOLVE "pennypost-resolve"
+#define PRIV_USER_RELAY "pennypost-relay"
 #define PRIV_GROUPS_MAX 256
 
 struct priv_user {

@@ -30,7 +30,7 @@ static const struct rule_list COMMON = {{
     "exit",         "exit_group",
 }};
 
-/* smtp-session writes the message into a file that it was given. */
+/* smtp-session writes the message into a file that it was given, relay-session reads one. */
 static const struct rule_list FILES = {{"lseek", "pwrite64", "pread64", "ftruncate", "fstat", "fsync", "fdatasync"}};
 
 /* OpenSSL's locks and its look at the process. */
@@ -57,6 +57,7 @@ static const struct role ROLES[] = {
     {"LOGIN", {&COMMON}, NULL},
     {"TLS", {&COMMON, &OPENSSL}, &DENIED},
     {"SMTP", {&COMMON, &FILES}, NULL},
+    {"RELAY", {&COMMON, &FILES, &OPENSSL}, &DENIED},
     {"RESOLVE", {&COMMON, &NETWORK}, &DENIED},
 };
 

@@ -100,6 +100,8 @@ enum frame_type {
 
     /* smtp-session -> its monitor and back: from here, defined in handlers/smtp */
     FRAME_SMTP_FIRST = 64,
+    /* relay and relay-session: from here, defined in handlers/relay */
+    FRAME_RELAY_FIRST = 128,
 };
 
 /* Why a login failed; each protocol has its words for it (RFC 3206, RFC 5530, RFC 4954 6). */

@@ -9,22 +9,25 @@ import subprocess
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
-def constants():
-    """Names and numbers of the enums in frame_types.h, so that the test cannot drift from the code."""
-    names, value = {}, 0
-    with open(os.path.join(ROOT, "shared/io/frame_types.h"), encoding="utf-8") as f:
-        text = re.sub(r"/\*.*?\*/", "", f.read(), flags=re.S)
-    for body in re.findall(r"enum \w+ \{(.*?)\}", text, flags=re.S):
-        value = 0
-        for item in filter(None, (x.strip() for x in body.split(","))):
-            name, _, number = (x.strip() for x in item.partition("="))
-            value = int(number, 0) if number else value
-            names[name] = value
-            value += 1
+def constants(*headers):
+    """Names and numbers of the enums in headers, so that the test cannot drift from the code."""
+    names = {}
+    for header in headers:
+        with open(os.path.join(ROOT, header), encoding="utf-8") as f:
+            text = re.sub(r"/\*.*?\*/", "", f.read(), flags=re.S)
+        for body in re.findall(r"enum \w+ \{(.*?)\}", text, flags=re.S):
+            value = 0
+            for item in filter(None, (x.strip() for x in body.split(","))):
+                name, _, number = (x.strip() for x in item.partition("="))
+                shift = re.match(r"1u << (\d+)$", number)
+                if number:
+                    value = 1 << int(shift.group(1)) if shift else names[number] if number in names else int(number, 0)
+                names[name] = value
+                value += 1
     return names
 
 
-T = constants()
+T = constants("shared/io/frame_types.h", "handlers/relay/talk.h")
 
 
 def u(n):

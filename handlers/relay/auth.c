@@ -1,0 +1,253 @@
+/*
+ * Logging in at the next hop (RFC 4954 on the client's side). Runs in relay-session. Nothing that could be heard by
+ * others is ever said: without TLS there is no login at all, except by SCRAM, which tells nothing.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "handlers/relay/hello.h"
+#include "shared/base/macros.h"
+#include "shared/base/secret.h"
+#include "shared/crypto/scram.h"
+#include "shared/mime/decode.h"
+
+#define NONCE_BYTES 18
+
+struct login {
+    struct wire *wire;
+    const struct talk_host *host;
+    struct talk_reply reply;
+    struct buf text; /* what is said next, not encoded; wiped */
+};
+
+/* Says "AUTH mechanism initial" or a bare response, and hears the answer. The wire's errno, or 0 with l->reply. */
+static int say(struct login *l, const char *mechanism, struct str bytes)
+{
+    _cleanup_(buf_wipe_finish) struct buf base64 = BUF_INIT(2 * LIMIT_SASL);
+    int r = base64_encode(bytes, &base64);
+
+    if (r < 0)
+        return r;
+    if (mechanism)
+        wire_command(l->wire, "AUTH %s %s", mechanism, base64.len ? buf_cstr(&base64) : "=");
+    else
+        wire_command(l->wire, "%s", buf_cstr(&base64));
+    return wire_reply(l->wire, TALK_AUTH, &l->reply);
+}
+
+/* The 334's text, decoded. -EBADMSG: it is none. */
+static int challenge(const struct login *l, struct buf *out)
+{
+    return l->reply.code == 334 && base64_decode(str_from(l->reply.text), out) == 0 ? 0 : -EBADMSG;
+}
+
+static int plain(struct login *l)
+{
+    int r = buf_add_byte(&l->text, '\0');
+
+    if (r == 0)
+        r = buf_add_str(&l->text, l->host->user);
+    if (r == 0)
+        r = buf_add_byte(&l->text, '\0');
+    if (r == 0)
+        r = buf_add_str(&l->text, l->host->secret);
+    return r < 0 ? r : say(l, "PLAIN", buf_str(&l->text));
+}
+
+static int login(struct login *l)
+{
+    int r;
+
+    wire_command(l->wire, "AUTH LOGIN");
+    r = wire_reply(l->wire, TALK_AUTH, &l->reply);
+    if (r == 0 && l->reply.code == 334)
+        r = say(l, NULL, l->host->user);
+    return r < 0 || l->reply.code != 334 ? r : say(l, NULL, l->host->secret);
+}
+
+/* An OAuth token that is refused comes back as a challenge that wants an empty answer (RFC 7628 3.2.3, XOAUTH2). */
+static int bearer(struct login *l, const char *mechanism, struct str begin)
+{
+    int r = buf_add_str(&l->text, begin);
+
+    if (r == 0)
+        r = buf_add_str(&l->text, l->host->user);
+    if (r == 0)
+        r = buf_add_str(&l->text, mechanism[0] == 'X' ? STR("\001auth=Bearer ") : STR(",\001auth=Bearer "));
+    if (r == 0)
+        r = buf_add_str(&l->text, l->host->secret);
+    if (r == 0)
+        r = buf_add(&l->text, "\001\001", 2);
+    if (r == 0)
+        r = say(l, mechanism, buf_str(&l->text));
+    return r < 0 || l->reply.code != 334 ? r : say(l, NULL, mechanism[0] == 'X' ? STR("") : STR("\001"));
+}
+
+/* ---- SCRAM-SHA-256 (RFC 5802, RFC 7677) ---- */
+
+struct scram_challenge {
+    struct str nonce;
+    struct str salt; /* base64 */
+    uint32_t rounds;
+};
+
+static int parse_challenge(struct str s, struct str own_nonce, struct scram_challenge *ret)
+{
+    struct str r, salt, rounds;
+
+    (void)str_cut(&s, ',', &r);
+    (void)str_cut(&s, ',', &salt);
+    (void)str_cut(&s, ',', &rounds);
+    if (!str_starts(r, STR("r=")) || !str_starts(salt, STR("s=")) || !str_starts(rounds, STR("i=")))
+        return -EBADMSG;
+    ret->nonce = str_sub(r, 2, r.len);
+    ret->salt = str_sub(salt, 2, salt.len);
+    if (!str_starts(ret->nonce, own_nonce) || ret->nonce.len == own_nonce.len ||
+        str_to_u32(str_sub(rounds, 2, rounds.len), &ret->rounds) < 0 || ret->rounds == 0 ||
+        ret->rounds > LIMIT_SCRAM_ROUNDS)
+        return -EBADMSG;
+    return 0;
+}
+
+/* "=" and "," cannot stand in a name (RFC 5802 5.1). */
+static int add_name(struct buf *out, struct str name)
+{
+    int r = 0;
+
+    for (size_t i = 0; i < name.len && r == 0; i++)
+        r = name.ptr[i] == '='   ? buf_add(out, "=3D", 3)
+            : name.ptr[i] == ',' ? buf_add(out, "=2C", 3)
+                                 : buf_add_byte(out, name.ptr[i]);
+    return r;
+}
+
+/* Answers the challenge and makes the signature that the server has to show. */
+static int prove(struct login *l, struct str client_first, struct str server_first, struct str own_nonce,
+                 uint8_t ret_server[static DIGEST_MAX])
+{
+    _cleanup_buf_ struct buf salt = BUF_INIT(LIMIT_SASL), message = BUF_INIT(2 * LIMIT_SASL);
+    struct scram_challenge c;
+    uint8_t proof[DIGEST_MAX];
+    int r = parse_challenge(server_first, own_nonce, &c);
+
+    if (r == 0 && base64_decode(c.salt, &salt) < 0)
+        r = -EBADMSG;
+    /* AuthMessage: client-first-bare "," server-first "," client-final-without-proof; "biws" is "n,,". */
+    if (r == 0)
+        r = buf_printf(&message, "%.*s,%.*s,c=biws,r=%.*s", STR_ARG(client_first), STR_ARG(server_first),
+                       STR_ARG(c.nonce));
+    if (r == 0)
+        r = scram_prove(DIGEST_SHA256, l->host->secret, buf_str(&salt), c.rounds, buf_str(&message), proof, ret_server);
+    buf_clear(&l->text);
+    if (r == 0)
+        r = buf_printf(&l->text, "c=biws,r=%.*s,p=", STR_ARG(c.nonce));
+    return r < 0 ? r : base64_encode((struct str){(char *)proof, digest_size(DIGEST_SHA256)}, &l->text);
+}
+
+static bool is_signed(struct str server_final, const uint8_t *signature)
+{
+    _cleanup_buf_ struct buf got = BUF_INIT(DIGEST_MAX);
+
+    if (!str_starts(server_final, STR("v=")) || base64_decode(str_sub(server_final, 2, server_final.len), &got) < 0)
+        return false;
+    return secret_equal(buf_str(&got), (struct str){(const char *)signature, digest_size(DIGEST_SHA256)});
+}
+
+/* "n,,n=user,r=nonce". */
+static int scram_first(struct login *l, struct buf *nonce)
+{
+    uint8_t random[NONCE_BYTES];
+    int r = secret_random(random, sizeof(random));
+
+    if (r == 0)
+        r = base64_encode((struct str){(char *)random, sizeof(random)}, nonce);
+    if (r == 0)
+        r = buf_add_str(&l->text, STR("n,,n="));
+    if (r == 0)
+        r = add_name(&l->text, l->host->user);
+    return r < 0 ? r : buf_printf(&l->text, ",r=%s", buf_cstr(nonce));
+}
+
+static int scram(struct login *l)
+{
+    _cleanup_buf_ struct buf nonce = BUF_INIT(64), first = BUF_INIT(LIMIT_SASL), answer = BUF_INIT(LIMIT_SASL);
+    uint8_t signature[DIGEST_MAX];
+    int r = scram_first(l, &nonce);
+
+    if (r == 0)
+        r = buf_add_str(&first, str_sub(buf_str(&l->text), 3, l->text.len));
+    if (r == 0)
+        r = say(l, "SCRAM-SHA-256", buf_str(&l->text));
+    if (r < 0 || l->reply.code != 334)
+        return r;
+    r = challenge(l, &answer);
+    if (r == 0)
+        r = prove(l, buf_str(&first), buf_str(&answer), buf_str(&nonce), signature);
+    if (r == 0)
+        r = say(l, NULL, buf_str(&l->text));
+    if (r < 0 || l->reply.code != 334)
+        return r < 0 || l->reply.code != 235 ? r : -EKEYREJECTED; /* 235 without a signature: somebody else's server */
+    buf_clear(&answer);
+    r = challenge(l, &answer);
+    if (r == 0 && !is_signed(buf_str(&answer), signature))
+        r = -EKEYREJECTED;
+    return r < 0 ? r : say(l, NULL, STR(""));
+}
+
+static int xoauth2(struct login *l)
+{
+    return bearer(l, "XOAUTH2", STR("user="));
+}
+
+static int oauthbearer(struct login *l)
+{
+    return bearer(l, "OAUTHBEARER", STR("n,a="));
+}
+
+/* The best one first. */
+static const struct {
+    uint32_t bit;
+    enum talk_login kind;
+    bool is_clear; /* tells the secret: inside TLS only */
+    int (*run)(struct login *l);
+} MECHANISMS[] = {
+    {EHLO_SCRAM_SHA_256, TALK_LOGIN_PASSWORD, false, scram}, {EHLO_PLAIN, TALK_LOGIN_PASSWORD, true, plain},
+    {EHLO_LOGIN, TALK_LOGIN_PASSWORD, true, login},          {EHLO_OAUTHBEARER, TALK_LOGIN_TOKEN, true, oauthbearer},
+    {EHLO_XOAUTH2, TALK_LOGIN_TOKEN, true, xoauth2},
+};
+
+static int run_best(struct login *l)
+{
+    const struct wire *w = l->wire;
+
+    for (size_t i = 0; i < ARRAY_SIZE(MECHANISMS); i++)
+        if ((w->ehlo.mechanisms & MECHANISMS[i].bit) && MECHANISMS[i].kind == l->host->login &&
+            (w->tls || !MECHANISMS[i].is_clear))
+            return MECHANISMS[i].run(l);
+    talk_reply_set(&l->reply, TALK_AUTH, 454, "4.7.4", "the server offers no way to log in that can be used%s",
+                   w->tls ? "" : " without TLS");
+    return 0;
+}
+
+int auth_run(struct wire *w, const struct talk_host *host, struct talk_ready *ret)
+{
+    struct login l = {.wire = w, .host = host, .text = BUF_INIT(2 * LIMIT_SASL)};
+    int r = run_best(&l);
+
+    buf_wipe_finish(&l.text);
+    if (r == 0 && l.reply.code / 100 == 2)
+        return 0;
+    if (r == -ENOMEM)
+        return r;
+    if (r == -EKEYREJECTED)
+        talk_reply_set(&l.reply, TALK_AUTH, 454, "4.7.8", "the server does not know the password: its proof is wrong");
+    else if (r == -EBADMSG && !w->is_gone)
+        talk_reply_set(&l.reply, TALK_AUTH, 454, "4.7.0", "the server's challenge makes no sense");
+    else if (r < 0 && !w->is_gone)
+        talk_reply_set(&l.reply, TALK_AUTH, 454, "4.3.0", "login failed: %s", strerror(-r));
+    else if (l.reply.code / 100 == 3)
+        talk_reply_set(&l.reply, TALK_AUTH, 454, "4.7.0", "the server asks for more than the mechanism has");
+    ret->status = w->is_gone ? TALK_LOST : TALK_NO_LOGIN;
+    ret->reply = l.reply;
+    return -ECANCELED;
+}

@@ -1,0 +1,27 @@
+/*
+ * What a server's EHLO reply offers (RFC 5321 4.1.1.1).
+ */
+#ifndef RELAY_EHLO_H
+#define RELAY_EHLO_H
+
+#include "handlers/relay/talk.h"
+
+enum ehlo_mechanism {
+    EHLO_PLAIN = 1u << 0,
+    EHLO_LOGIN = 1u << 1,
+    EHLO_SCRAM_SHA_256 = 1u << 2,
+    EHLO_XOAUTH2 = 1u << 3,
+    EHLO_OAUTHBEARER = 1u << 4,
+};
+
+struct ehlo {
+    uint32_t extensions; /* bits of enum talk_extension */
+    uint32_t mechanisms; /* bits of enum ehlo_mechanism */
+    uint64_t size;       /* largest message, 0: no limit announced */
+};
+
+/* A line of the reply, without its code; number 0 is the greeting and offers nothing. For reply_parser.line, with a
+ * struct ehlo as context. */
+void ehlo_line(void *ehlo, struct str text, unsigned number);
+
+#endif
