@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 #include <errno.h>
+#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,8 +45,10 @@ static inline void scratch_store(struct scratch *s)
 
 static inline void scratch_open(struct scratch *s)
 {
+    const char *folder = getenv("SCRATCH");
+
     *s = (struct scratch){.clock = {.is_frozen = true, .epoch = 1700000000}};
-    snprintf(s->dir, sizeof(s->dir), "/tmp/pennypost-test-XXXXXX");
+    snprintf(s->dir, sizeof(s->dir), "%s/pennypost-test-XXXXXX", folder ? folder : "/tmp");
     assert_non_null(mkdtemp(s->dir));
     snprintf(s->inbox, sizeof(s->inbox), "%s/inbox", s->dir);
     snprintf(s->folders, sizeof(s->folders), "%s/mail", s->dir);
@@ -53,17 +56,17 @@ static inline void scratch_open(struct scratch *s)
     scratch_store(s);
 }
 
+static inline int remove_entry(const char *path, const struct stat *facts, int kind, struct FTW *at)
+{
+    (void)facts;
+    (void)kind;
+    (void)at;
+    return remove(path);
+}
+
 static inline void remove_tree(const char *path)
 {
-    pid_t pid = fork();
-
-    if (pid == 0) {
-        execlp("rm", "rm", "-rf", path, (char *)NULL);
-        _exit(127);
-    }
-    if (pid > 0)
-        while (waitpid(pid, NULL, 0) < 0)
-            ;
+    (void)nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
 
 static inline void scratch_close(struct scratch *s)
@@ -84,12 +87,15 @@ static inline void write_file(const char *path, const char *text, size_t len)
 static inline char *read_file(const char *path, size_t *ret_len)
 {
     FILE *f = fopen(path, "r");
-    char *text = malloc(64u << 20);
+    struct stat facts;
+    char *text;
     size_t n;
 
     assert_non_null(f);
+    assert_int_equal(fstat(fileno(f), &facts), 0);
+    text = malloc((size_t)facts.st_size + 1);
     assert_non_null(text);
-    n = fread(text, 1, (64u << 20) - 1, f);
+    n = fread(text, 1, (size_t)facts.st_size, f);
     assert_int_equal(fclose(f), 0);
     text[n] = '\0';
     if (ret_len != NULL)
