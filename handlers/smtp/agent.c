@@ -18,16 +18,25 @@
 #include "shared/base/log.h"
 #include "shared/gate/session.h"
 
-#define AGENT_TARGETS 10000 /* of all recipients of one message: aliases multiply */
+/* Of all recipients of one message: aliases multiply. All of them and a report for each recipient fit in an envelope.
+ */
+#define AGENT_TARGETS (QUEUE_RECIPIENTS - EXPAND_TARGETS - LIMIT_RECIPIENTS)
 
 void agent_init(struct smtp_agent *a, struct conf *conf)
 {
-    *a = (struct smtp_agent){.conf = conf, .local = "", .sender = BUF_INIT(LIMIT_PATH), .file = -1};
+    *a = (struct smtp_agent){
+        .conf = conf, .local = "", .peer = "", .sender = BUF_INIT(LIMIT_PATH), .file = -1, .queue = QUEUE_INIT};
+}
+
+int agent_open_queue(struct smtp_agent *a)
+{
+    return a->queue.new >= 0 ? 0 : queue_open(a->conf->queue, &a->queue);
 }
 
 static void recipient_finish(struct agent_recipient *r)
 {
     free(r->address);
+    free(r->orcpt);
     expansion_finish(&r->expansion);
 }
 
@@ -41,6 +50,8 @@ void agent_reset(struct smtp_agent *a)
     a->targets = 0;
     a->has_sender = false;
     buf_clear(&a->sender);
+    a->params = (struct mail_params){0};
+    free(steal_ptr(a->envid));
     close_fd(&a->file);
 }
 
@@ -50,6 +61,7 @@ void agent_finish(struct smtp_agent *a)
     for (size_t i = 0; i < AGENT_LEAVING; i++)
         (void)transfer_reap(&a->leaving[i], true);
     buf_finish(&a->sender);
+    queue_close(&a->queue);
 }
 
 /* The id comes back in our log lines and arguments. */
@@ -81,49 +93,74 @@ static bool is_own_sender(const struct smtp_agent *a, const struct smtp_path *pa
     return is_own;
 }
 
+/* Keeps what MAIL said. */
+static int keep_envelope(struct smtp_agent *a, const struct smtp_envelope *envelope)
+{
+    int e = 0;
+
+    buf_clear(&a->sender);
+    a->params = envelope->params;
+    a->params.envid = STR_NULL;
+    if (envelope->params.envid.len > 0)
+        e = queue_envelope_set(&a->envid, envelope->params.envid);
+    return e < 0 ? e : buf_add_str(&a->sender, envelope->sender);
+}
+
+/* Why that sender or that message is not welcome. False: it is. */
+static bool refuse_mail(const struct smtp_agent *a, const struct smtp_envelope *envelope, const struct smtp_path *path,
+                        struct smtp_answer *ret)
+{
+    const struct mail_params *p = &envelope->params;
+
+    if (a->needs_auth && !a->user)
+        answer_set(ret, 530, "5.7.0", "Authentication required");
+    else if (a->user && !is_own_sender(a, path))
+        answer_set(ret, 553, "5.7.1", "<%.*s> is not an address of %s", STR_ARG(path->text), a->user);
+    else if (p->size > a->conf->message_size)
+        answer_set(ret, 552, "5.3.4", "Messages have %llu bytes at most here",
+                   (unsigned long long)a->conf->message_size);
+    else if (scratch_has_room(a->conf, p->size) == -ENOSPC)
+        answer_set(ret, 452, "4.3.1", "The disk is full");
+    else if (p->hold_until > clock_now(&a->conf->clock) + HOLD_MAX) /* RFC 4865 4 */
+        answer_set(ret, 501, "5.5.4", "A message can be held for %lld seconds at most", (long long)HOLD_MAX);
+    else
+        return false;
+    return true;
+}
+
 int agent_mail(struct smtp_agent *a, const struct smtp_envelope *envelope, struct smtp_answer *ret)
 {
-    unsigned flags = PATH_NULL_OK | PATH_BARE_OK | (envelope->is_utf8 ? PATH_UTF8 : 0u);
+    unsigned flags = PATH_NULL_OK | PATH_BARE_OK | (envelope->params.is_utf8 ? PATH_UTF8 : 0u);
     struct smtp_path path;
-    int e;
 
     if (a->has_sender || path_parse_mailbox(envelope->sender, flags, &path) < 0 || take_id(a, envelope->id) < 0)
         return -EBADMSG;
-    if (a->needs_auth && !a->user) {
-        answer_set(ret, 530, "5.7.0", "Authentication required");
+    if (refuse_mail(a, envelope, &path, ret))
         return 0;
-    }
-    if (a->user && !is_own_sender(a, &path)) {
-        answer_set(ret, 553, "5.7.1", "<%.*s> is not an address of %s", STR_ARG(path.text), a->user);
-        return 0;
-    }
-    if (envelope->size > a->conf->message_size) {
-        answer_set(ret, 552, "5.3.4", "Messages have %llu bytes at most here",
-                   (unsigned long long)a->conf->message_size);
-        return 0;
-    }
-    if (scratch_has_room(a->conf, envelope->size) == -ENOSPC) {
-        answer_set(ret, 452, "4.3.1", "The disk is full");
-        return 0;
-    }
-    buf_clear(&a->sender);
-    e = buf_add_str(&a->sender, envelope->sender);
-    if (e < 0) {
+    if (keep_envelope(a, envelope) < 0) {
         answer_set(ret, 451, "4.3.0", "Out of memory");
         return 0;
     }
     a->has_sender = true;
-    a->is_utf8 = envelope->is_utf8;
     answer_set(ret, 250, "2.1.0", "Sender ok");
     return 0;
 }
 
+/* Nothing of it is for anybody else than the user who runs this, or for the queue. */
 static bool is_self_only(const struct smtp_agent *a, const struct expansion *x)
 {
     for (size_t i = 0; i < x->count; i++)
-        if (x->targets[i].kind != RCPT_MAILBOX || x->targets[i].uid != a->uid)
+        if (x->targets[i].kind != RCPT_REMOTE && (x->targets[i].kind != RCPT_MAILBOX || x->targets[i].uid != a->uid))
             return false;
     return true;
+}
+
+static bool is_remote(const struct expansion *x)
+{
+    for (size_t i = 0; i < x->count; i++)
+        if (x->targets[i].kind == RCPT_REMOTE)
+            return true;
+    return false;
 }
 
 /* -EBADMSG: no mailbox; other errors with the refusal in *ret. */
@@ -134,20 +171,41 @@ static int resolve(struct smtp_agent *a, struct str mailbox, bool is_utf8, struc
 
     if (path_parse_mailbox(mailbox, PATH_BARE_OK | (is_utf8 ? PATH_UTF8 : 0u), &path) < 0)
         return -EBADMSG;
+    /* Without root it takes a queue of one's own. */
+    if (a->may_relay && !rcpt_is_ours(a->conf, &path, a->local) && (a->is_root || agent_open_queue(a) == 0)) {
+        answer_set(ret, 451, "4.3.0", "Out of memory");
+        return expand_remote(path.text, ret_expansion);
+    }
     return expand_path(a->conf, &path, a->local, ret_expansion, ret);
 }
 
-/* The same for a recipient: also whether we may deliver there. */
+static int open_queue_for(struct smtp_agent *a, struct str mailbox, struct smtp_answer *ret)
+{
+    int e = agent_open_queue(a);
+
+    if (e < 0) {
+        LOG_ERROR(LOG_ERR, "queue-failed", e, LOG_FC("folder", a->conf->queue));
+        answer_set(ret, 451, "4.3.0", "<%.*s>: the queue is not available", STR_ARG(mailbox));
+    }
+    return e;
+}
+
+/* The same for a recipient: also whether we may deliver there, and can queue if it must be. */
 static int resolve_recipient(struct smtp_agent *a, struct str mailbox, struct expansion *ret_expansion,
                              struct smtp_answer *ret)
 {
-    int e = resolve(a, mailbox, a->is_utf8, ret_expansion, ret);
+    int e = resolve(a, mailbox, a->params.is_utf8, ret_expansion, ret);
 
-    if (e == 0 && !a->is_root && !is_self_only(a, ret_expansion)) {
+    if (e < 0)
+        return e;
+    if (!a->is_root && !is_self_only(a, ret_expansion)) {
         answer_set(ret, 550, "5.7.1", "<%.*s>: without root only the user who runs this gets mail", STR_ARG(mailbox));
-        expansion_finish(ret_expansion);
         e = -EPERM;
+    } else if (is_remote(ret_expansion) || a->params.hold_for > 0 || a->params.hold_until > 0) {
+        e = open_queue_for(a, mailbox, ret);
     }
+    if (e < 0)
+        expansion_finish(ret_expansion);
     return e;
 }
 
@@ -164,24 +222,28 @@ static bool is_full(const struct smtp_agent *a, const struct expansion *x)
 }
 
 /* Takes the expansion over. */
-static int add_recipient(struct smtp_agent *a, struct str mailbox, struct expansion *x)
+static int add_recipient(struct smtp_agent *a, struct str mailbox, const struct rcpt_params *params,
+                         struct expansion *x)
 {
     struct agent_recipient *more = reallocarray(a->recipients, a->count + 1, sizeof(*more));
-    char *address = str_dup(mailbox);
+    struct agent_recipient r = {.address = str_dup(mailbox), .notify = params->notify};
 
     if (more)
         a->recipients = more;
-    if (!more || !address) {
-        free(address);
+    if (params->orcpt.len > 0)
+        r.orcpt = str_dup(params->orcpt);
+    if (!more || !r.address || (params->orcpt.len > 0 && !r.orcpt)) {
+        recipient_finish(&r);
         return -ENOMEM;
     }
+    r.expansion = *x;
     a->targets += x->count;
-    a->recipients[a->count++] = (struct agent_recipient){.address = address, .expansion = *x};
+    a->recipients[a->count++] = r;
     *x = (struct expansion){0};
     return 0;
 }
 
-int agent_rcpt(struct smtp_agent *a, struct str mailbox, struct smtp_answer *ret)
+int agent_rcpt(struct smtp_agent *a, struct str mailbox, const struct rcpt_params *params, struct smtp_answer *ret)
 {
     struct expansion x = {0};
     int e;
@@ -202,7 +264,7 @@ int agent_rcpt(struct smtp_agent *a, struct str mailbox, struct smtp_answer *ret
         expansion_finish(&x);
         return 0;
     }
-    e = add_recipient(a, mailbox, &x);
+    e = add_recipient(a, mailbox, params, &x);
     expansion_finish(&x);
     if (e < 0)
         answer_set(ret, 451, "4.3.0", "Out of memory");
@@ -236,6 +298,8 @@ static void describe(const struct smtp_agent *a, const struct rcpt_target *t, st
         answer_set(ret, 250, "2.1.5", "|%s, run by %s", t->argument, t->user);
     else if (t->kind == RCPT_FILE)
         answer_set(ret, 250, "2.1.5", "%s, written by %s", t->argument, t->user);
+    else if (t->kind == RCPT_REMOTE)
+        answer_set(ret, 250, "2.1.5", "<%s>", t->argument);
     else
         answer_set(ret, 250, "2.1.5", "<%s@%s>", t->user, a->conf->hostname);
 }
@@ -287,7 +351,7 @@ static bool is_size_fine(const struct smtp_agent *a)
     return fstat(a->file, &facts) == 0 && (uint64_t)facts.st_size <= a->conf->message_size + LIMIT_HEADER;
 }
 
-int agent_commit(struct smtp_agent *a, struct smtp_answer *ret, size_t count)
+int agent_commit(struct smtp_agent *a, unsigned content, struct smtp_answer *ret, size_t count)
 {
     if (a->file < 0 || count != a->count)
         return -EBADMSG;
@@ -296,7 +360,7 @@ int agent_commit(struct smtp_agent *a, struct smtp_answer *ret, size_t count)
             answer_set(&ret[i], 552, "5.3.4", "The message is too big");
     } else {
         memset(ret, 0, count * sizeof(*ret));
-        dispatch_message(a, ret);
+        dispatch_message(a, content, ret);
     }
     agent_reset(a);
     return 0;

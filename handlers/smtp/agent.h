@@ -1,7 +1,7 @@
 /*
- * The trusted half of SMTP: decides about senders and recipients, owns the message file, starts deliver. It believes
- * nothing that the session says: every address is parsed again, and for the delivery every account is looked up
- * again (transfer.c). One transaction at a time.
+ * The trusted half of SMTP: decides about senders and recipients, owns the message file, starts deliver, queues what
+ * goes elsewhere. It believes nothing that the session says: every address is parsed again, and for the delivery every
+ * account is looked up again (transfer.c). One transaction at a time.
  */
 #ifndef SMTP_AGENT_H
 #define SMTP_AGENT_H
@@ -10,34 +10,42 @@
 #include <sys/types.h>
 
 #include "handlers/smtp/backend.h"
-#include "shared/route/expand.h"
 #include "shared/base/conf.h"
 #include "shared/gate/chain.h"
+#include "shared/queue/queue.h"
+#include "shared/route/expand.h"
 
 #define AGENT_LEAVING 8
 
 struct agent_recipient {
     char *address; /* Mailbox as accepted */
     struct expansion expansion;
+    unsigned notify; /* bits of enum queue_notify */
+    char *orcpt;     /* or NULL */
 };
 
 struct smtp_agent {
     struct conf *conf; /* borrowed, as are the strings */
     const char *local; /* our address on this connection, "" */
+    const char *peer;  /* the client's, "" */
     bool is_root;      /* delivers to everybody; otherwise only to `uid` */
     uid_t uid;
-    bool tells_truth; /* VRFY: the peer is trusted */
-    bool needs_auth;  /* submission: nothing before `user` is set */
-    const char *user; /* authenticated, or NULL */
+    bool may_relay;    /* to other machines: who is logged in or in `networks` */
+    bool tells_truth;  /* VRFY: the peer is trusted */
+    bool needs_auth;   /* submission: nothing before `user` is set */
+    bool answers_each; /* LMTP: a reply for each recipient */
+    const char *user;  /* authenticated, or NULL */
 
     bool has_sender;
-    bool is_utf8;
-    char id[64];
+    char id[QUEUE_ID + 1];
     struct buf sender;
+    struct mail_params params; /* without envid, which is: */
+    char *envid;               /* or NULL */
     struct agent_recipient *recipients;
     size_t count;
     size_t targets;                            /* of all of them */
     int file;                                  /* -1: none */
+    struct queue queue;                        /* open once it was needed */
     struct chain_child leaving[AGENT_LEAVING]; /* keepers that are done but not gone */
 };
 
@@ -47,11 +55,14 @@ void agent_finish(struct smtp_agent *a);
 /* The questions of backend.h. -ENOMEM and the like are answered as 4xx; a negative return is a session that asks out of
  * order (-EBADMSG). */
 int agent_mail(struct smtp_agent *a, const struct smtp_envelope *envelope, struct smtp_answer *ret);
-int agent_rcpt(struct smtp_agent *a, struct str mailbox, struct smtp_answer *ret);
+int agent_rcpt(struct smtp_agent *a, struct str mailbox, const struct rcpt_params *params, struct smtp_answer *ret);
 int agent_vrfy(struct smtp_agent *a, struct str mailbox, struct smtp_answer *ret);
 int agent_expn(struct smtp_agent *a, struct str mailbox, struct smtp_answer *ret, size_t *count);
 int agent_data(struct smtp_agent *a, struct smtp_answer *ret, int *ret_fd); /* the fd stays the agent's */
-int agent_commit(struct smtp_agent *a, struct smtp_answer *ret, size_t count);
+int agent_commit(struct smtp_agent *a, unsigned content, struct smtp_answer *ret, size_t count);
 void agent_reset(struct smtp_agent *a);
+
+/* Opens a->queue unless it is open. 0 or a negative errno. */
+int agent_open_queue(struct smtp_agent *a);
 
 #endif

@@ -8,14 +8,20 @@
 
 #include <stdint.h>
 
-#include "shared/route/answer.h"
+#include "handlers/smtp/param.h"
 #include "shared/base/buf.h"
+#include "shared/route/answer.h"
 
 struct smtp_envelope {
     struct str id;     /* of the message, for logs and the queue */
     struct str sender; /* Mailbox as written, "" for the null path */
-    uint64_t size;     /* declared, 0: not */
-    bool is_utf8;
+    struct mail_params params;
+};
+
+/* What showed while the message came in. */
+enum smtp_content {
+    CONTENT_8BIT = 1u << 0,         /* octets above 127 */
+    CONTENT_TLS_OPTIONAL = 1u << 1, /* "TLS-Required: no" (RFC 8689 5) */
 };
 
 #define BACKEND_EXPN 100 /* most lines of an EXPN reply */
@@ -24,15 +30,16 @@ struct smtp_backend {
     void *context;
     /* Each returns 0 with an answer, positive or not, or a negative errno: the backend is gone, end the session. */
     int (*mail)(void *context, const struct smtp_envelope *envelope, struct smtp_answer *ret);
-    int (*rcpt)(void *context, struct str mailbox, struct smtp_answer *ret);
+    int (*rcpt)(void *context, struct str mailbox, const struct rcpt_params *params, struct smtp_answer *ret);
     int (*vrfy)(void *context, struct str mailbox, struct smtp_answer *ret);
     /* EXPN: at most *count answers, which all have the same code; *count becomes how many there are. */
     int (*expn)(void *context, struct str mailbox, struct smtp_answer *ret, size_t *count);
     /* The file to write the message to when the answer is positive; the caller closes it. */
     int (*data)(void *context, struct smtp_answer *ret, int *ret_fd);
-    /* The message is complete: deliver. One answer for each recipient that was accepted, in order; the array has room
-     * for `count`. The transaction is over. */
-    int (*commit)(void *context, struct smtp_answer *ret, size_t count);
+    /* The message is complete, its content has these bits of enum smtp_content: deliver. One answer for each recipient
+     * that was accepted, in order; the array has room for `count`. Except in LMTP they are all the same. The
+     * transaction is over. */
+    int (*commit)(void *context, unsigned content, struct smtp_answer *ret, size_t count);
     /* The client says for whom it speaks (XCLIENT). */
     int (*xclient)(void *context, struct str address, uint16_t port, struct smtp_answer *ret);
     /* Forgets the transaction. */

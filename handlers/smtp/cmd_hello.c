@@ -3,8 +3,8 @@
  */
 #include <inttypes.h>
 
-#include "shared/route/path.h"
 #include "handlers/smtp/session.h"
+#include "shared/route/path.h"
 
 /* Common to the three. False: refused. */
 static bool take_name(struct smtp_session *s, struct str name)

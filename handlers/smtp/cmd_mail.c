@@ -3,9 +3,9 @@
  */
 #include <errno.h>
 
-#include "shared/route/path.h"
 #include "handlers/smtp/session.h"
 #include "shared/base/limits.h"
+#include "shared/route/path.h"
 
 /* Takes "FROM:" or "TO:" off the arguments. Blanks behind the colon are wrong but common, and do no harm. */
 static bool take_keyword(struct str *s, struct str keyword)
@@ -79,11 +79,9 @@ int cmd_mail(void *session, struct str arguments)
         session_reply(s, 451, "4.3.0", "Out of memory");
         return 0;
     }
-    e = s->backend.mail(
-        s->backend.context,
-        &(struct smtp_envelope){
-            .id = buf_str(&s->txn.id), .sender = path.text, .size = params.size, .is_utf8 = params.is_utf8},
-        &answer);
+    e = s->backend.mail(s->backend.context,
+                        &(struct smtp_envelope){.id = buf_str(&s->txn.id), .sender = path.text, .params = params},
+                        &answer);
     if (e < 0)
         return e;
     if (answer_is_ok(&answer))
@@ -117,7 +115,7 @@ int cmd_rcpt(void *session, struct str arguments)
     }
     if (!is_utf8_fine(s, &path, s->txn.params.is_utf8))
         return 0;
-    e = s->backend.rcpt(s->backend.context, path.text, &answer);
+    e = s->backend.rcpt(s->backend.context, path.text, &params, &answer);
     if (e < 0)
         return e;
     if (answer_is_ok(&answer)) {

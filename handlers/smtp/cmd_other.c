@@ -4,8 +4,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "shared/route/path.h"
 #include "handlers/smtp/session.h"
+#include "shared/route/path.h"
 
 int cmd_rset(void *session, struct str arguments)
 {

@@ -6,8 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "shared/route/path.h"
 #include "handlers/smtp/session.h"
+#include "shared/queue/xtext.h"
+#include "shared/route/path.h"
 
 struct xclient {
     char name[LIMIT_DOMAIN + 1];
@@ -15,33 +16,15 @@ struct xclient {
     uint16_t port;
 };
 
-static int hex_digit(char c)
-{
-    const char *digits = "0123456789ABCDEF";
-    const char *at = c ? strchr(digits, ascii_upper(c)) : NULL;
-
-    return at ? (int)(at - digits) : -1;
-}
-
 /* xtext (RFC 3461 4) into a C string. */
 static int decode(struct str value, char *out, size_t size)
 {
-    size_t n = 0;
+    _cleanup_buf_ struct buf plain = BUF_INIT(size - 1);
+    int e = xtext_decode(value, &plain);
 
-    if (!param_is_xtext(value))
+    if (e < 0)
         return -EINVAL;
-    for (size_t i = 0; i < value.len; i++) {
-        char c = value.ptr[i];
-
-        if (c == '+') {
-            c = (char)(hex_digit(value.ptr[i + 1]) << 4 | hex_digit(value.ptr[i + 2]));
-            i += 2;
-        }
-        if (c == '\0' || n + 1 >= size)
-            return -EINVAL;
-        out[n++] = c;
-    }
-    out[n] = '\0';
+    memcpy(out, buf_cstr(&plain), plain.len + 1);
     return 0;
 }
 

@@ -24,6 +24,7 @@ void data_init(struct data_reader *d, enum data_mode mode, int (*write)(void *, 
 static void emit(struct data_reader *d, const char *bytes, size_t len)
 {
     d->size += len;
+    d->has_8bit = d->has_8bit || !str_is_ascii((struct str){bytes, len});
     if (len > 0 && d->error == 0 && d->faults == 0)
         d->error = d->write(d->context, (struct str){bytes, len});
 }

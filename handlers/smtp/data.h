@@ -33,6 +33,7 @@ struct data_reader {
 
     int state; /* enum in data.c; 0: at the start of the message */
     bool is_end;
+    bool has_8bit;   /* octets above 127 were among them */
     unsigned faults; /* bits of enum data_fault */
     int error;
     uint64_t size; /* octets of the message as sent, stuffing undone, line ends counted as CRLF */

@@ -7,20 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "shared/route/transfer.h"
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
 
 #define PARALLEL 8 /* deliveries of one message at the same time */
-
-struct job {
-    const struct agent_recipient *recipient;
-    const struct rcpt_target *target;
-    struct job *same; /* an earlier job for the same place, or NULL */
-    char sender[LIMIT_PATH + 1];
-    struct transfer transfer;
-    struct smtp_answer answer;
-};
 
 static bool is_same_place(const struct rcpt_target *a, const struct rcpt_target *b)
 {
@@ -46,19 +36,21 @@ static void set_sender(const struct smtp_agent *a, struct job *j)
         (void)snprintf(j->sender, sizeof(j->sender), "%s", buf_cstr(&a->sender));
 }
 
-static size_t plan(const struct smtp_agent *a, const struct smtp_answer *answers, struct job *jobs)
+static size_t plan(const struct smtp_agent *a, struct job *jobs)
 {
+    bool must_wait = a->params.hold_for > 0 || a->params.hold_until > clock_now(&a->conf->clock); /* RFC 4865 */
     size_t count = 0;
 
     for (size_t i = 0; i < a->count; i++) {
         const struct agent_recipient *r = &a->recipients[i];
 
-        for (size_t k = 0; answers[i].code == 0 && k < r->expansion.count; k++) {
+        for (size_t k = 0; k < r->expansion.count; k++) {
             struct job *j = &jobs[count];
 
             j->recipient = r;
             j->target = &r->expansion.targets[k];
             j->same = find_same(jobs, count, j->target);
+            j->waits = must_wait || j->target->kind == RCPT_REMOTE;
             set_sender(a, j);
             count++;
         }
@@ -68,14 +60,16 @@ static size_t plan(const struct smtp_agent *a, const struct smtp_answer *answers
 
 static void log_delivery(const struct smtp_agent *a, const struct job *j)
 {
-    static const char *const kinds[] = {"mailbox", "command", "file"};
-    const char *status = answer_is_ok(&j->answer)          ? "delivered"
+    static const char *const kinds[] = {"mailbox", "command", "file", "remote"};
+    const char *status = j->waits                          ? "queued"
+                         : answer_is_ok(&j->answer)        ? "delivered"
                          : answer_is_temporary(&j->answer) ? "deferred"
                                                            : "refused";
 
-    LOG_EVENT(answer_is_ok(&j->answer) ? LOG_INFO : LOG_WARNING, "delivery", LOG_FC("queue_id", a->id),
+    LOG_EVENT(j->waits || answer_is_ok(&j->answer) ? LOG_INFO : LOG_WARNING, "delivery", LOG_FC("queue_id", a->id),
               LOG_FC("from", j->sender), LOG_FC("to", j->recipient->address), LOG_FC("kind", kinds[j->target->kind]),
-              LOG_FC("mailbox", j->target->user), LOG_FC("status", status), LOG_FC("reply", j->answer.text));
+              LOG_FC("mailbox", j->target->kind == RCPT_REMOTE ? j->target->argument : j->target->user),
+              LOG_FC("status", status), LOG_FC("reply", j->answer.text));
 }
 
 static void begin(const struct smtp_agent *a, struct job *j)
@@ -86,7 +80,7 @@ static void begin(const struct smtp_agent *a, struct job *j)
                                     .address = j->recipient->address,
                                     .file = a->file,
                                     .is_root = a->is_root};
-    if (!j->same)
+    if (!j->same && !j->waits)
         transfer_begin(&j->transfer);
 }
 
@@ -111,7 +105,7 @@ static void end(struct smtp_agent *a, struct job *j)
 {
     if (j->same)
         j->answer = j->same->answer;
-    else
+    else if (!j->waits)
         transfer_end(&j->transfer, &j->answer);
     let_leave(a, j->transfer.child);
     log_delivery(a, j);
@@ -129,40 +123,19 @@ static void run(struct smtp_agent *a, struct job *jobs, size_t count)
     }
 }
 
-/* The jobs of one recipient stand together. */
-static void collect(const struct smtp_agent *a, const struct job *jobs, struct smtp_answer *scratch,
-                    struct smtp_answer *answers)
-{
-    size_t at = 0;
-
-    for (size_t i = 0; i < a->count; i++) {
-        size_t n = answers[i].code == 0 ? a->recipients[i].expansion.count : 0;
-
-        for (size_t k = 0; k < n; k++)
-            scratch[k] = jobs[at++].answer;
-        if (n > 0)
-            answer_combine(scratch, n, &answers[i]);
-    }
-}
-
-void dispatch_message(struct smtp_agent *a, struct smtp_answer *answers)
+void dispatch_message(struct smtp_agent *a, unsigned content, struct smtp_answer *answers)
 {
     _cleanup_free_ struct job *jobs = NULL;
-    _cleanup_free_ struct smtp_answer *scratch = NULL;
     size_t count = 0;
 
     for (size_t i = 0; i < a->count; i++)
-        count += answers[i].code == 0 ? a->recipients[i].expansion.count : 0;
-    if (count == 0)
-        return;
+        count += a->recipients[i].expansion.count;
     jobs = calloc(count, sizeof(*jobs));
-    scratch = calloc(count, sizeof(*scratch));
-    if (!jobs || !scratch) {
+    if (!jobs) {
         for (size_t i = 0; i < a->count; i++)
-            if (answers[i].code == 0)
-                answer_set(&answers[i], 451, "4.3.0", "Out of memory");
+            answer_set(&answers[i], 451, "4.3.0", "Out of memory");
         return;
     }
-    run(a, jobs, plan(a, answers, jobs));
-    collect(a, jobs, scratch, answers);
+    run(a, jobs, plan(a, jobs));
+    settle_message(a, content, jobs, count, answers);
 }

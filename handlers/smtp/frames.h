@@ -5,6 +5,8 @@
 #ifndef SMTP_FRAMES_H
 #define SMTP_FRAMES_H
 
+#include "handlers/smtp/backend.h"
+#include "shared/io/frame.h"
 #include "shared/io/frame_types.h"
 
 enum smtp_frame {
@@ -14,17 +16,23 @@ enum smtp_frame {
     FRAME_SMTP_FACTS,
 
     /* session -> monitor; each but RESET is answered by FRAME_SMTP_ANSWER. */
-    FRAME_SMTP_MAIL,    /* s message id, s sender ("" null path), U declared size, u SMTPUTF8 (0/1) */
-    FRAME_SMTP_RCPT,    /* s mailbox */
+    FRAME_SMTP_MAIL,    /* frames_put_envelope() */
+    FRAME_SMTP_RCPT,    /* s mailbox, u NOTIFY, s ORCPT */
     FRAME_SMTP_VRFY,    /* s mailbox */
     FRAME_SMTP_EXPN,    /* s mailbox; first FRAME_SMTP_COUNT, then that many answers */
     FRAME_SMTP_DATA,    /* no fields; a positive answer comes with [fd], the empty message file */
-    FRAME_SMTP_COMMIT,  /* u recipients; as many answers, in the order of the RCPTs */
+    FRAME_SMTP_COMMIT,  /* u recipients, u content (enum smtp_content); as many answers, in the order of the RCPTs */
     FRAME_SMTP_RESET,   /* no fields, no answer */
     FRAME_SMTP_XCLIENT, /* s address of the client, u port */
 
     FRAME_SMTP_ANSWER, /* u code, s enhanced code, s text */
     FRAME_SMTP_COUNT,  /* u answers that follow, 1 to BACKEND_EXPN */
 };
+
+/* The fields of FRAME_SMTP_MAIL: s message id, s sender ("" null path), U declared size, s ENVID, U by-time + BY_MAX,
+ * U HOLDFOR, U HOLDUNTIL, then u each: BODY, RET, SMTPUTF8, REQUIRETLS, MT-PRIORITY + PRIORITY_MAX, by-mode, by-trace.
+ * Reading: 0 with views into the frame, or -EBADMSG, also for values that no MAIL command has. */
+int frames_put_envelope(struct frame *f, const struct smtp_envelope *e);
+int frames_get_envelope(struct frame_reader *in, struct smtp_envelope *ret);
 
 #endif

@@ -31,6 +31,23 @@ static void count_field(struct header_watch *h)
             h->fields |= known_fields[i].field;
 }
 
+/* The only field whose text matters. */
+static bool is_tls_required(const struct header_watch *h)
+{
+    return str_eq((struct str){h->name, h->name_len}, STR("tls-required"));
+}
+
+static void step_body(struct header_watch *h, char c)
+{
+    if (c == '\n') {
+        if (is_tls_required(h) && str_eq((struct str){h->value, h->value_len}, STR("no")))
+            h->fields |= HEADER_TLS_OPTIONAL;
+        h->state = LINE_START;
+    } else if (h->value_len < sizeof(h->value) && c != ' ' && c != '\t' && is_tls_required(h)) {
+        h->value[h->value_len++] = ascii_lower(c);
+    }
+}
+
 static void end_header(struct header_watch *h, bool is_malformed)
 {
     h->is_ended = true;
@@ -55,7 +72,7 @@ static void step(struct header_watch *h, char c)
 {
     switch ((enum state)h->state) {
     case LINE_START:
-        h->name_len = 0;
+        h->name_len = h->value_len = 0;
         h->state = c == ' ' || c == '\t' ? IN_BODY : IN_NAME;
         if (c == '\n')
             end_header(h, false);
@@ -66,8 +83,7 @@ static void step(struct header_watch *h, char c)
         step_name(h, c);
         break;
     case IN_BODY:
-        if (c == '\n')
-            h->state = LINE_START;
+        step_body(h, c);
         break;
     }
 }

@@ -15,6 +15,7 @@ enum header_field {
     HEADER_DATE = 1u << 0,
     HEADER_FROM = 1u << 1,
     HEADER_MESSAGE_ID = 1u << 2,
+    HEADER_TLS_OPTIONAL = 1u << 3, /* "TLS-Required: no" (RFC 8689 5) */
 };
 
 struct header_watch {
@@ -25,6 +26,8 @@ struct header_watch {
     uint64_t size;     /* octets of the header */
     char name[16];     /* front of the current line, lower case, until its colon */
     uint8_t name_len;
+    char value[4]; /* front of a TLS-Required field's text without blanks, lower case */
+    uint8_t value_len;
     int state; /* enum in header.c */
 };
 

@@ -13,9 +13,9 @@ static int local_mail(void *context, const struct smtp_envelope *envelope, struc
     return agent_mail(context, envelope, ret);
 }
 
-static int local_rcpt(void *context, struct str mailbox, struct smtp_answer *ret)
+static int local_rcpt(void *context, struct str mailbox, const struct rcpt_params *params, struct smtp_answer *ret)
 {
-    return agent_rcpt(context, mailbox, ret);
+    return agent_rcpt(context, mailbox, params, ret);
 }
 
 static int local_vrfy(void *context, struct str mailbox, struct smtp_answer *ret)
@@ -42,16 +42,16 @@ static int local_data(void *context, struct smtp_answer *ret, int *ret_fd)
     return 0;
 }
 
-static int local_commit(void *context, struct smtp_answer *ret, size_t count)
+static int local_commit(void *context, unsigned content, struct smtp_answer *ret, size_t count)
 {
-    return agent_commit(context, ret, count);
+    return agent_commit(context, content, ret, count);
 }
 
-/* Whoever has our fd 0 is the user; the address is for the trace field and for trying policy out. */
+/* Whoever has our fd 0 is the user; the address is for the trace field and for trying policy out: from now on he is
+ * treated as that client would be. */
 static int local_xclient(void *context, struct str address, uint16_t port, struct smtp_answer *ret)
 {
     struct smtp_agent *a = context;
-
     struct peer peer;
 
     if (peer_from_text(address, port, STR(""), 0, &peer) < 0) {
@@ -59,6 +59,7 @@ static int local_xclient(void *context, struct str address, uint16_t port, struc
         return 0;
     }
     a->tells_truth = false;
+    a->may_relay = peer_in_networks(peer.address, str_from(a->conf->networks));
     answer_set(ret, 220, "", "%s ESMTP Pennypost", a->conf->hostname);
     return 0;
 }

@@ -40,8 +40,12 @@ static struct smtp_agent *agent_of(struct monitor *m)
     struct smtp_agent *a = m->own;
 
     a->local = m->peer.local;
-    a->tells_truth = m->peer.is_loopback;
+    a->peer = m->peer.address;
     a->user = m->user ? m->user->name : NULL;
+    /* Who we know, and who is where the admin says; loopback is no such place by itself, since any proxy on this
+     * machine would make it one. */
+    a->may_relay = a->user || peer_in_networks(m->peer.address, str_from(m->conf->networks));
+    a->tells_truth = m->peer.is_loopback || a->may_relay;
     return a;
 }
 
@@ -75,13 +79,10 @@ static int on_mail(void *context, struct frame *f, struct frame_reader *in)
     struct monitor *m = context;
     struct smtp_envelope envelope = {0};
     struct smtp_answer answer;
-    uint32_t is_utf8 = 0;
     int e;
 
-    if (frame_get_str(in, LIMIT_NOTE, &envelope.id) < 0 || frame_get_str(in, LIMIT_PATH, &envelope.sender) < 0 ||
-        frame_get_u64(in, &envelope.size) < 0 || frame_get_u32(in, &is_utf8) < 0 || frame_end(in) < 0)
+    if (frames_get_envelope(in, &envelope) < 0 || frame_end(in) < 0)
         return -EBADMSG;
-    envelope.is_utf8 = is_utf8 != 0;
     e = agent_mail(agent_of(m), &envelope, &answer);
     return e < 0 ? e : send_answer(m, &answer, -1);
 }
@@ -89,13 +90,15 @@ static int on_mail(void *context, struct frame *f, struct frame_reader *in)
 static int on_rcpt(void *context, struct frame *f, struct frame_reader *in)
 {
     struct monitor *m = context;
+    struct rcpt_params params = {0};
     struct smtp_answer answer;
     struct str mailbox;
     int e;
 
-    if (frame_get_str(in, LIMIT_PATH, &mailbox) < 0 || frame_end(in) < 0)
+    if (frame_get_str(in, LIMIT_PATH, &mailbox) < 0 || frame_get_u32(in, &params.notify) < 0 ||
+        frame_get_str(in, ORCPT_MAX, &params.orcpt) < 0 || frame_end(in) < 0 || !param_rcpt_is_valid(&params))
         return -EBADMSG;
-    e = agent_rcpt(agent_of(m), mailbox, &answer);
+    e = agent_rcpt(agent_of(m), mailbox, &params, &answer);
     return e < 0 ? e : send_answer(m, &answer, -1);
 }
 
@@ -161,15 +164,16 @@ static int on_commit(void *context, struct frame *f, struct frame_reader *in)
     struct monitor *m = context;
     struct smtp_agent *a = agent_of(m);
     _cleanup_free_ struct smtp_answer *answers = NULL;
-    uint32_t count = 0;
+    uint32_t count = 0, content = 0;
     int e;
 
-    if (frame_get_u32(in, &count) < 0 || frame_end(in) < 0 || count == 0 || count != a->count)
+    if (frame_get_u32(in, &count) < 0 || frame_get_u32(in, &content) < 0 || frame_end(in) < 0 || count == 0 ||
+        count != a->count)
         return -EBADMSG;
     answers = calloc(count, sizeof(*answers));
     if (!answers)
         return -ENOMEM;
-    e = agent_commit(a, answers, count);
+    e = agent_commit(a, content, answers, count);
     for (size_t i = 0; i < count && e == 0; i++)
         e = send_answer(m, &answers[i], -1);
     return e;
@@ -272,6 +276,7 @@ static int run(struct conf *conf, const struct start *start, const struct option
     agent.is_root = priv_is_root();
     agent.uid = geteuid();
     agent.needs_auth = o->is_submission;
+    agent.answers_each = o->is_lmtp;
     monitor_init(&m, &protocol, conf, start, o->is_implicit_tls);
     m.own = &agent;
     e = monitor_run(&m);

@@ -89,18 +89,25 @@ static void refuse_message(struct smtp_session *s, int e)
         session_answer(s, &answer);
 }
 
+static unsigned content_of(const struct smtp_session *s)
+{
+    const struct smtp_message *m = &s->message;
+
+    return (m->reader.has_8bit ? CONTENT_8BIT : 0u) |
+           (m->in.header.fields & HEADER_TLS_OPTIONAL ? CONTENT_TLS_OPTIONAL : 0u);
+}
+
 static int deliver_message(struct smtp_session *s)
 {
     size_t count = s->txn.recipients;
     _cleanup_free_ struct smtp_answer *answers = calloc(count, sizeof(*answers));
-    struct smtp_answer all;
     int e;
 
     if (!answers) {
         session_reply(s, 451, "4.3.0", "Out of memory");
         return 0;
     }
-    e = s->backend.commit(s->backend.context, answers, count);
+    e = s->backend.commit(s->backend.context, content_of(s), answers, count);
     if (e < 0)
         return e;
     s->messages++;
@@ -109,10 +116,7 @@ static int deliver_message(struct smtp_session *s)
             session_answer(s, &answers[i]);
         return 0;
     }
-    answer_combine(answers, count, &all);
-    if (answer_is_ok(&all))
-        answer_set(&all, 250, "2.0.0", "Delivered, id %s", buf_cstr(&s->txn.id));
-    session_answer(s, &all);
+    session_answer(s, &answers[0]);
     return 0;
 }
 

@@ -6,8 +6,10 @@
 #include <errno.h>
 #include <string.h>
 
-#include "shared/route/path.h"
+#include "shared/base/clock.h"
 #include "shared/base/limits.h"
+#include "shared/queue/xtext.h"
+#include "shared/route/path.h"
 
 #define PARAMS_MAX 32 /* on one command; there are fewer keywords */
 
@@ -38,9 +40,11 @@ static int mail_body(struct str value, void *params)
     struct mail_params *p = params;
 
     if (str_ieq(value, STR("7BIT")))
-        p->body = BODY_7BIT;
+        p->body = QUEUE_BODY_7BIT;
     else if (str_ieq(value, STR("8BITMIME")))
-        p->body = BODY_8BITMIME;
+        p->body = QUEUE_BODY_8BITMIME;
+    else if (str_ieq(value, STR("BINARYMIME")))
+        p->body = QUEUE_BODY_BINARYMIME;
     else
         return -EINVAL;
     return 0;
@@ -57,9 +61,9 @@ static int mail_ret(struct str value, void *params)
     struct mail_params *p = params;
 
     if (str_ieq(value, STR("FULL")))
-        p->ret = RET_FULL;
+        p->ret = QUEUE_RET_FULL;
     else if (str_ieq(value, STR("HDRS")))
-        p->ret = RET_HDRS;
+        p->ret = QUEUE_RET_HDRS;
     else
         return -EINVAL;
     return 0;
@@ -67,16 +71,90 @@ static int mail_ret(struct str value, void *params)
 
 static int mail_envid(struct str value, void *params)
 {
-    if (value.len > ENVID_MAX || !param_is_xtext(value))
+    if (value.len > ENVID_MAX || !xtext_is_valid(value))
         return -EINVAL;
     ((struct mail_params *)params)->envid = value;
     return 0;
 }
 
+static int mail_requiretls(struct str value, void *params)
+{
+    ((struct mail_params *)params)->requires_tls = true;
+    return 0;
+}
+
+/* A number of at most `digits` digits, with a sign in front if `is_signed`. */
+static int take_number(struct str value, size_t digits, bool is_signed, int64_t *ret)
+{
+    bool is_negative = is_signed && str_starts(value, STR("-"));
+    uint32_t n;
+
+    if (is_negative || (is_signed && str_starts(value, STR("+"))))
+        value = str_sub(value, 1, value.len);
+    if (value.len > digits || str_to_u32(value, &n) < 0)
+        return -EINVAL;
+    *ret = is_negative ? -(int64_t)n : (int64_t)n;
+    return 0;
+}
+
+/* RFC 6710 4.1: -9 to 9, no plus sign. */
+static int mail_priority(struct str value, void *params)
+{
+    int64_t n = 0;
+
+    if (str_starts(value, STR("+")) || take_number(value, 1, true, &n) < 0)
+        return -EINVAL;
+    ((struct mail_params *)params)->priority = (int32_t)n;
+    return 0;
+}
+
+/* RFC 2852 4: by-time ";" by-mode [by-trace] */
+static int mail_by(struct str value, void *params)
+{
+    struct mail_params *p = params;
+    struct str seconds;
+
+    if (!str_cut(&value, ';', &seconds) || take_number(seconds, 9, true, &p->by_seconds) < 0)
+        return -EINVAL;
+    if (value.len == 2 && ascii_upper(value.ptr[1]) == 'T')
+        p->by_trace = true;
+    else if (value.len != 1)
+        return -EINVAL;
+    p->by = ascii_upper(value.ptr[0]) == 'R' ? QUEUE_BY_RETURN : QUEUE_BY_NOTIFY;
+    if (p->by == QUEUE_BY_NOTIFY && ascii_upper(value.ptr[0]) != 'N')
+        return -EINVAL;
+    return p->by == QUEUE_BY_RETURN && p->by_seconds <= 0 ? -EINVAL : 0;
+}
+
+/* RFC 4865 4: one of the two, and not longer than we said; a date is compared by who has the clock. */
+static int mail_holdfor(struct str value, void *params)
+{
+    struct mail_params *p = params;
+
+    if (p->hold_until > 0 || take_number(value, 9, false, &p->hold_for) < 0)
+        return -EINVAL;
+    return p->hold_for == 0 || p->hold_for > HOLD_MAX ? -EINVAL : 0;
+}
+
+static int mail_holduntil(struct str value, void *params)
+{
+    struct mail_params *p = params;
+
+    return p->hold_for > 0 || clock_parse_rfc3339(value, &p->hold_until) < 0 || p->hold_until <= 0 ? -EINVAL : 0;
+}
+
 /* RFC 4954 5: who sent it first, in a trusted chain. We trust nobody's word for it: checked and dropped, as allowed. */
 static int mail_auth(struct str value, void *params)
 {
-    return param_is_xtext(value) ? 0 : -EINVAL;
+    return xtext_is_valid(value) ? 0 : -EINVAL;
+}
+
+/* RFC 3461 4.1: NEVER stands alone. */
+static bool is_notify(unsigned bits)
+{
+    const unsigned all = QUEUE_NOTIFY_NEVER | QUEUE_NOTIFY_SUCCESS | QUEUE_NOTIFY_FAILURE | QUEUE_NOTIFY_DELAY;
+
+    return (bits & ~all) == 0 && (!(bits & QUEUE_NOTIFY_NEVER) || bits == QUEUE_NOTIFY_NEVER);
 }
 
 static int rcpt_notify(struct str value, void *params)
@@ -84,10 +162,10 @@ static int rcpt_notify(struct str value, void *params)
     static const struct {
         struct str name;
         unsigned bit;
-    } words[] = {{{"NEVER", 5}, NOTIFY_NEVER},
-                 {{"SUCCESS", 7}, NOTIFY_SUCCESS},
-                 {{"FAILURE", 7}, NOTIFY_FAILURE},
-                 {{"DELAY", 5}, NOTIFY_DELAY}};
+    } words[] = {{{"NEVER", 5}, QUEUE_NOTIFY_NEVER},
+                 {{"SUCCESS", 7}, QUEUE_NOTIFY_SUCCESS},
+                 {{"FAILURE", 7}, QUEUE_NOTIFY_FAILURE},
+                 {{"DELAY", 5}, QUEUE_NOTIFY_DELAY}};
     struct rcpt_params *p = params;
     struct str word;
     bool more = true;
@@ -103,52 +181,47 @@ static int rcpt_notify(struct str value, void *params)
             return -EINVAL;
         p->notify |= bit;
     }
-    /* RFC 3461 4.1: NEVER stands alone. */
-    return p->notify & NOTIFY_NEVER && p->notify != NOTIFY_NEVER ? -EINVAL : 0;
+    return is_notify(p->notify) ? 0 : -EINVAL;
+}
+
+static bool is_orcpt(struct str value)
+{
+    struct str type, rest = value;
+
+    if (value.len > ORCPT_MAX || !str_cut(&rest, ';', &type) || type.len == 0 || rest.len == 0 || !xtext_is_valid(rest))
+        return false;
+    for (size_t i = 0; i < type.len; i++)
+        if (!ascii_is_alpha(type.ptr[i]) && !ascii_is_digit(type.ptr[i]) && type.ptr[i] != '-')
+            return false;
+    return true;
 }
 
 static int rcpt_orcpt(struct str value, void *params)
 {
-    struct str type, rest = value;
-
-    if (value.len > ORCPT_MAX || !str_cut(&rest, ';', &type) || type.len == 0 || rest.len == 0 || !param_is_xtext(rest))
+    if (!is_orcpt(value))
         return -EINVAL;
-    for (size_t i = 0; i < type.len; i++)
-        if (!ascii_is_alpha(type.ptr[i]) && !ascii_is_digit(type.ptr[i]) && type.ptr[i] != '-')
-            return -EINVAL;
     ((struct rcpt_params *)params)->orcpt = value;
     return 0;
 }
 
 static const struct param MAIL_PARAMS[] = {
-    {"SIZE", OFFER_SIZE, true, mail_size},          /* RFC 1870 */
-    {"BODY", OFFER_8BITMIME, true, mail_body},      /* RFC 6152 */
-    {"SMTPUTF8", OFFER_SMTPUTF8, false, mail_utf8}, /* RFC 6531 */
-    {"RET", OFFER_DSN, true, mail_ret},             /* RFC 3461 4.3 */
-    {"ENVID", OFFER_DSN, true, mail_envid},         /* RFC 3461 4.4 */
-    {"AUTH", OFFER_AUTH, true, mail_auth},          /* RFC 4954 5 */
+    {"SIZE", OFFER_SIZE, true, mail_size},                    /* RFC 1870 */
+    {"BODY", OFFER_8BITMIME, true, mail_body},                /* RFC 6152 */
+    {"SMTPUTF8", OFFER_SMTPUTF8, false, mail_utf8},           /* RFC 6531 */
+    {"RET", OFFER_DSN, true, mail_ret},                       /* RFC 3461 4.3 */
+    {"ENVID", OFFER_DSN, true, mail_envid},                   /* RFC 3461 4.4 */
+    {"AUTH", OFFER_AUTH, true, mail_auth},                    /* RFC 4954 5 */
+    {"REQUIRETLS", OFFER_REQUIRETLS, false, mail_requiretls}, /* RFC 8689 2 */
+    {"MT-PRIORITY", OFFER_MT_PRIORITY, true, mail_priority},  /* RFC 6710 4.1 */
+    {"BY", OFFER_DELIVERBY, true, mail_by},                   /* RFC 2852 4 */
+    {"HOLDFOR", OFFER_FUTURERELEASE, true, mail_holdfor},     /* RFC 4865 4 */
+    {"HOLDUNTIL", OFFER_FUTURERELEASE, true, mail_holduntil},
 };
 
 static const struct param RCPT_PARAMS[] = {
     {"NOTIFY", OFFER_DSN, true, rcpt_notify}, /* RFC 3461 4.1 */
     {"ORCPT", OFFER_DSN, true, rcpt_orcpt},   /* RFC 3461 4.2 */
 };
-
-bool param_is_xtext(struct str s)
-{
-    static const char hex[] = "0123456789ABCDEF";
-
-    for (size_t i = 0; i < s.len; i++) {
-        if (s.ptr[i] == '+') {
-            if (s.len - i < 3 || !memchr(hex, s.ptr[i + 1], 16) || !memchr(hex, s.ptr[i + 2], 16))
-                return false;
-            i += 2;
-        } else if (s.ptr[i] < 33 || s.ptr[i] > 126 || s.ptr[i] == '=') {
-            return false;
-        }
-    }
-    return true;
-}
 
 /* esmtp-keyword and esmtp-value (RFC 5321 4.1.2). */
 static bool is_keyword(struct str s)
@@ -221,6 +294,10 @@ int param_parse_mail(struct str s, unsigned offers, struct mail_params *ret, str
     struct mail_params p = {0};
     int e = parse_all(s, MAIL_PARAMS, ARRAY_SIZE(MAIL_PARAMS), offers, &p, ret_answer);
 
+    if (e == 0 && p.body == QUEUE_BODY_BINARYMIME && !(offers & OFFER_BINARYMIME)) {
+        answer_set(ret_answer, 501, "5.5.4", "Bad or repeated parameter BODY");
+        e = -EINVAL;
+    }
     if (e == 0)
         *ret = p;
     return e;
@@ -234,4 +311,18 @@ int param_parse_rcpt(struct str s, unsigned offers, struct rcpt_params *ret, str
     if (e == 0)
         *ret = p;
     return e;
+}
+
+bool param_mail_is_valid(const struct mail_params *p)
+{
+    return p->body <= QUEUE_BODY_BINARYMIME && p->ret <= QUEUE_RET_HDRS && p->envid.len <= ENVID_MAX &&
+           xtext_is_valid(p->envid) && p->priority >= -PRIORITY_MAX && p->priority <= PRIORITY_MAX &&
+           p->by <= QUEUE_BY_NOTIFY && p->by_seconds >= -BY_MAX && p->by_seconds <= BY_MAX &&
+           (p->by != QUEUE_BY_RETURN || p->by_seconds > 0) && p->hold_for >= 0 && p->hold_for <= HOLD_MAX &&
+           p->hold_until >= 0 && (p->hold_for == 0 || p->hold_until == 0);
+}
+
+bool param_rcpt_is_valid(const struct rcpt_params *p)
+{
+    return is_notify(p->notify) && (p->orcpt.len == 0 || is_orcpt(p->orcpt));
 }

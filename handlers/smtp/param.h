@@ -7,32 +7,33 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "shared/route/answer.h"
 #include "shared/base/str.h"
+#include "shared/queue/envelope.h"
+#include "shared/route/answer.h"
 
-enum param_body { BODY_7BIT, BODY_8BITMIME, BODY_BINARYMIME };
-enum param_ret { RET_UNSET, RET_FULL, RET_HDRS };
-
-enum param_notify {
-    NOTIFY_NEVER = 1u << 0,
-    NOTIFY_SUCCESS = 1u << 1,
-    NOTIFY_FAILURE = 1u << 2,
-    NOTIFY_DELAY = 1u << 3,
-};
-
-#define ENVID_MAX 100 /* RFC 3461 4.4 */
-#define ORCPT_MAX 500 /* RFC 3461 4.2 */
+#define ENVID_MAX    100                    /* RFC 3461 4.4 */
+#define ORCPT_MAX    500                    /* RFC 3461 4.2 */
+#define BY_MAX       INT64_C(999999999)     /* RFC 2852 4 */
+#define HOLD_MAX     (INT64_C(366) * 86400) /* seconds a message may wait for its release: a year */
+#define PRIORITY_MAX 9                      /* RFC 6710 4.1 */
 
 struct mail_params {
     uint64_t size; /* declared, 0: not */
-    enum param_body body;
-    enum param_ret ret;
+    enum queue_body body;
+    enum queue_ret ret;
     bool is_utf8;
-    struct str envid; /* xtext as sent; views into the command line */
+    bool requires_tls; /* RFC 8689 2 */
+    struct str envid;  /* xtext as sent; views into the command line */
+    int32_t priority;  /* RFC 6710 */
+    enum queue_by by;  /* RFC 2852 */
+    bool by_trace;
+    int64_t by_seconds; /* from now */
+    int64_t hold_for;   /* RFC 4865: seconds from now, or */
+    int64_t hold_until; /* seconds since 1970; 0: neither */
 };
 
 struct rcpt_params {
-    unsigned notify;  /* bits of enum param_notify, 0: unset */
+    unsigned notify;  /* bits of enum queue_notify, 0: unset */
     struct str orcpt; /* "rfc822;xtext" as sent */
 };
 
@@ -44,13 +45,19 @@ enum param_offer {
     OFFER_SMTPUTF8 = 1u << 3,
     OFFER_AUTH = 1u << 4,
     OFFER_DSN = 1u << 5,
+    OFFER_REQUIRETLS = 1u << 6,
+    OFFER_MT_PRIORITY = 1u << 7,
+    OFFER_DELIVERBY = 1u << 8,
+    OFFER_FUTURERELEASE = 1u << 9,
 };
 
 /* Parse `s`, blanks and parameters up to its end. 0, or -EINVAL with the reply in *ret_answer. */
 int param_parse_mail(struct str s, unsigned offers, struct mail_params *ret, struct smtp_answer *ret_answer);
 int param_parse_rcpt(struct str s, unsigned offers, struct rcpt_params *ret, struct smtp_answer *ret_answer);
 
-/* Is `s` xtext (RFC 3461 4)? */
-bool param_is_xtext(struct str s);
+/* Are these values that param_parse_mail() and param_parse_rcpt() can give? For who gets them from a stranger's hand.
+ */
+bool param_mail_is_valid(const struct mail_params *p);
+bool param_rcpt_is_valid(const struct rcpt_params *p);
 
 #endif

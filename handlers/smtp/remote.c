@@ -44,13 +44,7 @@ static int remote_mail(void *context, const struct smtp_envelope *envelope, stru
     int e;
 
     frame_begin(&f, FRAME_SMTP_MAIL);
-    e = frame_put_str(&f, envelope->id);
-    if (e == 0)
-        e = frame_put_str(&f, envelope->sender);
-    if (e == 0)
-        e = frame_put_u64(&f, envelope->size);
-    if (e == 0)
-        e = frame_put_u32(&f, envelope->is_utf8);
+    e = frames_put_envelope(&f, envelope);
     if (e == 0)
         e = frame_send(r->control, &f, -1);
     return e < 0 ? e : receive(r, ret, NULL);
@@ -68,9 +62,21 @@ static int ask_about(const struct remote *r, uint16_t type, struct str mailbox, 
     return e < 0 ? e : receive(r, ret, NULL);
 }
 
-static int remote_rcpt(void *context, struct str mailbox, struct smtp_answer *ret)
+static int remote_rcpt(void *context, struct str mailbox, const struct rcpt_params *params, struct smtp_answer *ret)
 {
-    return ask_about(context, FRAME_SMTP_RCPT, mailbox, ret);
+    const struct remote *r = context;
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    int e;
+
+    frame_begin(&f, FRAME_SMTP_RCPT);
+    e = frame_put_str(&f, mailbox);
+    if (e == 0)
+        e = frame_put_u32(&f, params->notify);
+    if (e == 0)
+        e = frame_put_str(&f, params->orcpt);
+    if (e == 0)
+        e = frame_send(r->control, &f, -1);
+    return e < 0 ? e : receive(r, ret, NULL);
 }
 
 static int remote_vrfy(void *context, struct str mailbox, struct smtp_answer *ret)
@@ -123,7 +129,7 @@ static int remote_data(void *context, struct smtp_answer *ret, int *ret_fd)
     return e < 0 ? e : receive(r, ret, ret_fd);
 }
 
-static int remote_commit(void *context, struct smtp_answer *ret, size_t count)
+static int remote_commit(void *context, unsigned content, struct smtp_answer *ret, size_t count)
 {
     const struct remote *r = context;
     _cleanup_frame_ struct frame f = FRAME_INIT;
@@ -131,6 +137,8 @@ static int remote_commit(void *context, struct smtp_answer *ret, size_t count)
 
     frame_begin(&f, FRAME_SMTP_COMMIT);
     e = frame_put_u32(&f, (uint32_t)count);
+    if (e == 0)
+        e = frame_put_u32(&f, content);
     if (e == 0)
         e = frame_send(r->control, &f, -1);
     for (size_t i = 0; i < count && e == 0; i++)

@@ -122,6 +122,8 @@ static int run_scripted(struct conf *conf, const struct options *o)
     agent.uid = geteuid();
     agent.is_root = agent.uid == 0;
     agent.tells_truth = true;
+    agent.answers_each = o->kind == SMTP_KIND_LMTP;
+    agent.may_relay = true; /* into a queue of his own: nobody else can write to the system's */
     session_init(&s, conf, o->kind);
     s.backend = local_backend(&agent);
     s.is_pipe = true;

@@ -34,4 +34,8 @@ int clock_rfc5322(const struct clock *c, int64_t when, struct buf *out);
 /* Appends `when` in UTC as asctime() writes it, "Sat Nov 14 12:00:00 2026": the date of a From_ line (RFC 4155). */
 int clock_asctime(int64_t when, struct buf *out);
 
+/* Reads a date-time of RFC 3339 5.6, "2026-11-14T12:00:00+01:00" or with Z (a fraction is dropped), as seconds since
+ * 1970. 0 or -EINVAL. */
+int clock_parse_rfc3339(struct str s, int64_t *ret);
+
 #endif

@@ -32,6 +32,7 @@ struct conf_key {
 static const struct conf_key KEYS[] = {
     KEY(hostname, CONF_STRING, ""),
     KEY(domains, CONF_STRING, ""),
+    KEY(networks, CONF_STRING, ""),
     KEY(networks_proxy, CONF_STRING, ""),
     KEY(networks_xclient, CONF_STRING, ""),
     KEY(dns_servers, CONF_STRING, ""),

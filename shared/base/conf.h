@@ -22,6 +22,7 @@ struct conf {
     /* Values; strings are owned by the conf and never NULL. */
     char *hostname;            /* our name in greetings and trace fields; default: the host's fully qualified name */
     char *domains;             /* blank-separated domains that are ours, besides hostname and localhost */
+    char *networks;            /* clients that may send anywhere without logging in */
     char *networks_proxy;      /* peers whose PROXY address is believed */
     char *networks_xclient;    /* peers whose XCLIENT address is believed */
     char *dns_servers;         /* DNS servers to ask, "127.0.0.1 [::1]:5353"; empty: those of /etc/resolv.conf */
@@ -33,25 +34,25 @@ struct conf {
     char *recipient_delimiter; /* of user+detail; empty: none */
     char *tls_certificate;     /* PEM chain; empty or missing file: no TLS is offered */
     char *tls_key;
-    char *tls_client_ca;       /* PEM authorities of client certificates; empty: clients are not asked for one */
+    char *tls_client_ca; /* PEM authorities of client certificates; empty: clients are not asked for one */
     enum conf_plaintext plaintext_auth;
-    bool external_auth;        /* SASL EXTERNAL: the common name of a client certificate is the user */
-    bool challenge_auth;       /* SCRAM, CRAM-MD5, APOP are announced when there are device passwords for them */
-    char *devices;             /* file of device passwords */
-    char *runtime;             /* folder of what is gone after a reboot: ticket keys, counters of failed logins */
-    bool pam_session;          /* open and close a PAM session around the mail session */
-    uint64_t mailbox_size;     /* bytes of an INBOX above which it takes no more mail; 0: no limit */
-    char *queue;               /* folder of messages on their way */
-    char *submission_senders;  /* who a logged-in user may send as: "own" addresses, or "any" */
-    char *smtp_bare_newline;   /* a bare LF in a message: "reject", or "normalize" for old devices */
-    uint64_t message_size;     /* largest message taken, bytes */
-    uint32_t timeout_imap;     /* idle seconds */
+    bool external_auth;       /* SASL EXTERNAL: the common name of a client certificate is the user */
+    bool challenge_auth;      /* SCRAM, CRAM-MD5, APOP are announced when there are device passwords for them */
+    char *devices;            /* file of device passwords */
+    char *runtime;            /* folder of what is gone after a reboot: ticket keys, counters of failed logins */
+    bool pam_session;         /* open and close a PAM session around the mail session */
+    uint64_t mailbox_size;    /* bytes of an INBOX above which it takes no more mail; 0: no limit */
+    char *queue;              /* folder of messages on their way */
+    char *submission_senders; /* who a logged-in user may send as: "own" addresses, or "any" */
+    char *smtp_bare_newline;  /* a bare LF in a message: "reject", or "normalize" for old devices */
+    uint64_t message_size;    /* largest message taken, bytes */
+    uint32_t timeout_imap;    /* idle seconds */
     uint32_t timeout_pop3;
     char *pop3_uidl;           /* how UIDL writes identities: "pennypost", or as "dovecot" or "uw" imapd did */
     uint32_t pop3_login_delay; /* seconds a user must wait between two POP3 sessions */
     char *pop3_expire;         /* days after which POP3 removes mail that was read, or "never" */
     uint32_t timeout_smtp;
-    uint32_t min_uid;          /* smallest uid that may log in */
+    uint32_t min_uid; /* smallest uid that may log in */
 
     struct clock clock;   /* --epoch freezes it */
     struct buf warnings;  /* lines for the caller to log: unknown keys */

@@ -175,8 +175,7 @@ int str_to_u64(struct str s, uint64_t *ret)
     for (size_t i = 0; i < s.len; i++) {
         if (!ascii_is_digit(s.ptr[i]))
             return -EINVAL;
-        if (__builtin_mul_overflow(n, UINT64_C(10), &n) ||
-            __builtin_add_overflow(n, (uint64_t)(s.ptr[i] - '0'), &n))
+        if (__builtin_mul_overflow(n, UINT64_C(10), &n) || __builtin_add_overflow(n, (uint64_t)(s.ptr[i] - '0'), &n))
             return -ERANGE;
     }
     *ret = n;
@@ -246,4 +245,13 @@ bool utf8_valid(struct str s)
         s = str_sub(s, n, s.len);
     }
     return true;
+}
+
+bool str_is_ascii(struct str s)
+{
+    unsigned char all = 0;
+
+    for (size_t i = 0; i < s.len; i++)
+        all |= (unsigned char)s.ptr[i];
+    return all < 0x80;
 }

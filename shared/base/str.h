@@ -17,7 +17,7 @@ struct str {
 };
 
 #define STR(literal) ((struct str){"" literal, sizeof(literal) - 1})
-#define STR_NULL ((struct str){NULL, 0})
+#define STR_NULL     ((struct str){NULL, 0})
 /* For printf: printf("%.*s", STR_ARG(s)). Capped, since the precision is an int. */
 #define STR_ARG(s) (int)((s).len > 65536 ? 65536 : (s).len), ((s).ptr ? (s).ptr : "")
 
@@ -75,5 +75,6 @@ bool ascii_is_alpha(char c);
 /* 1 to 4: bytes of the valid UTF-8 sequence (RFC 3629) at the front of `s`; 0: not valid. */
 size_t utf8_sequence(struct str s);
 bool utf8_valid(struct str s);
+bool str_is_ascii(struct str s); /* no byte above 127 */
 
 #endif

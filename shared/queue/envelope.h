@@ -23,9 +23,9 @@
 
 #include "shared/base/buf.h"
 
-#define QUEUE_RECIPIENTS   10000        /* of one message: aliases multiply LIMIT_RECIPIENTS */
-#define QUEUE_VALUE        8192         /* bytes of one value: a command line of aliases(5), a remote reply */
-#define QUEUE_ENVELOPE_MAX (64u << 20)  /* bytes of the text: QUEUE_RECIPIENTS with long replies */
+#define QUEUE_RECIPIENTS   10000       /* of one message: aliases multiply LIMIT_RECIPIENTS */
+#define QUEUE_VALUE        8192        /* bytes of one value: a command line of aliases(5), a remote reply */
+#define QUEUE_ENVELOPE_MAX (64u << 20) /* bytes of the text: QUEUE_RECIPIENTS with long replies */
 
 enum queue_body { QUEUE_BODY_7BIT, QUEUE_BODY_8BITMIME, QUEUE_BODY_BINARYMIME };
 
@@ -44,7 +44,7 @@ enum queue_notify {
 };
 
 enum queue_kind {
-    QUEUE_REMOTE,  /* another host */
+    QUEUE_REMOTE,  /* by its address: another host, or, if the domain is ours, expanded by the run */
     QUEUE_MAILBOX, /* of `user`; the argument is the detail behind the recipient delimiter */
     QUEUE_COMMAND, /* the argument, run as `user` */
     QUEUE_FILE,    /* the argument, appended to as `user` */
@@ -98,7 +98,7 @@ struct queue_envelope {
     size_t count;
 };
 
-#define QUEUE_ENVELOPE_INIT ((struct queue_envelope){0})
+#define QUEUE_ENVELOPE_INIT      ((struct queue_envelope){0})
 #define _cleanup_queue_envelope_ _cleanup_(queue_envelope_finish)
 
 void queue_envelope_finish(struct queue_envelope *e);

@@ -61,17 +61,10 @@ int answer_parse(struct str line, struct smtp_answer *ret)
 
 void answer_combine(const struct smtp_answer *answers, size_t count, struct smtp_answer *ret)
 {
-    size_t ok = 0, worst = 0;
+    size_t worst = 0;
 
-    for (size_t i = 0; i < count; i++) {
-        if (answer_is_ok(&answers[i]))
-            ok++;
-        else if (answer_is_ok(&answers[worst]) || answer_is_temporary(&answers[i]))
+    for (size_t i = 0; i < count && !answer_is_temporary(&answers[worst]); i++)
+        if (answer_is_temporary(&answers[i]) || answer_is_ok(&answers[worst]))
             worst = i;
-    }
-    if (ok == 0 || ok == count)
-        *ret = answers[worst];
-    else
-        answer_set(ret, answers[worst].code, answers[worst].enhanced, "Delivered to %zu of %zu: %s", ok, count,
-                   answers[worst].text);
+    *ret = answers[worst];
 }

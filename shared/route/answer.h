@@ -27,8 +27,8 @@ int answer_from(unsigned code, struct str enhanced, struct str text, struct smtp
 /* Fills an answer from one line "450 4.2.0 text"; checks as answer_from(). */
 int answer_parse(struct str line, struct smtp_answer *ret);
 
-/* One answer for several: that of all when they agree; if not, a temporary failure before a permanent one, with how
- * many succeeded. Every failure must be seen, since nothing keeps the rest for later. */
+/* One answer for several of which none is kept: a temporary failure before a permanent one, so that whoever asked tries
+ * again; if there is no failure, the first. */
 void answer_combine(const struct smtp_answer *answers, size_t count, struct smtp_answer *ret);
 
 static inline bool answer_is_ok(const struct smtp_answer *a)

@@ -39,6 +39,18 @@ void expansion_finish(struct expansion *e)
     *e = (struct expansion){0};
 }
 
+int expand_remote(struct str address, struct expansion *ret)
+{
+    struct rcpt_target *targets = calloc(1, sizeof(*targets));
+
+    if (!targets || rcpt_remote(address, targets) < 0) {
+        free(targets);
+        return -ENOMEM;
+    }
+    *ret = (struct expansion){.targets = targets, .count = 1};
+    return 0;
+}
+
 /* ---- files ---- */
 
 /* Reads a regular file whole. `ret_owner` may be NULL. */
@@ -171,7 +183,18 @@ static int expand_include(struct expander *x, const char *path)
     return e;
 }
 
-/* An address in a list: local names and our domains go on, other machines' cannot be reached without a queue. */
+static int add_remote(struct expander *x, struct str address)
+{
+    struct rcpt_target t = {0};
+    int e = rcpt_remote(address, &t);
+
+    if (e == 0)
+        e = add_target(x, &t);
+    rcpt_target_finish(&t);
+    return e;
+}
+
+/* An address in a list: local names and our domains go on. */
 static int expand_address(struct expander *x, const char *text)
 {
     struct smtp_path path;
@@ -179,7 +202,7 @@ static int expand_address(struct expander *x, const char *text)
     if (path_parse_mailbox(str_from(text), PATH_BARE_OK | PATH_UTF8, &path) < 0)
         return -EINVAL;
     if (!rcpt_is_ours(x->conf, &path, x->local_address))
-        return -EREMOTE;
+        return add_remote(x, path.text);
     return expand_local(x, path_local(&path));
 }
 
@@ -285,7 +308,6 @@ static void explain(int e, struct str address, struct smtp_answer *ret)
         const char *text;
     } reasons[] = {
         {-ENOENT, 550, "5.1.1", "there is no such user here"},
-        {-EREMOTE, 550, "5.7.1", "its alias leads to another machine, and nothing is relayed"},
         {-ELOOP, 550, "5.4.6", "its alias goes in circles"},
         {-E2BIG, 550, "5.3.4", "its alias has too many members"},
         {-EINVAL, 550, "5.3.5", "its alias makes no sense"},

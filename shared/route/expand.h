@@ -1,6 +1,6 @@
 /*
  * Local part resolution (design, section 5): an address of ours becomes the places where its mail goes, by aliases(5)
- * and the user database.
+ * and the user database. Some of them may be on other machines.
  */
 #ifndef ROUTE_EXPAND_H
 #define ROUTE_EXPAND_H
@@ -18,6 +18,9 @@ struct expansion {
 };
 
 void expansion_finish(struct expansion *e);
+
+/* The expansion of an address on another machine: that address. *ret must be fresh. 0 or -ENOMEM. */
+int expand_remote(struct str address, struct expansion *ret);
 
 /* Expands a parsed path; *ret must be fresh. 0, or a negative errno with the refusal in *ret_answer: -EREMOTE not our
  * domain, -ENOENT no such user, -EAGAIN something cannot be read now, -ELOOP, -E2BIG, -EINVAL an alias that makes no

@@ -19,6 +19,19 @@ void rcpt_target_finish(struct rcpt_target *t)
     *t = (struct rcpt_target){0};
 }
 
+int rcpt_remote(struct str address, struct rcpt_target *ret)
+{
+    struct rcpt_target t = {
+        .kind = RCPT_REMOTE, .user = strdup(""), .argument = str_dup(address), .uid = (uid_t)-1, .gid = (gid_t)-1};
+
+    if (!t.user || !t.argument) {
+        rcpt_target_finish(&t);
+        return -ENOMEM;
+    }
+    *ret = t;
+    return 0;
+}
+
 /* user@[192.0.2.1] and user@[IPv6:2001:db8::1] are ours if the client reached us at that address. */
 static bool is_own_literal(struct str domain, const char *local_address)
 {

@@ -14,18 +14,22 @@ enum rcpt_kind {
     RCPT_MAILBOX, /* of the user */
     RCPT_COMMAND, /* run as the user */
     RCPT_FILE,    /* appended to as the user */
+    RCPT_REMOTE,  /* an address on another machine: nobody here may become anybody for it */
 };
 
 /* One place where a message for a recipient goes. */
 struct rcpt_target {
     enum rcpt_kind kind;
-    char *user;     /* as NSS spells it */
-    char *argument; /* command line or path; for a mailbox the detail behind the recipient delimiter, "" none */
+    char *user;     /* as NSS spells it; "" for RCPT_REMOTE */
+    char *argument; /* command line, path or remote address; for a mailbox the detail behind the delimiter, "" none */
     uid_t uid;
     gid_t gid;
 };
 
 void rcpt_target_finish(struct rcpt_target *t);
+
+/* The target of a remote address. 0 or -ENOMEM. */
+int rcpt_remote(struct str address, struct rcpt_target *ret);
 
 /* Is this our domain? `local_address` is this end of the connection: mail to user@[that address] is ours. A path
  * without a domain is ours. */

@@ -20,10 +20,11 @@
 #include "shared/gate/keeper.h"
 #include "shared/gate/priv.h"
 
-#define TRANSFER_SECONDS (TIMEOUT_LOCK + 90)    /* a locked mailbox, then a slow disk */
-#define COMMAND_SECONDS  (TIMEOUT_COMMAND + 30) /* deliver ends the command and all that it started; killed, it cannot \
-                                                 */
-#define END_TIMEOUT 5000                        /* ms to leave after the verdict */
+#define TRANSFER_SECONDS (TIMEOUT_LOCK + 90) /* a locked mailbox, then a slow disk */
+#define COMMAND_SECONDS                                                                                                \
+    (TIMEOUT_COMMAND + 30) /* deliver ends the command and all that it started; killed, it cannot                      \
+                            */
+#define END_TIMEOUT 5000   /* ms to leave after the verdict */
 
 /* When deliver said nothing that we understand, its exit status (sysexits) decides. */
 static void answer_from_status(int status, struct smtp_answer *ret)
@@ -169,7 +170,7 @@ void transfer_begin(struct transfer *t)
     t->reply = -1;
     t->deadline =
         clock_monotonic_ms() + (t->target->kind == RCPT_COMMAND ? COMMAND_SECONDS : TRANSFER_SECONDS) * INT64_C(1000);
-    t->error = scratch_reopen(t->file, &message);
+    t->error = t->target->kind == RCPT_REMOTE ? -EINVAL : scratch_reopen(t->file, &message);
     if (t->error == 0 && pipe2(pipe_fds, O_CLOEXEC) < 0)
         t->error = -errno;
     if (t->error < 0)

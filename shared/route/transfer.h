@@ -11,11 +11,11 @@
 
 struct transfer {
     struct conf *conf;
-    const struct rcpt_target *target;
-    const char *sender;  /* "" null path */
-    const char *address; /* the recipient as the client named it */
-    int file;            /* the message; read from byte 0 with an offset of its own */
-    bool is_root;        /* become the user and keep the locks for it; otherwise we are the user already */
+    const struct rcpt_target *target; /* not RCPT_REMOTE */
+    const char *sender;               /* "" null path */
+    const char *address;              /* the recipient as the client named it */
+    int file;                         /* the message; read from byte 0 with an offset of its own */
+    bool is_root;                     /* become the user and keep the locks for it; otherwise we are the user already */
 
     /* While it runs. */
     struct chain_child child; /* behind transfer_end() still set when it is only leaving: transfer_reap() */

@@ -276,8 +276,8 @@ static void test_rcpt_params(void **state)
         unsigned notify;
     } cases[] = {
         {"", true, 0},
-        {" NOTIFY=NEVER", true, NOTIFY_NEVER},
-        {" NOTIFY=SUCCESS,delay ORCPT=rfc822;a+40b", true, NOTIFY_SUCCESS | NOTIFY_DELAY},
+        {" NOTIFY=NEVER", true, QUEUE_NOTIFY_NEVER},
+        {" NOTIFY=SUCCESS,delay ORCPT=rfc822;a+40b", true, QUEUE_NOTIFY_SUCCESS | QUEUE_NOTIFY_DELAY},
         {" NOTIFY=NEVER,FAILURE", false, 0},
         {" NOTIFY=", false, 0},
         {" NOTIFY=SUCCESS,", false, 0},
