@@ -10,6 +10,7 @@
 
 #include "handlers/smtp/param.h"
 #include "shared/base/buf.h"
+#include "shared/base/limits.h"
 #include "shared/route/answer.h"
 
 struct smtp_envelope {
@@ -42,6 +43,8 @@ struct smtp_backend {
     int (*commit)(void *context, unsigned content, struct smtp_answer *ret, size_t count);
     /* The client says for whom it speaks (XCLIENT). */
     int (*xclient)(void *context, struct str address, uint16_t port, struct smtp_answer *ret);
+    /* The client said HELO or EHLO; *ret_name becomes the verified name of its address, or "". NULL: nobody asks. */
+    int (*hello)(void *context, struct str name, char ret_name[static LIMIT_DOMAIN + 1]);
     /* Forgets the transaction. */
     int (*reset)(void *context);
 };

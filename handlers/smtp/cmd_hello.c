@@ -2,9 +2,23 @@
  * HELO, EHLO, LHLO, and what is offered. Part of smtp-session.
  */
 #include <inttypes.h>
+#include <stdio.h>
 
 #include "handlers/smtp/session.h"
 #include "shared/route/path.h"
+
+/* What the client calls itself matters where policy is made. A name that XCLIENT gave stays. */
+static bool tell_backend(struct smtp_session *s, struct str name)
+{
+    char verified[LIMIT_DOMAIN + 1] = "";
+    int e = s->wants_hello ? s->backend.hello(s->backend.context, name, verified) : 0;
+
+    if (e < 0)
+        session_fail(s, e);
+    else if (verified[0])
+        (void)snprintf(s->name, sizeof(s->name), "%s", verified);
+    return e == 0;
+}
 
 /* Common to the three. False: refused. */
 static bool take_name(struct smtp_session *s, struct str name)
@@ -20,6 +34,8 @@ static bool take_name(struct smtp_session *s, struct str name)
         session_reply(s, 451, "4.3.0", "Out of memory");
         return false;
     }
+    if (!tell_backend(s, name))
+        return false;
     s->state = SMTP_GREETED;
     return !s->is_over;
 }

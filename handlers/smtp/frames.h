@@ -12,7 +12,8 @@
 enum smtp_frame {
     /* session -> monitor, behind every FRAME_LOGIN_START: what else is true? (no fields) */
     FRAME_SMTP_FACTS_WANTED = FRAME_SMTP_FIRST,
-    /* monitor -> session: s TLS cipher or "", u the client is on this machine (0/1), u XCLIENT is believed (0/1) */
+    /* monitor -> session: s TLS cipher or "", u the client is on this machine (0/1), u XCLIENT is believed (0/1), u
+     * FRAME_SMTP_HELLO is wanted (0/1), s why the client is turned away at once or "" */
     FRAME_SMTP_FACTS,
 
     /* session -> monitor; each but RESET is answered by FRAME_SMTP_ANSWER. */
@@ -24,6 +25,9 @@ enum smtp_frame {
     FRAME_SMTP_COMMIT,  /* u recipients, u content (enum smtp_content); as many answers, in the order of the RCPTs */
     FRAME_SMTP_RESET,   /* no fields, no answer */
     FRAME_SMTP_XCLIENT, /* s address of the client, u port */
+
+    FRAME_SMTP_HELLO, /* s name of HELO or EHLO; answered by */
+    FRAME_SMTP_NAME,  /* s verified name of the client's address or "" */
 
     FRAME_SMTP_ANSWER, /* u code, s enhanced code, s text */
     FRAME_SMTP_COUNT,  /* u answers that follow, 1 to BACKEND_EXPN */

@@ -11,10 +11,13 @@
 
 #include "handlers/smtp/agent.h"
 #include "handlers/smtp/frames.h"
+#include "handlers/smtp/policy.h"
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
 #include "shared/gate/monitor.h"
 #include "shared/gate/priv.h"
+#include "shared/gate/throttle.h"
+#include "shared/route/path.h"
 
 /* No NoNewPrivileges here: what deliver starts for users may be set-id (design, section 2). */
 
@@ -34,10 +37,23 @@ static int send_answer(const struct monitor *m, const struct smtp_answer *a, int
     return e == -EPIPE ? 0 : e; /* a session that is gone: the loop will notice */
 }
 
+/* What belongs to one connection here. */
+struct service {
+    struct smtp_agent agent;
+    struct policy policy;
+    bool is_known;         /* the client was looked at */
+    const char *unwelcome; /* why it is turned away at once, or NULL */
+};
+
+static struct policy *policy_of(const struct monitor *m)
+{
+    return &((struct service *)m->own)->policy;
+}
+
 /* The agent with the facts of this moment. */
 static struct smtp_agent *agent_of(struct monitor *m)
 {
-    struct smtp_agent *a = m->own;
+    struct smtp_agent *a = &((struct service *)m->own)->agent;
 
     a->local = m->peer.local;
     a->peer = m->peer.address;
@@ -55,20 +71,61 @@ static bool is_xclient_believed(const struct monitor *m)
     return peer_in_networks(m->real.address, str_from(m->conf->networks_xclient));
 }
 
+/* The client is there: from here on its address is what counts, until XCLIENT says another one. */
+static void look_at_client(struct monitor *m)
+{
+    struct service *s = m->own;
+
+    if (s->is_known)
+        return;
+    s->is_known = true;
+    if (m->conf->connection_rate > 0 && m->peer.kind == PEER_INET && !m->peer.is_loopback &&
+        !peer_in_networks(m->peer.address, str_from(m->conf->policy_exempt)) &&
+        throttle_connections(m->conf, m->peer.address, clock_now(&m->conf->clock)) > m->conf->connection_rate) {
+        s->unwelcome = "Too many connections from your address, try again later";
+        LOG_EVENT(LOG_NOTICE, "policy-refused", LOG_FC("check", "connection_rate"), LOG_FC("host", m->peer.address),
+                  LOG_FC("reply", "4.7.0"));
+        return;
+    }
+    policy_begin(&s->policy, &m->peer);
+}
+
 static int on_facts(void *context, struct frame *f, struct frame_reader *in)
 {
     struct monitor *m = context;
+    const struct service *s = m->own;
     _cleanup_frame_ struct frame out = FRAME_INIT;
     int e = frame_end(in);
 
     if (e < 0)
         return e;
+    look_at_client(m);
     frame_begin(&out, FRAME_SMTP_FACTS);
     e = frame_put_str(&out, str_from(m->is_tls ? m->tls.cipher : ""));
     if (e == 0)
         e = frame_put_u32(&out, m->peer.is_loopback);
     if (e == 0)
         e = frame_put_u32(&out, is_xclient_believed(m));
+    if (e == 0)
+        e = frame_put_u32(&out, s->policy.is_wanted);
+    if (e == 0)
+        e = frame_put_str(&out, str_from(s->unwelcome));
+    if (e == 0)
+        e = frame_send(m->front.control, &out, -1);
+    return e == -EPIPE ? 0 : e;
+}
+
+static int on_hello(void *context, struct frame *f, struct frame_reader *in)
+{
+    struct monitor *m = context;
+    _cleanup_frame_ struct frame out = FRAME_INIT;
+    struct str name;
+    int e;
+
+    if (frame_get_str(in, LIMIT_DOMAIN, &name) < 0 || frame_end(in) < 0 || !path_is_helo(name))
+        return -EBADMSG;
+    frame_begin(&out, FRAME_SMTP_NAME);
+    e = frame_put_str(&out, str_from(policy_hello(policy_of(m), name)));
     if (e == 0)
         e = frame_send(m->front.control, &out, -1);
     return e == -EPIPE ? 0 : e;
@@ -90,6 +147,7 @@ static int on_mail(void *context, struct frame *f, struct frame_reader *in)
 static int on_rcpt(void *context, struct frame *f, struct frame_reader *in)
 {
     struct monitor *m = context;
+    struct smtp_agent *a = agent_of(m);
     struct rcpt_params params = {0};
     struct smtp_answer answer;
     struct str mailbox;
@@ -98,7 +156,9 @@ static int on_rcpt(void *context, struct frame *f, struct frame_reader *in)
     if (frame_get_str(in, LIMIT_PATH, &mailbox) < 0 || frame_get_u32(in, &params.notify) < 0 ||
         frame_get_str(in, ORCPT_MAX, &params.orcpt) < 0 || frame_end(in) < 0 || !param_rcpt_is_valid(&params))
         return -EBADMSG;
-    e = agent_rcpt(agent_of(m), mailbox, &params, &answer);
+    if (a->has_sender && !a->may_relay && !policy_admits(policy_of(m), buf_str(&a->sender), mailbox, &answer))
+        return send_answer(m, &answer, -1);
+    e = agent_rcpt(a, mailbox, &params, &answer);
     return e < 0 ? e : send_answer(m, &answer, -1);
 }
 
@@ -198,6 +258,7 @@ static int on_xclient(void *context, struct frame *f, struct frame_reader *in)
     }
     m->peer = peer;
     m->peer.is_loopback = false; /* loopback is what the kernel says */
+    policy_begin(policy_of(m), &m->peer);
     answer_set(&answer, 220, "", "%s ESMTP Pennypost", m->conf->hostname);
     return send_answer(m, &answer, -1);
 }
@@ -208,22 +269,18 @@ static int on_reset(void *context, struct frame *f, struct frame_reader *in)
     int e = frame_end(in);
 
     if (e == 0)
-        agent_reset(m->own);
+        agent_reset(agent_of(m));
     return e;
 }
 
 #define TALKING (MONITOR_IN(MONITOR_OPEN) | MONITOR_IN(MONITOR_DONE))
 
 static const struct permit ROWS[] = {
-    {FRAME_SMTP_FACTS_WANTED, 0, TALKING, on_facts},
-    {FRAME_SMTP_MAIL, 0, TALKING, on_mail},
-    {FRAME_SMTP_RCPT, 0, TALKING, on_rcpt},
-    {FRAME_SMTP_VRFY, 0, TALKING, on_vrfy},
-    {FRAME_SMTP_EXPN, 0, TALKING, on_expn},
-    {FRAME_SMTP_DATA, 0, TALKING, on_data},
-    {FRAME_SMTP_COMMIT, 0, TALKING, on_commit},
-    {FRAME_SMTP_RESET, 0, TALKING, on_reset},
-    {FRAME_SMTP_XCLIENT, 1, MONITOR_IN(MONITOR_OPEN), on_xclient},
+    {FRAME_SMTP_FACTS_WANTED, 0, TALKING, on_facts}, {FRAME_SMTP_HELLO, 0, TALKING, on_hello},
+    {FRAME_SMTP_MAIL, 0, TALKING, on_mail},          {FRAME_SMTP_RCPT, 0, TALKING, on_rcpt},
+    {FRAME_SMTP_VRFY, 0, TALKING, on_vrfy},          {FRAME_SMTP_EXPN, 0, TALKING, on_expn},
+    {FRAME_SMTP_DATA, 0, TALKING, on_data},          {FRAME_SMTP_COMMIT, 0, TALKING, on_commit},
+    {FRAME_SMTP_RESET, 0, TALKING, on_reset},        {FRAME_SMTP_XCLIENT, 1, MONITOR_IN(MONITOR_OPEN), on_xclient},
 };
 
 struct options {
@@ -262,7 +319,7 @@ static int run(struct conf *conf, const struct start *start, const struct option
                                               .deadline = o->is_submission ? TIMEOUT_PREAUTH : 0,
                                               .rows = ROWS,
                                               .row_count = ARRAY_SIZE(ROWS)};
-    struct smtp_agent agent;
+    struct service s = {0};
     struct monitor m;
     sigset_t stop;
     int e;
@@ -272,15 +329,17 @@ static int run(struct conf *conf, const struct start *start, const struct option
     (void)sigemptyset(&stop);
     (void)sigaddset(&stop, SIGTERM);
     (void)sigprocmask(SIG_BLOCK, &stop, NULL);
-    agent_init(&agent, conf);
-    agent.is_root = priv_is_root();
-    agent.uid = geteuid();
-    agent.needs_auth = o->is_submission;
-    agent.answers_each = o->is_lmtp;
+    agent_init(&s.agent, conf);
+    s.agent.is_root = priv_is_root();
+    s.agent.uid = geteuid();
+    s.agent.needs_auth = o->is_submission;
+    s.agent.answers_each = o->is_lmtp;
+    policy_init(&s.policy, conf, !o->is_submission && !o->is_lmtp);
     monitor_init(&m, &protocol, conf, start, o->is_implicit_tls);
-    m.own = &agent;
+    m.own = &s;
     e = monitor_run(&m);
-    agent_finish(&agent);
+    agent_finish(&s.agent);
+    policy_finish(&s.policy);
     monitor_finish(&m);
     return e < 0 ? EX_SOFTWARE : 0;
 }

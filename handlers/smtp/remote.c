@@ -8,6 +8,7 @@
 
 #include "handlers/smtp/frames.h"
 #include "shared/io/frame.h"
+#include "shared/route/path.h"
 
 static int read_answer(struct frame *f, struct smtp_answer *ret)
 {
@@ -161,6 +162,32 @@ static int remote_xclient(void *context, struct str address, uint16_t port, stru
     return e < 0 ? e : receive(r, ret, NULL);
 }
 
+static int remote_hello(void *context, struct str name, char ret_name[static LIMIT_DOMAIN + 1])
+{
+    const struct remote *r = context;
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    struct frame_reader in;
+    struct str verified;
+    int e;
+
+    frame_begin(&f, FRAME_SMTP_HELLO);
+    e = frame_put_str(&f, name);
+    if (e == 0)
+        e = frame_send(r->control, &f, -1);
+    if (e == 0)
+        e = frame_recv(r->control, &f, -1);
+    if (e < 0)
+        return e;
+    in = frame_read(&f);
+    if (f.type != FRAME_SMTP_NAME || f.fd >= 0 || frame_get_str(&in, LIMIT_DOMAIN, &verified) < 0 ||
+        frame_end(&in) < 0 || (verified.len > 0 && !path_is_helo(verified)))
+        return -EBADMSG;
+    if (verified.len > 0)
+        memcpy(ret_name, verified.ptr, verified.len);
+    ret_name[verified.len] = '\0';
+    return 0;
+}
+
 static int remote_reset(void *context)
 {
     const struct remote *r = context;
@@ -180,6 +207,7 @@ struct smtp_backend remote_backend(struct remote *r)
                                  .data = remote_data,
                                  .commit = remote_commit,
                                  .xclient = remote_xclient,
+                                 .hello = remote_hello,
                                  .reset = remote_reset};
 }
 
@@ -197,14 +225,17 @@ static int read_facts(const struct frame *f, struct remote_facts *ret)
 {
     struct remote_facts facts = {0};
     struct frame_reader in = frame_read(f);
-    struct str cipher;
+    struct str cipher, unwelcome;
 
     if (f->type != FRAME_SMTP_FACTS || f->fd >= 0 || frame_get_str(&in, sizeof(facts.cipher) - 1, &cipher) < 0 ||
-        get_bool(&in, &facts.is_near) < 0 || get_bool(&in, &facts.can_xclient) < 0 || frame_end(&in) < 0 ||
-        str_has_nul(cipher))
+        get_bool(&in, &facts.is_near) < 0 || get_bool(&in, &facts.can_xclient) < 0 ||
+        get_bool(&in, &facts.wants_hello) < 0 || frame_get_str(&in, sizeof(facts.unwelcome) - 1, &unwelcome) < 0 ||
+        frame_end(&in) < 0 || str_has_nul(cipher) || str_has_nul(unwelcome))
         return -EBADMSG;
     if (cipher.len > 0)
         memcpy(facts.cipher, cipher.ptr, cipher.len);
+    if (unwelcome.len > 0)
+        memcpy(facts.unwelcome, unwelcome.ptr, unwelcome.len);
     *ret = facts;
     return 0;
 }

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 
 #include "handlers/smtp/backend.h"
+#include "shared/base/limits.h"
 
 struct remote {
     int control; /* borrowed */
@@ -18,6 +19,8 @@ struct remote_facts {
     char cipher[64]; /* "" in the clear */
     bool is_near;    /* the client is on this machine */
     bool can_xclient;
+    bool wants_hello;
+    char unwelcome[LIMIT_NOTE]; /* why the client is turned away, "" */
 };
 
 /* FRAME_SMTP_FACTS_WANTED and its answer. 0 or a negative errno. */

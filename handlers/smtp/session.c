@@ -234,6 +234,12 @@ static bool wait_for_input(struct smtp_session *s)
 
 static void greet(struct smtp_session *s)
 {
+    if (s->unwelcome[0]) {
+        session_reply(s, 421, "4.7.0", "%s", s->unwelcome);
+        s->is_over = true;
+        s->error = -ECONNREFUSED;
+        return;
+    }
     if (!session_in_sync(s))
         return;
     session_reply(s, 220, "", "%s %s Pennypost", s->conf->hostname, s->kind == SMTP_KIND_LMTP ? "LMTP" : "ESMTP");

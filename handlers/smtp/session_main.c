@@ -157,6 +157,8 @@ static int learn_facts(struct smtp_session *s)
     (void)snprintf(s->cipher, sizeof(s->cipher), "%s", facts.cipher);
     s->is_near = facts.is_near;
     s->can_xclient = facts.can_xclient;
+    s->wants_hello = facts.wants_hello;
+    (void)snprintf(s->unwelcome, sizeof(s->unwelcome), "%s", facts.unwelcome);
     s->transport.rfd = s->transport.wfd = connection;
     s->is_tls = s->facts.is_tls;
     (void)snprintf(s->peer, sizeof(s->peer), "%s", s->facts.peer);

@@ -26,6 +26,12 @@ struct conf {
     char *networks_proxy;      /* peers whose PROXY address is believed */
     char *networks_xclient;    /* peers whose XCLIENT address is believed */
     char *dns_servers;         /* DNS servers to ask, "127.0.0.1 [::1]:5353"; empty: those of /etc/resolv.conf */
+    char *dnsbl;               /* block lists, "zone[=127.0.0.4[-11]][*weight] ..."; empty: none */
+    uint32_t dnsbl_threshold;  /* sum of weights that refuses */
+    char *reverse_dns;         /* the client's address must have a name: "no", "log", "name", "match" */
+    char *helo_checks;         /* words: "own", "fqdn", "literal", "dns" */
+    uint32_t connection_rate;  /* SMTP connections a minute from one address, 0: any number */
+    char *policy_exempt;       /* networks that none of these checks are made for */
     char *spool;               /* folder of INBOX files named after users, or one mbox file */
     char *folders;             /* folder of the other mailboxes; %h home, %u user */
     char *state;               /* folder of the state logs and indexes; %h, %u */

@@ -123,8 +123,9 @@ static int take_answer(struct dns_question *q, size_t count, struct frame *f)
     return r;
 }
 
-/* Milliseconds until the first deadline; -1: nothing is under way. Those whose time is up fail here. */
-static int next_deadline(struct dns_question *q, size_t count)
+/* Milliseconds until the first deadline of the `needed` ones; -1: they have their answers. Those whose time is up fail
+ * here. */
+static int next_deadline(struct dns_question *q, size_t count, size_t needed)
 {
     int64_t now = clock_monotonic_ms();
     int64_t left = -1;
@@ -134,7 +135,7 @@ static int next_deadline(struct dns_question *q, size_t count)
             continue;
         if (q[i].deadline <= now)
             fail(&q[i], "timed out");
-        else if (left < 0 || q[i].deadline - now < left)
+        else if (i < needed && (left < 0 || q[i].deadline - now < left))
             left = q[i].deadline - now;
     }
     return (int)left;
@@ -142,9 +143,14 @@ static int next_deadline(struct dns_question *q, size_t count)
 
 void dns_wait(struct dns *d, struct dns_question *q, size_t count)
 {
+    dns_wait_first(d, q, count, count);
+}
+
+void dns_wait_first(struct dns *d, struct dns_question *q, size_t count, size_t needed)
+{
     int left;
 
-    while ((left = next_deadline(q, count)) >= 0) {
+    while ((left = next_deadline(q, count, needed)) >= 0) {
         _cleanup_frame_ struct frame f = FRAME_INIT;
         int r = d->child.pid > 0 ? frame_recv(d->child.control, &f, left) : -ENODATA;
 

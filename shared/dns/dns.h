@@ -59,6 +59,9 @@ void dns_start(struct dns *d, struct dns_question *q);
  * not among them are dropped: wait for all that are under way together. */
 void dns_wait(struct dns *d, struct dns_question *q, size_t count);
 
+/* The same, but it returns as soon as the first `needed` of them have their answers; for the others wait again. */
+void dns_wait_first(struct dns *d, struct dns_question *q, size_t count, size_t needed);
+
 /* dns_start() and dns_wait() for any number, LIMIT_DNS_OPEN at a time. */
 void dns_ask(struct dns *d, struct dns_question *q, size_t count);
 

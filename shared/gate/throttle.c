@@ -24,7 +24,7 @@ struct header {
 
 struct slot {
     uint64_t key; /* 0: free */
-    int64_t when; /* of the last failure, seconds */
+    int64_t when; /* of the last failure, seconds; of the first connection of the minute */
     uint64_t count;
 };
 
@@ -83,7 +83,7 @@ static int read_header(int fd, struct header *ret)
     return 0;
 }
 
-static int open_file(const struct conf *conf, struct header *ret)
+static int open_file(const struct conf *conf, const char *name, struct header *ret)
 {
     _cleanup_close_ int folder = -1;
     _cleanup_close_ int fd = -1;
@@ -95,7 +95,7 @@ static int open_file(const struct conf *conf, struct header *ret)
     folder = open(conf->runtime, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (folder < 0)
         return -errno;
-    fd = openat(folder, THROTTLE_FILE, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    fd = openat(folder, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0 || fstat(fd, &st) < 0)
         return -errno;
     if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 022) != 0)
@@ -108,15 +108,24 @@ static int open_file(const struct conf *conf, struct header *ret)
 
 /* ---- counting ---- */
 
-static void decay(struct slot *s, int64_t now)
+enum counting {
+    COUNT_LOOK,    /* at failures */
+    COUNT_FAILURE, /* one more */
+    COUNT_CONNECTION,
+};
+
+static void decay(struct slot *s, enum counting what, int64_t now)
 {
     int64_t halves = now > s->when ? (now - s->when) / THROTTLE_HALF : 0;
 
-    s->count = halves > 63 ? 0 : s->count >> halves;
+    if (what != COUNT_CONNECTION)
+        s->count = halves > 63 ? 0 : s->count >> halves;
+    else if (now < s->when || now - s->when >= THROTTLE_WINDOW)
+        s->count = 0;
 }
 
-/* The counter of a key, one more if the attempt failed. */
-static uint64_t count(int fd, uint64_t key, bool is_failure, int64_t now)
+/* The counter of a key. */
+static uint64_t count(int fd, uint64_t key, enum counting what, int64_t now)
 {
     struct slot bucket[THROTTLE_BUCKET];
     off_t at = (off_t)(sizeof(struct header) +
@@ -126,7 +135,7 @@ static uint64_t count(int fd, uint64_t key, bool is_failure, int64_t now)
     if (pread(fd, bucket, sizeof(bucket), at) != (ssize_t)sizeof(bucket))
         return 0;
     for (size_t i = 0; i < THROTTLE_BUCKET; i++)
-        decay(&bucket[i], now);
+        decay(&bucket[i], what, now);
     for (size_t i = 0; i < THROTTLE_BUCKET; i++) {
         if (bucket[i].key == key) {
             chosen = i;
@@ -137,10 +146,10 @@ static uint64_t count(int fd, uint64_t key, bool is_failure, int64_t now)
     }
     if (bucket[chosen].key != key)
         bucket[chosen] = (struct slot){.key = key};
-    if (!is_failure)
+    if (what == COUNT_LOOK)
         return bucket[chosen].count;
-    bucket[chosen].count++;
-    bucket[chosen].when = now;
+    if (bucket[chosen].count++ == 0 || what == COUNT_FAILURE)
+        bucket[chosen].when = now;
     at += (off_t)(chosen * sizeof(struct slot));
     return pwrite(fd, &bucket[chosen], sizeof(struct slot), at) == (ssize_t)sizeof(struct slot) ? bucket[chosen].count
                                                                                                 : 0;
@@ -155,16 +164,25 @@ static unsigned seconds(uint64_t failures, unsigned gratis)
 
 unsigned throttle_delay(const struct conf *conf, const char *address, struct str user, bool is_failure, int64_t now)
 {
+    enum counting what = is_failure ? COUNT_FAILURE : COUNT_LOOK;
     struct header header;
-    _cleanup_close_ int fd = open_file(conf, &header);
+    _cleanup_close_ int fd = open_file(conf, THROTTLE_FILE, &header);
     unsigned of_address = 0;
     unsigned of_user = 0;
 
     if (fd < 0)
         return 0;
     if (address[0] != '\0')
-        of_address = seconds(count(fd, address_key(header.seed, address), is_failure, now), THROTTLE_FREE_ADDRESS);
+        of_address = seconds(count(fd, address_key(header.seed, address), what, now), THROTTLE_FREE_ADDRESS);
     if (user.len > 0)
-        of_user = seconds(count(fd, hash(header.seed, 'u', user), is_failure, now), THROTTLE_FREE_USER);
+        of_user = seconds(count(fd, hash(header.seed, 'u', user), what, now), THROTTLE_FREE_USER);
     return of_address > of_user ? of_address : of_user;
+}
+
+uint64_t throttle_connections(const struct conf *conf, const char *address, int64_t now)
+{
+    struct header header;
+    _cleanup_close_ int fd = open_file(conf, THROTTLE_RATES, &header);
+
+    return fd < 0 ? 0 : count(fd, address_key(header.seed, address), COUNT_CONNECTION, now);
 }

@@ -12,6 +12,8 @@
 #include "shared/base/str.h"
 
 #define THROTTLE_FILE         "throttle"
+#define THROTTLE_RATES        "connections"
+#define THROTTLE_WINDOW       60 /* seconds in which connections are counted */
 #define THROTTLE_SLOTS        4096 /* counters in the file; a full bucket loses its smallest */
 #define THROTTLE_BUCKET       8
 #define THROTTLE_HALF         300 /* seconds after which a counter has halved */
@@ -22,5 +24,9 @@
 /* Seconds by which any answer about this user from this address is to be held back at the time `now`; with
  * `is_failure` the attempt is counted first. Either may be empty. Without the file (no rights, no folder) it is 0. */
 unsigned throttle_delay(const struct conf *conf, const char *address, struct str user, bool is_failure, int64_t now);
+
+/* Counts a connection from this address (IPv6: /64) and returns how many there were in this minute, in a file like that
+ * one; 0 without the file. */
+uint64_t throttle_connections(const struct conf *conf, const char *address, int64_t now);
 
 #endif

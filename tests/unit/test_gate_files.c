@@ -184,6 +184,26 @@ static void addresses_of_one_ipv6_network_count_as_one(void **state)
     (void)unlinkat(p->folder, THROTTLE_FILE, 0);
 }
 
+static void connections_of_a_minute_are_counted(void **state)
+{
+    struct place *p = *state;
+    struct conf conf;
+
+    assert_int_equal(conf_init(&conf), 0);
+    assert_int_equal(conf_set(&conf, STR("runtime"), str_from(p->path)), 0);
+    for (uint64_t i = 1; i <= 20; i++)
+        assert_int_equal(throttle_connections(&conf, "192.0.2.1", 1000 + (int64_t)i), i);
+    assert_int_equal(throttle_connections(&conf, "192.0.2.2", 1020), 1);
+    assert_int_equal(throttle_connections(&conf, "2001:db8::1", 1020), 1);
+    assert_int_equal(throttle_connections(&conf, "2001:db8::2", 1020), 2);
+    assert_int_equal(throttle_connections(&conf, "192.0.2.1", 1001 + THROTTLE_WINDOW), 1);
+    assert_int_equal(throttle_connections(&conf, "192.0.2.1", 900), 1); /* a clock that was set back */
+    assert_int_equal(throttle_delay(&conf, "192.0.2.1", STR("bob"), false, 1000), 0);
+    conf_finish(&conf);
+    (void)unlinkat(p->folder, THROTTLE_FILE, 0);
+    (void)unlinkat(p->folder, THROTTLE_RATES, 0);
+}
+
 /* Names nobody has chosen well must not push out the one that is under attack. */
 static void many_names_do_not_hide_one(void **state)
 {
@@ -214,6 +234,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(the_spool_is_a_folder_or_the_box, make_place, remove_place),
         cmocka_unit_test_setup_teardown(guessing_gets_slower, make_place, remove_place),
         cmocka_unit_test_setup_teardown(addresses_of_one_ipv6_network_count_as_one, make_place, remove_place),
+        cmocka_unit_test_setup_teardown(connections_of_a_minute_are_counted, make_place, remove_place),
         cmocka_unit_test_setup_teardown(many_names_do_not_hide_one, make_place, remove_place),
     };
 
