@@ -23,6 +23,7 @@ int demo_main(struct conf *conf, int argc, char **argv);
 int device_main(struct conf *conf, int argc, char **argv);
 
 int mbox_main(struct conf *conf, int argc, char **argv);
+int route_main(struct conf *conf, int argc, char **argv);
 int recover_main(struct conf *conf, int argc, char **argv);
 
 #endif

@@ -18,6 +18,7 @@ static const struct command commands[] = {
     {"mbox", "check FILE | repair FILE", "tell what is in an mbox file and wrong with it; write a repaired copy",
      mbox_main},
     {"recover", "", "finish or undo what was being written to mailboxes when the machine went down", recover_main},
+    {"route", "DOMAIN", "where mail for a domain would go: mail hosts, addresses, DANE, MTA-STS", route_main},
 };
 
 static int usage(FILE *out)

@@ -26,6 +26,9 @@ struct conf {
     char *networks_proxy;      /* peers whose PROXY address is believed */
     char *networks_xclient;    /* peers whose XCLIENT address is believed */
     char *dns_servers;         /* DNS servers to ask, "127.0.0.1 [::1]:5353"; empty: those of /etc/resolv.conf */
+    bool mta_sts;              /* ask for and obey MTA-STS policies of domains that mail goes to */
+    char *sts_cache;           /* folder of such policies */
+    char *tls_ca;              /* PEM authorities that are trusted to certify other machines */
     char *dnsbl;               /* block lists, "zone[=127.0.0.4[-11]][*weight] ..."; empty: none */
     uint32_t dnsbl_threshold;  /* sum of weights that refuses */
     char *reverse_dns;         /* the client's address must have a name: "no", "log", "name", "match" */

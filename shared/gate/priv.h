@@ -19,6 +19,7 @@
 #define PRIV_USER_SMTP  "pennypost-smtp"
 #define PRIV_USER_RESOLVE "pennypost-resolve"
 #define PRIV_USER_RELAY "pennypost-relay"
+#define PRIV_USER_STS "pennypost-sts"
 #define PRIV_GROUPS_MAX 256
 
 struct priv_user {

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define LIST_MAX 48
@@ -38,7 +39,7 @@ static const struct rule_list OPENSSL = {{"futex", "sched_yield", "gettid", "get
                                           "setsockopt", "getsockopt", "getppid", "clock_nanosleep", "nanosleep"}};
 
 /* Asking DNS servers. */
-static const struct rule_list NETWORK = {{"socket",        "connect",    "bind",       "getsockname", "getpeername",
+static const struct rule_list NETWORK = {{"socketpair",    "connect",    "bind",       "getsockname", "getpeername",
                                           "setsockopt",    "getsockopt", "recvmmsg",   "sendmmsg",    "futex",
                                           "epoll_create1", "epoll_ctl",  "epoll_wait", "epoll_pwait", "pipe2",
                                           "ioctl",         "uname",      "gettid",     "sched_yield", "eventfd2"}};
@@ -51,14 +52,16 @@ struct role {
     const char *name;
     const struct rule_list *allow[4];
     const struct rule_list *deny;
+    bool has_sockets; /* of the internet, and no other kind */
 };
 
 static const struct role ROLES[] = {
-    {"LOGIN", {&COMMON}, NULL},
-    {"TLS", {&COMMON, &OPENSSL}, &DENIED},
-    {"SMTP", {&COMMON, &FILES}, NULL},
-    {"RELAY", {&COMMON, &FILES, &OPENSSL}, &DENIED},
-    {"RESOLVE", {&COMMON, &NETWORK}, &DENIED},
+    {"LOGIN", {&COMMON}, NULL, false},
+    {"TLS", {&COMMON, &OPENSSL}, &DENIED, false},
+    {"SMTP", {&COMMON, &FILES}, NULL, false},
+    {"RELAY", {&COMMON, &FILES, &OPENSSL}, &DENIED, false},
+    {"FETCH", {&COMMON, &OPENSSL, &NETWORK}, &DENIED, true},
+    {"RESOLVE", {&COMMON, &NETWORK}, &DENIED, true},
 };
 
 static int add_list(scmp_filter_ctx ctx, const struct rule_list *list, uint32_t action)
@@ -96,6 +99,13 @@ static int add_fstat(scmp_filter_ctx ctx)
                             SCMP_A3_64(SCMP_CMP_MASKED_EQ, AT_EMPTY_PATH, AT_EMPTY_PATH));
 }
 
+static int add_sockets(scmp_filter_ctx ctx)
+{
+    int r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_EQ, AF_INET));
+
+    return r < 0 ? r : seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_EQ, AF_INET6));
+}
+
 static int fill(scmp_filter_ctx ctx, const struct role *role, uint32_t arch)
 {
     int r = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
@@ -109,6 +119,8 @@ static int fill(scmp_filter_ctx ctx, const struct role *role, uint32_t arch)
         r = add_list(ctx, role->allow[i], SCMP_ACT_ALLOW);
     if (r == 0)
         r = add_memory(ctx);
+    if (r == 0 && role->has_sockets)
+        r = add_sockets(ctx);
     if (r == 0 && !role->deny)
         r = add_fstat(ctx);
     if (r == 0 && role->deny)

@@ -98,6 +98,12 @@ enum frame_type {
     FRAME_DNS_QUESTION,
     FRAME_DNS_ANSWER,
 
+    /* any trusted process -> sts, one policy file to fetch: [fd] certificate authorities (PEM), s domain, u count, s
+     * address... Answer: */
+    FRAME_STS_FETCH,
+    FRAME_STS_POLICY, /* see sts_policy_put() */
+    FRAME_STS_FAILED, /* s result type of RFC 8460 4.3, s words for the log */
+
     /* smtp-session -> its monitor and back: from here, defined in handlers/smtp */
     FRAME_SMTP_FIRST = 64,
     /* relay and relay-session: from here, defined in handlers/relay */

@@ -151,7 +151,7 @@ def root(kind):
             run(["chroot", building, "apt-get", "-q", "-y", "--no-install-recommends", "install"] + wanted,
                 timeout=1500, check=True)
             run(["chroot", building, "sh", "-ec", "cd /root; apt-get -q download %s; for p in *.deb; do dpkg -x $p /; done; "
-                 "rm -f *.deb; systemctl disable inetd" % " ".join(unpacked)], timeout=600, check=True)
+                 "rm -f *.deb; systemctl disable inetd knot unbound" % " ".join(unpacked)], timeout=600, check=True)
             os.unlink(building + "/usr/sbin/policy-rc.d")
         os.rename(building, path)
     return path
