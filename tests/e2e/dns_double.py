@@ -13,7 +13,7 @@ import socket
 import struct
 import threading
 
-TYPES = {"A": 1, "NS": 2, "CNAME": 5, "SOA": 6, "PTR": 12, "MX": 15, "TXT": 16, "AAAA": 28, "OPT": 41, "TLSA": 52}
+TYPES = {"A": 1, "NS": 2, "CNAME": 5, "SOA": 6, "PTR": 12, "MX": 15, "TXT": 16, "AAAA": 28, "OPT": 41, "DNSKEY": 48, "TLSA": 52}
 NAMES = {number: name for name, number in TYPES.items()}
 SERVFAIL, NXDOMAIN, REFUSED = 2, 3, 5
 

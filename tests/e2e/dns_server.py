@@ -7,7 +7,12 @@
 """
 import os
 import re
+import socket
+import struct
+import subprocess
 import time
+
+from dns_double import TYPES, encode_name
 
 KNOT = "127.0.0.1@5300"
 SOA = "@ 60 SOA ns.test. admin.test. 1 3600 600 86400 60\n@ 60 NS ns.test.\n"
@@ -43,11 +48,22 @@ class DnsServer:
             text += "  trust-anchor: \"%s\"\n" % anchor
         for name in self.zones:
             if name in ("test",) or name.endswith("arpa"):
-                text += "stub-zone:\n  name: \"%s.\"\n  stub-addr: %s\n" % (name, KNOT)
+                text += "forward-zone:\n  name: \"%s.\"\n  forward-addr: %s\n" % (name, KNOT)
         return text + "remote-control:\n  control-enable: no\n"
 
-    def ask(self, *words):
-        return self.machine.run(["kdig", "+short", "+timeout=2", "+retry=0", *words]).stdout.strip()
+    @staticmethod
+    def answers(port, name, kind):
+        """Does the server there have such records?"""
+        query = struct.pack("!HHHHHH", 7, 0x100, 1, 0, 0, 0) + encode_name(name) + struct.pack("!HH", TYPES[kind], 1)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(2)
+            try:
+                sock.connect(("127.0.0.1", port))
+                sock.send(query)
+                reply = sock.recv(4096)
+            except OSError:
+                return False
+        return len(reply) > 12 and reply[3] & 15 == 0 and struct.unpack_from("!H", reply, 6)[0] > 0
 
     def wait(self, ready, what):
         for _ in range(200):
@@ -59,18 +75,20 @@ class DnsServer:
     def start(self):
         m = self.machine
         m.run(["install", "-d", "-o", "knot", "-g", "knot", "/run/knot"], check=True)
-        self.running.append(m.start(["knotd", "-c", "/etc/knot/knot.conf"]))
+        self.running.append(m.start(["knotd", "-c", "/etc/knot/knot.conf"], stdout=subprocess.DEVNULL,
+                                    stderr=subprocess.DEVNULL))
         first = next(iter(self.zones))
-        self.wait(lambda: self.ask("@127.0.0.1", "-p", "5300", first, "SOA"), "knot")
+        self.wait(lambda: self.answers(5300, first, "SOA"), "knot")
         anchors = []
         for name in self.signed:
-            self.wait(lambda n=name: self.ask("@127.0.0.1", "-p", "5300", n, "DNSKEY"), "knot's signer")
+            self.wait(lambda n=name: self.answers(5300, n, "DNSKEY"), "knot's signer")
             out = m.run(["keymgr", "-c", "/etc/knot/knot.conf", name, "ds"], check=True).stdout
             anchors.append(re.search(r"^\S+ DS \d+ \d+ 2 .*$", out, re.M).group(0))
         m.write("/etc/unbound/unbound.conf", self.unbound_conf(anchors))
         m.write("/var/log/unbound", "", mode=0o666)
-        self.running.append(m.start(["unbound", "-d", "-c", "/etc/unbound/unbound.conf"]))
-        self.wait(lambda: self.ask("@127.0.0.1", first, "SOA"), "unbound")
+        self.running.append(m.start(["unbound", "-d", "-c", "/etc/unbound/unbound.conf"], stdout=subprocess.DEVNULL,
+                                    stderr=subprocess.DEVNULL))
+        self.wait(lambda: self.answers(53, first, "SOA"), "unbound")
         m.write("/etc/resolv.conf", "nameserver 127.0.0.1\n")
 
     def stop(self):
