@@ -267,7 +267,7 @@ static int parse_services(const char *text, unsigned *ret)
 static int usage(void)
 {
     (void)fputs("usage: pennypost check [--services LIST] [--host ADDRESS] [--password-file FILE] [USER]\n"
-                "       pennypost check --security\nservices:",
+                "       pennypost check --security\n       pennypost check --dns\nservices:",
                 stderr);
     for (size_t i = 0; i < ARRAY_SIZE(services); i++)
         (void)fprintf(stderr, " %s", service_name(services[i].service));
@@ -282,6 +282,7 @@ int check_main(struct conf *conf, int argc, char **argv)
         {"host", required_argument, NULL, 'h'},
         {"password-file", required_argument, NULL, 'p'},
         {"security", no_argument, NULL, 'S'},
+        {"dns", no_argument, NULL, 'D'},
         {NULL, 0, NULL, 0},
     };
     struct check c = {.conf = conf,
@@ -299,6 +300,8 @@ int check_main(struct conf *conf, int argc, char **argv)
             return usage();
         if (option == 'S')
             return check_security(conf);
+        if (option == 'D')
+            return check_dns(conf);
         if (option == 'h')
             c.address = optarg;
         if (option == 'p')

@@ -19,6 +19,9 @@ int check_main(struct conf *conf, int argc, char **argv);
 /* `pennypost check --security`: the exit status. */
 int check_security(struct conf *conf);
 
+/* `pennypost check --dns`: the exit status. */
+int check_dns(struct conf *conf);
+
 int demo_main(struct conf *conf, int argc, char **argv);
 int device_main(struct conf *conf, int argc, char **argv);
 
