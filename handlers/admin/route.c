@@ -68,8 +68,8 @@ static void print_sts(const struct sts_result *sts)
     if (sts->is_found)
         (void)printf("  MTA-STS: %s, id %s, %u seconds\n", sts_mode_name(sts->policy.mode), sts->id,
                      sts->policy.max_age);
-    if (sts->failure)
-        (void)printf("  MTA-STS: %s: %s\n", sts->failure, sts->detail);
+    if (sts->detail[0])
+        (void)printf("  MTA-STS: %s: %s\n", sts->failure ? sts->failure : "cannot be kept", sts->detail);
 }
 
 static int show(const struct conf *conf, struct dns *dns, struct str domain)

@@ -143,6 +143,7 @@ void policy_begin(struct policy *p, const struct peer *peer)
     forget(p);
     if (!p->is_wanted || peer->kind != PEER_INET || peer->is_loopback ||
         peer_in_networks(peer->address, str_from(p->conf->policy_exempt)) ||
+        peer_in_networks(peer->address, str_from(p->conf->networks)) ||
         dns_address_parse(str_from(peer->address), p->address, &p->address_len) < 0)
         return;
     p->questions = calloc(POLICY_SLOTS, sizeof(*p->questions));

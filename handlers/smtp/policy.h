@@ -66,7 +66,7 @@ void policy_init(struct policy *p, const struct conf *conf, bool is_wanted);
 void policy_finish(struct policy *p);
 
 /* A client is there, or (XCLIENT, PROXY) another one: asks what is asked about addresses. Exempt: this machine,
- * `policy_exempt`, and what is no internet address. */
+ * `networks`, `policy_exempt`, and what is no internet address. */
 void policy_begin(struct policy *p, const struct peer *peer);
 
 /* Does HELO matter here: will policy_hello() be of use? */

@@ -77,7 +77,8 @@ int hop_self_find(const struct conf *conf, struct hop_self *ret);
 /* Is that one of our addresses? */
 bool hop_is_own_address(const struct hop_self *self, const struct hop_address *address);
 
-/* The mail route of a domain or of an address literal with its brackets. See above. */
+/* The mail route of a domain (its A-labels, where it has others) or of an address literal with its brackets. See above.
+ */
 int hop_find(struct dns *d, const struct hop_self *self, struct str domain, struct hop_list *ret,
              struct hop_failure *ret_why);
 

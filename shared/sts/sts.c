@@ -216,7 +216,7 @@ static void renew(const struct conf *conf, struct dns *dns, const char *domain, 
     }
     error = sts_cache_write(conf, domain, e);
     if (error < 0 && !r->failure)
-        fail(r, STS_RESULT_FETCH, "%s: %s", conf->sts_cache, strerror(-error));
+        fail(r, NULL, "%s: %s", conf->sts_cache, strerror(-error));
 }
 
 void sts_find(const struct conf *conf, struct dns *dns, struct str domain, struct sts_result *ret)

@@ -38,16 +38,17 @@
 #define STS_RESULT_INVALID       "sts-policy-invalid"
 #define STS_RESULT_WEBPKI        "sts-webpki-invalid"
 
-#define STS_REFRESH 86400 /* seconds after which a policy is fetched again although its id is the same (RFC 8461 3.3)  \
-                           */
-#define STS_RETRY 300     /* seconds after a failed fetch until the next one (RFC 8461 3.3) */
+#define STS_REFRESH                                                                                                    \
+    86400             /* seconds after which a policy is fetched again although its id is the same (RFC 8461 3.3)      \
+                       */
+#define STS_RETRY 300 /* seconds after a failed fetch until the next one (RFC 8461 3.3) */
 
 struct sts_result {
     struct sts_policy policy; /* mode STS_NONE: no policy */
     bool is_found;            /* there is one, perhaps with mode none */
     char id[STS_ID + 1];
     const char *failure; /* STS_RESULT_FETCH, _INVALID, _WEBPKI: a policy is announced and could not be had; or NULL */
-    char detail[200];    /* words for the log that go with it */
+    char detail[200];    /* words for the log that go with it; without a failure: why it cannot be kept, or "" */
 };
 
 /* Never fails: without a usable policy it is none (RFC 8461 3.3: "as though the domain has not implemented MTA-STS").

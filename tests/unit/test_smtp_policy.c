@@ -124,6 +124,7 @@ static void who_is_exempt(void **state)
     expect("reverse_dns=match", "192.0.2.2", "x", "Abuse@us.test", "250");
     expect("reverse_dns=match", "192.0.2.2", "x", "Postmaster", "250");
     expect("reverse_dns=match", "192.0.2.2", "x", "postmasters@us.test", "550 5.7.25");
+    expect("reverse_dns=match|networks=192.0.2.0/24", "192.0.2.2", "x", ALICE, "250");
     expect("reverse_dns=match|policy_exempt=10.0.0.0/8 192.0.2.0/24", "192.0.2.2", "x", ALICE, "250");
 }
 
