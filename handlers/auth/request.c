@@ -4,12 +4,10 @@
  */
 #include <errno.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "handlers/auth/auth.h"
 #include "shared/base/clock.h"
 #include "shared/base/macros.h"
-#include "shared/base/secret.h"
 
 static int copy_word(struct str s, char *out, size_t max, bool is_upper)
 {
@@ -51,27 +49,9 @@ static int parse(struct auth *a)
     return a->service[0] ? 0 : -EBADMSG;
 }
 
-/* One packet is one frame, so peeking is looking at a packet; the header is that of frame_send(). */
-static int peek(int control, struct frame *f)
-{
-    char packet[8 + LIMIT_SASL + 4 * LIMIT_LINE_POP3 + 512];
-    ssize_t n = recv(control, packet, sizeof(packet), MSG_PEEK);
-    int r;
-
-    if (n < 0)
-        return -errno;
-    if (n < 8)
-        return n == 0 ? -ENODATA : -EBADMSG;
-    frame_finish(f);
-    memcpy(&f->type, packet, sizeof(f->type));
-    r = buf_add(&f->payload, packet + 8, (size_t)n - 8);
-    secret_wipe(packet, sizeof(packet));
-    return r;
-}
-
 int auth_request(struct auth *a, int control, bool is_peek)
 {
-    int r = is_peek ? peek(control, &a->request) : frame_recv(control, &a->request, TIMEOUT_AUTH * 1000);
+    int r = (is_peek ? frame_peek : frame_recv)(control, &a->request, TIMEOUT_AUTH * 1000);
 
     return r < 0 ? r : parse(a);
 }

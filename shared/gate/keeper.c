@@ -60,7 +60,7 @@ struct keeper {
 static int pass_fd(int from, int to)
 {
     if (from < 0)
-        from = open("/dev/null", O_RDWR | O_CLOEXEC);
+        from = open("/dev/null", O_RDWR); /* it may be `to` already, and has to outlive the exec then */
     return from < 0 || dup2(from, to) < 0 ? -errno : 0;
 }
 

@@ -195,7 +195,7 @@ static int serve_auth(struct monitor *m)
     if (r == -ENODATA && m->phase == MONITOR_AUTH)
         return monitor_auth_lost(m, "auth ended without an answer");
     if (r == -ENODATA) {
-        close_fd(&m->auth.control);
+        reap(m, &m->auth, "auth", LEAVE_TIMEOUT);
         return 0;
     }
     if (r == 0)

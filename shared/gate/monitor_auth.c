@@ -277,13 +277,6 @@ static void log_login(const struct monitor *m)
               LOG_FC("tls", m->is_tls ? m->tls.version : "no"), LOG_FC("cipher", m->is_tls ? m->tls.cipher : "none"));
 }
 
-/* Keeps A where it has a PAM session to close, ends it otherwise. */
-static void release_auth(struct monitor *m)
-{
-    if (!m->conf->pam_session)
-        (void)chain_end(&m->auth, AUTH_LEAVE);
-}
-
 static int admit(struct monitor *m, const struct frame *f)
 {
     int r = 0;
@@ -292,11 +285,13 @@ static int admit(struct monitor *m, const struct frame *f)
         m->phase = MONITOR_END;
         return 0;
     }
+    /* A ends by itself, or stays where it has a PAM session to close: nobody waits for it here. */
     m->phase = MONITOR_DONE;
     r = monitor_tell_front(m, f, -1);
+    if (r == 0 && m->protocol->authenticated)
+        r = m->protocol->authenticated(m);
     log_login(m);
-    release_auth(m);
-    return r == 0 && m->protocol->authenticated ? m->protocol->authenticated(m) : r;
+    return r;
 }
 
 /* A right guess takes as long as a wrong one where somebody has been guessing. */

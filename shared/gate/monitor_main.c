@@ -21,7 +21,16 @@
 struct own {
     const char *session;         /* program */
     struct keeper_family family; /* who is left after the hand-over */
+    bool is_handed_over;
 };
+
+static struct chain_child steal_child(struct chain_child *child)
+{
+    struct chain_child c = *child;
+
+    *child = CHAIN_CHILD_NONE;
+    return c;
+}
 
 static int send_start(const struct monitor *m, int control, struct str unread, struct str protocol)
 {
@@ -41,13 +50,22 @@ static int send_start(const struct monitor *m, int control, struct str unread, s
     return frame_send(control, &f, -1);
 }
 
+/* Starts the session while the front still packs up; it waits for what on_handover() sends it. */
+static int start_session(struct monitor *m)
+{
+    struct own *own = m->own;
+    struct chain_spec spec = {CHAIN_SPEC(own->session), .conf = m->conf,      .has_control = true,
+                              .user = m->user,          .no_new_privs = true, .dies_with_us = true};
+
+    spec.fds[0] = spec.fds[1] = m->connection;
+    return chain_spawn(&spec, &own->family.session);
+}
+
 /* The front's last frame: the session takes the connection over. */
 static int on_handover(void *context, struct frame *f, struct frame_reader *in)
 {
     struct monitor *m = context;
     struct own *own = m->own;
-    struct chain_spec spec = {CHAIN_SPEC(own->session), .conf = m->conf,      .has_control = true,
-                              .user = m->user,          .no_new_privs = true, .dies_with_us = true};
     struct str unread;
     struct str protocol;
     int r = 0;
@@ -56,16 +74,14 @@ static int on_handover(void *context, struct frame *f, struct frame_reader *in)
     if (frame_get_str(in, LIMIT_FRAME, &unread) < 0 || frame_get_str(in, LIMIT_NOTE, &protocol) < 0 ||
         frame_end(in) < 0)
         return -EBADMSG;
-    spec.fds[0] = spec.fds[1] = m->connection;
-    r = chain_spawn(&spec, &own->family.session);
-    if (r == 0)
-        r = send_start(m, own->family.session.control, unread, protocol);
+    r = send_start(m, own->family.session.control, unread, protocol);
     if (r < 0)
         return r;
     close_fd(&m->connection);
-    own->family.tls = m->tls_child;
-    own->family.auth = m->auth;
-    m->tls_child = m->auth = CHAIN_CHILD_NONE;
+    own->is_handed_over = true;
+    own->family.tls = steal_child(&m->tls_child);
+    if (m->conf->pam_session) /* else it is on its way out, and the monitor's to wait for */
+        own->family.auth = steal_child(&m->auth);
     m->phase = MONITOR_END;
     return 0;
 }
@@ -91,22 +107,24 @@ static int run_monitor(const struct monitor_protocol *p, const char *session, st
                        const struct start *start, bool is_implicit_tls)
 {
     struct monitor_protocol with_rows = *p;
-    struct own own = {.session = session};
+    struct own own = {.session = session, .family = {CHAIN_CHILD_NONE, CHAIN_CHILD_NONE, CHAIN_CHILD_NONE}};
     int64_t began = clock_monotonic_ms();
     struct monitor m;
     int r = 0;
 
     with_rows.rows = ROWS;
     with_rows.row_count = ARRAY_SIZE(ROWS);
+    with_rows.authenticated = start_session;
     monitor_init(&m, &with_rows, conf, start, is_implicit_tls);
     m.own = &own;
     r = monitor_run(&m);
     if (!m.user)
         log_end(&m, began);
-    if (own.family.session.pid > 0) {
+    if (own.is_handed_over) {
         r = keeper_exec(p->service, conf, m.user->name, &own.family);
         LOG_ERROR(LOG_ERR, "keeper not started", r, LOG_FC("service", p->service));
     }
+    (void)chain_end(&own.family.session, 0); /* nobody handed it the connection, or nobody keeps it */
     monitor_finish(&m);
     return r < 0 ? EX_SOFTWARE : 0;
 }

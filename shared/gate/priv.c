@@ -105,12 +105,9 @@ int priv_no_new_privs(void)
  * number that the kernel does not know. */
 static int limit_bounding_set(uint64_t mask)
 {
-    int has = 0;
-
-    for (int cap = 0; cap < 64 && (has = prctl(PR_CAPBSET_READ, cap, 0, 0, 0)) >= 0; cap++) {
-        if (has == 1 && !(mask & (UINT64_C(1) << cap)) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
-            return errno == EPERM ? 0 : -errno;
-    }
+    for (int cap = 0; cap < 64; cap++)
+        if (!(mask & (UINT64_C(1) << cap)) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
+            return errno == EINVAL || errno == EPERM ? 0 : -errno;
     return 0;
 }
 

@@ -173,7 +173,7 @@ static ssize_t next_length(int sock)
     }
 }
 
-static int receive(int sock, struct frame *f, size_t length)
+static int receive(int sock, struct frame *f, size_t length, int flags)
 {
     struct frame_header header;
     union {
@@ -193,7 +193,7 @@ static int receive(int sock, struct frame *f, size_t length)
     ssize_t n;
 
     do
-        n = recvmsg(sock, &message, MSG_CMSG_CLOEXEC);
+        n = recvmsg(sock, &message, MSG_CMSG_CLOEXEC | flags);
     while (n < 0 && errno == EINTR);
     if (n < 0)
         return -errno;
@@ -211,7 +211,7 @@ static int receive(int sock, struct frame *f, size_t length)
     return 0;
 }
 
-int frame_recv(int sock, struct frame *f, int timeout_ms)
+static int receive_next(int sock, struct frame *f, int timeout_ms, int flags)
 {
     frame_finish(f);
 
@@ -228,10 +228,20 @@ int frame_recv(int sock, struct frame *f, int timeout_ms)
         return -ENODATA;
     if ((size_t)length > sizeof(struct frame_header) + LIMIT_FRAME)
         return -EBADMSG;
-    r = receive(sock, f, (size_t)length);
+    r = receive(sock, f, (size_t)length, flags);
     if (r < 0)
         frame_finish(f);
     return r;
+}
+
+int frame_recv(int sock, struct frame *f, int timeout_ms)
+{
+    return receive_next(sock, f, timeout_ms, 0);
+}
+
+int frame_peek(int sock, struct frame *f, int timeout_ms)
+{
+    return receive_next(sock, f, timeout_ms, MSG_PEEK);
 }
 
 struct frame_reader frame_read(const struct frame *f)

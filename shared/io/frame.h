@@ -44,6 +44,9 @@ int frame_send(int sock, const struct frame *f, int fd);
  * The frame must be finished or fresh; old content is wiped. */
 int frame_recv(int sock, struct frame *f, int timeout_ms);
 
+/* The same, but the frame stays where it is and comes again. */
+int frame_peek(int sock, struct frame *f, int timeout_ms);
+
 /* Reading: a cursor over the payload; -EBADMSG when the field is not there whole. Views point into the frame. */
 struct frame_reader {
     struct str rest;

@@ -11,10 +11,18 @@ void line_reader_init(struct line_reader *r, struct transport *t, struct writer 
         .transport = t, .writer = w, .ending = ending, .max = max, .in = BUF_INIT(max + 2 * LINE_BUFFER)};
 }
 
+/* Only what was written: wiping the untouched rest would make the kernel find memory for it first. */
+static void wipe(struct line_reader *r)
+{
+    secret_wipe(r->in.data, r->high);
+    r->high = 0;
+    r->pos = 0;
+}
+
 void line_reader_finish(struct line_reader *r)
 {
-    buf_wipe_finish(&r->in);
-    r->pos = 0;
+    wipe(r);
+    buf_finish(&r->in);
 }
 
 struct str line_buffered(const struct line_reader *r)
@@ -29,10 +37,8 @@ void line_consume(struct line_reader *r, size_t n)
 
 void line_discard(struct line_reader *r)
 {
-    if (r->in.data)
-        secret_wipe(r->in.data, r->in.cap);
+    wipe(r);
     buf_clear(&r->in);
-    r->pos = 0;
 }
 
 int line_unread(struct line_reader *r, struct str bytes)
@@ -45,11 +51,13 @@ int line_unread(struct line_reader *r, struct str bytes)
     if (e < 0)
         return e;
 
+    wipe(r);
+
     struct buf old = r->in;
 
     r->in = all;
     all = old;
-    r->pos = 0;
+    r->high = r->in.len + 1;
     return 0;
 }
 
@@ -87,6 +95,8 @@ static int fill(struct line_reader *r)
     }
     r->in.len += (size_t)n;
     r->in.data[r->in.len] = '\0';
+    if (r->high <= r->in.len)
+        r->high = r->in.len + 1;
     r->received += (uint64_t)n;
     return 0;
 }

@@ -25,6 +25,7 @@ struct line_reader {
     size_t max;    /* longest line without its ending */
     struct buf in; /* in.data + pos: what has not been consumed */
     size_t pos;
+    size_t high; /* bytes of in.data that have ever been written: what has to be wiped */
     bool is_eof;
     uint64_t received;
 };
