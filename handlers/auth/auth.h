@@ -46,8 +46,11 @@ struct auth {
     /* For pam.c. */
     void *pam; /* handle, while a session is open */
     bool has_pam_session;
-    struct str secret; /* what hidden prompts are answered with */
-    unsigned prompts;  /* answered so far */
+    struct str secret;    /* what the prompt for the password is answered with */
+    bool can_ask;         /* the mechanism lets the client be asked for more */
+    bool has_asked_much;  /* PAM asked for what nobody can answer */
+    char prompt[64];      /* the text of the first hidden prompt: the password's */
+    unsigned prompts;     /* answered so far */
 };
 
 /* A mechanism: one row of a table, one function. run() returns 0 when the user is who he says and PAM lets him in,

@@ -20,7 +20,7 @@ const struct mechanism AUTH_MECHANISMS[] = {
 };
 const size_t AUTH_MECHANISMS_COUNT = ARRAY_SIZE(AUTH_MECHANISMS);
 
-/* Has whoever wants to log in device passwords? With LOGIN nobody knows yet who that is. */
+/* Has whoever wants to log in device passwords? With PLAIN whose message is still to come nobody knows who that is. */
 static bool may_have_devices(const struct auth *a)
 {
     _cleanup_devices_ struct devices d = {0};
@@ -28,7 +28,7 @@ static bool may_have_devices(const struct auth *a)
     struct device row;
     struct str user = STR_NULL;
 
-    if (strcmp(a->mechanism, "PLAIN") == 0 && sasl_parse_plain(a->initial, &p) == 0)
+    if (sasl_parse_plain(a->initial, &p) == 0)
         user = p.authcid;
     return devices_load(a->conf->devices, &d) == 0 &&
            devices_next_for(&d, user, str_from(a->service), (uint64_t)time(NULL), &row) > 0;

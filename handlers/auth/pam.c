@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <grp.h>
 #include <security/pam_appl.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "handlers/auth/account.h"
@@ -16,6 +17,8 @@
 #define PROMPTS_MAX 32  /* of one conversation call: PAM_MAX_NUM_MSG */
 #define PROMPTS_ALL 64  /* of one attempt: a stack that asks for ever is ended */
 #define MESSAGE_MAX 256 /* bytes of one message to the user */
+
+#define TOO_MUCH "This login asks for more than a password, which only SASL LOGIN can pass on; use a device password"
 
 /* What a module wants the user to know: printable UTF-8 on one line, or nothing. */
 static void collect(struct auth *a, const char *text)
@@ -37,9 +40,47 @@ static void collect(struct auth *a, const char *text)
         buf_truncate(out, before);
 }
 
-static char *answer(const struct auth *a, int style)
+/* Is this hidden prompt the one for the password? The first is, and so is one in the same words: stacks whose modules
+ * each ask for themselves want the same password again. */
+static bool is_password_prompt(struct auth *a, const char *text)
 {
-    return style == PAM_PROMPT_ECHO_ON ? strdup(a->user) : str_dup(a->secret);
+    if (a->prompt[0] != '\0')
+        return strncmp(a->prompt, text, sizeof(a->prompt) - 1) == 0;
+    (void)snprintf(a->prompt, sizeof(a->prompt), "%s", text);
+    return true;
+}
+
+/* A module without a name asks for it in the words of PAM_USER_PROMPT, mostly "login:". */
+static bool is_name_prompt(const char *text)
+{
+    return str_istarts(str_trim(str_from(text)), STR("login")) || str_istarts(str_trim(str_from(text)), STR("user"));
+}
+
+/* A second factor and the like: the client is asked in the module's words. */
+static char *ask_client(struct auth *a, const char *text)
+{
+    struct buf prompt = BUF_INIT(MESSAGE_MAX);
+    struct str response;
+    char *copy = NULL;
+
+    if (a->can_ask && buf_add_str(&prompt, str_sub(str_trim(str_from(text)), 0, MESSAGE_MAX)) == 0 &&
+        auth_challenge(a, buf_str(&prompt), &response) == 0 && !str_has_nul(response))
+        copy = str_dup(response);
+    else
+        a->has_asked_much = true;
+    buf_finish(&prompt);
+    return copy;
+}
+
+static char *answer(struct auth *a, int style, const char *text)
+{
+    if (!a->secret.ptr || ++a->prompts > PROMPTS_ALL)
+        return NULL;
+    if (style == PAM_PROMPT_ECHO_OFF && is_password_prompt(a, text))
+        return str_dup(a->secret);
+    if (style == PAM_PROMPT_ECHO_ON && is_name_prompt(text))
+        return strdup(a->user);
+    return style == PAM_PROMPT_ECHO_OFF || style == PAM_PROMPT_ECHO_ON ? ask_client(a, text) : NULL;
 }
 
 static void free_answers(struct pam_response *list, int count)
@@ -52,8 +93,8 @@ static void free_answers(struct pam_response *list, int count)
     free(list);
 }
 
-/* Hidden prompts get the secret, however many there are (stacks that ask twice want the same one); visible ones get the
- * user name; texts are kept for the client. */
+/* The prompt for the password gets the secret, one for the name the name; what else is asked goes to the client where
+ * the mechanism can carry it; texts are kept for the client. */
 static int converse(int count, const struct pam_message **messages, struct pam_response **ret, void *data)
 {
     struct auth *a = data;
@@ -71,9 +112,7 @@ static int converse(int count, const struct pam_message **messages, struct pam_r
             collect(a, messages[i]->msg);
             continue;
         }
-        if ((style == PAM_PROMPT_ECHO_OFF || style == PAM_PROMPT_ECHO_ON) && a->secret.ptr &&
-            ++a->prompts <= PROMPTS_ALL)
-            list[i].resp = answer(a, style);
+        list[i].resp = answer(a, style, messages[i]->msg ? messages[i]->msg : "");
         if (!list[i].resp) {
             free_answers(list, count);
             return PAM_CONV_ERR;
@@ -132,6 +171,14 @@ static int after_authenticate(struct auth *a, int status)
     default:
         return auth_fail(a, AUTH_CLASS_TEMPORARY, pam_strerror(NULL, status));
     }
+}
+
+/* Nobody's mistake, and the password may have been right or wrong: the words are the same, and tell what to do. */
+static int refuse_to_ask(struct auth *a)
+{
+    buf_clear(&a->messages);
+    collect(a, TOO_MUCH);
+    return auth_fail(a, AUTH_CLASS_DENIED, "PAM asks for more than a password");
 }
 
 static bool is_nologin(void)
@@ -221,7 +268,7 @@ int pam_admit(struct auth *a, const char *stack, struct str secret)
     r = status == PAM_SUCCESS ? 0 : auth_fail(a, AUTH_CLASS_TEMPORARY, "pam_set_item failed");
     if (r == 0 && secret.ptr) {
         status = pam_authenticate(h, PAM_DISALLOW_NULL_AUTHTOK);
-        r = after_authenticate(a, status);
+        r = status != PAM_SUCCESS && a->has_asked_much ? refuse_to_ask(a) : after_authenticate(a, status);
     }
     if (r == 0) {
         status = pam_acct_mgmt(h, PAM_DISALLOW_NULL_AUTHTOK);

@@ -17,7 +17,7 @@ static int verify(struct auth *a, struct str user, struct str password)
     return password_verify(a, password);
 }
 
-int password_plain(struct auth *a)
+static int run(struct auth *a)
 {
     struct sasl_plain p;
     struct str message;
@@ -34,27 +34,16 @@ int password_plain(struct auth *a)
     return verify(a, p.authcid, p.password);
 }
 
+int password_plain(struct auth *a)
+{
+    return run(a);
+}
+
+/* LOGIN has no last message: a client that answers questions answers one more. The first two are answered already. */
 int password_login(struct auth *a)
 {
-    char user[LIMIT_USER + 1];
-    struct str s;
-    size_t len;
-    int r;
-
-    if (a->has_initial)
-        s = a->initial;
-    else if ((r = auth_challenge(a, STR("Username:"), &s)) < 0)
-        return r;
-    /* The view ends with the next response. */
-    if (s.len > LIMIT_USER)
-        return auth_fail(a, AUTH_CLASS_CREDENTIALS, "user name too long");
-    len = s.len;
-    if (len > 0)
-        memcpy(user, s.ptr, len);
-    r = auth_challenge(a, STR("Password:"), &s);
-    if (r < 0)
-        return r;
-    if (s.len == 0 || str_has_nul(s))
+    if (!a->has_initial)
         return auth_fail(a, AUTH_CLASS_MECHANISM, "malformed LOGIN");
-    return verify(a, (struct str){user, len}, s);
+    a->can_ask = true;
+    return run(a);
 }

@@ -142,6 +142,12 @@ static int send_request(struct monitor *m, struct str initial, uint32_t has_init
     return frame_send(m->auth.control, &f, -1);
 }
 
+/* Each message of an exchange has its time; how many there are, and the login as a whole, is limited elsewhere. */
+static void await(struct monitor *m)
+{
+    m->auth_deadline = clock_monotonic_ms() + TIMEOUT_AUTH * INT64_C(1000);
+}
+
 static int start_auth(struct monitor *m, struct str initial, uint32_t has_initial)
 {
     struct chain_spec spec = {CHAIN_SPEC("auth"), .conf = m->conf, .has_control = true};
@@ -152,7 +158,7 @@ static int start_auth(struct monitor *m, struct str initial, uint32_t has_initia
     if (r < 0)
         return monitor_auth_lost(m, strerror(-r));
     m->phase = MONITOR_AUTH;
-    m->auth_deadline = clock_monotonic_ms() + TIMEOUT_AUTH * INT64_C(1000);
+    await(m);
     return 0;
 }
 
@@ -201,6 +207,7 @@ int monitor_auth_response(void *context, struct frame *f, struct frame_reader *i
     r = check_attempt(m, attempt);
     if (r != 0)
         return r < 0 ? r : 0;
+    await(m);
     r = frame_send(m->auth.control, f, -1);
     return r == -EPIPE ? 0 : r; /* its end of file tells the loop */
 }
@@ -232,6 +239,7 @@ static int on_challenge(void *context, struct frame *f, struct frame_reader *in)
     if (frame_get_u32(in, &attempt) < 0 || frame_get_str(in, LIMIT_SASL, &challenge) < 0 || frame_end(in) < 0 ||
         attempt != m->attempt)
         return -EBADMSG;
+    await(m);
     return monitor_tell_front(m, f, -1);
 }
 

@@ -30,8 +30,9 @@ enum frame_type {
     FRAME_TLS_STARTED,
     /* login stage -> monitor: u attempt (ascending from 1; those that the
      * front refuses by itself are left out), s mechanism, s initial response decoded, u has initial response
-     * (0/1). USER/PASS and LOGIN are mechanism PLAIN with the response made by the login stage; APOP is mechanism APOP
-     * with the response "user digest". */
+     * (0/1). USER/PASS and IMAP's LOGIN are mechanism PLAIN with the response made by the login stage; so is that of
+     * SASL's LOGIN, where challenges may follow for what PAM asks besides; APOP is mechanism APOP with the response
+     * "user digest". */
     FRAME_AUTH_START,
     /* auth -> monitor -> login stage: u attempt, s challenge (not encoded) */
     FRAME_AUTH_CHALLENGE,

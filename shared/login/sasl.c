@@ -190,14 +190,14 @@ static int serve(const struct exchange *x)
 
 /* ---- what the protocols call ---- */
 
-int sasl_plain(int control, uint32_t attempt, struct str user, struct str password, struct sasl_outcome *ret)
+/* Name and password are there: PLAIN, or LOGIN where the client can be asked for more. */
+static int run_password(const struct exchange *x, struct str mechanism, struct str user, struct str password)
 {
-    struct exchange x = {.control = control, .attempt = attempt, .out = ret};
     struct buf message = BUF_INIT(LIMIT_SASL);
     int r = 0;
 
     if (str_has_nul(user) || str_has_nul(password))
-        return fail_here(ret, AUTH_CLASS_MECHANISM, STR("NUL in name or password"));
+        return fail_here(x->out, AUTH_CLASS_MECHANISM, STR("NUL in name or password"));
     /* RFC 4616 2: authorization identity (none), name, password, a NUL before each of the two. */
     r = buf_reserve(&message, message.max);
     if (r == 0)
@@ -209,9 +209,16 @@ int sasl_plain(int control, uint32_t attempt, struct str user, struct str passwo
     if (r == 0)
         r = buf_add_str(&message, password);
     if (r == 0)
-        r = send_start(&x, STR("PLAIN"), buf_str(&message), 1);
+        r = send_start(x, mechanism, buf_str(&message), 1);
     buf_wipe_finish(&message);
-    return r < 0 ? r : serve(&x);
+    return r < 0 ? r : serve(x);
+}
+
+int sasl_plain(int control, uint32_t attempt, struct str user, struct str password, struct sasl_outcome *ret)
+{
+    struct exchange x = {.control = control, .attempt = attempt, .out = ret};
+
+    return run_password(&x, STR("PLAIN"), user, password);
 }
 
 int sasl_apop(int control, uint32_t attempt, struct str user, struct str digest, struct sasl_outcome *ret)
@@ -233,7 +240,7 @@ static int decode_initial(struct str initial, struct buf *out)
     return r < 0 || str_eq(initial, STR("=")) ? r : base64_decode(initial, out);
 }
 
-/* Two questions, then it is PLAIN. */
+/* Two questions are the login stage's own: nothing is started for a client before it has sent a password. */
 static int ask_login(struct str initial, const struct sasl_client *client, struct buf *user, struct buf *password)
 {
     int r = initial.ptr ? decode_initial(initial, user) : ask_decoded(client, STR("Username:"), user);
@@ -248,7 +255,7 @@ static int run_login(const struct exchange *x, struct str initial)
     int r = ask_login(initial, x->client, &user, &password);
 
     if (r == 0)
-        r = sasl_plain(x->control, x->attempt, buf_str(&user), buf_str(&password), x->out);
+        r = run_password(x, STR("LOGIN"), buf_str(&user), buf_str(&password));
     buf_wipe_finish(&user);
     buf_wipe_finish(&password);
     return r;

@@ -97,18 +97,10 @@ def test_plain():
 
 
 def test_login():
-    a = Attempt("LOGIN")
-    assert a.challenge() == b"Username:"
-    a.respond(b"alice")
-    assert a.challenge() == b"Password:"
-    a.respond(b"wonderland")
-    assert a.result()["user"] == "alice"
-    a.end()
-    a = Attempt("LOGIN", b"bob")
-    assert a.challenge() == b"Password:"
-    a.respond(b"wrong")
-    assert a.result()["class"] == "CREDENTIALS"
-    a.end()
+    """The login stage has asked for name and password."""
+    assert attempt("LOGIN", plain("alice", "wonderland"))["user"] == "alice"
+    assert attempt("LOGIN", plain("bob", "wrong"))["class"] == "CREDENTIALS"
+    assert attempt("LOGIN")["class"] == "MECHANISM"
 
 
 def test_wrong():
@@ -215,6 +207,53 @@ def test_a_name_that_forges_a_log_line():
     assert "PAM_RHOST=192.0.2.1\n" in text and "PAM_RUSER" not in text, text
 
 
+def one_time_code(secret):
+    """RFC 6238 with its defaults, which is what phones show."""
+    digest = hmac.digest(base64.b32decode(secret), int(time.time() // 30).to_bytes(8, "big"), "sha1")
+    at = digest[-1] & 15
+    return b"%06d" % ((int.from_bytes(digest[at:at + 4], "big") & 0x7fffffff) % 10**6)
+
+
+def test_a_second_factor():
+    """A module that asks for more than the password: LOGIN carries the question, PLAIN cannot and says so."""
+    secret = "JBSWY3DPEHPK3PXP"
+    with open("/var/tmp/totp", "w", encoding="ascii") as f:
+        f.write(secret + '\n" TOTP_AUTH\n')
+    os.chmod("/var/tmp/totp", 0o600)
+    stack = ("auth required pam_unix.so\n"
+             "auth required pam_google_authenticator.so user=root secret=/var/tmp/totp\naccount required pam_unix.so\n")
+
+    def ask(password, code):
+        a = Attempt("LOGIN", plain("alice", password))
+        assert a.challenge() == b"Verification code:"
+        a.respond(code)
+        out = a.result()
+        a.end()
+        return out
+
+    def run():
+        assert ask("wonderland", one_time_code(secret))["user"] == "alice"
+        assert ask("wonderland", b"000000")["class"] == "CREDENTIALS"
+        assert ask("wonderland", b"")["class"] == "CREDENTIALS"
+        assert ask("wrong", one_time_code(secret))["class"] == "CREDENTIALS"
+        # The same words for a right and a wrong password, and for nobody.
+        refused = [login(user, password) for user, password in (("alice", "wonderland"), ("alice", "wrong"))]
+        assert refused[0] == refused[1], refused
+        assert refused[0]["class"] == "DENIED" and "device password" in refused[0]["text"], refused[0]
+        a = Attempt("LOGIN", plain("alice", "wonderland"))
+        a.challenge()
+        a.control.close()  # the client is gone
+        assert a.process.wait(20) is not None
+
+    with_pam(stack, run)
+
+
+def test_modules_that_ask_for_the_same_password():
+    out = with_pam("auth required pam_unix.so\nauth required pam_unix.so\naccount required pam_unix.so\n",
+                   lambda: login("alice", "wonderland"))
+    assert out["user"] == "alice", out
+
+
 def test_session():
     """With pam_session the process stays until the connection ends, and then closes the session."""
     log = "/var/tmp/pam-session"
@@ -270,12 +309,12 @@ def test_monitor_that_speaks_nonsense():
 
 def test_the_secret_is_not_readable():
     """Not dumpable, no core file."""
-    a = Attempt("LOGIN", b"alice")
+    a = Attempt("PLAIN")
     a.challenge()
     with open("/proc/%d/limits" % a.process.pid, encoding="ascii") as f:
         core = [line for line in f if line.startswith("Max core file size")][0]
     assert core.split()[4:6] == ["0", "0"], core
-    a.respond(b"wonderland")
+    a.respond(plain("alice", "wonderland"))
     a.result()
     a.end()
 
@@ -469,11 +508,7 @@ def test_device_passwords_in_plain():
     assert login("alice", "wonderland")["user"] == "alice"  # the login password is still good
     assert login("alice", "wrong")["class"] == "CREDENTIALS"
     assert login("bob", password)["class"] == "CREDENTIALS"
-    a = Attempt("LOGIN", b"alice")
-    a.challenge()
-    a.respond(password.encode())
-    assert a.result()["user"] == "alice"
-    a.end()
+    assert attempt("LOGIN", plain("alice", password))["user"] == "alice"
 
 
 def test_device_limits():

@@ -257,6 +257,36 @@ def test_nologin_is_for_later():
         os.unlink("/etc/nologin")
 
 
+def test_a_second_factor():
+    """PAM asks for more than the password: AUTHENTICATE LOGIN passes the question on, LOGIN is refused with a reason."""
+    service, secret = "/etc/pam.d/pennypost-imap", "/var/tmp/second"
+    with open(secret, "w", encoding="ascii") as f:
+        f.write('JBSWY3DPEHPK3PXP\n" DISALLOW_REUSE\n" TOTP_AUTH\n12345678\n')
+    os.chmod(secret, 0o600)
+    with open(service, encoding="ascii") as f:
+        before = f.read()
+    answers = [b"alice", b"wonderland", b"12345678"]  # a scratch code, good once
+    asked = []
+
+    def answer(challenge):
+        asked.append(challenge)
+        return answers[len(asked) - 1]
+
+    with open(service, "w", encoding="ascii") as f:
+        f.write("auth required pam_unix.so\nauth required pam_google_authenticator.so user=root secret=%s\n"
+                "account required pam_unix.so\n" % secret)
+    try:
+        connection = imap_session()
+        connection.authenticate("LOGIN", answer)
+        connection.logout()
+        assert asked == [b"Username:", b"Password:", b"Verification code:"], asked
+        refused = imap_login("alice", "wonderland")[-1]
+        assert refused.startswith(b"a NO [AUTHORIZATIONFAILED] ") and b"device password" in refused, refused
+    finally:
+        with open(service, "w", encoding="ascii") as f:
+            f.write(before)
+
+
 def test_warnings_reach_the_client():
     lines = imap_login("soon", "wonderland")
     assert lines[-1].startswith(b"a OK"), lines

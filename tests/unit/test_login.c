@@ -132,6 +132,30 @@ static void refuse(const struct stage *s, uint32_t attempt, uint32_t class)
     assert_int_equal(frame_send(s->control, &f, -1), 0);
 }
 
+static void challenge(const struct stage *s, uint32_t attempt, const char *text)
+{
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+
+    frame_begin(&f, FRAME_AUTH_CHALLENGE);
+    assert_int_equal(frame_put_u32(&f, attempt) | frame_put_str(&f, str_from(text)), 0);
+    assert_int_equal(frame_send(s->control, &f, -1), 0);
+}
+
+static void expect_response(const struct stage *s, uint32_t number, const char *text)
+{
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    struct frame_reader in;
+    uint32_t attempt = 0;
+    struct str response;
+
+    assert_int_equal(frame_recv(s->control, &f, 5000), 0);
+    assert_int_equal(f.type, FRAME_AUTH_RESPONSE);
+    in = frame_read(&f);
+    assert_int_equal(frame_get_u32(&in, &attempt) | frame_get_str(&in, 100, &response) | frame_end(&in), 0);
+    assert_int_equal(attempt, number);
+    assert_true(str_eq(response, str_from(text)));
+}
+
 static void accept_login(const struct stage *s, uint32_t attempt)
 {
     _cleanup_frame_ struct frame f = FRAME_INIT;
@@ -319,7 +343,7 @@ static void pop3_passwords_keep_their_blanks(void **state)
     assert_int_equal(end_stage(&s), 0);
 }
 
-static void sasl_login_becomes_plain_and_star_cancels(void **state)
+static void sasl_login_asks_and_star_cancels(void **state)
 {
     struct stage s = start_stage(&POP3_LOGIN, true, false);
 
@@ -338,7 +362,11 @@ static void sasl_login_becomes_plain_and_star_cancels(void **state)
     say(&s, "AUTH LOGIN Ym9i\r\n");
     expect(&s, "+ UGFzc3dvcmQ6\r\n");
     say(&s, "c2VjcmV0\r\n");
-    expect_attempt(&s, 3, "PLAIN", STR("\0bob\0secret"));
+    expect_attempt(&s, 3, "LOGIN", STR("\0bob\0secret"));
+    challenge(&s, 3, "Code:");
+    expect(&s, "+ Q29kZTo=\r\n");
+    say(&s, "MTIz\r\n");
+    expect_response(&s, 3, "123");
     accept_login(&s, 3);
     expect_handover(&s, "", "USER\nSASL PLAIN LOGIN\n");
     assert_int_equal(end_stage(&s), 0);
@@ -438,7 +466,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(data_behind_starttls_is_cut_off),
         cmocka_unit_test(starttls_forgets_and_changes_over),
         cmocka_unit_test(pop3_passwords_keep_their_blanks),
-        cmocka_unit_test(sasl_login_becomes_plain_and_star_cancels),
+        cmocka_unit_test(sasl_login_asks_and_star_cancels),
         cmocka_unit_test(pop3_utf8_and_lang),
         cmocka_unit_test(pop3_policy_is_announced),
         cmocka_unit_test(browsers_and_binary_noise_are_cut_off),
