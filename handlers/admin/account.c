@@ -202,6 +202,26 @@ static int return_password(const struct conf *conf, const struct account *a, str
     return -ECANCELED;
 }
 
+/* Who became root to call us: sudo and doas say it, else the kernel remembers who logged in. NULL: root himself, or
+ * somebody without a mail login. */
+static struct passwd *invoking_user(const struct conf *conf)
+{
+    static const char *const variables[] = {"SUDO_USER", "DOAS_USER"};
+    _cleanup_close_ int fd = open("/proc/self/loginuid", O_RDONLY | O_CLOEXEC);
+    _cleanup_buf_ struct buf text = BUF_INIT(LIMIT_PASSWORD);
+    struct passwd *pw = NULL;
+    uint32_t uid = UINT32_MAX;
+
+    for (size_t i = 0; i < ARRAY_SIZE(variables) && !pw; i++) {
+        const char *name = getenv(variables[i]);
+
+        pw = name ? getpwnam(name) : NULL;
+    }
+    if (!pw && fd >= 0 && read_line(fd, &text) == 0 && str_to_u32(buf_str(&text), &uid) == 0 && uid != UINT32_MAX)
+        pw = getpwuid(uid);
+    return pw && pw->pw_uid != 0 && pw->pw_uid >= conf->min_uid ? pw : NULL;
+}
+
 int account_choose(const struct conf *conf, const char *user, const char *password_file, struct account *ret,
                    struct buf *why)
 {
@@ -209,9 +229,9 @@ int account_choose(const struct conf *conf, const char *user, const char *passwo
     int r;
 
     *ret = (struct account){.password = BUF_INIT(LIMIT_PASSWORD)};
-    if (!user && geteuid() == 0)
+    pw = user ? getpwnam(user) : geteuid() == 0 ? invoking_user(conf) : getpwuid(getuid());
+    if (!user && !pw && geteuid() == 0)
         return make_throwaway(conf, ret, why);
-    pw = user ? getpwnam(user) : getpwuid(getuid());
     if (!pw) {
         (void)buf_printf(why, "there is no user %s", user ? user : "for this uid");
         return -ENOENT;
@@ -233,7 +253,7 @@ int account_choose(const struct conf *conf, const char *user, const char *passwo
         (void)buf_printf(
             why,
             "a login needs the password of %s: run this on a terminal, or with --password-file, or as root "
-            "without a user's name (it makes a throw-away account)",
+            "(a login is lent for the check)",
             ret->name);
     else if (r < 0)
         (void)buf_printf(why, "%s: %s", password_file ? password_file : "password", strerror(-r));

@@ -1,8 +1,8 @@
 /*
- * Whose mailbox `pennypost check` uses, and with which password it logs in. Root without a user named: a throw-away
- * Unix account with a random password, made and removed again, so that the whole path through PAM and /etc/shadow is
- * tried and nobody has to type anything. Root with a user named: a device password of that user, for the time of the
- * check.
+ * Whose mailbox `pennypost check` uses, and with which password it logs in. The user named, else the invoking user: as
+ * root the one who became root (sudo, doas, su), with a device password for the time of the check, since nobody has to
+ * type anything. Root himself has no mail login: a throw-away Unix account with a random password, made and removed
+ * again, takes his place, and the whole path through PAM and /etc/shadow is tried.
  */
 #ifndef ADMIN_ACCOUNT_H
 #define ADMIN_ACCOUNT_H

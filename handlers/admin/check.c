@@ -1,7 +1,7 @@
 /*
  * pennypost check: sends a message to a user over every SMTP port, sees it over POP3 and IMAP, in the clear and inside
  * TLS, removes it, and prints a line for each step with a hint where one fails. Runs as the user with his password, or
- * as root with a throw-away account; touches nothing but that mailbox, through the ports like any client.
+ * as root; touches nothing but that mailbox, through the ports like any client.
  */
 #include "handlers/admin/check.h"
 
@@ -318,7 +318,7 @@ int check_main(struct conf *conf, int argc, char **argv)
         (void)clock_unique(&conf->clock, &token);
         (void)snprintf(c.token, sizeof(c.token), "%s", buf_cstr(&token));
         (void)printf("mailbox of %s%s, server %s\n", c.account.name,
-                     c.account.is_throwaway ? " (an account made for this check only)"
+                     c.account.is_throwaway ? " (an account made for this check only: root has no mail login)"
                      : c.account.is_lent    ? " (logins with a device password for this check: his own is not tried)"
                                             : "",
                      c.address);

@@ -268,8 +268,9 @@ class Result:
         if os.environ.get("CI") == "true":
             self.check(False, "skipped under CI", text)
         else:
-            print("skipped: " + text, flush=True)
+            print("SKIP " + text, flush=True)
 
     def finish(self):
-        print("%d passed, %d failed" % (self.passed, self.failed), flush=True)
-        return 1 if self.failed or not self.passed else 0
+        skipped = ", %d skipped" % len(self.skipped) if self.skipped else ""
+        print("%d passed, %d failed%s" % (self.passed, self.failed, skipped), flush=True)
+        return 1 if self.failed or not (self.passed or self.skipped) else 0
