@@ -1,0 +1,174 @@
+"""A hostile login stage and a hostile session: installed in their places by tests/e2e/door, which puts the table T of
+frame types (frames.py) before this text. What it does is said by the client: the first line for the login stage, the
+unread input for the session.
+"""
+import array
+import os
+import random
+import socket
+import struct
+import sys
+import time
+
+CONTROL = socket.socket(fileno=3)
+MARKS = "/srv/marks/"  # a file for each session that ran: PID.UID
+
+
+def u(n):
+    return struct.pack("=I", n)
+
+
+def s(text):
+    data = text.encode() if isinstance(text, str) else text
+    return struct.pack("=I", len(data)) + data
+
+
+def send(kind, *fields, fd=None, length=None):
+    payload = b"".join(fields)
+    packet = struct.pack("=HHI", T.get(kind, kind), 0, len(payload) if length is None else length) + payload
+    CONTROL.sendmsg([packet], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))] if fd is not None else [])
+
+
+def receive():
+    packet = CONTROL.recv(70000)
+    if not packet:
+        sys.exit(0)
+    return struct.unpack_from("=H", packet)[0], packet[8:]
+
+
+def attempt(number, user, password):
+    send("FRAME_AUTH_START", u(number), s("PLAIN"), s("\0%s\0%s" % (user, password)), u(1))
+
+
+def login(password):
+    attempt(1, "bob", password)
+    assert receive()[0] == T["FRAME_AUTH_DONE"]
+
+
+def handover(unread=b""):
+    send("FRAME_HANDOVER", s(unread), s("a"))
+
+
+def noise(seed, good):
+    """Frames that are nearly right: a field longer, shorter, with other bytes, of another type, with an fd."""
+    rnd = random.Random(seed)
+    for _ in range(60):
+        kind, fields = rnd.choice(good)
+        payload = bytearray(b"".join(fields))
+        for _ in range(rnd.randrange(4)):
+            if payload:
+                payload[rnd.randrange(len(payload))] = rnd.choice((0, 1, 127, 255, rnd.randrange(256)))
+        if rnd.randrange(4) == 0:
+            del payload[rnd.randrange(len(payload) + 1):]
+        if rnd.randrange(4) == 0:
+            payload += rnd.randbytes(rnd.randrange(300))
+        if rnd.randrange(5) == 0:
+            kind = rnd.choice(list(T.values()) + [0, 63, 255, 65535])
+        send(kind, bytes(payload), fd=2 if rnd.randrange(12) == 0 else None,
+             length=rnd.randrange(1 << 32) if rnd.randrange(12) == 0 else None)
+
+
+FRONT = [("FRAME_AUTH_START", (u(1), s("PLAIN"), s("\0bob\0wrong"), u(1))), ("FRAME_NOTE", (u(1), s("text"))),
+         ("FRAME_STARTTLS", ()), ("FRAME_AUTH_RESPONSE", (u(1), s("x"))), ("FRAME_AUTH_CANCEL", (u(1),)),
+         ("FRAME_PROXY", (s("192.0.2.1"), u(1), s("192.0.2.2"), u(2))), ("FRAME_HANDOVER", (s(""), s("a"))),
+         ("FRAME_AUTH_DONE", (u(1), s("bob"), s(""), s("")))]
+KEEPER = [("FRAME_KEEPER_LOCK", (u(0),)), ("FRAME_KEEPER_UNLOCK", ()), ("FRAME_KEEPER_CREATE", ())]
+
+
+def front(what, *more):
+    if what == "handover":
+        handover()
+    elif what == "done":
+        send("FRAME_AUTH_DONE", u(1), s("bob"), s(""), s(""))
+    elif what == "start":
+        send("FRAME_SESSION_START", s("alice"), s("/home/alice"), s("x"), s("x"), u(0), s(""), s(""), s(""), s(""))
+    elif what == "lock":
+        send("FRAME_KEEPER_LOCK", u(0))
+    elif what == "attempt":
+        attempt(int(more[0]), "bob", "wrong")
+    elif what == "two-at-once":
+        attempt(1, "bob", "wrong")
+        attempt(2, "bob", "wrong")
+    elif what == "mechanism":
+        send("FRAME_AUTH_START", u(1), s("EXTERNAL"), s("bob"), u(1))
+        assert receive()[0] == T["FRAME_AUTH_FAILED"]
+    elif what == "proxy":
+        send("FRAME_PROXY", s("127.0.0.1"), u(1), s("127.0.0.1"), u(2))
+    elif what == "fd":
+        send("FRAME_NOTE", u(1), s("x"), fd=0)
+    elif what == "length":
+        send("FRAME_NOTE", u(1), s("x"), length=1 << 31)
+    elif what == "large":
+        send("FRAME_NOTE", u(1), b"x" * 66000)
+    elif what == "notes":
+        for _ in range(20):
+            send("FRAME_NOTE", u(1), s("x"))
+    elif what == "noise":
+        noise(int(more[0]), FRONT)
+    else:
+        after_login(what, *more)
+
+
+def after_login(what, *more):
+    login(more[0])
+    if what == "twice":
+        handover()
+        handover()
+    elif what == "again":
+        attempt(2, "bob", more[0])
+    elif what == "silent":
+        pass
+    elif what == "session":
+        handover(" ".join(more[1:]).encode())
+        handover()
+
+
+def session(what, *more):
+    if what == "alice":
+        send("FRAME_KEEPER_LOCK", u(0), s("alice"))
+    elif what == "path":
+        send("FRAME_KEEPER_CREATE", s("../alice"))
+    elif what == "type":
+        send("FRAME_AUTH_START", u(1), s("PLAIN"), s("\0alice\0x"), u(1))
+    elif what == "fd":
+        send("FRAME_KEEPER_UNLOCK", fd=0)
+    elif what == "noise":
+        noise(int(more[0]), KEEPER)
+    elif what == "dies":  # with the lock, which is its own user's and nobody else's
+        send("FRAME_KEEPER_LOCK", u(0))
+        assert receive()[0] == T["FRAME_KEEPER_OK"]
+        with open(MARKS + "locks", "w", encoding="ascii") as f:
+            f.write(" ".join(n for n in os.listdir("/var/mail") if n.endswith(".lock")))
+        os.kill(os.getpid(), 9)
+
+
+def main():
+    if os.path.basename(sys.argv[0]) == "imap-session":
+        with open("%s%d.%d" % (MARKS, os.getpid(), os.getuid()), "w", encoding="ascii"):
+            pass
+        payload = receive()[1]
+        fields = []
+        while payload:
+            n = struct.unpack_from("=I", payload)[0]
+            if len(fields) == 4:  # TLS active: a number
+                fields.append(n)
+                payload = payload[4:]
+                continue
+            fields.append(payload[4:4 + n])
+            payload = payload[4 + n:]
+        words = fields[6].decode().split()
+        work = session
+    else:
+        receive()
+        os.write(0, b"* OK double\r\n")
+        words = os.read(0, 4096).decode().split()
+        work = front
+    try:
+        if words:
+            work(*words)
+            time.sleep(0.2)
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # cut off, as it should be
+
+
+main()
