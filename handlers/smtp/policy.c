@@ -11,6 +11,7 @@
 
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
+#include "shared/route/idna.h"
 
 #define POLICY_MS  8000 /* for each step; clients wait five minutes for RCPT (RFC 5321 4.5.3.2.3) */
 #define WEIGHT_MAX 1000
@@ -96,7 +97,7 @@ void policy_init(struct policy *p, const struct conf *conf, bool is_wanted)
     *p = (struct policy){.conf = conf};
     dns_init(&p->dns, conf);
     p->dns.timeout_ms = POLICY_MS;
-    p->is_wanted = is_wanted && (conf->dnsbl[0] || conf->helo_checks[0] || wants_name(conf));
+    p->is_wanted = is_wanted && (conf->dnsbl[0] || conf->helo_checks[0] || conf->sender_dns || wants_name(conf));
     if (p->is_wanted)
         take_lists(p);
 }
@@ -108,7 +109,7 @@ static void forget(struct policy *p)
     free(p->questions);
     p->questions = NULL;
     p->is_settled = p->is_name_known = false;
-    p->name[0] = p->helo[0] = '\0';
+    p->name[0] = p->helo[0] = p->sender_domain[0] = '\0';
 }
 
 void policy_finish(struct policy *p)
@@ -392,16 +393,66 @@ static bool is_always_reachable(struct str mailbox)
     return str_ieq(local, STR("postmaster")) || str_ieq(local, STR("abuse"));
 }
 
+/* ---- the sender ---- */
+
+/* RFC 5321 3.6.2 asks for a return path that works; RFC 7505 4.1 says how to refuse one that cannot. */
+static void judge_sender(struct policy *p)
+{
+    const struct dns_answer *mx = &p->questions[POLICY_SENDER].answer;
+    const struct dns_answer *four = &p->questions[POLICY_SENDER + 1].answer;
+    const struct dns_answer *six = &p->questions[POLICY_SENDER + 2].answer;
+    struct smtp_answer *ret = &p->sender_verdict;
+
+    *ret = (struct smtp_answer){.code = 250};
+    if (mx->count == 1 && mx->records[0].data.len == 0)
+        answer_set(ret, 550, "5.7.27", "%s takes no mail, so no answer could reach the sender", p->sender_domain);
+    else if (mx->count > 0 || four->count > 0 || six->count > 0)
+        return;
+    else if (mx->status == DNS_FAILED || four->status == DNS_FAILED || six->status == DNS_FAILED)
+        answer_set(ret, 451, "4.4.3", "The sender's domain %s cannot be found now, try again later", p->sender_domain);
+    else
+        answer_set(ret, 550, "5.1.8", "The sender's domain %s has neither a mail host nor an address",
+                   p->sender_domain);
+    LOG_EVENT(LOG_INFO, "policy-refused", LOG_FC("check", "sender_dns"), LOG_FC("host", p->peer),
+              LOG_FC("domain", p->sender_domain), LOG_FC("reply", ret->enhanced));
+}
+
+static const struct smtp_answer *check_sender(struct policy *p, struct str sender)
+{
+    static const struct smtp_answer fine = {.code = 250};
+    static const enum dns_type types[] = {DNS_MX, DNS_A, DNS_AAAA};
+    _cleanup_buf_ struct buf domain = BUF_INIT(4 * LIMIT_DOMAIN);
+    struct str rest = sender;
+
+    for (ptrdiff_t at; (at = str_chr(rest, '@')) >= 0;)
+        rest = str_sub(rest, (size_t)at + 1, rest.len);
+    /* The null path is a report; literals are not in the DNS; our own domains are not asked for. */
+    if (!p->conf->sender_dns || rest.len == 0 || rest.len == sender.len || rest.ptr[0] == '[' ||
+        conf_domain_is_ours(p->conf, rest) || idna_to_ascii(rest, &domain) < 0)
+        return &fine;
+    if (strcmp(buf_cstr(&domain), p->sender_domain) == 0)
+        return &p->sender_verdict;
+    (void)snprintf(p->sender_domain, sizeof(p->sender_domain), "%s", buf_cstr(&domain));
+    for (size_t i = 0; i < 3; i++)
+        ask(p, POLICY_SENDER + i, types[i], buf_str(&domain));
+    dns_wait(&p->dns, p->questions, POLICY_SLOTS);
+    judge_sender(p);
+    return &p->sender_verdict;
+}
+
 bool policy_admits(struct policy *p, struct str sender, struct str mailbox, struct smtp_answer *ret)
 {
+    const struct smtp_answer *verdict = NULL;
+
     if (!policy_is_active(p) || is_always_reachable(mailbox))
         return true;
     if (!p->is_settled)
         settle(p);
-    if (answer_is_ok(&p->verdict))
+    verdict = answer_is_ok(&p->verdict) ? check_sender(p, sender) : &p->verdict;
+    if (answer_is_ok(verdict))
         return true;
     LOG_EVENT(LOG_INFO, "refused", LOG_FC("host", p->peer), LOG_F("from", sender), LOG_F("to", mailbox),
-              LOG_FC("reply", p->verdict.enhanced));
-    *ret = p->verdict;
+              LOG_FC("reply", verdict->enhanced));
+    *ret = *verdict;
     return false;
 }

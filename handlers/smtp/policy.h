@@ -1,6 +1,6 @@
 /*
  * What the admin demands of strangers before he takes their mail: block lists, a name for their address, an honest
- * HELO. All of it is off by default. Part of the monitor; DNS is asked through `resolve`.
+ * HELO, a sender who can be answered. All of it is off by default. Part of the monitor; DNS is asked through `resolve`.
  *
  * The questions are asked when the connection begins and when the client has said HELO; the verdict is wanted at the
  * first RCPT, so that it costs little time, the log knows sender and recipient, and postmaster can always be reached
@@ -19,13 +19,15 @@
 #define POLICY_LISTS 8 /* block lists that are asked */
 #define POLICY_NAMES 4 /* names of an address that are checked */
 
-enum policy_slot { /* of the questions */
-                   POLICY_PTR,
-                   POLICY_FORWARD,                              /* the addresses of each name */
-                   POLICY_HELO = POLICY_FORWARD + POLICY_NAMES, /* A, AAAA, MX */
-                   POLICY_LIST = POLICY_HELO + 3,
-                   POLICY_REASON = POLICY_LIST + POLICY_LISTS,
-                   POLICY_SLOTS
+/* The questions. */
+enum policy_slot {
+    POLICY_PTR,
+    POLICY_FORWARD,                              /* the addresses of each name */
+    POLICY_HELO = POLICY_FORWARD + POLICY_NAMES, /* A, AAAA, MX */
+    POLICY_LIST = POLICY_HELO + 3,
+    POLICY_REASON = POLICY_LIST + POLICY_LISTS,
+    POLICY_SENDER, /* of the sender's domain: MX, A, AAAA */
+    POLICY_SLOTS = POLICY_SENDER + 3,
 };
 
 /* One word of `dnsbl`: "zone", "zone=127.0.0.4", "zone=127.0.0.4-11", each with "*weight" behind it. */
@@ -58,7 +60,9 @@ struct policy {
     char name[DNS_NAME_MAX + 1]; /* of the peer, verified forward and back; "" */
     bool is_name_known;          /* whether there is one has been found out */
     bool is_settled;
-    struct smtp_answer verdict; /* when settled */
+    struct smtp_answer verdict;           /* when settled */
+    char sender_domain[DNS_NAME_MAX + 1]; /* that the next one is about, as A-labels; "" none yet */
+    struct smtp_answer sender_verdict;
 };
 
 /* `is_wanted`: false for submission and LMTP, where nobody is a stranger. */

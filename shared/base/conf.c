@@ -43,6 +43,7 @@ static const struct conf_key KEYS[] = {
     KEY(dnsbl_threshold, CONF_U32, "1"),
     KEY(reverse_dns, CONF_STRING, "no"),
     KEY(helo_checks, CONF_STRING, ""),
+    KEY(sender_dns, CONF_BOOL, "no"),
     KEY(connection_rate, CONF_U32, "0"),
     KEY(policy_exempt, CONF_STRING, ""),
     KEY(spool, CONF_STRING, "/var/mail"),

@@ -33,6 +33,7 @@ struct conf {
     uint32_t dnsbl_threshold;  /* sum of weights that refuses */
     char *reverse_dns;         /* the client's address must have a name: "no", "log", "name", "match" */
     char *helo_checks;         /* words: "own", "fqdn", "literal", "dns" */
+    bool sender_dns;           /* the sender's domain must be able to take mail */
     uint32_t connection_rate;  /* SMTP connections a minute from one address, 0: any number */
     char *policy_exempt;       /* networks that none of these checks are made for */
     char *spool;               /* folder of INBOX files named after users, or one mbox file */

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 
-from dns_double import SERVFAIL, Double, a, ptr, txt
+from dns_double import SERVFAIL, Double, a, mx, ptr, txt
 from frames import Tests
 
 SMTP = os.path.abspath(sys.argv[1])
@@ -118,6 +118,13 @@ def names_of_helo():
     assert rcpt(GOOD, "helo_checks=own fqdn literal dns")[:3] == "250"
 
 
+def domains_of_senders_rfc_7505_4_1():
+    assert rcpt(GOOD, "sender_dns=yes")[:9] == "550 5.1.8"
+    assert rcpt(GOOD, "sender_dns=yes", zone={("sender.test", "MX"): [mx(0, "")]})[:10] == "550 5.7.27"
+    assert rcpt(GOOD, "sender_dns=yes", zone={("sender.test", "MX"): [mx(5, "x.test")]})[:3] == "250"
+    assert rcpt(GOOD, "sender_dns=yes", zone={("sender.test", "MX"): SERVFAIL})[:9] == "451 4.4.3"
+
+
 def a_second_helo_is_judged_anew():
     with Double(ZONE) as dns, Client(dns, "helo_checks=own", xclient=GOOD) as client:
         assert client.rcpt(helo="us.test")[:3] == "550"
@@ -163,7 +170,7 @@ def too_many_connections():
 
 
 for test in (everybody_is_welcome_by_default, block_lists_rfc_5782, postmaster_can_be_reached_rfc_5321_4_5_1,
-             names_of_addresses_rfc_7372_3_3, names_of_helo, a_second_helo_is_judged_anew,
+             names_of_addresses_rfc_7372_3_3, names_of_helo, domains_of_senders_rfc_7505_4_1, a_second_helo_is_judged_anew,
              the_verified_name_stands_in_received_rfc_5321_4_4, hostile_answers_end_no_session, too_many_connections):
     TESTS.run(test)
 sys.exit(TESTS.close())

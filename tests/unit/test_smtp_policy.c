@@ -51,6 +51,8 @@ static const struct row ROWS[] = {
     {DNS_PTR, "4.2.0.192.in-addr.arpa", DNS_OK, false, NULL, "unsure.test"},
     {DNS_A, "unsure.test", DNS_FAILED, false, NULL, NULL},
     {DNS_MX, "mailonly.test", DNS_OK, false, NULL, "10 good.test"},
+    {DNS_MX, "null.test", DNS_OK, false, NULL, "0 ."},
+    {DNS_MX, "xn--bcher-kva.test", DNS_OK, false, NULL, "10 good.test"},
     {DNS_A, "1.2.0.192.bl.test", DNS_OK, false, NULL, "127.0.0.2"},
     {DNS_TXT, "1.2.0.192.bl.test", DNS_OK, false, NULL, "see <https://bl.test>"},
     {DNS_A, "1.2.0.192.other.test", DNS_OK, false, NULL, "127.0.0.4"},
@@ -62,8 +64,8 @@ static const struct row ROWS[] = {
 };
 
 /* "key=value|key=value". What RCPT is told: "250", or code and enhanced code. */
-static void expect(const char *settings, const char *address, const char *helo, const char *mailbox,
-                   const char *expected)
+static void expect_of(const char *sender, const char *settings, const char *address, const char *helo,
+                      const char *mailbox, const char *expected)
 {
     struct str rest = str_from(settings), one;
     struct smtp_answer answer = {.code = 250};
@@ -89,13 +91,19 @@ static void expect(const char *settings, const char *address, const char *helo, 
     policy_begin(&p, &peer);
     (void)policy_hello(&p, str_from(helo));
     for (int i = 0; i < 2; i++) { /* the second time from memory */
-        if (policy_admits(&p, STR("a@b.test"), str_from(mailbox), &answer))
+        if (policy_admits(&p, str_from(sender), str_from(mailbox), &answer))
             answer = (struct smtp_answer){.code = 250};
         (void)snprintf(text, sizeof(text), "%u%s%s", answer.code, answer.code == 250 ? "" : " ", answer.enhanced);
         assert_string_equal(text, expected);
     }
     policy_finish(&p);
     conf_finish(&conf);
+}
+
+static void expect(const char *settings, const char *address, const char *helo, const char *mailbox,
+                   const char *expected)
+{
+    expect_of("a@b.test", settings, address, helo, mailbox, expected);
 }
 
 #define ALICE "alice@us.test"
@@ -162,11 +170,32 @@ static void block_lists(void **state)
     expect("dnsbl=bl.test*2|dnsbl_threshold=2", "192.0.2.1", "x", ALICE, "554 5.7.1");
 }
 
+static void domains_of_senders(void **state)
+{
+    static const char *const rows[][2] = {
+        {"a@good.test", "250"},
+        {"a@mailonly.test", "250"},
+        {"a@none.test", "550 5.1.8"},
+        {"a@null.test", "550 5.7.27"},
+        {"a@unsure.test", "451 4.4.3"},
+        {"", "250"},
+        {"a@us.test", "250"},
+        {"a@[192.0.2.9]", "250"},
+        {"a@b\xc3\xbc\x63her.test", "250"},
+        {"\"x@none.test\"@good.test", "250"},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+        expect_of(rows[i][0], "sender_dns=yes", "192.0.2.1", "x", ALICE, rows[i][1]);
+    expect_of("a@none.test", "sender_dns=yes", "192.0.2.1", "x", "postmaster@us.test", "250");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(words_of_dnsbl), cmocka_unit_test(nothing_by_default), cmocka_unit_test(reverse_names),
-        cmocka_unit_test(who_is_exempt),  cmocka_unit_test(names_of_helo),      cmocka_unit_test(block_lists),
+        cmocka_unit_test(words_of_dnsbl),     cmocka_unit_test(nothing_by_default), cmocka_unit_test(reverse_names),
+        cmocka_unit_test(who_is_exempt),      cmocka_unit_test(names_of_helo),      cmocka_unit_test(block_lists),
+        cmocka_unit_test(domains_of_senders),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
