@@ -1,15 +1,14 @@
 /*
- * Removing messages: the end of the file is cut, or everything behind the first hole moves up under a redo journal.
- * Runs as the user under BOX_WRITE and BOX_STATE.
+ * Removing messages: chosen, taken out of the file as expunge_plan.c says, told to the state log and the index. Runs as
+ * the user under BOX_WRITE and BOX_STATE.
  */
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 #include "shared/base/macros.h"
 #include "shared/mbox/expunge.h"
-#include "shared/mbox/journal.h"
+#include "shared/mbox/flush.h"
 
 static int by_offset(const void *a, const void *b)
 {
@@ -53,51 +52,66 @@ static int choose(struct expunge *e, const struct numset *uids, bool only_delete
     return r;
 }
 
-/* The kept runs between and behind the doomed messages. */
-static int make_plan(struct expunge *e, struct journal_plan *plan)
+/* The end of the file that goes too; what is in front of it is shorter already. */
+static int cut_end(struct box *b, const struct run *run)
 {
-    uint64_t from = e->doomed[0].offset;
-    int r = 0;
-
-    for (size_t i = 0; r == 0 && i < e->count; i++) {
-        if (e->doomed[i].offset < from)
-            return -EIO;
-        r = journal_plan_copy(plan, from, e->doomed[i].offset - from);
-        from = e->doomed[i].offset + e->doomed[i].length;
-    }
-    if (r == 0 && from > plan->old_size)
-        r = -EIO;
-    return r < 0 ? r : journal_plan_copy(plan, from, plan->old_size - from);
-}
-
-static int remove_bytes(struct expunge *e)
-{
-    struct box *b = e->b;
-    struct journal_plan plan;
+    struct journal_cuts cuts;
     int r;
 
-    journal_plan_init(&plan, e->doomed[0].offset, (uint64_t)b->facts.st_size);
-    r = make_plan(e, &plan);
-    if (r == 0) /* even if only the end is cut: the rest of its block may be cleared before the size is durable */
-        r = journal_run(b, &plan);
-    journal_plan_finish(&plan);
+    journal_cuts_init(&cuts);
+    if (fstat(b->fd, &b->facts) < 0)
+        return -errno;
+    r = journal_cuts_add(&cuts, run->from - run->before, run->to - run->before, 0, STR_NULL);
+    if (r == 0)
+        r = journal_cut(b, &cuts, false);
+    journal_cuts_finish(&cuts);
     return r;
 }
 
-/* How many doomed bytes lie in front of a place. */
-static uint64_t removed_before(const struct expunge *e, uint64_t offset)
+/* Even if only the end is cut it is done under a journal: the rest of its block may be cleared before the size is
+ * durable. */
+static int remove_bytes(struct expunge *e)
 {
-    size_t low = 0, high = e->count;
+    const struct run *last = &e->runs[e->run_count - 1];
+    int r = journal_cut(e->b, &e->cuts, e->is_collapse);
+
+    return r == 0 && e->is_collapse && e->cuts.count < e->run_count ? cut_end(e->b, last) : r;
+}
+
+/* The last run that begins at or before a place. */
+static const struct run *run_before(const struct expunge *e, uint64_t offset)
+{
+    size_t low = 0, high = e->run_count;
 
     while (low < high) {
         size_t mid = low + (high - low) / 2;
 
-        if (e->doomed[mid].offset < offset)
+        if (e->runs[mid].from <= offset)
             low = mid + 1;
         else
             high = mid;
     }
-    return low == 0 ? 0 : e->doomed[low - 1].before + e->doomed[low - 1].length;
+    return low == 0 ? NULL : &e->runs[low - 1];
+}
+
+/* The new place of a record that stays, and what else changes with it. */
+static void move_record(struct expunge *e, uint64_t i, struct index_record *rec)
+{
+    const struct run *run = run_before(e, rec->offset);
+
+    if (run == NULL)
+        return;
+    if (run->next != i) {
+        rec->offset -= run->before + run->cut;
+        return;
+    }
+    rec->offset = run->from - run->before;
+    rec->length = (uint64_t)((int64_t)rec->length + run->room);
+    rec->header = (uint32_t)((int64_t)rec->header + run->room);
+    rec->block = (uint16_t)run->block;
+    flush_mark(rec);
+    rec->bits = (uint16_t)((rec->bits & ~(INDEX_HAS_STRAY | INDEX_IN_PLACE | INDEX_IS_TORN)) | INDEX_HAS_MARKER |
+                           (run->has_base ? INDEX_HAS_BASE : 0));
 }
 
 static int update_index(struct expunge *e, uint64_t modseq)
@@ -111,37 +125,52 @@ static int update_index(struct expunge *e, uint64_t modseq)
         return r;
     for (uint64_t i = 0; r == 0 && i < b->ix.head->count; i++) {
         struct index_record rec = b->ix.records[i];
-        bool is_doomed = !(rec.bits & INDEX_EXPUNGED) && numset_has(&e->uids, rec.uid);
+        uint64_t offset = rec.offset;
+        bool is_doomed;
 
         if (rec.bits & INDEX_EXPUNGED)
             continue;
-        if (!is_doomed && rec.offset < e->doomed[0].offset) {
-            if (rec.offset >= last) {
-                last = rec.offset;
-                h->last = i;
-            }
-            continue;
-        }
+        is_doomed = rec.offset >= e->doomed[0].offset && numset_has(&e->uids, rec.uid);
         if (is_doomed) {
             rec.bits |= INDEX_EXPUNGED;
             rec.modseq = modseq;
         } else {
-            rec.offset -= removed_before(e, rec.offset);
+            move_record(e, i, &rec);
             if (rec.offset >= last) {
                 last = rec.offset;
                 h->last = i;
             }
         }
-        r = index_put(b, i, &rec);
+        if (is_doomed || offset >= e->doomed[0].offset)
+            r = index_put(b, i, &rec);
     }
     if (r < 0)
         return r;
+    if (e->runs[0].has_base && e->runs[0].next != EXPUNGE_NONE) {
+        h->base_validity = h->uidvalidity;
+        h->base_last = h->uidnext - 1;
+    }
     h->live -= e->count;
     h->modseq = modseq;
     h->expunges = modseq;
     h->generation++;
     index_describe(h, &b->facts);
     return index_end(b);
+}
+
+/* Those whose blocks are written anew on the way: the file has all of them then. */
+static int log_heads(const struct expunge *e, struct buf *log)
+{
+    _cleanup_numset_ struct numset uids = NUMSET_INIT;
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < e->run_count; i++) {
+        const struct run *run = &e->runs[i];
+
+        if (run->next != EXPUNGE_NONE)
+            r = numset_add(&uids, e->b->ix.records[run->next].uid, e->b->ix.records[run->next].uid);
+    }
+    return r < 0 || uids.count == 0 ? r : log_put_flushed(log, &uids);
 }
 
 /* Room in the log first, then the bytes; when they are gone, durably, the state says so, and the index. */
@@ -152,24 +181,14 @@ static int remove_messages(struct expunge *e)
     uint64_t modseq = b->ix.head->modseq + 1;
     int r;
 
-    if ((r = log_put_expunged(&log, modseq, &e->uids)) < 0 || (r = log_reserve(b, &log)) < 0 ||
-        (r = remove_bytes(e)) < 0)
+    if ((r = expunge_plan(e)) < 0 || (r = log_put_expunged(&log, modseq, &e->uids)) < 0 ||
+        (r = log_heads(e, &log)) < 0 || (r = log_reserve(b, &log)) < 0 || (r = remove_bytes(e)) < 0)
         return r;
     if (fstat(b->fd, &b->facts) < 0)
         return -errno;
     if ((r = log_commit(b, &log, true)) < 0)
         return r;
     return update_index(e, modseq);
-}
-
-static void sum_up(struct expunge *e)
-{
-    uint64_t before = 0;
-
-    for (size_t i = 0; i < e->count; i++) {
-        e->doomed[i].before = before;
-        before += e->doomed[i].length;
-    }
 }
 
 static int expunge(struct mbox *v, const struct numset *uids, bool only_deleted, struct numset *ret_uids)
@@ -183,7 +202,6 @@ static int expunge(struct mbox *v, const struct numset *uids, bool only_deleted,
         return r == -ENOENT && v->b->fd < 0 ? 0 : r; /* no file, no messages */
     r = v->b->ix.head->uidvalidity == v->uidvalidity ? choose(&e, uids, only_deleted) : -ESTALE;
     if (r == 0 && e.count > 0) {
-        sum_up(&e);
         r = remove_messages(&e);
         if (r == 0 && log_compact(v->b) == 0) /* done, whether or not this succeeds */
             (void)index_purge(v->b);
@@ -192,6 +210,7 @@ static int expunge(struct mbox *v, const struct numset *uids, bool only_deleted,
     view_follow(v);
     if (r == 0 && ret_uids != NULL)
         r = numset_add_set(ret_uids, &e.uids);
+    expunge_plan_finish(&e);
     numset_finish(&e.uids);
     free(e.doomed);
     return r;

@@ -1,17 +1,32 @@
 /*
- * One expunge. Internal to shared/mbox.
+ * One expunge. Internal to shared/mbox: expunge.c and expunge_plan.c.
  */
 #ifndef MBOX_EXPUNGE_H
 #define MBOX_EXPUNGE_H
 
+#include "shared/mbox/journal.h"
 #include "shared/mbox/view.h"
 
 struct doomed {
     uint64_t offset;
     uint64_t length;
     uint64_t position; /* record */
-    uint64_t before;   /* doomed bytes in front of it */
 };
+
+/* Doomed messages that lie together, and the message behind them when its block changes too. A run of no bytes: only
+ * the block of that message becomes shorter. */
+struct run {
+    uint64_t from;
+    uint64_t to;
+    uint64_t before; /* bytes taken out in front of it */
+    uint64_t at;     /* where the blocks that are given back begin */
+    uint64_t cut;    /* bytes taken out here */
+    uint64_t next;   /* record of the message behind it, EXPUNGE_NONE: it stays as it is */
+    size_t block;    /* length of its new block */
+    int64_t room;    /* by which its header grows */
+    bool has_base;   /* it is the first of the file now */
+};
+#define EXPUNGE_NONE UINT64_MAX
 
 struct expunge {
     struct box *b;
@@ -19,6 +34,16 @@ struct expunge {
     size_t count;
     size_t cap;
     struct numset uids;
+    struct run *runs; /* in the order of the file */
+    size_t run_count;
+    size_t run_cap;
+    struct journal_cuts cuts; /* the same in bytes */
+    bool is_collapse;         /* by giving blocks back; the last run is not among the cuts if it ends with the file */
 };
+
+/* Decides what happens to the bytes: runs and cuts. */
+int expunge_plan(struct expunge *e);
+
+void expunge_plan_finish(struct expunge *e);
 
 #endif

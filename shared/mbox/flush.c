@@ -27,32 +27,68 @@ int flush_keywords(const struct index_header *h, uint64_t bits, struct buf *out)
     return r;
 }
 
+/* The views of *block go into the two buffers. */
+static int make_block(const struct index_header *h, const struct index_record *rec, bool has_base, struct buf *keywords,
+                      struct buf *all, struct interop_block *block)
+{
+    int r;
+
+    if ((r = flush_keywords(h, rec->keywords, keywords)) < 0)
+        return r;
+    if (has_base && (r = flush_keywords(h, UINT64_MAX, all)) < 0)
+        return r;
+    block->uid = rec->uid;
+    block->flags = rec->flags | INTEROP_OLD;
+    block->keywords = buf_str(keywords);
+    if (has_base) {
+        block->uidvalidity = h->uidvalidity;
+        block->uidlast = h->uidnext - 1;
+        block->base_keywords = buf_str(all);
+    }
+    return 0;
+}
+
 /* Renders the block of a message as it should be, with the length it has. -ENOBUFS: too much for it. */
 int flush_render(const struct index_header *h, const struct index_record *rec, const struct interop_marker *marker,
                  bool has_base, size_t length, struct buf *out)
 {
     _cleanup_buf_ struct buf keywords = BUF_INIT(LIMIT_KEYWORDS * (LIMIT_KEYWORD + 1));
     _cleanup_buf_ struct buf all = BUF_INIT(LIMIT_KEYWORDS * (LIMIT_KEYWORD + 1));
-    struct interop_block block = {.marker = *marker, .uid = rec->uid};
+    struct interop_block block = {.marker = *marker};
     int r;
 
-    if ((r = flush_keywords(h, rec->keywords, &keywords)) < 0)
+    if ((r = make_block(h, rec, has_base, &keywords, &all, &block)) < 0)
         return r;
-    if (has_base && (r = flush_keywords(h, UINT64_MAX, &all)) < 0)
-        return r;
-    block.flags = rec->flags | INTEROP_OLD;
-    block.keywords = buf_str(&keywords);
-    if (has_base) {
-        block.uidvalidity = h->uidvalidity;
-        block.uidlast = h->uidnext - 1;
-        block.base_keywords = buf_str(&all);
-    }
     r = interop_block_write(&block, length, out);
     if (r == -ENOBUFS && has_base) { /* without the list of all keywords */
         block.base_keywords = STR_NULL;
         r = interop_block_write(&block, length, out);
     }
     return r;
+}
+
+int flush_least(const struct index_header *h, const struct index_record *rec, const struct interop_marker *marker,
+                bool has_base, size_t *ret)
+{
+    _cleanup_buf_ struct buf keywords = BUF_INIT(LIMIT_KEYWORDS * (LIMIT_KEYWORD + 1));
+    _cleanup_buf_ struct buf all = BUF_INIT(LIMIT_KEYWORDS * (LIMIT_KEYWORD + 1));
+    struct interop_block block = {.marker = *marker};
+    size_t least;
+    int r;
+
+    if ((r = make_block(h, rec, has_base, &keywords, &all, &block)) < 0)
+        return r;
+    if ((least = interop_block_min(&block)) == SIZE_MAX)
+        return -ENOMEM;
+    *ret = least;
+    return 0;
+}
+
+void flush_mark(struct index_record *rec)
+{
+    rec->bits = (uint16_t)((rec->bits & ~INDEX_PENDING) | INDEX_UID_IN_FILE | INDEX_HAS_INTEROP);
+    rec->file_flags = rec->flags | INTEROP_OLD;
+    rec->file_keywords = rec->keywords;
 }
 
 static bool has_same_lines(const char *a, const char *b, size_t len)
@@ -180,9 +216,7 @@ static int record(struct flush *f)
 
         if (!index_is_unwritten(&rec) || !numset_has(&f->done, rec.uid))
             continue;
-        rec.bits = (uint16_t)((rec.bits & ~INDEX_PENDING) | INDEX_UID_IN_FILE | INDEX_HAS_INTEROP);
-        rec.file_flags = rec.flags | INTEROP_OLD;
-        rec.file_keywords = rec.keywords;
+        flush_mark(&rec);
         r = index_put(b, i, &rec);
     }
     if (r < 0)

@@ -13,6 +13,13 @@ int flush_keywords(const struct index_header *h, uint64_t bits, struct buf *out)
 int flush_render(const struct index_header *h, const struct index_record *rec, const struct interop_marker *marker,
                  bool has_base, size_t length, struct buf *out);
 
+/* The least length that its block can have, *ret. */
+int flush_least(const struct index_header *h, const struct index_record *rec, const struct interop_marker *marker,
+                bool has_base, size_t *ret);
+
+/* What a record says when the file has all of it in a block of the message's own. */
+void flush_mark(struct index_record *rec);
+
 /* With BOX_WRITE and BOX_STATE: writes what is pending. */
 int box_flush(struct box *b);
 

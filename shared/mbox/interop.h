@@ -37,6 +37,7 @@
 
 #define INTEROP_WINDOW 512       /* bytes of a line that decide about it */
 #define INTEROP_BLOCK  208       /* block of an ordinary append: room for X-IMAPbase and some keywords */
+#define INTEROP_BLOCK_FIRST 512  /* of the first message: its X-IMAPbase lists the keywords of all */
 #define INTEROP_OLD    (1u << 5) /* Status: O, beside enum mbox_flag: a program has seen that it is there */
 
 enum interop_field {

@@ -397,9 +397,11 @@ int journal_remove(struct box *b)
     _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_CONF_VALUE * 8);
     int r = buf_printf(&path, "%s.journal", b->side);
 
-    if (r == 0 && unlink(buf_cstr(&path)) < 0 && errno != ENOENT)
-        r = -errno;
-    return r;
+    if (r < 0)
+        return r;
+    if (unlink(buf_cstr(&path)) < 0)
+        return errno == ENOENT ? 0 : -errno;
+    return file_sync_folder(buf_cstr(&path)); /* an old one that came back would undo what was done since */
 }
 
 int journal_patch_all(struct journal *j)
@@ -428,6 +430,18 @@ static int run(struct box *b, const struct journal_plan *plan, enum journal_kind
         r = journal_remove(b);
     close_fd(&j.fd);
     free(j.copy);
+    return r;
+}
+
+int journal_move_instead(struct journal *j, const struct journal_plan *plan, bool *ret_begun)
+{
+    struct journal next = {.b = j->b, .fd = -1, .head = {.kind = JOURNAL_MOVE}, .plan = *plan, .copy = j->copy};
+    int r = journal_write(&next);
+
+    *ret_begun = r == 0;
+    if (r == 0)
+        r = journal_move(&next, plan->start);
+    close_fd(&next.fd);
     return r;
 }
 

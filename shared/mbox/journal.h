@@ -7,6 +7,8 @@
 
 #include "shared/mbox/box.h"
 
+#define JOURNAL_NONCE 32u
+
 /* A piece of the new content, in the order of the file. */
 struct journal_piece {
     uint64_t to;   /* place in the new file */
@@ -47,6 +49,38 @@ int journal_patch(struct box *b, const struct journal_plan *patches);
  * JOURNAL_GROW_MAX bytes from plan->start on (-EFBIG). */
 int journal_grow(struct box *b, const struct journal_plan *plan);
 #define JOURNAL_GROW_MAX (64u << 20)
+
+/* Bytes that go out of the middle of the file. [from, end) becomes `literal`, which is shorter by `cut`. */
+struct journal_hole {
+    uint64_t from;
+    uint64_t end;
+    uint64_t at; /* of a collapse: where the blocks that go begin */
+    uint64_t cut;
+    uint64_t literal; /* place in the literals: end - from - cut bytes */
+    uint64_t before;  /* checksums of what stands in front of it and behind it, see journal_collapse.c */
+    uint64_t behind;
+    uint8_t old[JOURNAL_NONCE]; /* what stands where the nonce goes */
+};
+
+struct journal_cuts {
+    struct journal_hole *holes; /* in the order of the file */
+    size_t count;
+    size_t cap;
+    struct buf literals;
+};
+
+void journal_cuts_init(struct journal_cuts *cuts);
+void journal_cuts_finish(struct journal_cuts *cuts);
+int journal_cuts_add(struct journal_cuts *cuts, uint64_t from, uint64_t end, uint64_t at, struct str literal);
+
+/* The block size with which this file can give blocks back out of its middle, 0: it cannot (FALLOC_FL_COLLAPSE_RANGE
+ * on ext4 and XFS, files without holes from `from` on). */
+uint64_t journal_block_size(const struct box *b, uint64_t from);
+
+/* With BOX_WRITE and BOX_STATE: takes the holes out, durably. `collapse`: each cut is a number of whole blocks from
+ * `at` on; if the file system refuses, the rest is done by moving. Errors as for
+ * journal_run(). */
+int journal_cut(struct box *b, const struct journal_cuts *cuts, bool collapse);
 
 bool journal_exists(const struct box *b);
 

@@ -7,25 +7,24 @@
 #include "shared/mbox/journal.h"
 
 #define JOURNAL_MAGIC  0x334c4e4a534e4550u
-#define JOURNAL_NONCE  32u
 #define JOURNAL_EDGE   512u         /* bytes that are checked to know the file again */
 #define JOURNAL_WINDOW (16u << 20)  /* bytes that go through the journal in one step */
 #define JOURNAL_DIRECT (1u << 20)   /* a gap of this size is crossed without it */
 #define JOURNAL_COPY   (256u << 10) /* buffer */
 #define JOURNAL_ALIGN  4096u
 
-enum journal_kind { JOURNAL_MOVE = 1, JOURNAL_PATCH, JOURNAL_GROW };
+enum journal_kind { JOURNAL_MOVE = 1, JOURNAL_PATCH, JOURNAL_GROW, JOURNAL_COLLAPSE };
 
 struct journal_head {
     uint64_t magic;
     uint32_t kind;
-    uint32_t reserved;
+    uint32_t block; /* of a collapse: the block size */
     uint64_t dev;
     uint64_t ino;
     uint64_t start;
     uint64_t old_size;
     uint64_t new_size;
-    uint64_t count;    /* pieces, right behind the head */
+    uint64_t count;    /* pieces or holes, right behind the head */
     uint64_t literals; /* bytes, behind the pieces */
     uint64_t slots;    /* place of the two progress slots */
     uint64_t windows;  /* place of the two windows */
@@ -55,7 +54,9 @@ struct journal {
     struct journal_head head;
     struct journal_plan plan;
     uint64_t sequence;
-    uint8_t *copy; /* JOURNAL_COPY */
+    uint8_t *copy;                   /* JOURNAL_COPY */
+    struct journal_hole *holes;      /* JOURNAL_COLLAPSE: head.count of them; the literals are those of the plan */
+    const struct journal_cuts *cuts; /* where they came from, while the journal is written */
 };
 
 uint64_t journal_head_check(const struct journal_head *h);
@@ -102,6 +103,13 @@ int journal_surroundings(struct journal *j, const struct journal_piece *p, uint6
 
 /* Finishes a JOURNAL_GROW. -ESTALE: the file was rewritten by somebody else. */
 int journal_finish_grow(struct journal *j);
+
+/* Finishes a JOURNAL_COLLAPSE, or takes back one that was given up. -ESTALE as above. */
+int journal_finish_collapse(struct journal *j);
+
+/* A plan carried out under a journal of its own, which takes the place of the one that is there. *ret_begun: that one
+ * is in place, so that a failure is mended by its replay. */
+int journal_move_instead(struct journal *j, const struct journal_plan *plan, bool *ret_begun);
 int journal_remove(struct box *b);
 
 #endif

@@ -62,8 +62,8 @@ static int load(struct journal *j)
     if (j->head.magic != JOURNAL_MAGIC || j->head.check != journal_head_check(&j->head) ||
         j->head.gap_len > JOURNAL_EDGE || j->head.tail_len > JOURNAL_EDGE)
         return -EBADMSG;
-    if (j->head.kind == JOURNAL_GROW)
-        return 0; /* it checks its body itself */
+    if (j->head.kind == JOURNAL_GROW || j->head.kind == JOURNAL_COLLAPSE)
+        return 0; /* they check their bodies themselves */
     return load_plan(j);
 }
 
@@ -153,17 +153,15 @@ static enum state inspect(struct journal *j, const struct journal_slot *slot)
  * this one. */
 static int move_arrived(struct journal *j, uint64_t size)
 {
-    struct journal next = {.b = j->b, .fd = -1, .head = {.kind = JOURNAL_MOVE}, .copy = j->copy};
+    struct journal_plan plan;
+    bool is_begun;
     int r;
 
-    journal_plan_init(&next.plan, j->head.new_size, size);
-    r = journal_plan_copy(&next.plan, j->head.old_size, size - j->head.old_size);
+    journal_plan_init(&plan, j->head.new_size, size);
+    r = journal_plan_copy(&plan, j->head.old_size, size - j->head.old_size);
     if (r == 0)
-        r = journal_write(&next);
-    if (r == 0)
-        r = journal_move(&next, next.plan.start);
-    close_fd(&next.fd);
-    journal_plan_finish(&next.plan);
+        r = journal_move_instead(j, &plan, &is_begun);
+    journal_plan_finish(&plan);
     return r;
 }
 
@@ -230,6 +228,21 @@ static int put_aside(struct box *b)
     return 0;
 }
 
+static int finish(struct journal *j)
+{
+    switch ((enum journal_kind)j->head.kind) {
+    case JOURNAL_MOVE:
+        return finish_move(j);
+    case JOURNAL_PATCH:
+        return finish_patch(j);
+    case JOURNAL_GROW:
+        return journal_finish_grow(j);
+    case JOURNAL_COLLAPSE:
+        return journal_finish_collapse(j);
+    }
+    return -ESTALE; /* of a later version: kept */
+}
+
 int journal_replay(struct box *b)
 {
     struct journal j = {.b = b, .fd = -1, .copy = malloc(JOURNAL_COPY)};
@@ -242,9 +255,7 @@ int journal_replay(struct box *b)
         if (b->fd < 0 || j.head.dev != b->facts.st_dev || j.head.ino != b->facts.st_ino)
             r = -ESTALE;
         else
-            r = j.head.kind == JOURNAL_MOVE   ? finish_move(&j)
-                : j.head.kind == JOURNAL_GROW ? journal_finish_grow(&j)
-                                              : finish_patch(&j);
+            r = finish(&j);
         if (r == -EBADMSG) { /* never finished: nothing was begun */
             r = journal_remove(b);
         } else if (r == 0) {
@@ -258,6 +269,7 @@ int journal_replay(struct box *b)
         r = -errno;
     close_fd(&j.fd);
     journal_plan_finish(&j.plan);
+    free(j.holes);
     free(j.copy);
     return r == -ENOENT ? 0 : r;
 }

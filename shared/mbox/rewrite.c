@@ -23,7 +23,9 @@ static int strip(struct str header, bool has_marker, struct interop_marker *mark
         if (is_first || (line.ptr[0] != ' ' && line.ptr[0] != '\t')) {
             enum interop_field field = interop_field(line);
 
-            is_hidden = interop_is_hidden(field) && (has_marker || (field != INTEROP_MARKER && field != INTEROP_PAD));
+            if (!has_marker && (field == INTEROP_MARKER || field == INTEROP_PAD))
+                return -ESTALE; /* text of a stranger's: behind a marker it would become ours */
+            is_hidden = interop_is_hidden(field);
         }
         if (is_first && has_marker && !interop_marker_parse(str_trim(line), marker))
             return -ESTALE;
@@ -41,30 +43,45 @@ static bool begins_folded(const struct buf *header)
     return header->len > 0 && (header->data[0] == ' ' || header->data[0] == '\t');
 }
 
-int rewrite_header(struct box *b, const struct index_record *rec, struct buf *out, size_t *ret_length)
+/* What is not interop, and how long the rest was. */
+static int read_span(struct box *b, const struct index_record *rec, size_t span, struct interop_marker *marker,
+                     struct buf *kept, size_t *ret_interop)
 {
     _cleanup_buf_ struct buf old = BUF_INIT(REWRITE_HEADER_MAX + 1);
+    int r;
+
+    if ((r = buf_reserve(&old, span + 1)) < 0 ||
+        (r = file_read(b->fd, old.data, span, rec->offset + rec->from_length)) < 0)
+        return r == -ENODATA ? -ESTALE : r;
+    old.len = span;
+    if ((r = strip(buf_str(&old), (rec->bits & INDEX_HAS_MARKER) != 0, marker, kept)) < 0)
+        return r;
+    if (begins_folded(kept) || (old.len > 0 && old.data[old.len - 1] != '\n'))
+        return -ESTALE;
+    *ret_interop = old.len - kept->len;
+    return 0;
+}
+
+int rewrite_header(struct box *b, const struct index_record *rec, struct buf *out, size_t *ret_length)
+{
     _cleanup_buf_ struct buf kept = BUF_INIT(REWRITE_HEADER_MAX + 1);
     struct interop_marker marker = {.savedate = rec->savedate, .zone = rec->date_offset};
     bool has_base = rec->offset == b->ix.head->prefix;
-    size_t length;
+    size_t interop, length;
+    uint64_t stored;
     int r;
 
     if (rec->header > REWRITE_HEADER_MAX)
         return -EFBIG;
-    if ((r = buf_reserve(&old, rec->header)) < 0 ||
-        (r = file_read(b->fd, old.data, rec->header, rec->offset + rec->from_length)) < 0)
-        return r == -ENODATA ? -ESTALE : r;
-    old.len = rec->header;
-    if ((r = strip(buf_str(&old), (rec->bits & INDEX_HAS_MARKER) != 0, &marker, &kept)) < 0)
+    if ((r = read_span(b, rec, rec->header, &marker, &kept, &interop)) < 0)
         return r;
-    if (begins_folded(&kept) || (old.len > 0 && old.data[old.len - 1] != '\n'))
-        return -ESTALE;
-    length = old.len - kept.len;
-    r = flush_render(b->ix.head, rec, &marker, has_base, length, out);
+    stored = marker.length - interop;
+    r = flush_render(b->ix.head, rec, &marker, has_base, interop, out);
     if (r == -ENOBUFS) { /* it has to grow: with room to spare, so that it does not have to again */
-        length = length + INTEROP_BLOCK;
+        length = interop + INTEROP_BLOCK;
         do {
+            if (marker.form != INTEROP_FOREIGN)
+                marker.length = stored + length;
             r = flush_render(b->ix.head, rec, &marker, has_base, length, out);
             length *= 2;
         } while (r == -ENOBUFS && length < UINT16_MAX);
@@ -72,8 +89,62 @@ int rewrite_header(struct box *b, const struct index_record *rec, struct buf *ou
     if (r == 0)
         r = buf_add_str(out, buf_str(&kept));
     if (r == 0)
-        *ret_length = old.len;
+        *ret_length = rec->header;
     return r;
+}
+
+/* How long the new block is to be. */
+static int choose_block(struct box *b, const struct index_record *rec, const struct interop_marker *marker,
+                        bool has_base, int64_t old, int64_t room, int64_t *ret)
+{
+    size_t least;
+    int r;
+
+    *ret = old + room;
+    if (room == REWRITE_LEAST) {
+        if ((r = flush_least(b->ix.head, rec, marker, has_base, &least)) < 0)
+            return r;
+        *ret = (int64_t)least + 16 > INTEROP_BLOCK ? (int64_t)least + 16 : INTEROP_BLOCK;
+        if (has_base && *ret < INTEROP_BLOCK_FIRST)
+            *ret = INTEROP_BLOCK_FIRST;
+    }
+    return *ret < 0 || *ret > UINT16_MAX ? -ENOBUFS : 0;
+}
+
+int rewrite_head(struct box *b, const struct index_record *rec, bool has_base, int64_t room, struct buf *out,
+                 struct rewrite_head *ret)
+{
+    _cleanup_buf_ struct buf kept = BUF_INIT(REWRITE_HEADER_MAX + 1);
+    struct interop_marker marker = {.savedate = rec->savedate, .zone = rec->date_offset};
+    bool is_block_only = rec->block > 0 && !(rec->bits & INDEX_HAS_STRAY);
+    size_t span = is_block_only ? rec->block : rec->header, start = out->len, interop;
+    int64_t block;
+    int r;
+
+    if (span > REWRITE_HEADER_MAX || (rec->bits & INDEX_LACKS_NEWLINE))
+        return -EFBIG;
+    if ((r = read_span(b, rec, span, &marker, &kept, &interop)) < 0)
+        return r;
+    if (is_block_only && kept.len > 0)
+        return -ESTALE;
+    if ((r = choose_block(b, rec, &marker, has_base, (int64_t)interop, room, &block)) < 0)
+        return r;
+    if (marker.form != INTEROP_FOREIGN)
+        marker.length += (uint64_t)(block - (int64_t)interop);
+    if ((r = buf_reserve(out, rec->from_length + (size_t)block + kept.len)) < 0 ||
+        (r = file_read(b->fd, out->data + start, rec->from_length, rec->offset)) < 0)
+        return r == -ENODATA ? -ESTALE : r;
+    out->len = start + rec->from_length;
+    r = flush_render(b->ix.head, rec, &marker, has_base, (size_t)block, out);
+    if (r == 0)
+        r = buf_add_str(out, buf_str(&kept));
+    if (r < 0) {
+        buf_truncate(out, start);
+        return r;
+    }
+    *ret = (struct rewrite_head){
+        .span = rec->from_length + span, .block = (size_t)block, .room = block - (int64_t)interop};
+    return 0;
 }
 
 static bool wants_block(const struct index_record *rec)

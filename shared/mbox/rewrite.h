@@ -15,6 +15,19 @@
  * REWRITE_HEADER_MAX. -ESTALE: not what the index says. */
 int rewrite_header(struct box *b, const struct index_record *rec, struct buf *out, size_t *ret_length);
 
+struct rewrite_head {
+    size_t span;  /* bytes from its From_ line on that are made anew */
+    size_t block; /* length of the new block */
+    int64_t room; /* by which it is longer than before */
+};
+
+/* Appends to *out a message's From_ line and what is to stand behind it: its block, or all of its header when it has
+ * none or interop fields elsewhere. `room`: exactly so many bytes longer than before, or REWRITE_LEAST: as short as is
+ * sensible. Errors as above; -ENOBUFS: not with this length. */
+int rewrite_head(struct box *b, const struct index_record *rec, bool has_base, int64_t room, struct buf *out,
+                 struct rewrite_head *ret);
+#define REWRITE_LEAST INT64_MIN
+
 /* With BOX_WRITE and BOX_STATE: makes room for the blocks of the messages that want one, from the first of them on, and
  * gives one to all behind it. The index is stale afterwards. ret_uids gets those that have all in the file now. */
 int rewrite_grow(struct box *b, uint64_t first, struct numset *ret_uids);

@@ -1,0 +1,353 @@
+/*
+ * Taking whole blocks out of the middle of an mbox file (FALLOC_FL_COLLAPSE_RANGE): the time does not depend on how
+ * much follows. What is left of the doomed bytes goes into the header of the message behind them as padding. Runs as
+ * the user under BOX_WRITE and BOX_STATE; touches NAME.journal and the mbox file.
+ *
+ * A collapse done twice would eat mail, so a nonce is written into the first of the blocks that go, durably, and then
+ * the journal says, durably, that it is there: as long as it is found, the blocks have not gone. The holes are taken
+ * from the last to the first, so that the places of those to come stay what they were; then, when all are out durably,
+ * the headers are written. In between, the rests of the doomed messages stand where they were, with their From_ lines
+ * and the empty lines at their ends: what comes before and behind them stays as it was for every reader.
+ *
+ * XFS moves extent by extent, and a crash leaves a hole as long as the blocks somewhere behind their place, everything
+ * in front of it being moved already: replay finds it and goes on from there.
+ */
+#include "shared/mbox/journal_collapse.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "shared/base/macros.h"
+#include "shared/mbox/hash.h"
+
+#define HOLES_MAX 4096u /* far more than anyone takes out in one go */
+
+enum progress { PROGRESS_BEGUN = 1, PROGRESS_CANCELLED };
+
+/* In the place of the first slot. */
+struct collapse_slot {
+    uint64_t progress;
+    uint8_t nonce[JOURNAL_NONCE];
+    uint64_t check;
+};
+
+static size_t hole_count(const struct journal *j)
+{
+    return (size_t)j->head.count;
+}
+
+/* ---- the journal ---- */
+
+static int put_slot(struct journal *j, enum progress progress)
+{
+    struct collapse_slot slot = {.progress = progress};
+    int r;
+
+    memcpy(slot.nonce, j->head.nonce, sizeof(slot.nonce));
+    slot.check = mhash64(&slot, offsetof(struct collapse_slot, check));
+    r = file_write(j->fd, &slot, sizeof(slot), j->head.slots);
+    return r == 0 && fdatasync(j->fd) < 0 ? -errno : r;
+}
+
+/* 0: nothing was begun. */
+static uint64_t get_slot(struct journal *j)
+{
+    struct collapse_slot slot;
+
+    if (file_read(j->fd, &slot, sizeof(slot), j->head.slots) < 0 ||
+        slot.check != mhash64(&slot, offsetof(struct collapse_slot, check)) ||
+        memcmp(slot.nonce, j->head.nonce, sizeof(slot.nonce)) != 0)
+        return 0;
+    return slot.progress;
+}
+
+/* Checksum of up to JOURNAL_EDGE bytes in front of a hole (not those of the hole before it) or behind it, of which
+ * `shift` bytes in front of them are out already. */
+static int edge(struct journal *j, size_t i, bool is_behind, uint64_t shift, uint64_t *ret)
+{
+    const struct journal_hole *hole = &j->holes[i];
+    uint64_t from, to;
+
+    if (is_behind) {
+        from = hole->end;
+        to = i + 1 < hole_count(j) ? hole[1].from : j->head.old_size;
+        to = to - from > JOURNAL_EDGE ? from + JOURNAL_EDGE : to;
+    } else {
+        to = hole->from;
+        from = i > 0 ? hole[-1].end : 0;
+        from = to - from > JOURNAL_EDGE ? to - JOURNAL_EDGE : from;
+    }
+    return journal_edge(j, from - shift, to - shift, ret);
+}
+
+static uint64_t body_sum(const struct journal *j)
+{
+    return mhash64(j->holes, hole_count(j) * sizeof(*j->holes)) ^ mhash64(j->plan.literals.data, j->plan.literals.len);
+}
+
+static int store(struct journal *j)
+{
+    static const uint8_t nothing[sizeof(struct collapse_slot)];
+    const struct journal_cuts *cuts = j->cuts;
+    uint64_t holes = cuts->count * sizeof(*cuts->holes);
+    int r;
+
+    j->head.count = cuts->count;
+    j->head.new_size = j->head.old_size - journal_holes_cut(cuts->holes, 0, cuts->count);
+    for (size_t i = 0; i < hole_count(j); i++) {
+        struct journal_hole *hole = &j->holes[i];
+
+        if ((r = edge(j, i, false, 0, &hole->before)) < 0 || (r = edge(j, i, true, 0, &hole->behind)) < 0)
+            return r;
+        if (hole->cut > 0 && (r = file_read(j->b->fd, hole->old, sizeof(hole->old), hole->at)) < 0)
+            return r;
+    }
+    j->head.slots = (sizeof(j->head) + holes + j->head.literals + JOURNAL_ALIGN - 1) / JOURNAL_ALIGN * JOURNAL_ALIGN;
+    j->head.body = body_sum(j);
+    if ((r = file_write(j->fd, j->holes, holes, sizeof(j->head))) < 0 ||
+        (r = file_write(j->fd, j->plan.literals.data, j->head.literals, sizeof(j->head) + holes)) < 0)
+        return r;
+    return file_write(j->fd, nothing, sizeof(nothing), j->head.slots);
+}
+
+static bool is_hole_good(const struct journal *j, const struct journal_hole *hole, uint64_t from)
+{
+    return hole->from >= from && hole->end > hole->from && hole->end <= j->head.old_size &&
+           hole->cut <= hole->end - hole->from && hole->literal <= j->head.literals &&
+           journal_hole_literal(hole) <= j->head.literals - hole->literal && hole->cut % j->head.block == 0 &&
+           (hole->cut == 0 || (hole->at >= hole->from && hole->at % j->head.block == 0 && hole->at <= hole->end &&
+                               hole->cut <= hole->end - hole->at));
+}
+
+/* -EBADMSG: it was never finished. */
+static int load_body(struct journal *j)
+{
+    struct journal_head *h = &j->head;
+    uint64_t holes = h->count * sizeof(*j->holes), from = 0;
+    int r;
+
+    journal_plan_init(&j->plan, h->start, h->old_size);
+    if (h->count == 0 || h->count > HOLES_MAX || h->block == 0 || h->old_size > INT64_MAX)
+        return -EBADMSG;
+    j->holes = malloc(holes);
+    if (j->holes == NULL)
+        return -ENOMEM;
+    if ((r = file_read(j->fd, j->holes, holes, sizeof(*h))) < 0 ||
+        (r = buf_reserve(&j->plan.literals, h->literals)) < 0 ||
+        (r = file_read(j->fd, j->plan.literals.data, h->literals, sizeof(*h) + holes)) < 0)
+        return r == -ENODATA ? -EBADMSG : r;
+    j->plan.literals.len = h->literals;
+    if (h->body != body_sum(j))
+        return -EBADMSG;
+    for (size_t i = 0; i < hole_count(j); i++) {
+        if (!is_hole_good(j, &j->holes[i], from))
+            return -EBADMSG;
+        from = j->holes[i].end;
+    }
+    return 0;
+}
+
+/* ---- carrying it out ---- */
+
+static int put_nonces(struct journal *j)
+{
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < hole_count(j); i++)
+        if (j->holes[i].cut > 0)
+            r = file_write(j->b->fd, j->head.nonce, JOURNAL_NONCE, j->holes[i].at);
+    if (r == 0 && fdatasync(j->b->fd) < 0)
+        r = -errno;
+    return r == 0 ? put_slot(j, PROGRESS_BEGUN) : r;
+}
+
+/* Whatever of the nonces got there. */
+static int take_back_nonces(struct journal *j)
+{
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < hole_count(j); i++)
+        if (j->holes[i].cut > 0)
+            r = file_write(j->b->fd, j->holes[i].old, JOURNAL_NONCE, j->holes[i].at);
+    return r == 0 && fdatasync(j->b->fd) < 0 ? -errno : r;
+}
+
+static int put_heads(struct journal *j)
+{
+    uint64_t shift = 0;
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < hole_count(j); i++) {
+        const struct journal_hole *hole = &j->holes[i];
+
+        r = file_write(j->b->fd, j->plan.literals.data + hole->literal, journal_hole_literal(hole), hole->from - shift);
+        shift += hole->cut;
+    }
+    return r == 0 && fdatasync(j->b->fd) < 0 ? -errno : r;
+}
+
+/* The file system refuses, or has no room for its own book-keeping: what is left is done by moving. */
+static int move_rest(struct journal *j, size_t done)
+{
+    struct journal_plan plan;
+    bool is_begun = false;
+    struct stat st;
+    int r;
+
+    if (fstat(j->b->fd, &st) < 0)
+        return -errno;
+    r = journal_holes_plan(j->holes, hole_count(j), done, &j->plan.literals, (uint64_t)st.st_size, &plan);
+    if (r == 0)
+        r = journal_move_instead(j, &plan, &is_begun);
+    journal_plan_finish(&plan);
+    if (r == 0 || is_begun || journal_holes_cut(j->holes, done, hole_count(j)) > 0)
+        return r;
+    /* Not even that, and nothing is out yet: all is as it was. */
+    if (put_slot(j, PROGRESS_CANCELLED) == 0 && take_back_nonces(j) == 0)
+        (void)journal_remove(j->b);
+    return r;
+}
+
+static int collapse(struct box *b, uint64_t at, uint64_t len)
+{
+    int r;
+
+    do {
+        r = fallocate(b->fd, FALLOC_FL_COLLAPSE_RANGE, (off_t)at, (off_t)len) < 0 ? -errno : 0;
+    } while (r == -EINTR);
+    return r;
+}
+
+/* With the nonces in place; the holes from `done` on are out. */
+static int carry_out(struct journal *j, size_t done)
+{
+    for (size_t i = done; i-- > 0;) {
+        const struct journal_hole *hole = &j->holes[i];
+
+        if (hole->cut == 0)
+            continue;
+        if (collapse(j->b, hole->at, hole->cut) < 0)
+            return move_rest(j, i + 1);
+        box_touch(j->b);
+    }
+    if (fsync(j->b->fd) < 0)
+        return -errno;
+    return put_heads(j);
+}
+
+int journal_collapse(struct box *b, const struct journal_cuts *cuts)
+{
+    struct journal j = {.b = b, .fd = -1, .head = {.kind = JOURNAL_COLLAPSE}, .copy = malloc(JOURNAL_COPY)};
+    int r = j.copy == NULL ? -ENOMEM : 0;
+
+    j.plan = (struct journal_plan){
+        .start = cuts->holes[0].from, .old_size = (uint64_t)b->facts.st_size, .literals = cuts->literals};
+    j.cuts = cuts;
+    j.holes = cuts->holes;
+    j.head.block = journal_holes_cut(cuts->holes, 0, cuts->count) == 0
+                       ? 512
+                       : (uint32_t)journal_block_size(b, cuts->holes[0].from);
+    if (r == 0 && (cuts->count > HOLES_MAX || j.head.block == 0))
+        r = -EINVAL;
+    if (r == 0)
+        r = journal_write_with(&j, store);
+    if (r == 0 && (r = put_nonces(&j)) == 0)
+        r = carry_out(&j, cuts->count);
+    if (r == 0)
+        r = journal_remove(b);
+    close_fd(&j.fd);
+    free(j.copy);
+    return r;
+}
+
+/* ---- after a crash ---- */
+
+static bool has_nonce(struct journal *j, const struct journal_hole *hole)
+{
+    uint8_t bytes[JOURNAL_NONCE];
+
+    return file_read(j->b->fd, bytes, sizeof(bytes), hole->at) == 0 && memcmp(bytes, j->head.nonce, sizeof(bytes)) == 0;
+}
+
+/* The first of the holes that are out. -ESTALE: there is no such order in what is found. */
+static int find_done(struct journal *j, size_t *ret)
+{
+    size_t done = hole_count(j);
+
+    while (done > 0 && (j->holes[done - 1].cut == 0 || !has_nonce(j, &j->holes[done - 1])))
+        done--;
+    for (size_t i = 0; i < done; i++)
+        if (j->holes[i].cut > 0 && !has_nonce(j, &j->holes[i]))
+            return -ESTALE;
+    *ret = done;
+    return 0;
+}
+
+/* Is everything around the holes as it was? */
+static bool has_edges(struct journal *j, size_t done)
+{
+    uint64_t shift = 0, sum;
+
+    for (size_t i = 0; i < hole_count(j); i++) {
+        if (edge(j, i, false, shift, &sum) < 0 || sum != j->holes[i].before)
+            return false;
+        if (i >= done)
+            shift += j->holes[i].cut;
+        if (edge(j, i, true, shift, &sum) < 0 || sum != j->holes[i].behind)
+            return false;
+    }
+    return true;
+}
+
+/* The hole that an interrupted collapse left behind its place: only XFS does that. */
+static int finish_displaced(struct journal *j, size_t done)
+{
+    struct box *b = j->b;
+    off_t size = lseek(b->fd, 0, SEEK_END), hole, data;
+
+    while (done < hole_count(j) && j->holes[done].cut == 0)
+        done++;
+    if (done == hole_count(j))
+        return 0;
+    hole = lseek(b->fd, (off_t)j->holes[done].at, SEEK_HOLE);
+    if (size < 0 || (hole < 0 && errno != ENXIO))
+        return -errno;
+    if (hole < 0 || hole >= size)
+        return 0;
+    data = lseek(b->fd, hole, SEEK_DATA);
+    if (data < 0 && errno != ENXIO)
+        return -errno;
+    if (data < 0)
+        data = size;
+    if ((uint64_t)(data - hole) != j->holes[done].cut)
+        return -ESTALE;
+    if (data == size)
+        return ftruncate(b->fd, hole) < 0 ? -errno : 0;
+    return collapse(b, (uint64_t)hole, j->holes[done].cut);
+}
+
+int journal_finish_collapse(struct journal *j)
+{
+    uint64_t progress;
+    size_t done;
+    int r;
+
+    if ((r = load_body(j)) < 0)
+        return r;
+    progress = get_slot(j);
+    done = hole_count(j);
+    if (progress == PROGRESS_CANCELLED)
+        return has_edges(j, done) ? take_back_nonces(j) : -ESTALE;
+    if (progress == PROGRESS_BEGUN && ((r = find_done(j, &done)) < 0 || (r = finish_displaced(j, done)) < 0))
+        return r;
+    if (!has_edges(j, done))
+        return -ESTALE;
+    if (progress == 0 && (r = put_nonces(j)) < 0)
+        return r;
+    return carry_out(j, done);
+}
