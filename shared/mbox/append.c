@@ -29,8 +29,9 @@ struct mbox_append {
 struct append_writer {
     struct box *b;
     struct buf out;
-    uint64_t at;  /* where out goes */
-    uint64_t end; /* where the whole append ends */
+    uint64_t at;    /* where out goes */
+    uint64_t begin; /* where the whole append begins and ends */
+    uint64_t end;
     uint32_t first_uid;
     uint32_t uidlast;
     bool is_crlf;
@@ -140,6 +141,7 @@ static int make_block(const struct append_writer *w, const struct spool_message 
     bool is_first = offset == 0 && uid != 0;
     struct interop_block block = {.marker = {.form = w->is_crlf ? INTEROP_OWN_CRLF : INTEROP_OWN_LF,
                                              .offset = offset,
+                                             .begin = w->begin,
                                              .end = w->end,
                                              .sum = m->sum,
                                              .savedate = clock_now(b->store->clock),
@@ -183,7 +185,7 @@ static uint32_t uid_of(const struct append_writer *w, size_t i)
 /* Where all of it will end: every marker says so. */
 static int find_end(struct append_writer *w, const struct spool *s)
 {
-    uint64_t end = w->at + w->out.len;
+    uint64_t end = w->begin = w->at + w->out.len;
 
     for (size_t i = 0; i < s->count; i++) {
         _cleanup_buf_ struct buf head = BUF_INIT(HEAD_MAX);
@@ -220,6 +222,15 @@ static int write_message(struct append_writer *w, struct spool *s, size_t i)
     return r == 0 ? writer_text(w, "\n", 1) : r;
 }
 
+/* The message in front ends durably before anything follows it: what a power cut tears then is ours alone. */
+static int end_last(struct append_writer *w, struct str repair)
+{
+    int r = file_write(w->b->fd, repair.ptr, repair.len, w->at);
+
+    w->at += repair.len;
+    return r == 0 && fdatasync(w->b->fd) < 0 ? -errno : r;
+}
+
 /* Everything, durably; on failure the file is as long as it was. */
 static int write_all(struct box *b, struct mbox_append *a, uint32_t first_uid)
 {
@@ -230,8 +241,8 @@ static int write_all(struct box *b, struct mbox_append *a, uint32_t first_uid)
 
     w.uidlast = first_uid == 0 ? 0 : first_uid + (uint32_t)a->spool.count - 1;
     r = tail_look(b, &w.is_crlf, &repair);
-    if (r == 0)
-        r = writer_put(&w, repair.ptr, repair.len);
+    if (r == 0 && repair.len > 0)
+        r = end_last(&w, repair);
     if (r == 0)
         r = find_end(&w, &a->spool);
     for (size_t i = 0; r == 0 && i < a->spool.count; i++)

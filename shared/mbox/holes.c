@@ -132,7 +132,7 @@ static int holes_visit(void *context, const struct scan_message *m)
 {
     struct holes *h = context;
 
-    if (h->cut != UINT64_MAX && !is_own_in_place(m))
+    if (h->cut != UINT64_MAX && !(is_own_in_place(m) && m->marker.begin <= h->cut))
         h->cut = UINT64_MAX; /* mail that came later: nothing may be cut in front of it */
     if (h->cut != UINT64_MAX || m->offset + m->length <= h->limit)
         return 0;

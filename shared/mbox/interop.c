@@ -183,6 +183,9 @@ bool interop_marker_parse(struct str line, struct interop_marker *ret)
     m.savedate = (int64_t)savedate;
     if (!str_word(&rest, &word) || !parse_zone(word, &m.zone))
         return false;
+    m.begin = m.offset;
+    if (str_word(&rest, &word) && (str_to_u64(word, &m.begin) < 0 || m.begin > m.offset))
+        return false;
     *ret = m;
     return true;
 }
@@ -256,6 +259,8 @@ static int add_marker(const struct interop_block *block, struct buf *out)
         (unsigned)m->form, m->offset, m->length, m->end, m->sum, m->savedate, m->zone < 0 ? '-' : '+', zone / 60,
         zone % 60);
 
+    if (r == 0 && m->begin != m->offset)
+        r = buf_printf(out, " %012" PRIu64, m->begin);
     return r == 0 ? add_eol(block, out) : r;
 }
 

@@ -17,8 +17,9 @@
  * Marker: how the body is stored (0 a foreign message that got a block, 1 with LF, 2 with CRLF, both mboxrd-quoted),
  * the file offset at which it was appended, the length from the From_ line to the separating empty line inclusive, the
  * offset at which that append (of one or more messages) ends, a checksum of what stands between block and separator,
- * the time it came into the mailbox, the zone of its date. A message that still is where it was appended, in a file
- * that is shorter than the append, was cut off by a crash.
+ * the time it came into the mailbox, the zone of its date; for all but the first message of an append also the offset
+ * at which the append begins. A message that still is where it was appended, in a file that is shorter than the append,
+ * was cut off by a crash.
  *
  * Quoting, undone when such a message is read: '>' before lines that match ^>*From_, "X-Original-" before header lines
  * that match ^(X-Original-)*NAME:, NAME being one of the fields above, Content-Length or Lines (mutt adds these two
@@ -35,10 +36,10 @@
 #include "shared/base/buf.h"
 #include "shared/base/str.h"
 
-#define INTEROP_WINDOW 512       /* bytes of a line that decide about it */
-#define INTEROP_BLOCK  208       /* block of an ordinary append: room for X-IMAPbase and some keywords */
-#define INTEROP_BLOCK_FIRST 512  /* of the first message: its X-IMAPbase lists the keywords of all */
-#define INTEROP_OLD    (1u << 5) /* Status: O, beside enum mbox_flag: a program has seen that it is there */
+#define INTEROP_WINDOW      512       /* bytes of a line that decide about it */
+#define INTEROP_BLOCK       208       /* block of an ordinary append: room for X-IMAPbase and some keywords */
+#define INTEROP_BLOCK_FIRST 512       /* of the first message: its X-IMAPbase lists the keywords of all */
+#define INTEROP_OLD         (1u << 5) /* Status: O, beside enum mbox_flag: a program has seen that it is there */
 
 enum interop_field {
     INTEROP_NONE,
@@ -65,6 +66,7 @@ struct interop_marker {
     uint64_t offset;
     uint64_t length;
     uint64_t end;
+    uint64_t begin; /* of the append; as offset for its first message */
     uint64_t sum;
     int64_t savedate;
     int16_t zone; /* minutes */

@@ -121,38 +121,53 @@ static size_t fragment_at(const char *bytes, size_t n, bool is_whole)
     return n;
 }
 
-/* Does a From_ line stand behind an empty line somewhere in here? */
-static bool has_message(const char *bytes, size_t n)
+/* Is the message whose header begins here one of an append of ours that begins at or before `begin`? offset: of its
+ * From_ line in the file. */
+static bool is_of_append(const char *header, size_t n, uint64_t offset, uint64_t begin)
+{
+    const char *lf = memchr(header, '\n', n);
+    struct interop_marker marker;
+
+    return lf != NULL && interop_marker_parse(str_trim((struct str){header, (size_t)(lf - header)}), &marker) &&
+           marker.form != INTEROP_FOREIGN && marker.offset == offset && marker.begin <= begin;
+}
+
+/* Does a message begin somewhere in [at, n) that was not appended together with what stands at `hole`? */
+static bool has_message(const char *bytes, size_t n, size_t at, size_t hole, uint64_t offset)
 {
     struct fromline parsed;
 
-    for (size_t at = 0; at < n;) {
+    while (at < n) {
         const char *lf = memchr(bytes + at, '\n', n - at);
         size_t end = lf == NULL ? n : (size_t)(lf - bytes);
 
         if (is_after_empty_line(bytes, at, false) &&
-            fromline_parse((struct str){bytes + at, end - at - (end > at && bytes[end - 1] == '\r' ? 1 : 0)}, &parsed))
+            fromline_parse((struct str){bytes + at, end - at - (end > at && bytes[end - 1] == '\r' ? 1 : 0)},
+                           &parsed) &&
+            (end >= n || !is_of_append(bytes + end + 1, n - end - 1, offset + at, offset + hole)))
             return true;
         at = end + 1;
     }
     return false;
 }
 
-/* Index of a hole where a From_ line should stand, up to the end of a block, with the rest of that message behind it:
- * the first block of an append was lost. `offset`: of the bytes in the file. n: there is none. */
+/* Index of a hole where a From_ line should stand or go on, up to the end of a block, with the rest of that append
+ * behind it: its first block was lost. `offset`: of the bytes in the file. n: there is none. */
 static size_t hole_at(const char *bytes, size_t n, uint64_t offset, bool is_whole)
 {
     for (size_t at = 0, end; at < n; at = end) {
         const char *nul = memchr(bytes + at, '\0', n - at);
+        size_t start;
 
         if (nul == NULL)
             return n;
         at = end = (size_t)(nul - bytes);
         while (end < n && bytes[end] == '\0')
             end++;
-        if (is_after_empty_line(bytes, at, is_whole) && end < n && (offset + end) % BLOCK_LEAST == 0 &&
-            !has_message(bytes + end, n - end))
-            return at;
+        start = is_after_empty_line(bytes, at, is_whole) ? at : fragment_at(bytes, at, is_whole);
+        if ((start < at || is_after_empty_line(bytes, at, is_whole)) && end < n && (offset + end) % BLOCK_LEAST == 0 &&
+            !has_message(bytes, n, end, start, offset))
+            return start;
     }
     return n;
 }
@@ -170,7 +185,7 @@ static size_t torn_at(const char *bytes, size_t n, uint64_t offset, bool is_whol
     at = fragment_at(bytes, text, is_whole);
     if (at < text)
         return at;
-    return text < n && (text == 0 || bytes[text - 1] == '\n') ? text : n;
+    return text;
 }
 
 int tail_look_torn(struct box *b, const struct index_header *known)

@@ -79,6 +79,14 @@ def own(work, files):
     work.run(words)
 
 
+def large(work, files):
+    """Messages of many blocks, so that whole ones can be given back; the 2nd is flagged."""
+    words = ["create", "Work", ",", "append", "Work", "S", files["@s8"]]
+    for n, kind in enumerate("mmsmml", 1):
+        words += [",", "append", "INBOX", "F" if n == 2 else "", files["@%s%d" % (kind, n)]]
+    work.run(words)
+
+
 def unflushed(work, files):
     """Flags that are in the state log only."""
     own(work, files)
@@ -107,6 +115,9 @@ ALL = [
     Scenario("expunge all", own, [["open", "INBOX"], ["remove", "all"], ["close"], ["append", "INBOX", "", "@s8"]], atomic=(3,)),
     Scenario("expunge, then append", own, [["open", "INBOX"], ["remove", "2"], ["append", "INBOX", "", "@m8"], ["poll"],
                                            ["remove", "5"], ["close"]], atomic=(2,)),
+    Scenario("collapse", large, [["open", "INBOX"], ["remove", "1"], ["flags", "2", "+S:work"], ["close"]]),
+    Scenario("collapse twice and cut", large, [["open", "INBOX"], ["remove", "2,4,6"], ["poll"], ["close"]]),
+    Scenario("collapse refused", large, [["open", "INBOX"], ["remove", "2,4"], ["close"]], no_collapse=True),
     Scenario("moved expunge first, own", own, [["open", "INBOX"], ["remove", "1"], ["close"]], no_collapse=True),
     Scenario("moved expunge every second, own", own, [["open", "INBOX"], ["remove", ODD], ["close"]], no_collapse=True),
     Scenario("moved expunge middle, foreign", opened, [["open", "INBOX"], ["remove", "3:5"], ["close"]], no_collapse=True),

@@ -136,12 +136,131 @@ static void test_seen_is_kept(void **state)
     scratch_close(&s);
 }
 
+/* Appends `count` messages of `lines` lines each together. */
+static void append_many(struct mbox_store *store, int count, int lines)
+{
+    struct mbox_append_options options = {.sender = STR("x")};
+    struct mbox_append *a;
+    uint32_t validity, uid;
+
+    assert_int_equal(mbox_append_new(store, STR("INBOX"), &a), 0);
+    for (int i = 0; i < count; i++) {
+        assert_int_equal(mbox_append_message(a, &options), 0);
+        assert_int_equal(mbox_append_write(a, "Subject: torn\n\n", 15), 0);
+        for (int k = 0; k < lines; k++)
+            assert_int_equal(mbox_append_write(a, "From whom comes this line\n", 26), 0);
+    }
+    assert_int_equal(mbox_append_commit(a, &validity, &uid), 0);
+    mbox_append_free(a);
+}
+
+#define BLOCK 4096u
+
+/* A power cut keeps block `lost` of an append (from 0) from the disk; the first message ends `gap` bytes before the end
+ * of a block, so that the From_ line may be torn at every byte. */
+static void try_hole(enum how how, size_t gap, int count, size_t lost)
+{
+    struct scratch s;
+    size_t old_len, new_len, from, to;
+    struct mbox *v;
+    char *text;
+
+    scratch_open(&s);
+    memset(text = malloc(2 * BLOCK), 'x', 2 * BLOCK);
+    memcpy(text, "From a Sat Nov 14 12:00:00 2026\nSubject: a\n\n", 45);
+    memcpy(text + BLOCK - gap - 2, "\n\n", 2);
+    write_file(s.inbox, text, BLOCK - gap);
+    free(text);
+    assert_int_equal(mbox_open(s.store, STR("INBOX"), 0, &v), 0);
+    assert_int_equal(mbox_close(v), 0);
+    free(read_file(s.inbox, &old_len));
+    append_many(s.store, count, 700);
+    text = read_file(s.inbox, &new_len);
+    from = (old_len / BLOCK + lost) * BLOCK;
+    to = from + BLOCK;
+    from = from < old_len ? old_len : from;
+    memset(text + from, 0, to - from);
+    write_file(s.inbox, text, new_len);
+    free(text);
+    remove_tree(s.state);
+    mbox_store_free(s.store);
+    scratch_store(&s);
+    reopen(&s, how);
+    assert_int_equal(mbox_open(s.store, STR("INBOX"), 0, &v), 0);
+    if (mbox_count(v) != (how == BY_DELIVER ? 2 : 1))
+        print_message("how %d gap %zu count %d lost %zu\n", how, gap, count, lost);
+    assert_int_equal(mbox_count(v), how == BY_DELIVER ? 2 : 1);
+    assert_int_equal(mbox_close(v), 0);
+    scratch_close(&s);
+}
+
+/* The block in which an append begins is lost: of one message, and of the first of several. */
+static void test_first_block_lost(void **state)
+{
+    (void)state;
+    for (size_t gap = 0; gap <= 150; gap += gap < 50 ? 3 : 17)
+        for (int count = 1; count <= 2; count++)
+            for (size_t lost = 0; lost <= 1; lost++)
+                try_hole(gap % 2 ? WITH_STATE : BY_RECOVERY, gap, count, lost);
+    try_hole(BY_DELIVER, 20, 2, 1);
+}
+
+/* An append that somebody else acknowledged behind a torn one, which it could not see: it stays. */
+static void test_later_is_kept(void **state)
+{
+    struct mbox_store_options plain;
+    struct mbox_store *store;
+    struct scratch s;
+    struct mbox *v;
+    size_t len;
+    char *text;
+
+    (void)state;
+    scratch_open(&s);
+    plain = (struct mbox_store_options){
+        .inbox = s.inbox, .owner = getuid(), .clock = &s.clock, .keeper = -1, .lock_timeout = 5};
+    append_text(s.store, "INBOX", first, sizeof(first) - 1);
+    append_many(s.store, 1, 8000);
+    text = read_file(s.inbox, &len);
+    memset(text + BLOCK, 0, BLOCK);
+    write_file(s.inbox, text, len);
+    free(text);
+    remove_tree(s.state);
+    mbox_store_free(s.store);
+    assert_int_equal(mbox_store_new(&plain, &store), 0);
+    append_text(store, "INBOX", "Subject: later\n\nl\n", 18);
+    mbox_store_free(store);
+    scratch_store(&s);
+    assert_int_equal(mbox_open(s.store, STR("INBOX"), 0, &v), 0);
+    assert_int_equal(mbox_count(v), 3);
+    assert_message(v, 1, first);
+    assert_message(v, 3, "Subject: later\r\n\r\nl\r\n");
+    assert_int_equal(mbox_close(v), 0);
+    scratch_close(&s);
+}
+
+/* Zeros behind a last line that had no end: the message is as it was. */
+static void test_unended(void **state)
+{
+    static const char text[] = "From a Sat Nov 14 12:00:00 2026\nSubject: a\n\nno end\0\0";
+    struct scratch s;
+    struct mbox *v;
+
+    (void)state;
+    scratch_open(&s);
+    write_file(s.inbox, text, sizeof(text) - 1);
+    assert_int_equal(mbox_open(s.store, STR("INBOX"), 0, &v), 0);
+    assert_message(v, 1, "Subject: a\r\n\r\nno end\r\n");
+    assert_int_equal(mbox_close(v), 0);
+    scratch_close(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_torn),
-        cmocka_unit_test(test_nuls),
-        cmocka_unit_test(test_seen_is_kept),
+        cmocka_unit_test(test_torn),          cmocka_unit_test(test_nuls),
+        cmocka_unit_test(test_seen_is_kept),  cmocka_unit_test(test_first_block_lost),
+        cmocka_unit_test(test_later_is_kept), cmocka_unit_test(test_unended),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
