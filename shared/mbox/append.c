@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 #include "shared/base/macros.h"
+#include "shared/mbox/base.h"
+#include "shared/mbox/flush.h"
 #include "shared/mbox/fromline.h"
 #include "shared/mbox/journal.h"
 #include "shared/mbox/names.h"
@@ -151,11 +153,16 @@ static int make_block(const struct append_writer *w, const struct spool_message 
                                   .keywords = buf_str(&m->keywords),
                                   .uidvalidity = is_first ? b->ix.head->uidvalidity : 0,
                                   .uidlast = w->uidlast};
-    size_t length = interop_block_min(&block);
+    _cleanup_buf_ struct buf all = BUF_INIT(LIMIT_KEYWORDS * (LIMIT_KEYWORD + 1));
+    size_t length, least = is_first ? INTEROP_BLOCK_FIRST : INTEROP_BLOCK;
+    int r;
 
-    if (length == SIZE_MAX)
+    if (is_first && (r = flush_keywords(b->ix.head, UINT64_MAX, &all)) < 0)
+        return r;
+    block.base_keywords = buf_str(&all);
+    if ((length = interop_block_min(&block)) == SIZE_MAX)
         return -ENOMEM;
-    length = length + 16 > INTEROP_BLOCK ? length + 16 : INTEROP_BLOCK;
+    length = length + 16 > least ? length + 16 : least;
     block.marker.length = out->len + length + stored_length(w, m);
     return interop_block_write(&block, length, out);
 }
@@ -251,6 +258,8 @@ static int write_all(struct box *b, struct mbox_append *a, uint32_t first_uid)
         r = -EIO;
     if (r == 0)
         r = file_write(b->fd, w.out.data, w.out.len, w.at);
+    if (r == 0 && first_uid != 0)
+        r = base_put_last(b, w.uidlast);
     if (r == 0 && fdatasync(b->fd) < 0)
         r = -errno;
     if (r == 0 && b->is_created)
@@ -298,8 +307,18 @@ static int commit_plain(struct box *b, struct mbox_append *a, uint32_t *ret_uidv
     return r < 0 ? r : write_all(b, a, 0);
 }
 
+static unsigned count_keywords(const struct box *b)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < LIMIT_KEYWORDS; i++)
+        n += b->ix.head->keywords[i][0] != '\0';
+    return n;
+}
+
 static int commit(struct box *b, struct mbox_append *a, uint32_t *ret_uidvalidity, uint32_t *ret_first_uid)
 {
+    unsigned keywords;
     uint32_t first = 0;
     int r;
 
@@ -318,8 +337,14 @@ static int commit(struct box *b, struct mbox_append *a, uint32_t *ret_uidvalidit
     /* It is there, whatever happens now: without an index the UIDs are told by whoever makes it. */
     *ret_first_uid = 0;
     b->is_own_growth = true;
+    keywords = count_keywords(b);
     if (fstat(b->fd, &b->facts) == 0 && box_sync(b) == 0 && b->ix.head->uidnext == first + a->spool.count)
         *ret_first_uid = first;
+    if (*ret_first_uid != 0 && count_keywords(b) != keywords && base_put_keywords(b) == 0) {
+        file_tick(b);
+        if (fstat(b->fd, &b->facts) == 0)
+            (void)box_describe(b);
+    }
     return 0;
 }
 

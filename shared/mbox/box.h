@@ -199,6 +199,10 @@ int box_create(struct box *b);
 /* fsync of the folder that holds `path`. */
 int file_sync_folder(const char *path);
 
+/* With BOX_WRITE, after writing at equal length: programs that look at size and seconds of the mtime (Dovecot, mutt)
+ * must see that something changed since b->facts, however soon after. */
+void file_tick(struct box *b);
+
 /* Reads or writes all of it. -ENODATA: the file ends before that. */
 int file_read(int fd, void *data, size_t len, uint64_t offset);
 int file_write(int fd, const void *data, size_t len, uint64_t offset);
@@ -363,7 +367,10 @@ int index_settle(struct box *b);
  * of an append of ours, from b->torn on. */
 int box_sync(struct box *b);
 
-/* The same when only BOX_STATE is held: -EAGAIN when the file would have to be read. */
+/* Tells the index that the file as it is now, b->facts, is what it describes: we wrote it and know what changed. */
+int box_describe(struct box *b);
+
+/* box_sync() when only BOX_STATE is held: -EAGAIN when the file would have to be read. */
 int box_sync_cheap(struct box *b);
 
 /* Takes BOX_STATE, and what it needs more, so that the index is up to date. On success BOX_STATE (and `more`) is

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "shared/base/macros.h"
+#include "shared/mbox/base.h"
 #include "shared/mbox/flush.h"
 #include "shared/mbox/rewrite.h"
 #include "shared/mbox/view.h"
@@ -91,7 +92,7 @@ void flush_mark(struct index_record *rec)
     rec->file_keywords = rec->keywords;
 }
 
-static bool has_same_lines(const char *a, const char *b, size_t len)
+bool flush_has_same_lines(const char *a, const char *b, size_t len)
 {
     for (size_t i = 0; i < len; i++)
         if ((a[i] == '\n') != (b[i] == '\n'))
@@ -121,7 +122,7 @@ static int add_patch(struct flush *f, uint64_t at, const struct buf *bytes, uint
 /* Is there a place for it behind which not too much would have to move? */
 static bool may_grow(const struct box *b, const struct index_record *rec)
 {
-    return b->ix.head->is_ordered && (rec->bits & INDEX_PENDING) &&
+    return b->ix.head->is_ordered && ((rec->bits & INDEX_PENDING) || base_wants_room(b, rec)) &&
            (uint64_t)b->facts.st_size - rec->offset <= REWRITE_GROW_MAX;
 }
 
@@ -130,7 +131,7 @@ static int flush_header(struct flush *f, const struct index_record *rec)
 {
     _cleanup_buf_ struct buf fresh = BUF_INIT(REWRITE_HEADER_MAX * 2);
     size_t length;
-    int r = rewrite_header(f->b, rec, &fresh, &length);
+    int r = rewrite_header(f->b, rec, may_grow(f->b, rec), &fresh, &length);
 
     if (r == -EFBIG || r == -ESTALE || r == -ENOBUFS)
         return 0; /* the state log keeps it */
@@ -138,7 +139,7 @@ static int flush_header(struct flush *f, const struct index_record *rec)
         return r;
     if (fresh.len == length)
         return add_patch(f, rec->offset + rec->from_length, &fresh, rec->uid);
-    if (may_grow(f->b, rec) && rec->offset < f->grow)
+    if (rec->offset < f->grow && may_grow(f->b, rec))
         f->grow = rec->offset;
     return 0;
 }
@@ -161,11 +162,13 @@ static int flush_block(struct flush *f, const struct index_record *rec)
     if (lf == NULL || !interop_marker_parse(str_trim((struct str){old, (size_t)(lf - old)}), &marker))
         return 0; /* not what the index says: the next scan will tell */
     r = flush_render(f->b->ix.head, rec, &marker, rec->offset == f->b->ix.head->prefix, rec->block, &fresh);
-    if (r == -ENOBUFS)
+    if (r == -ENOBUFS || (r == 0 && base_wants_room(f->b, rec) && may_grow(f->b, rec)))
         return flush_header(f, rec);
     if (r < 0)
         return r;
-    if (!has_same_lines(old, fresh.data, rec->block))
+    if (!index_is_unwritten(rec) && memcmp(old, fresh.data, rec->block) == 0)
+        return 0; /* the first message: nothing new about the others */
+    if (!flush_has_same_lines(old, fresh.data, rec->block))
         return add_patch(f, at, &fresh, rec->uid);
     f->is_written = true;
     if ((r = file_write(f->b->fd, fresh.data, fresh.len, at)) < 0)
@@ -190,7 +193,7 @@ static int write_blocks(struct flush *f)
     for (uint64_t i = 0; r == 0 && i < b->ix.head->count; i++) {
         const struct index_record *rec = &b->ix.records[i];
 
-        if (!is_flushable(b, rec) || !index_is_valid(rec))
+        if ((!is_flushable(b, rec) && !base_is_in(b, rec) && !base_wants_room(b, rec)) || !index_is_valid(rec))
             continue;
         r = rec->block > 0 && !(rec->bits & INDEX_HAS_STRAY) ? flush_block(f, rec) : flush_header(f, rec);
     }
@@ -207,6 +210,7 @@ static int record(struct flush *f)
     struct box *b = f->b;
     int r;
 
+    file_tick(b);
     if (fstat(b->fd, &b->facts) < 0)
         return -errno;
     if ((r = log_put_flushed(&log, &f->done)) < 0 || (r = log_commit(b, &log, true)) < 0 || (r = index_begin(b)) < 0)
@@ -234,6 +238,7 @@ static int record_again(struct flush *f)
 
     if (f->done.count == 0)
         return 0;
+    file_tick(b);
     if (fstat(b->fd, &b->facts) < 0)
         return -errno;
     if ((r = box_sync(b)) < 0 || (r = log_put_flushed(&log, &f->done)) < 0 || (r = log_commit(b, &log, true)) < 0 ||

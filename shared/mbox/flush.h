@@ -20,6 +20,9 @@ int flush_least(const struct index_header *h, const struct index_record *rec, co
 /* What a record says when the file has all of it in a block of the message's own. */
 void flush_mark(struct index_record *rec);
 
+/* Do lines end at the same places? Then a torn write leaves a block that still is one. */
+bool flush_has_same_lines(const char *a, const char *b, size_t len);
+
 /* With BOX_WRITE and BOX_STATE: writes what is pending. */
 int box_flush(struct box *b);
 

@@ -317,12 +317,12 @@ static int add_fields(const struct interop_block *block, struct buf *out)
 {
     int r = add_marker(block, out);
 
+    if (r == 0) /* in front of X-UID: Dovecot believes that only when it has read what the last one is */
+        r = add_base(block, out);
     if (r == 0)
         r = add_uid(block, out);
     if (r == 0)
         r = add_status(block, out);
-    if (r == 0)
-        r = add_base(block, out);
     if (r == 0)
         r = buf_add_str(out, STR("X-Keywords: "));
     return r == 0 ? buf_add_str(out, block->keywords) : r;

@@ -7,10 +7,10 @@
  * marker; the block has a fixed length for ever, so that flags and UID change by writing equally many bytes:
  *
  *     X-Pennypost: 1 000000001234 000000005678 000000006912 0123456789abcdef 1700000000 +0100
+ *     X-IMAPbase: 1700000000 0000000017 $Forwarded          (the first message only)
  *     X-UID: 17
  *     Status: RO
  *     X-Status: AF
- *     X-IMAPbase: 1700000000 0000000017 $Forwarded          (the first message only)
  *     X-Keywords: $Forwarded                                (padded with blanks)
  *     X-Pennypost-Pad:                                      (where a hole in the file had to be absorbed)
  *

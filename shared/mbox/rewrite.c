@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "shared/base/macros.h"
+#include "shared/mbox/base.h"
 #include "shared/mbox/flush.h"
 
 /* Takes the fields that are kept out of a stored header; *marker: what its marker line says, if that is its first. */
@@ -62,30 +63,28 @@ static int read_span(struct box *b, const struct index_record *rec, size_t span,
     return 0;
 }
 
-int rewrite_header(struct box *b, const struct index_record *rec, struct buf *out, size_t *ret_length)
+int rewrite_header(struct box *b, const struct index_record *rec, bool may_grow, struct buf *out, size_t *ret_length)
 {
     _cleanup_buf_ struct buf kept = BUF_INIT(REWRITE_HEADER_MAX + 1);
     struct interop_marker marker = {.savedate = rec->savedate, .zone = rec->date_offset};
     bool has_base = rec->offset == b->ix.head->prefix;
-    size_t interop, length;
-    uint64_t stored;
+    size_t interop, least, length;
     int r;
 
     if (rec->header > REWRITE_HEADER_MAX)
         return -EFBIG;
-    if ((r = read_span(b, rec, rec->header, &marker, &kept, &interop)) < 0)
+    if ((r = read_span(b, rec, rec->header, &marker, &kept, &interop)) < 0 ||
+        (r = flush_least(b->ix.head, rec, &marker, has_base, &least)) < 0)
         return r;
-    stored = marker.length - interop;
-    r = flush_render(b->ix.head, rec, &marker, has_base, interop, out);
-    if (r == -ENOBUFS) { /* it has to grow: with room to spare, so that it does not have to again */
-        length = interop + INTEROP_BLOCK;
-        do {
-            if (marker.form != INTEROP_FOREIGN)
-                marker.length = stored + length;
-            r = flush_render(b->ix.head, rec, &marker, has_base, length, out);
-            length *= 2;
-        } while (r == -ENOBUFS && length < UINT16_MAX);
+    length = interop;
+    if (least > interop && may_grow) { /* with room to spare, so that it does not have to again */
+        length = least + INTEROP_BLOCK;
+        if (marker.form != INTEROP_FOREIGN)
+            marker.length += length - interop;
     }
+    if (length > UINT16_MAX)
+        return -ENOBUFS;
+    r = flush_render(b->ix.head, rec, &marker, has_base, length, out);
     if (r == 0)
         r = buf_add_str(out, buf_str(&kept));
     if (r == 0)
@@ -147,8 +146,10 @@ int rewrite_head(struct box *b, const struct index_record *rec, bool has_base, i
     return 0;
 }
 
-static bool wants_block(const struct index_record *rec)
+static bool wants_block(const struct box *b, const struct index_record *rec)
 {
+    if (base_wants_room(b, rec))
+        return true;
     return !(rec->bits & INDEX_EXPUNGED) && !(rec->bits & INDEX_LACKS_NEWLINE) &&
            (rec->block == 0 || (rec->bits & (INDEX_PENDING | INDEX_HAS_STRAY)) || !(rec->bits & INDEX_UID_IN_FILE));
 }
@@ -160,8 +161,8 @@ static int add_message(struct box *b, const struct index_record *rec, struct jou
     size_t old_length;
     int r = -EFBIG;
 
-    if (wants_block(rec))
-        r = rewrite_header(b, rec, &header, &old_length);
+    if (wants_block(b, rec))
+        r = rewrite_header(b, rec, true, &header, &old_length);
     if (r == -EFBIG || r == -ESTALE || r == -ENOBUFS) /* as it is */
         return journal_plan_copy(plan, rec->offset, rec->length);
     if (r < 0)

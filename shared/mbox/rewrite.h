@@ -11,9 +11,9 @@
 #define REWRITE_GROW_MAX   (64u << 20) /* bytes behind a header that may move to make room for a block */
 
 /* Appends to *out the header of a message (what stands between From_ line and empty line) as it should be. If it can
- * have the length that it has, it gets it; else it grows. *ret_length: the length that it had. -EFBIG: larger than
- * REWRITE_HEADER_MAX. -ESTALE: not what the index says. */
-int rewrite_header(struct box *b, const struct index_record *rec, struct buf *out, size_t *ret_length);
+ * have the length that it has, it gets it; else it grows, if it may. *ret_length: the length that it had. -EFBIG:
+ * larger than REWRITE_HEADER_MAX. -ESTALE: not what the index says. -ENOBUFS: it would have to grow. */
+int rewrite_header(struct box *b, const struct index_record *rec, bool may_grow, struct buf *out, size_t *ret_length);
 
 struct rewrite_head {
     size_t span;  /* bytes from its From_ line on that are made anew */

@@ -237,6 +237,8 @@ static int sync_growth(struct box *b)
     }
     index_describe(&b->ix.next, &b->facts);
     b->ix.next.size = result.end;
+    if (b->is_own_growth && head->base_validity == head->uidvalidity)
+        b->ix.next.base_last = b->ix.next.uidnext - 1;
     return index_end(b);
 }
 
@@ -301,6 +303,16 @@ int box_sync(struct box *b)
             return r;
     }
     return rebuild(b, is_usable);
+}
+
+int box_describe(struct box *b)
+{
+    int r = index_begin(b);
+
+    if (r < 0)
+        return r;
+    index_describe(&b->ix.next, &b->facts);
+    return index_end(b);
 }
 
 int box_sync_cheap(struct box *b)

@@ -1,0 +1,118 @@
+/*
+ * Keeping X-IMAPbase true. Runs as the user under BOX_WRITE and BOX_STATE; touches the first header of the mbox file.
+ */
+#include "shared/mbox/base.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "shared/base/macros.h"
+#include "shared/mbox/flush.h"
+
+#define LAST_DIGITS 10u          /* as we, Dovecot and UW-IMAP write it */
+#define HEADER_MOST (64u << 10u) /* X-IMAPbase is looked for in so much of a header */
+
+bool base_is_in(const struct box *b, const struct index_record *rec)
+{
+    return !(rec->bits & (INDEX_EXPUNGED | INDEX_HAS_STRAY)) && rec->block > 0 && rec->offset == b->ix.head->prefix;
+}
+
+bool base_wants_room(const struct box *b, const struct index_record *rec)
+{
+    struct interop_marker marker = {.form = (enum interop_form)rec->form};
+    const struct index_header *h = b->ix.head;
+    size_t least;
+
+    if (rec->block == 0)
+        return !(rec->bits & (INDEX_EXPUNGED | INDEX_LACKS_NEWLINE)) && rec->offset == h->prefix &&
+               h->base_validity != h->uidvalidity;
+    return base_is_in(b, rec) && flush_least(h, rec, &marker, true, &least) == 0 && least > rec->block;
+}
+
+/* The record of the first message of the file. */
+static const struct index_record *first_record(const struct box *b)
+{
+    const struct index *ix = &b->ix;
+
+    for (uint64_t i = 0; ix->head->is_ordered && i < ix->head->count; i++)
+        if (!(ix->records[i].bits & INDEX_EXPUNGED))
+            return ix->records[i].offset == ix->head->prefix && index_is_valid(&ix->records[i]) ? &ix->records[i]
+                                                                                                : NULL;
+    return NULL;
+}
+
+/* Where the number stands in a header. */
+static bool find_last(struct str header, uint32_t uidvalidity, size_t *ret)
+{
+    const char *start = header.ptr;
+
+    while (header.len > 0) {
+        const char *lf = memchr(header.ptr, '\n', header.len);
+        struct str line = str_sub(header, 0, lf == NULL ? header.len : (size_t)(lf - header.ptr) + 1);
+        struct str value, word;
+        uint32_t n;
+
+        header = str_sub(header, line.len, header.len);
+        if (interop_field(line) != INTEROP_X_IMAPBASE)
+            continue;
+        value = interop_value(line);
+        if (!str_word(&value, &word) || str_to_u32(word, &n) < 0 || n != uidvalidity || !str_word(&value, &word) ||
+            word.len != LAST_DIGITS || str_to_u32(word, &n) < 0)
+            return false;
+        *ret = (size_t)(word.ptr - start);
+        return true;
+    }
+    return false;
+}
+
+int base_put_last(struct box *b, uint32_t uidlast)
+{
+    const struct index_record *rec = first_record(b);
+    _cleanup_free_ char *header = NULL;
+    char digits[LAST_DIGITS + 1];
+    size_t len, at;
+    int r;
+
+    if (rec == NULL || !(rec->bits & INDEX_HAS_BASE))
+        return 0;
+    len = rec->header < HEADER_MOST ? rec->header : HEADER_MOST;
+    header = malloc(len + 1);
+    if (header == NULL)
+        return -ENOMEM;
+    if ((r = file_read(b->fd, header, len, rec->offset + rec->from_length)) < 0)
+        return r;
+    if (!find_last((struct str){header, len}, b->ix.head->uidvalidity, &at))
+        return 0;
+    (void)snprintf(digits, sizeof(digits), "%010" PRIu32, uidlast);
+    if (memcmp(header + at, digits, LAST_DIGITS) == 0)
+        return 0;
+    return file_write(b->fd, digits, LAST_DIGITS, rec->offset + rec->from_length + at);
+}
+
+int base_put_keywords(struct box *b)
+{
+    const struct index_record *rec = first_record(b);
+    _cleanup_buf_ struct buf fresh = BUF_INIT(UINT16_MAX + 1);
+    _cleanup_free_ char *old = NULL;
+    struct interop_marker marker;
+    const char *lf;
+    int r;
+
+    if (rec == NULL || !base_is_in(b, rec) || index_is_unwritten(rec)) /* the next flush does it */
+        return 0;
+    old = malloc(rec->block);
+    if (old == NULL)
+        return -ENOMEM;
+    if ((r = file_read(b->fd, old, rec->block, rec->offset + rec->from_length)) < 0)
+        return r;
+    lf = memchr(old, '\n', rec->block);
+    if (lf == NULL || !interop_marker_parse(str_trim((struct str){old, (size_t)(lf - old)}), &marker))
+        return 0;
+    r = flush_render(b->ix.head, rec, &marker, true, rec->block, &fresh);
+    if (r < 0 || !flush_has_same_lines(old, fresh.data, rec->block))
+        return r == -ENOBUFS ? 0 : r;
+    return file_write(b->fd, fresh.data, fresh.len, rec->offset + rec->from_length);
+}
