@@ -64,7 +64,7 @@ static void test_append(void **state)
     text = read_file(s.inbox, &len);
     assert_non_null(strstr(text, "\n>From here\n>>From there\n"));
     assert_non_null(strstr(text, "\nX-Original-Status: RO\nX-Original-X-UID: 999\n"));
-    assert_non_null(strstr(text, "\nX-IMAPbase: 1700000000 0000000001\n"));
+    assert_non_null(strstr(text, "\nX-IMAPbase: 1700000000 0000000002\nX-UID: 1 "));
     free(text);
     assert_int_equal(mbox_close(v), 0);
     scratch_close(&s);
@@ -179,7 +179,8 @@ static void test_foreign_flags(void **state)
     assert_int_equal(mbox_set_flags(v, &uids, MBOX_FLAGS_ADD, flags, UINT64_MAX, NULL), 0);
     assert_int_equal(mbox_flush(v), 0);
     text = read_file(s.inbox, &len);
-    assert_int_equal(len, before); /* there was room */
+    assert_true(len > before + 200); /* the first message gets X-IMAPbase, without which nobody believes the others */
+    assert_non_null(strstr(text, "X-IMAPbase: 1700000000 0000000003"));
     assert_non_null(strstr(text, "X-UID: 3         \nStatus: O \nX-Status: A   \n"));
     free(text);
     assert_message(v, 3, "Subject: three\r\n\r\nthird\r\n");
@@ -187,8 +188,7 @@ static void test_foreign_flags(void **state)
     assert_int_equal(mbox_set_flags(v, &uids, MBOX_FLAGS_ADD, flags, UINT64_MAX, NULL), 0);
     assert_int_equal(mbox_close(v), 0);
     text = read_file(s.inbox, &len);
-    assert_true(len > before + 2 * 200);
-    assert_non_null(strstr(text, "X-UID: 1         \nStatus: RO\nX-Status: A   \nX-IMAPbase: 1700000000 0000000003"));
+    assert_non_null(strstr(text, "X-UID: 1         \nStatus: RO\nX-Status: A   \n"));
     free(text);
     for (int round = 0; round < 2; round++) {
         assert_int_equal(mbox_open(s.store, STR("INBOX"), 0, &v), 0);
