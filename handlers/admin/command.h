@@ -22,11 +22,13 @@ int check_security(struct conf *conf);
 /* `pennypost check --dns`: the exit status. */
 int check_dns(struct conf *conf);
 
+int dkim_main(struct conf *conf, int argc, char **argv);
 int demo_main(struct conf *conf, int argc, char **argv);
 int device_main(struct conf *conf, int argc, char **argv);
 
 int mbox_main(struct conf *conf, int argc, char **argv);
 int route_main(struct conf *conf, int argc, char **argv);
+int queue_main(struct conf *conf, int argc, char **argv);
 int recover_main(struct conf *conf, int argc, char **argv);
 
 #endif

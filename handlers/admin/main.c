@@ -15,8 +15,11 @@ static const struct command commands[] = {
      "send a message, see it over POP3 and IMAP, remove it", check_main},
     {"demo", "[--seconds N]", "serve a throw-away mailbox on free loopback ports, without root", demo_main},
     {"device", "add|list|revoke ...", "passwords for single devices, and for SCRAM, CRAM-MD5 and APOP", device_main},
+    {"dkim", "keygen DOMAIN [SELECTOR] | show [DOMAIN]", "keys to sign mail with, and their DNS records", dkim_main},
     {"mbox", "check FILE | repair FILE", "tell what is in an mbox file and wrong with it; write a repaired copy",
      mbox_main},
+    {"queue", "list|show|retry|hold|release|remove|bounce ...", "look at the queue, and decide about what is in it",
+     queue_main},
     {"recover", "", "finish or undo what was being written to mailboxes when the machine went down", recover_main},
     {"route", "DOMAIN", "where mail for a domain would go: mail hosts, addresses, DANE, MTA-STS", route_main},
 };

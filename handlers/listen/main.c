@@ -42,10 +42,11 @@ struct options {
 
 static int usage(void)
 {
-    (void)fputs("usage: listen [--bind ADDRESS:PORT]... [--max N] [--max-per-source N] [--idle SECONDS]\n"
-                "              [--lock FILE] [--detach] [--print-address] [--] HANDLER [ARGUMENT]...\n"
-                "       listen --stop FILE\n",
-                stderr);
+    (void)fputs(
+        "usage: listen [--bind ADDRESS:PORT | --bind /PATH]... [--max N] [--max-per-source N] [--idle SECONDS]\n"
+        "              [--lock FILE] [--detach] [--print-address] [--] HANDLER [ARGUMENT]...\n"
+        "       listen --stop FILE\n",
+        stderr);
     return EX_USAGE;
 }
 
@@ -168,7 +169,7 @@ static int open_sockets(const struct options *o, struct sockets *s)
         what = o->binds[i];
         r = sockets_bind(s, what);
         if (r == -EINVAL) {
-            (void)fprintf(stderr, "listen: %s: not an ADDRESS:PORT\n", what);
+            (void)fprintf(stderr, "listen: %s: not an ADDRESS:PORT or /PATH\n", what);
             return EX_USAGE;
         }
     }

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #if HAVE_SYSTEMD
 #include <systemd/sd-daemon.h>
 #endif
@@ -145,6 +146,48 @@ static int bind_address(struct sockets *s, const char *host, const char *port)
     return r;
 }
 
+/* A socket file that nobody serves any more is in the way; one that is served is not ours to take. */
+static int clear_path(const struct sockaddr_un *address)
+{
+    _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    struct stat facts;
+
+    if (fd < 0)
+        return -errno;
+    if (lstat(address->sun_path, &facts) < 0)
+        return errno == ENOENT ? 0 : -errno;
+    if (!S_ISSOCK(facts.st_mode))
+        return -EEXIST;
+    if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno != ECONNREFUSED)
+        return -EADDRINUSE;
+    return unlink(address->sun_path) < 0 ? -errno : 0;
+}
+
+/* Everybody may connect: who it is, the handler asks the kernel. */
+static int bind_path(struct sockets *s, const char *path)
+{
+    _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int r;
+
+    if (fd < 0)
+        return -errno;
+    if (strlen(path) >= sizeof(address.sun_path))
+        return -ENAMETOOLONG;
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    r = clear_path(&address);
+    if (r < 0)
+        return r;
+    if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || chmod(path, 0666) < 0 ||
+        listen(fd, SOMAXCONN) < 0)
+        return -errno;
+    r = add(s, fd);
+    if (r < 0)
+        return r;
+    (void)steal_fd(&fd);
+    return 0;
+}
+
 int sockets_bind(struct sockets *s, const char *where)
 {
     char host[INET6_ADDRSTRLEN + IF_NAMESIZE + 1] = "*";
@@ -152,6 +195,8 @@ int sockets_bind(struct sockets *s, const char *where)
     const char *start = where;
     size_t len;
 
+    if (where[0] == '/')
+        return bind_path(s, where);
     if (!colon)
         return bind_address(s, host, where);
     len = (size_t)(colon - where);

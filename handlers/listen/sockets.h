@@ -25,8 +25,10 @@ int sockets_from_systemd(struct sockets *s);
 /* Takes fd 0 if it is a listening socket (inetd "wait"), and puts /dev/null in its place on 0, 1 and 2. 0 or errno. */
 int sockets_from_inetd(struct sockets *s);
 
-/* Binds `ADDR:PORT`, `[V6]:PORT`, `*:PORT` or `PORT` (all addresses of both families). PORT is a number or a name of
- * services(5); 0 lets the kernel choose. -EINVAL: not understood; -EADDRINUSE, -EACCES, ... of bind(2). */
+/* Binds `ADDR:PORT`, `[V6]:PORT`, `*:PORT` or `PORT` (all addresses of both families), or `/PATH`: a unix socket that
+ * everybody may connect to; one that nobody serves any more is replaced. PORT is a number or a name of services(5); 0
+ * lets the kernel choose. -EINVAL: not understood; -EEXIST: the path is something else; -EADDRINUSE, -EACCES, ... of
+ * bind(2). */
 int sockets_bind(struct sockets *s, const char *where);
 
 /* Appends the address of socket i, "127.0.0.1:143" or "[::1]:143". */

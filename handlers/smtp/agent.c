@@ -62,6 +62,7 @@ void agent_finish(struct smtp_agent *a)
         (void)transfer_reap(&a->leaving[i], true);
     buf_finish(&a->sender);
     queue_close(&a->queue);
+    free(steal_ptr(a->local_user));
 }
 
 /* The id comes back in our log lines and arguments. */
@@ -83,8 +84,14 @@ static bool is_own_sender(const struct smtp_agent *a, const struct smtp_path *pa
     struct expansion x = {0};
     struct smtp_answer unused;
     bool is_own = false;
+    struct str name, detail;
 
-    if (path->is_null || str_ieq(str_from(a->conf->submission_senders), STR("any")))
+    if (path->is_null || a->is_trusted || str_ieq(str_from(a->conf->submission_senders), STR("any")))
+        return true;
+    /* His own name, wherever an alias or a .forward of his may lead. */
+    (void)rcpt_split_detail(a->conf, path_local(path), &name, &detail);
+    if (rcpt_is_ours(a->conf, path, a->local) &&
+        (str_eq(path_local(path), str_from(a->user)) || str_eq(name, str_from(a->user))))
         return true;
     if (expand_path(a->conf, path, a->local, &x, &unused) == 0)
         for (size_t i = 0; i < x.count; i++)

@@ -35,6 +35,9 @@ struct smtp_agent {
     bool needs_auth;   /* submission: nothing before `user` is set */
     bool answers_each; /* LMTP: a reply for each recipient */
     const char *user;  /* authenticated, or NULL */
+    char *local_user;  /* --local: whose process it is that called us, by the kernel's word; owned */
+    uid_t local_uid;
+    bool is_trusted;   /* that user may send as anybody */
 
     bool has_sender;
     char id[QUEUE_ID + 1];

@@ -40,7 +40,7 @@ static bool is_utf8_fine(struct smtp_session *s, const struct smtp_path *path, b
 /* What the grammar allows here: a local program may leave the domain out. */
 static unsigned path_flags(const struct smtp_session *s)
 {
-    return (s->is_pipe ? PATH_BARE_OK : 0u) | (s->is_esmtp ? PATH_UTF8 : 0u);
+    return (s->is_pipe || s->kind == SMTP_KIND_LOCAL ? PATH_BARE_OK : 0u) | (s->is_esmtp ? PATH_UTF8 : 0u);
 }
 
 static bool keep_sender(struct smtp_session *s, const struct smtp_path *path, const struct mail_params *params)

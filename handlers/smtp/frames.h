@@ -13,7 +13,8 @@ enum smtp_frame {
     /* session -> monitor, behind every FRAME_LOGIN_START: what else is true? (no fields) */
     FRAME_SMTP_FACTS_WANTED = FRAME_SMTP_FIRST,
     /* monitor -> session: s TLS cipher or "", u the client is on this machine (0/1), u XCLIENT is believed (0/1), u
-     * FRAME_SMTP_HELLO is wanted (0/1), s why the client is turned away at once or "" */
+     * FRAME_SMTP_HELLO is wanted (0/1), s why the client is turned away at once or "", s local user who
+     * called or "", u uid of that user */
     FRAME_SMTP_FACTS,
 
     /* session -> monitor; each but RESET is answered by FRAME_SMTP_ANSWER. */

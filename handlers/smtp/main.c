@@ -4,6 +4,7 @@
  * file, and starts deliver for each recipient as that user. On a pipe or terminal it becomes `smtp-session -bs`.
  */
 #include <errno.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,8 +57,8 @@ static struct smtp_agent *agent_of(struct monitor *m)
     struct smtp_agent *a = &((struct service *)m->own)->agent;
 
     a->local = m->peer.local;
-    a->peer = m->peer.address;
-    a->user = m->user ? m->user->name : NULL;
+    a->peer = a->local_user ? "" : m->peer.address; /* made on this machine */
+    a->user = m->user ? m->user->name : a->local_user;
     /* Who we know, and who is where the admin says; loopback is no such place by itself, since any proxy on this
      * machine would make it one. */
     a->may_relay = a->user || peer_in_networks(m->peer.address, str_from(m->conf->networks));
@@ -68,7 +69,9 @@ static struct smtp_agent *agent_of(struct monitor *m)
 /* What a stranger says about itself is never believed; the real peer must be one of ours. */
 static bool is_xclient_believed(const struct monitor *m)
 {
-    return peer_in_networks(m->real.address, str_from(m->conf->networks_xclient));
+    const struct service *s = m->own;
+
+    return !s->agent.local_user && peer_in_networks(m->real.address, str_from(m->conf->networks_xclient));
 }
 
 /* The client is there: from here on its address is what counts, until XCLIENT says another one. */
@@ -110,6 +113,10 @@ static int on_facts(void *context, struct frame *f, struct frame_reader *in)
         e = frame_put_u32(&out, s->policy.is_wanted);
     if (e == 0)
         e = frame_put_str(&out, str_from(s->unwelcome));
+    if (e == 0)
+        e = frame_put_str(&out, str_from(s->agent.local_user));
+    if (e == 0)
+        e = frame_put_u32(&out, s->agent.local_uid);
     if (e == 0)
         e = frame_send(m->front.control, &out, -1);
     return e == -EPIPE ? 0 : e;
@@ -287,6 +294,7 @@ struct options {
     bool is_implicit_tls;
     bool is_submission;
     bool is_lmtp;
+    bool is_local; /* sendmail(8) calls, on a unix socket */
 };
 
 static int parse_arguments(int argc, char **argv, struct options *o)
@@ -298,13 +306,39 @@ static int parse_arguments(int argc, char **argv, struct options *o)
             o->is_submission = true;
         else if (strcmp(argv[i], "--lmtp") == 0)
             o->is_lmtp = true;
+        else if (strcmp(argv[i], "--local") == 0)
+            o->is_local = true;
         else
             return -EINVAL;
     }
-    return o->is_submission && o->is_lmtp ? -EINVAL : 0;
+    if (o->is_local && o->is_implicit_tls)
+        return -EINVAL;
+    return o->is_submission + o->is_lmtp + o->is_local > 1 ? -EINVAL : 0;
 }
 
-#define USAGE "[--submission | --lmtp] [--tls] [-c FILE] [-o key=value]... [--epoch=SECONDS]"
+#define USAGE "[--submission | --lmtp | --local] [--tls] [-c FILE] [-o key=value]... [--epoch=SECONDS]"
+
+/* Whose process connected? A socket that cannot tell (TCP above all) serves nobody here: who is taken for a local user
+ * may send anywhere. */
+static int find_local_user(struct smtp_agent *a)
+{
+    struct passwd *entry;
+    uid_t uid;
+    int e = peer_credentials(STDIN_FILENO, &uid);
+
+    if (e < 0)
+        return e;
+    entry = getpwuid(uid);
+    /* Users without an entry (of a container, of a service without libnss-systemd) have no address to send from. */
+    a->local_user = strdup(entry ? entry->pw_name : "nobody");
+    a->local_uid = uid;
+    a->is_trusted = uid == 0;
+    if (!a->local_user)
+        return -ENOMEM;
+    for (struct str rest = str_from(a->conf->trusted_users), word; entry && str_word(&rest, &word);)
+        a->is_trusted |= str_eq(word, str_from(a->local_user));
+    return 0;
+}
 
 static int run(struct conf *conf, const struct start *start, const struct options *o)
 {
@@ -313,6 +347,7 @@ static int run(struct conf *conf, const struct start *start, const struct option
                                               .front = "smtp-session",
                                               .front_arguments = {o->is_submission ? "--submission"
                                                                   : o->is_lmtp     ? "--lmtp"
+                                                                  : o->is_local    ? "--local"
                                                                                    : NULL},
                                               .front_takes_conf = true,
                                               .alpn = "smtp",
@@ -332,9 +367,15 @@ static int run(struct conf *conf, const struct start *start, const struct option
     agent_init(&s.agent, conf);
     s.agent.is_root = priv_is_root();
     s.agent.uid = geteuid();
-    s.agent.needs_auth = o->is_submission;
+    s.agent.needs_auth = o->is_submission || o->is_local;
     s.agent.answers_each = o->is_lmtp;
-    policy_init(&s.policy, conf, !o->is_submission && !o->is_lmtp);
+    e = o->is_local ? find_local_user(&s.agent) : 0;
+    if (e < 0) {
+        LOG_ERROR(LOG_ERR, "no-local-user", e, LOG_FC("host", start->peer.address));
+        agent_finish(&s.agent);
+        return EX_NOPERM;
+    }
+    policy_init(&s.policy, conf, !o->is_submission && !o->is_lmtp && !o->is_local);
     monitor_init(&m, &protocol, conf, start, o->is_implicit_tls);
     m.own = &s;
     e = monitor_run(&m);

@@ -28,7 +28,8 @@ static int write_trace(struct smtp_session *s, struct intake *in)
                          .is_tls = s->is_tls,
                          .is_authenticated = s->user != NULL,
                          .is_utf8 = s->txn.params.is_utf8,
-                         .is_lmtp = s->kind == SMTP_KIND_LMTP};
+                         .is_lmtp = s->kind == SMTP_KIND_LMTP,
+                         .is_local = s->kind == SMTP_KIND_LOCAL};
     int e = received_format(&r, &s->conf->clock, &field);
 
     return e < 0 ? e : intake_prepend(in, buf_str(&field));
@@ -39,7 +40,7 @@ static int prepare_missing(struct smtp_session *s, struct intake *in)
 {
     int e;
 
-    in->adds_fields = s->kind == SMTP_KIND_SUBMISSION;
+    in->adds_fields = s->kind == SMTP_KIND_SUBMISSION || s->kind == SMTP_KIND_LOCAL;
     if (!in->adds_fields)
         return 0;
     e = buf_add_str(&in->missing, STR("Date: "));

@@ -14,7 +14,7 @@ static int add_protocol(const struct received *r, struct buf *out)
 
     if (r->is_utf8)
         base = r->is_lmtp ? "UTF8LMTP" : "UTF8SMTP";
-    return buf_printf(out, "with %s%s%s", base, r->is_tls ? "S" : "", r->is_authenticated ? "A" : "");
+    return buf_printf(out, " with %s%s%s", base, r->is_tls ? "S" : "", r->is_authenticated ? "A" : "");
 }
 
 /* TCP-info: an address literal, IPv6 ones with their tag (RFC 5321 4.1.3). */
@@ -39,15 +39,15 @@ int received_format(const struct received *r, const struct clock *clock, struct 
     int e;
 
     e = buf_add_str(out, STR("Received: "));
-    if (e == 0)
+    if (e == 0 && !r->is_local)
         e = add_client(r, out);
     if (e == 0)
-        e = buf_printf(out, "\n\tby %.*s (Pennypost", STR_ARG(r->by));
+        e = buf_printf(out, "%sby %.*s (Pennypost", r->is_local ? "" : "\n\t", STR_ARG(r->by));
     if (e == 0 && r->peer.len == 0)
         e = buf_printf(out, ", from uid %lu", (unsigned long)r->uid);
     if (e == 0)
-        e = buf_add_str(out, STR(") "));
-    if (e == 0)
+        e = buf_add_byte(out, ')');
+    if (e == 0 && !r->is_local)
         e = add_protocol(r, out);
     if (e == 0)
         e = buf_printf(out, "\n\tid %.*s", STR_ARG(r->id));

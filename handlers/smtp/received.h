@@ -26,6 +26,7 @@ struct received {
     bool is_authenticated;
     bool is_utf8; /* the envelope used SMTPUTF8 (RFC 6531 3.7.3) */
     bool is_lmtp;
+    bool is_local; /* a program of this machine through sendmail(8): no "from", no "with" */
 };
 
 /* Appends the field with LF line ends. 0, -ENOBUFS, -ENOMEM. */

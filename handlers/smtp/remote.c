@@ -225,13 +225,16 @@ static int read_facts(const struct frame *f, struct remote_facts *ret)
 {
     struct remote_facts facts = {0};
     struct frame_reader in = frame_read(f);
-    struct str cipher, unwelcome;
+    struct str cipher, unwelcome, user;
 
     if (f->type != FRAME_SMTP_FACTS || f->fd >= 0 || frame_get_str(&in, sizeof(facts.cipher) - 1, &cipher) < 0 ||
         get_bool(&in, &facts.is_near) < 0 || get_bool(&in, &facts.can_xclient) < 0 ||
         get_bool(&in, &facts.wants_hello) < 0 || frame_get_str(&in, sizeof(facts.unwelcome) - 1, &unwelcome) < 0 ||
-        frame_end(&in) < 0 || str_has_nul(cipher) || str_has_nul(unwelcome))
+        frame_get_str(&in, sizeof(facts.local_user) - 1, &user) < 0 || frame_get_u32(&in, &facts.local_uid) < 0 ||
+        frame_end(&in) < 0 || str_has_nul(cipher) || str_has_nul(unwelcome) || str_has_nul(user))
         return -EBADMSG;
+    if (user.len > 0)
+        memcpy(facts.local_user, user.ptr, user.len);
     if (cipher.len > 0)
         memcpy(facts.cipher, cipher.ptr, cipher.len);
     if (unwelcome.len > 0)

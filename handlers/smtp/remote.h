@@ -21,6 +21,8 @@ struct remote_facts {
     bool can_xclient;
     bool wants_hello;
     char unwelcome[LIMIT_NOTE]; /* why the client is turned away, "" */
+    char local_user[LIMIT_USER + 1]; /* who called, on a unix socket; "" */
+    uint32_t local_uid;
 };
 
 /* FRAME_SMTP_FACTS_WANTED and its answer. 0 or a negative errno. */

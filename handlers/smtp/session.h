@@ -35,6 +35,7 @@ enum smtp_kind {
     SMTP_KIND_MX,         /* port 25 or a pipe */
     SMTP_KIND_SUBMISSION, /* RFC 6409: after AUTH only */
     SMTP_KIND_LMTP,       /* RFC 2033 */
+    SMTP_KIND_LOCAL,      /* sendmail(8): a program of a user of this machine, known by the kernel's word */
 };
 
 struct smtp_transaction {
@@ -67,7 +68,7 @@ struct smtp_session {
 
     /* Facts about the connection. */
     char peer[LIMIT_ADDRESS]; /* "" on a pipe */
-    uid_t uid;                /* of the local program on a pipe */
+    uid_t uid;                /* of the local program on a pipe or unix socket */
     bool is_pipe;
     bool is_lenient;             /* a real pipe or terminal: LF alone ends a line */
     bool is_near;                /* loopback, unix socket or pipe: early talk is a script, not a robot */

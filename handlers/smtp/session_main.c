@@ -34,7 +34,7 @@ struct options {
 
 static int usage(void)
 {
-    (void)fprintf(stderr, "usage: smtp-session -bs [--lmtp] [-c FILE] [-o key=value]... [--epoch=SECONDS]\n");
+    (void)fprintf(stderr, "usage: smtp-session -bs [--lmtp | --local] [-c FILE] [-o key=value]... [--epoch=SECONDS]\n");
     return EX_USAGE;
 }
 
@@ -47,6 +47,8 @@ static int parse_arguments(int argc, char **argv, struct options *o)
             o->kind = SMTP_KIND_LMTP;
         else if (strcmp(argv[i], "--submission") == 0)
             o->kind = SMTP_KIND_SUBMISSION;
+        else if (strcmp(argv[i], "--local") == 0)
+            o->kind = SMTP_KIND_LOCAL;
         else
             return -EINVAL;
     }
@@ -97,7 +99,11 @@ static void log_summary(const struct smtp_session *s)
     (void)snprintf(messages, sizeof(messages), "%llu", (unsigned long long)s->messages);
     (void)snprintf(commands, sizeof(commands), "%llu", (unsigned long long)s->commands);
     (void)snprintf(refused, sizeof(refused), "%llu", (unsigned long long)s->refused);
-    LOG_EVENT(LOG_INFO, "session", LOG_FC("host", s->is_pipe ? "stdin" : s->peer), LOG_FC("helo", buf_cstr(&s->helo)),
+    LOG_EVENT(LOG_INFO, "session",
+              LOG_FC("host", s->is_pipe   ? "stdin"
+                             : s->peer[0] ? s->peer
+                                          : "local"),
+              LOG_FC("helo", buf_cstr(&s->helo)),
               LOG_FC("end", s->has_quit                            ? "quit"
                             : s->error < 0 && s->error != -ENODATA ? strerror(-s->error)
                                                                    : "eof"),
@@ -142,6 +148,20 @@ static int run_scripted(struct conf *conf, const struct options *o)
 
 /* ---- under a monitor ---- */
 
+/* He is logged in from the start; there is nothing to encrypt on the way. */
+static int take_local_user(struct smtp_session *s, const struct remote_facts *facts)
+{
+    if (facts->local_user[0] == '\0')
+        return -EBADMSG;
+    s->user = strdup(facts->local_user);
+    if (!s->user)
+        return -ENOMEM;
+    s->uid = facts->local_uid;
+    s->facts.can_tls = false;
+    log_context("user", str_from(s->user));
+    return 0;
+}
+
 static int learn_facts(struct smtp_session *s)
 {
     int connection = s->transport.rfd;
@@ -161,6 +181,8 @@ static int learn_facts(struct smtp_session *s)
     (void)snprintf(s->unwelcome, sizeof(s->unwelcome), "%s", facts.unwelcome);
     s->transport.rfd = s->transport.wfd = connection;
     s->is_tls = s->facts.is_tls;
+    if (s->kind == SMTP_KIND_LOCAL)
+        return take_local_user(s, &facts);
     (void)snprintf(s->peer, sizeof(s->peer), "%s", s->facts.peer);
     log_context("host", str_from(s->peer));
     return 0;

@@ -54,6 +54,12 @@ struct conf {
     uint64_t mailbox_size;    /* bytes of an INBOX above which it takes no more mail; 0: no limit */
     char *queue;              /* folder of messages on their way */
     char *submission_senders; /* who a logged-in user may send as: "own" addresses, or "any" */
+    char *submit_socket;      /* unix socket on which sendmail(8) hands mail over */
+    char *dkim_keys;          /* folder of DKIM keys, DOMAIN.SELECTOR.key */
+    bool srs;                 /* rewrite the sender of mail that aliases and .forward files send to other machines */
+    char *srs_domain;         /* of such senders; empty: hostname */
+    char *srs_secret;         /* file of the key that they are made with */
+    char *trusted_users;      /* local users who may send as anybody, blank-separated */
     char *smtp_bare_newline;  /* a bare LF in a message: "reject", or "normalize" for old devices */
     uint64_t message_size;    /* largest message taken, bytes */
     uint32_t timeout_imap;    /* idle seconds */

@@ -163,6 +163,25 @@ void peer_find(int fd, struct peer *ret)
         apply_environment(ret);
 }
 
+int peer_credentials(int fd, uid_t *ret_uid)
+{
+    struct ucred credentials = {0};
+    socklen_t len = sizeof(int);
+    int domain = AF_UNSPEC;
+
+    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) < 0)
+        return -errno;
+    if (domain != AF_UNIX)
+        return -EPROTOTYPE;
+    len = sizeof(credentials);
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &len) < 0)
+        return -errno;
+    if (credentials.uid == (uid_t)-1) /* nobody connected it */
+        return -EPROTOTYPE;
+    *ret_uid = credentials.uid;
+    return 0;
+}
+
 /* A C string of an address without its zone. */
 static int text_to_raw(struct str text, struct raw_address *ret)
 {

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
+#include <sys/types.h>
 
 #include "shared/base/limits.h"
 #include "shared/base/macros.h"
@@ -31,6 +32,10 @@ struct peer {
  * environment of super-servers (REMOTE_ADDR of systemd and s6, TCPREMOTEIP of ucspi) if it is a valid address, and then
  * is_loopback follows that address. Never fails: what cannot be found out is PEER_PIPE. */
 void peer_find(int fd, struct peer *ret);
+
+/* The user whose process is at the other end of a unix socket, by the kernel's word at the time of connect().
+ * -EPROTOTYPE: no unix socket. Other negative errnos of getsockopt(2). */
+int peer_credentials(int fd, uid_t *ret_uid);
 
 /* Fills a peer from two socket addresses. */
 void peer_from_sockaddr(const struct sockaddr_storage *remote, const struct sockaddr_storage *local, struct peer *ret);

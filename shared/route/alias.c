@@ -47,15 +47,32 @@ static bool take_name(struct str *line, struct str *ret)
     return ret->len > 0;
 }
 
+int alias_entry(struct str *text, struct str *ret_name, struct str *ret_list)
+{
+    while (text->len > 0) {
+        struct str line = take_line(text), whole = line;
+
+        if (str_trim(line).len == 0 || line.ptr[0] == '#')
+            continue;
+        if (!take_name(&line, ret_name)) {
+            *ret_name = whole;
+            return -EINVAL;
+        }
+        *ret_list = line;
+        return 0;
+    }
+    return -ENODATA;
+}
+
 bool alias_find(struct str text, struct str name, struct str *ret)
 {
-    while (text.len > 0) {
-        struct str line = take_line(&text);
-        struct str found;
+    struct str found, list;
+    int e;
 
-        if (line.len == 0 || line.ptr[0] == '#' || !take_name(&line, &found) || !str_ieq(found, name))
+    while ((e = alias_entry(&text, &found, &list)) != -ENODATA) {
+        if (e < 0 || !str_ieq(found, name))
             continue;
-        *ret = line;
+        *ret = list;
         return true;
     }
     return false;

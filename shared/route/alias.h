@@ -23,6 +23,10 @@ struct alias_item {
     char text[ALIAS_ITEM]; /* address, command line, path; unquoted, without its mark */
 };
 
+/* Takes the next entry off the text of an aliases file: its name and its list, views into it. 0; -ENODATA at the end;
+ * -EINVAL: a line that is no entry was skipped, *ret_name is that line. */
+int alias_entry(struct str *text, struct str *ret_name, struct str *ret_list);
+
 /* Finds `name` (without regard to case) in the text of an aliases file; *ret is its list, a view into `text`, lines and
  * all. The first entry of a name counts. False: there is none. */
 bool alias_find(struct str text, struct str name, struct str *ret);

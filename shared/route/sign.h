@@ -1,0 +1,17 @@
+/*
+ * DKIM signatures of a message, made by the program `sign` in a process of its own.
+ */
+#ifndef ROUTE_SIGN_H
+#define ROUTE_SIGN_H
+
+#include "shared/base/buf.h"
+#include "shared/base/conf.h"
+
+#define SIGN_FIELDS_MAX (256u << 10) /* the fields of four keys, with every field of a big header named */
+
+/* Appends the DKIM-Signature fields (LF line ends) that belong on top of the message, which is read from its first byte
+ * through an fd of its own; nothing where no key is for it. 0, or a negative errno: it should have been signed and was
+ * not (sign has logged why), so that the message had better wait. */
+int sign_message(const struct conf *conf, int message, struct buf *out);
+
+#endif
