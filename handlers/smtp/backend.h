@@ -45,6 +45,8 @@ struct smtp_backend {
     int (*xclient)(void *context, struct str address, uint16_t port, struct smtp_answer *ret);
     /* The client said HELO or EHLO; *ret_name becomes the verified name of its address, or "". NULL: nobody asks. */
     int (*hello)(void *context, struct str name, char ret_name[static LIMIT_DOMAIN + 1]);
+    /* The queue as the local user may see it: lines in a file, when the answer is positive; the caller closes it. */
+    int (*queue)(void *context, struct smtp_answer *ret, int *ret_fd);
     /* Forgets the transaction. */
     int (*reset)(void *context);
 };

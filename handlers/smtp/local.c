@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 
+#include "handlers/smtp/listing.h"
 #include "shared/gate/peer.h"
 
 static int local_mail(void *context, const struct smtp_envelope *envelope, struct smtp_answer *ret)
@@ -64,6 +65,11 @@ static int local_xclient(void *context, struct str address, uint16_t port, struc
     return 0;
 }
 
+static int local_queue(void *context, struct smtp_answer *ret, int *ret_fd)
+{
+    return listing_make(context, ret, ret_fd);
+}
+
 static int local_reset(void *context)
 {
     agent_reset(context);
@@ -80,5 +86,6 @@ struct smtp_backend local_backend(struct smtp_agent *a)
                                  .data = local_data,
                                  .commit = local_commit,
                                  .xclient = local_xclient,
+                                 .queue = local_queue,
                                  .reset = local_reset};
 }

@@ -12,6 +12,7 @@
 
 #include "handlers/smtp/agent.h"
 #include "handlers/smtp/frames.h"
+#include "handlers/smtp/listing.h"
 #include "handlers/smtp/policy.h"
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
@@ -270,6 +271,20 @@ static int on_xclient(void *context, struct frame *f, struct frame_reader *in)
     return send_answer(m, &answer, -1);
 }
 
+static int on_queue(void *context, struct frame *f, struct frame_reader *in)
+{
+    struct monitor *m = context;
+    _cleanup_close_ int fd = -1;
+    struct smtp_answer answer;
+    int e = frame_end(in);
+
+    if (e == 0 && !agent_of(m)->local_user)
+        e = -EPERM;
+    if (e == 0)
+        e = listing_make(agent_of(m), &answer, &fd);
+    return e < 0 ? e : send_answer(m, &answer, fd);
+}
+
 static int on_reset(void *context, struct frame *f, struct frame_reader *in)
 {
     struct monitor *m = context;
@@ -287,6 +302,7 @@ static const struct permit ROWS[] = {
     {FRAME_SMTP_MAIL, 0, TALKING, on_mail},          {FRAME_SMTP_RCPT, 0, TALKING, on_rcpt},
     {FRAME_SMTP_VRFY, 0, TALKING, on_vrfy},          {FRAME_SMTP_EXPN, 0, TALKING, on_expn},
     {FRAME_SMTP_DATA, 0, TALKING, on_data},          {FRAME_SMTP_COMMIT, 0, TALKING, on_commit},
+    {FRAME_SMTP_QUEUE, 0, TALKING, on_queue},
     {FRAME_SMTP_RESET, 0, TALKING, on_reset},        {FRAME_SMTP_XCLIENT, 1, MONITOR_IN(MONITOR_OPEN), on_xclient},
 };
 

@@ -130,6 +130,17 @@ static int remote_data(void *context, struct smtp_answer *ret, int *ret_fd)
     return e < 0 ? e : receive(r, ret, ret_fd);
 }
 
+static int remote_queue(void *context, struct smtp_answer *ret, int *ret_fd)
+{
+    const struct remote *r = context;
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    int e;
+
+    frame_begin(&f, FRAME_SMTP_QUEUE);
+    e = frame_send(r->control, &f, -1);
+    return e < 0 ? e : receive(r, ret, ret_fd);
+}
+
 static int remote_commit(void *context, unsigned content, struct smtp_answer *ret, size_t count)
 {
     const struct remote *r = context;
@@ -208,6 +219,7 @@ struct smtp_backend remote_backend(struct remote *r)
                                  .commit = remote_commit,
                                  .xclient = remote_xclient,
                                  .hello = remote_hello,
+                                 .queue = remote_queue,
                                  .reset = remote_reset};
 }
 

@@ -27,6 +27,7 @@ static const struct command COMMANDS[] = {
     {"QUIT", SMTP_ANYWHERE, 0, cmd_quit},
     {"STARTTLS", SMTP_IN(SMTP_GREETED), 0, cmd_starttls},
     {"AUTH", SMTP_IN(SMTP_GREETED), 0, cmd_auth},
+    {"XQUEUE", SMTP_IN(SMTP_START) | SMTP_IN(SMTP_GREETED), 0, cmd_xqueue},
     {"XCLIENT", SMTP_IN(SMTP_START) | SMTP_IN(SMTP_GREETED), 0, cmd_xclient},
     /* RFC 5321 F.1, F.6: known, and not done. */
     {"TURN", SMTP_ANYWHERE, 0, cmd_not_here},

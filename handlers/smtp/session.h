@@ -160,6 +160,7 @@ int cmd_quit(void *session, struct str arguments);
 int cmd_starttls(void *session, struct str arguments);
 int cmd_auth(void *session, struct str arguments);
 int cmd_xclient(void *session, struct str arguments);
+int cmd_xqueue(void *session, struct str arguments);
 int cmd_not_here(void *session, struct str arguments);
 
 #endif

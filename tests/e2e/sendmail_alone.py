@@ -5,11 +5,14 @@
 
 Closes with "N passed, N failed".
 """
+import fcntl
+import json
 import os
 import pwd
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -281,6 +284,78 @@ def test_aliases():
                 all("/etc/aliases:" + w in errors for w in want), (code, out, errors))
     with open("/etc/aliases", "w", encoding="utf-8") as f:
         f.write(before)
+
+
+def pennypost(*arguments):
+    done = subprocess.run([HANDLERS + "/admin/pennypost", "-o", "hostname=" + HOST] + list(arguments), capture_output=True,
+                          check=False, timeout=60, stdin=subprocess.DEVNULL, env={"PATH": "/usr/bin", "PENNYPOST_LOG": "none"})
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def test_queue():
+    """Mail for other machines: it is queued; who sees it, and what pennypost queue does to it."""
+    code, out, errors = sendmail([], name="mailq")
+    TESTS.check("mailq: an empty queue", (code, out) == (0, "The queue is empty\n"), (code, out, errors))
+    for user, to in (("alice", "x@one.example"), ("alice", "y@two.example"), ("bob", "z@one.example")):
+        code, out, errors = sendmail([to], "Subject: out\n\nx\n", user=user)
+        TESTS.check("mail of %s for another machine is queued" % user, code == 0, (code, out, errors))
+    code, out, errors = sendmail([], name="mailq")
+    TESTS.check("mailq: a user sees his own", code == 0 and "<x@one.example>" in out and "<y@two.example>" in out and
+                "z@one.example" not in out and out.endswith("2 in the queue\n"), (code, out, errors))
+    code, out, errors = sendmail(["-bp"], user="root")
+    TESTS.check("mailq: root sees all", code == 0 and out.endswith("3 in the queue\n") and "from <bob@mail.test>" in out, out)
+    code, out, errors = sendmail(["-bp"], user="carol" if "carol" in open("/etc/passwd").read() else "late")
+    TESTS.check("mailq: others see nothing", (code, out) == (0, "The queue is empty\n"), (code, out, errors))
+    code, out, errors = sendmail(["-q"])
+    TESTS.check("-q is root's", code == 77, (code, out, errors))
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        s.listen()
+        client = socket.create_connection(s.getsockname(), 20)
+        served, _ = s.accept()
+        process = subprocess.Popen([HANDLERS + "/smtp/smtp"], stdin=served, stdout=served, stderr=subprocess.DEVNULL)
+        served.close()
+        client.sendall(b"EHLO x\r\nXQUEUE\r\nQUIT\r\n")
+        text = b""
+        while True:
+            piece = client.recv(4096)
+            if not piece:
+                break
+            text += piece
+        process.wait(20)
+        client.close()
+    TESTS.check("XQUEUE is not for the network", b"\r\n502 5.5.1 " in text and b"one.example" not in text, text)
+
+    code, out, errors = pennypost("queue", "list")
+    ids = re.findall(r"(?m)^(\w+)  \d+ bytes", out)
+    TESTS.check("pennypost queue list", code == 0 and len(ids) == 3, (code, out, errors))
+    code, out, errors = pennypost("queue", "list", "--json", "--sender", "alice@" + HOST)
+    entries = json.loads(out)
+    TESTS.check("queue list --json --sender", len(entries) == 2 and all(e["user"] == "alice" and e["recipients"][0]["state"] ==
+                                                                       "pending" for e in entries), out)
+    code, out, errors = pennypost("queue", "list", "--recipient", "@one.example")
+    TESTS.check("queue list --recipient", out.endswith("2 in the queue\n"), out)
+    code, out, errors = pennypost("queue", "show", "--message", ids[0])
+    TESTS.check("queue show --message", code == 0 and "submitted by " in out and "\nSubject: out\n" in out, out)
+    code, out, errors = pennypost("queue", "hold", "--sender", "*bob*")
+    TESTS.check("queue hold", (code, out) == (0, "1 held\n"), (code, out, errors))
+    code, out, errors = pennypost("queue", "list", "--held")
+    TESTS.check("queue list --held", ", held\n" in out and out.endswith("1 in the queue\n"), out)
+    code, out, errors = pennypost("queue", "remove", ids[0], ids[1][:-1] + "?")
+    TESTS.check("queue remove with ids and wildcards", (code, out) == (0, "2 removed\n"), (code, out, errors))
+    code, out, errors = pennypost("queue", "remove", ids[0])
+    TESTS.check("queue remove of what is not there", code == 66 and "no such message" in errors, (code, out, errors))
+    for wrong in ([], ["remove"], ["show"], ["list", "--sender"], ["nothing"], ["list", "--what"]):
+        TESTS.check("wrong: queue " + " ".join(wrong), pennypost("queue", *wrong)[0] == 64)
+    lock = os.open("/var/spool/pennypost/msg/" + ids[2], os.O_RDWR)
+    fcntl.fcntl(lock, 37, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0))  # F_OFD_SETLK: relay works on it
+    code, out, errors = pennypost("queue", "remove", "all")
+    TESTS.check("queue remove of what is being sent", code == 75 and "worked on" in errors, (code, out, errors))
+    os.close(lock)
+    code, out, errors = pennypost("queue", "remove", "all")
+    TESTS.check("queue remove all", (code, out) == (0, "1 removed\n"), (code, out, errors))
+    code, out, errors = pennypost("queue", "list", "--json")
+    TESTS.check("an empty list is JSON too", json.loads(out) == [] and code == 0, out)
 
 
 def test_confined():
