@@ -224,10 +224,12 @@ void sts_find(const struct conf *conf, struct dns *dns, struct str domain, struc
     _cleanup_free_ struct sts_entry *e = calloc(1, sizeof(*e));
     struct dns_question name = DNS_QUESTION(DNS_TXT); /* for its spelling: lower case, no final dot */
     char id[STS_ID + 1] = "";
+    uint8_t bytes[16];
+    size_t len = 0;
 
     *ret = (struct sts_result){.policy = {.mode = STS_NONE}};
-    if (!e || !conf->mta_sts || dns_question_name(&name, domain) < 0 || name.name[0] == '.')
-        return;
+    if (!e || !conf->mta_sts || dns_question_name(&name, domain) < 0 || dns_address_parse(domain, bytes, &len) == 0)
+        return; /* what is no name has no policy */
     if (sts_cache_read(conf, name.name, e) < 0)
         *e = (struct sts_entry){0};
     if (find_record(dns, name.name, id))

@@ -81,10 +81,11 @@ def reply(packet, records=(), rcode=0, secure=False, truncated=False, ident=None
 class Double:
     def __init__(self, zone, secure=False, host="127.0.0.1", port=0):
         self.zone, self.secure, self.asked = {(n.lower(), t): v for (n, t), v in zone.items()}, secure, []
-        self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.udp = socket.socket(family, socket.SOCK_DGRAM)
         self.udp.bind((host, port))
-        self.tcp = socket.create_server((host, self.udp.getsockname()[1]))
-        self.address = "%s:%d" % self.udp.getsockname()
+        self.tcp = socket.create_server((host, self.udp.getsockname()[1]), family=family)
+        self.address = ("[%s]:%d" if ":" in host else "%s:%d") % self.udp.getsockname()[:2]
         for run in (self.serve_udp, self.serve_tcp):
             threading.Thread(target=run, daemon=True).start()
 

@@ -5,9 +5,11 @@ needs. The client's address is told by XCLIENT or a PROXY header.
     box policy_alone.py BUILD_DIR/handlers/smtp/smtp
 """
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 from dns_double import SERVFAIL, Double, a, mx, ptr, txt
 from frames import Tests
@@ -152,6 +154,23 @@ def hostile_answers_end_no_session():
         assert said[:3] == "250", said
 
 
+def a_resolver_that_is_killed():
+    """Nobody waits for it, and another one is started for the next question."""
+    silent = dict(ZONE)
+    silent[("1.2.0.192.slow.test", "A")] = lambda packet, is_tcp: None
+    with Double(silent) as dns, Client(dns, "dnsbl=slow.test", "sender_dns=yes", xclient=GOOD) as client:
+        assert client.say("EHLO good.test")[:3] == "250"
+        with open("/proc/%d/task/%d/children" % (client.process.pid, client.process.pid), encoding="ascii") as f:
+            children = f.read().split()
+        found = [int(c) for c in children if b"resolve" in open("/proc/%s/cmdline" % c, "rb").read()]
+        assert len(found) == 1, children
+        os.kill(found[0], signal.SIGKILL)
+        began = time.monotonic()
+        assert client.say("MAIL FROM:<a@good.test>")[:3] == "250"
+        assert client.say("RCPT TO:<alice@us.test>")[:3] == "250"
+        assert time.monotonic() - began < 7
+
+
 def too_many_connections():
     with Double(ZONE) as dns:
         said = []
@@ -171,6 +190,7 @@ def too_many_connections():
 
 for test in (everybody_is_welcome_by_default, block_lists_rfc_5782, postmaster_can_be_reached_rfc_5321_4_5_1,
              names_of_addresses_rfc_7372_3_3, names_of_helo, domains_of_senders_rfc_7505_4_1, a_second_helo_is_judged_anew,
-             the_verified_name_stands_in_received_rfc_5321_4_4, hostile_answers_end_no_session, too_many_connections):
+             the_verified_name_stands_in_received_rfc_5321_4_4, hostile_answers_end_no_session, a_resolver_that_is_killed,
+             too_many_connections):
     TESTS.run(test)
 sys.exit(TESTS.close())

@@ -229,6 +229,32 @@ def silence_ends_in_time():
         assert r.ask("h.test", "A", 1500)["status"] == FAILED
 
 
+def several_servers_stand_in_for_each_other():
+    zone = {("h.test", "A"): [a("192.0.2.1")], ("h.test", "MX"): [mx(1, "m.test")]}
+    silent = {(name, kind): lambda packet, is_tcp: None for name, kind in zone}
+    broken = {(name, kind): SERVFAIL for name, kind in zone}
+    for first in (None, silent, broken):
+        with Double(first or zone) as bad, Double(zone, host="::1", secure=True) as good:
+            servers = "%s %s" % (bad.address if first else "127.0.0.1:9", good.address)
+            with Resolver(servers) as r:
+                got = r.ask("h.test", "A")
+                assert (got["status"], got["secure"], data(got)) == (OK, 1, [b"\xc0\0\2\1"]), (servers, got)
+                assert r.ask("h.test", "MX")["status"] == OK
+    # One of them is elsewhere: nothing is believed to be validated, whoever answered.
+    with Double(zone, secure=True) as near, Double(zone, secure=True, host="192.0.2.77") as far:
+        with Resolver("%s %s" % (near.address, far.address)) as r:
+            assert r.ask("h.test", "A")["secure"] == 0
+
+
+def servers_that_are_none():
+    for words in ("nonsense", "127.0.0.1:0x", "x" * 2000):
+        control = Control()
+        process = start([PROGRAM, words], {0: os.open("/dev/null", os.O_RDONLY), 1: 1, 2: 2, 3: control.child.fileno()})
+        control.child.close()
+        assert process.wait(10) == 78, words
+        control.close()
+
+
 def silence_for_one_holds_up_nobody():
     zone = {("h.test", "A"): [a("192.0.2.1")], ("slow.test", "A"): lambda p, t: None}
     with Double(zone) as dns, Resolver(dns.address) as r:
@@ -315,6 +341,7 @@ alone()
 for test in (every_type_is_understood, nothing_and_nobody_are_told_apart, aliases_are_followed, loops_of_aliases_end,
              other_peoples_records_are_not_taken, names_that_are_none, only_a_resolver_here_is_believed,
              truncated_answers_come_over_tcp, huge_answers_are_cut, wrong_answers_are_not_heard, silence_ends_in_time,
+             several_servers_stand_in_for_each_other, servers_that_are_none,
              silence_for_one_holds_up_nobody, garbage_ends_nobody, ports_and_ids_cannot_be_guessed,
              nonsense_from_the_asker_ends_it, it_has_given_up_everything, the_systems_servers_are_read):
     TESTS.run(test)
