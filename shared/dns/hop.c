@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 
 #include "shared/base/macros.h"
+#include "shared/dns/hosts.h"
 
 /* ---- ourselves ---- */
 
@@ -380,7 +381,11 @@ int hop_find_host(struct dns *d, struct str host, struct hop_list *ret, struct h
         return fail(ret_why, -EHOSTUNREACH, 550, "5.1.2", "That is no host name");
     set_name(l.domain, host);
     set_name(l.canonical, host);
-    r = add_host(&l, host, 0) < 0 ? fail_memory(ret_why) : settle(d, NULL, &l, ret_why);
+    if (add_host(&l, host, 0) < 0)
+        return fail_memory(ret_why);
+    hosts_find(HOSTS_FILE, &l.hosts[0]);
+    if (l.hosts[0].count == 0)
+        r = settle(d, NULL, &l, ret_why);
     return give(r, &l, ret);
 }
 

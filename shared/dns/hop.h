@@ -82,8 +82,8 @@ bool hop_is_own_address(const struct hop_self *self, const struct hop_address *a
 int hop_find(struct dns *d, const struct hop_self *self, struct str domain, struct hop_list *ret,
              struct hop_failure *ret_why);
 
-/* A single host, a name or a numeric address without brackets, that the admin named: its addresses, no MX, no look for
- * loops. The same results. */
+/* A single host, a name or a numeric address without brackets, that the admin named: its addresses, from hosts(5) when
+ * it stands there, no MX, no look for loops. The same results. */
 int hop_find_host(struct dns *d, struct str host, struct hop_list *ret, struct hop_failure *ret_why);
 
 void hop_list_finish(struct hop_list *l);

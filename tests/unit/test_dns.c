@@ -17,6 +17,7 @@
 
 #include "shared/dns/dane.h"
 #include "shared/dns/hop.h"
+#include "shared/dns/hosts.h"
 #include "shared/io/frame_types.h"
 #include "tests/unit/dns_rows.h"
 
@@ -302,6 +303,25 @@ static void a_host_that_the_admin_named(void **state)
     dns_finish(&d);
 }
 
+static void names_of_the_hosts_file(void **state)
+{
+    struct hop_host h = {.name = "smart.test"};
+
+    hosts_parse(STR("# smart.test\n127.0.0.1 localhost\n192.0.2.5\tother SMART.test. # x\n192.0.2.6 xsmart.test\n"
+                    "192.0.2.7 # smart.test\nnonsense smart.test\n2001:db8::5 smart.test\n192.0.2.5 smart.test\n"
+                    "192.0.2.8 smart.test"),
+                &h);
+    assert_int_equal(h.count, 3);
+    assert_string_equal(h.addresses[0].text, "2001:db8::5");
+    assert_string_equal(h.addresses[1].text, "192.0.2.5");
+    assert_string_equal(h.addresses[2].text, "192.0.2.8");
+    h.count = 0;
+    hosts_find("/nonexistent", &h);
+    assert_int_equal(h.count, 0);
+    hosts_find("/etc", &h);
+    assert_int_equal(h.count, 0);
+}
+
 static void a_resolver_that_dies(void **state)
 {
     struct dns_question q[2] = {DNS_QUESTION(DNS_A), DNS_QUESTION(DNS_A)};
@@ -405,6 +425,7 @@ int main(void)
         cmocka_unit_test(what_has_no_route),
         cmocka_unit_test(ourselves_are_left_out),
         cmocka_unit_test(a_host_that_the_admin_named),
+        cmocka_unit_test(names_of_the_hosts_file),
         cmocka_unit_test(a_resolver_that_dies),
         cmocka_unit_test(tlsa_records),
     };
