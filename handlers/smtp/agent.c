@@ -24,8 +24,13 @@
 
 void agent_init(struct smtp_agent *a, struct conf *conf)
 {
-    *a = (struct smtp_agent){
-        .conf = conf, .local = "", .peer = "", .sender = BUF_INIT(LIMIT_PATH), .file = -1, .queue = QUEUE_INIT};
+    *a = (struct smtp_agent){.conf = conf,
+                             .local = "",
+                             .peer = "",
+                             .sender = BUF_INIT(LIMIT_PATH),
+                             .forwarder = BUF_INIT(LIMIT_PATH),
+                             .file = -1,
+                             .queue = QUEUE_INIT};
 }
 
 int agent_open_queue(struct smtp_agent *a)
@@ -50,6 +55,7 @@ void agent_reset(struct smtp_agent *a)
     a->targets = 0;
     a->has_sender = false;
     buf_clear(&a->sender);
+    buf_clear(&a->forwarder);
     a->params = (struct mail_params){0};
     free(steal_ptr(a->envid));
     close_fd(&a->file);
@@ -61,6 +67,7 @@ void agent_finish(struct smtp_agent *a)
     for (size_t i = 0; i < AGENT_LEAVING; i++)
         (void)transfer_reap(&a->leaving[i], true);
     buf_finish(&a->sender);
+    buf_finish(&a->forwarder);
     queue_close(&a->queue);
     free(steal_ptr(a->local_user));
 }

@@ -42,6 +42,7 @@ struct smtp_agent {
     bool has_sender;
     char id[QUEUE_ID + 1];
     struct buf sender;
+    struct buf forwarder; /* what stands for it when an alias leads to another machine; empty: not made yet */
     struct mail_params params; /* without envid, which is: */
     char *envid;               /* or NULL */
     struct agent_recipient *recipients;

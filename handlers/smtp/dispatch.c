@@ -9,6 +9,7 @@
 
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
+#include "shared/route/srs_run.h"
 
 #define PARALLEL 8 /* deliveries of one message at the same time */
 
@@ -25,18 +26,32 @@ static struct job *find_same(struct job *jobs, size_t count, const struct rcpt_t
     return NULL;
 }
 
+/* What we send as when an alias leads to another machine (SRS); made once for a message. Without it SPF may make the
+ * receiver refuse, but the message goes out and the sender hears of that. */
+static bool find_forwarder(struct smtp_agent *a)
+{
+    int e = a->forwarder.len > 0 ? 0 : srs_run_forward(a->conf, buf_cstr(&a->sender), &a->forwarder);
+
+    if (e < 0)
+        LOG_ERROR(LOG_WARNING, "srs-failed", e, LOG_FC("queue_id", a->id), LOG_FC("from", buf_cstr(&a->sender)));
+    return e == 0;
+}
+
 /* RFC 5321 3.9.2: the owner of a list hears of its failures. A bounce stays one. */
-static void set_sender(const struct smtp_agent *a, struct job *j)
+static void set_sender(struct smtp_agent *a, struct job *j)
 {
     const char *owner = j->recipient->expansion.owner;
+    bool is_forwarded = j->target->kind == RCPT_REMOTE && strcmp(j->target->argument, j->recipient->address) != 0;
 
-    if (owner && a->sender.len > 0)
+    if (is_forwarded && !owner && srs_is_wanted(a->conf, buf_str(&a->sender)) && find_forwarder(a))
+        (void)snprintf(j->sender, sizeof(j->sender), "%s", buf_cstr(&a->forwarder));
+    else if (owner && a->sender.len > 0)
         (void)snprintf(j->sender, sizeof(j->sender), "%s@%s", owner, a->conf->hostname);
     else
         (void)snprintf(j->sender, sizeof(j->sender), "%s", buf_cstr(&a->sender));
 }
 
-static size_t plan(const struct smtp_agent *a, struct job *jobs)
+static size_t plan(struct smtp_agent *a, struct job *jobs)
 {
     bool must_wait = a->params.hold_for > 0 || a->params.hold_until > clock_now(&a->conf->clock); /* RFC 4865 */
     size_t count = 0;

@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 
 #include "shared/route/alias.h"
+#include "shared/route/srs.h"
+#include "shared/route/srs_run.h"
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
 
@@ -343,6 +345,8 @@ int expand_path(const struct conf *conf, const struct smtp_path *path, const cha
         answer_set(ret_answer, 550, "5.7.1", "<%.*s>: relaying denied", STR_ARG(path->text));
         return -EREMOTE;
     }
+    if (conf->srs && srs_is_one(path_local(path)))
+        return srs_expand(conf, path, ret, ret_answer);
     (void)snprintf(x.runner, sizeof(x.runner), "%s", conf->alias_user);
     e = read_aliases(&x);
     if (e == 0)

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <sysexits.h>
 
+#include "shared/base/limits.h"
 #include "shared/base/macros.h"
 #include "shared/route/helper.h"
 #include "shared/route/path.h"
@@ -59,4 +60,24 @@ int srs_run_forward(const struct conf *conf, const char *sender, struct buf *out
 int srs_run_reverse(const struct conf *conf, const char *address, struct buf *out)
 {
     return run(conf, "reverse", address, out);
+}
+
+int srs_expand(const struct conf *conf, const struct smtp_path *path, struct expansion *ret,
+               struct smtp_answer *ret_answer)
+{
+    _cleanup_free_ char *address = str_dup(path->text);
+    _cleanup_buf_ struct buf original = BUF_INIT(LIMIT_PATH);
+    int e = address ? srs_run_reverse(conf, address, &original) : -ENOMEM;
+
+    if (e == 0)
+        e = expand_remote(buf_str(&original), ret);
+    if (e == 0)
+        return 0;
+    if (e == -EINVAL || e == -EKEYREJECTED)
+        answer_set(ret_answer, 550, "5.1.1", "<%.*s>: no such address was ever made here", STR_ARG(path->text));
+    else if (e == -EKEYEXPIRED)
+        answer_set(ret_answer, 550, "5.1.1", "<%.*s>: this address is too old", STR_ARG(path->text));
+    else
+        answer_set(ret_answer, 451, "4.3.0", "<%.*s>: cannot be looked up now", STR_ARG(path->text));
+    return e == -EINVAL || e == -EKEYREJECTED || e == -EKEYEXPIRED ? -ENOENT : e;
 }

@@ -358,6 +358,109 @@ def test_queue():
     TESTS.check("an empty list is JSON too", json.loads(out) == [] and code == 0, out)
 
 
+class Stranger:
+    """A connection to port 25 from another machine, as far as smtp can tell (XCLIENT)."""
+
+    def __init__(self, *options):
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            s.listen()
+            self.client = socket.create_connection(s.getsockname(), 30)
+            served, _ = s.accept()
+        with served:
+            self.process = subprocess.Popen([HANDLERS + "/smtp/smtp", "-o", "hostname=" + HOST, "-o",
+                                             "networks_xclient=127.0.0.1", *options], stdin=served, stdout=served,
+                                            stderr=subprocess.DEVNULL)
+        self.file = self.client.makefile("rb")
+        self.reply()
+        for line in ("EHLO x", "XCLIENT ADDR=192.0.2.7", "EHLO x"):
+            self(line)
+
+    def reply(self):
+        while True:
+            line = self.file.readline()
+            if line[3:4] != b"-":
+                return line.decode("latin-1").rstrip("\r\n")
+
+    def __call__(self, line):
+        self.client.sendall(line.encode() + b"\r\n")
+        return self.reply()
+
+    def send(self, sender, recipient):
+        self("RSET")
+        self("MAIL FROM:<%s>" % sender)
+        answer = self("RCPT TO:<%s>" % recipient)
+        if answer[0] != "2":
+            return answer
+        self("DATA")
+        return self("Subject: forwarded\r\n\r\nx\r\n.")
+
+    def close(self):
+        self.file.close()
+        self.client.close()
+        self.process.wait(30)
+
+
+def queued():
+    return [(r.get("sender", e["sender"]), r["address"]) for e in json.loads(pennypost("queue", "list", "--json")[1])
+            for r in e["recipients"]]
+
+
+def test_srs():
+    """Forwarded mail goes out with a sender of ours, and a bounce to that finds the way back."""
+    with open("/etc/aliases", "a", encoding="utf-8") as f:
+        f.write("away: far@away.example\nboth: far@away.example, near@away.example\n")
+    secret = "/var/lib/pennypost/srs-secret"
+    stranger = Stranger()
+    answer = stranger.send("ann@example.org", "away@mail.test")
+    (sender, to), = queued() or [("", "")]
+    TESTS.check("mail to an alias elsewhere is queued with a sender of ours", answer[:3] == "250" and to == "far@away.example" and
+                re.match(r"SRS0=[a-z2-7]{8}=[a-z2-7]{2}=example\.org=ann@mail\.test$", sender), (answer, sender, to))
+    TESTS.check("the key was made, and is root's", os.stat(secret).st_mode & 0o777 == 0o600 and os.stat(secret).st_size == 32)
+    pennypost("queue", "remove", "all")
+    answer = stranger.send("", sender)
+    TESTS.check("a bounce to it goes to the original sender", answer[:3] == "250" and queued() == [("", "ann@example.org")],
+                (answer, queued()))
+    pennypost("queue", "remove", "all")
+    answer = stranger.send("bob@other.example", sender.lower())
+    TESTS.check("in lower case too; other mail is rewritten on its way back", answer[:3] == "250" and len(queued()) == 1 and
+                queued()[0][1] == "ann@example.org" and queued()[0][0].startswith("SRS0="), (answer, queued()))
+    pennypost("queue", "remove", "all")
+    first = sender.split("=")[1]
+    forged = sender.replace(first, ("b" if first[0] == "a" else "a") + first[1:])
+    answer = stranger.send("", forged)
+    TESTS.check("a forged one is refused", answer.startswith("550 5.1.1 "), answer)
+    answer = stranger.send("", sender.replace("example.org", "victim.example"))
+    TESTS.check("one for another domain is refused: no open relay", answer.startswith("550 5.1.1 ") and not queued(), answer)
+    answer = stranger.send("SRS0=abcd=xy=origin.example=ann@hop.example", "both@mail.test")
+    senders = {s for s, _ in queued()}
+    TESTS.check("what was rewritten before becomes SRS1, once for all recipients", answer[:3] == "250" and len(queued()) == 2 and
+                len(senders) == 1 and re.match(r"SRS1=[a-z2-7]{8}=hop\.example==abcd=xy=origin\.example=ann@mail\.test$",
+                                               senders.pop()), (answer, queued()))
+    again = queued()[0][0]
+    pennypost("queue", "remove", "all")
+    answer = stranger.send("", again)
+    TESTS.check("and leads back to the first forwarder", queued() == [("", "SRS0=abcd=xy=origin.example=ann@hop.example")],
+                (answer, queued()))
+    pennypost("queue", "remove", "all")
+    for who, mail_from in (("a null sender", ""), ("a sender of ours", "bob@mail.test")):
+        answer = stranger.send(mail_from, "away@mail.test")
+        TESTS.check("%s is not rewritten" % who, queued() == [(mail_from, "far@away.example")], (answer, queued()))
+        pennypost("queue", "remove", "all")
+    stranger.close()
+    stranger = Stranger("-o", "srs=no")
+    stranger.send("ann@example.org", "away@mail.test")
+    TESTS.check("srs=no: the sender stays", queued() == [("ann@example.org", "far@away.example")], queued())
+    pennypost("queue", "remove", "all")
+    stranger.close()
+    later = Stranger("--epoch=%d" % (time.time() + 22 * 86400 + 10))
+    answer = later.send("", sender)
+    TESTS.check("after three weeks it is refused", answer.startswith("550 5.1.1 ") and "too old" in answer, answer)
+    later.close()
+    with open("/etc/aliases", "w", encoding="utf-8") as f:
+        f.write("owner-list: root\n")
+
+
 def test_confined():
     """What hardened services cannot do must not be needed: set-id, new privileges, other address families."""
     clear()
