@@ -8,7 +8,6 @@
 #include "handlers/imap/commands.h"
 #include "handlers/imap/flags.h"
 #include "handlers/imap/respond.h"
-#include "handlers/imap/special.h"
 #include "shared/base/limits.h"
 #include "shared/base/macros.h"
 
@@ -66,7 +65,7 @@ static int parse_message(struct append *a, struct mbox_append_options *ret_optio
 }
 
 /* Moves the literal into the store. When that fails, the rest is read all the same: the client sends it anyway. */
-static int stream(struct append *a, uint64_t size, int *ret_error)
+static int stream(struct append *a, uint64_t size, bool is_literal8, int *ret_error)
 {
     int error = 0;
 
@@ -77,6 +76,9 @@ static int stream(struct append *a, uint64_t size, int *ret_error)
         if (r < 0)
             return r;
         bytes = str_sub(bytes, 0, size);
+        /* RFC 9051 9: only a literal8 carries NULs. */
+        if (error == 0 && !is_literal8 && str_has_nul(bytes))
+            error = -EINVAL;
         if (error == 0)
             error = mbox_append_write(a->to, bytes.ptr, bytes.len);
         size -= bytes.len;
@@ -105,8 +107,6 @@ static int take_message(struct append *a)
         return respond_no(s, "Cannot append an empty message");
     if (!a->to) {
         r = mbox_append_new(s->store, a->mailbox, &a->to);
-        if (r == -ENOENT && special_make(s, a->mailbox) >= 0)
-            r = mbox_append_new(s->store, a->mailbox, &a->to);
         if (r < 0)
             return refuse(a, r);
     }
@@ -115,7 +115,7 @@ static int take_message(struct append *a)
         return refuse(a, r);
     r = parse_literal_accept(&s->parse, &literal);
     if (r >= 0)
-        r = stream(a, literal.size, &error);
+        r = stream(a, literal.size, literal.is_literal8, &error);
     if (r >= 0)
         r = parse_continue(&s->parse);
     if (r >= 0 && a->is_utf8)
@@ -123,6 +123,8 @@ static int take_message(struct append *a)
     if (r < 0)
         return r;
     a->count++;
+    if (error == -EINVAL)
+        return parse_fail(&s->parse, "a literal without NUL, or a literal8");
     return error < 0 ? refuse(a, error) : 0;
 }
 

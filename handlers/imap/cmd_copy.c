@@ -7,7 +7,6 @@
 #include "handlers/imap/commands.h"
 #include "handlers/imap/respond.h"
 #include "handlers/imap/seqset.h"
-#include "handlers/imap/special.h"
 
 /* COPYUID is in the tagged OK of COPY, and in an untagged OK before the EXPUNGEs of MOVE (RFC 6851 4.3). */
 static void tell(struct imap *s, bool is_move, uint32_t uidvalidity, const struct numset *from, const struct numset *to)
@@ -54,8 +53,6 @@ static int copy(struct imap *s, bool is_move)
     if (uids.count == 0)
         return OUTCOME_OK;
     r = mbox_copy(s->box, &uids, mailbox, is_move, &from, &to, &uidvalidity);
-    if (r == -ENOENT && special_make(s, mailbox) >= 0)
-        r = mbox_copy(s->box, &uids, mailbox, is_move, &from, &to, &uidvalidity);
     if (r == -ENOENT) {
         respond_code(s, "TRYCREATE");
         return respond_no(s, "There is no such mailbox");

@@ -15,7 +15,9 @@ static int sleep_ms(struct imap *s, int64_t now, int64_t keepalive, int64_t dead
 {
     int64_t left = keepalive < deadline ? keepalive - now : deadline - now;
 
-    if (s->box && mbox_watch_fd(s->box) < 0 && mbox_watch_interval(s->box) < left)
+    if (s->box)
+        (void)mbox_watch_fd(s->box);
+    if (s->box && mbox_watch_interval(s->box) < left)
         left = mbox_watch_interval(s->box);
     return left < 0 ? 0 : (int)left;
 }

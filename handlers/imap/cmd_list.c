@@ -214,7 +214,7 @@ static void write_entry(struct list *l, struct str name, unsigned flags, bool ha
         (void)writer_text(&s->out, " (\"CHILDINFO\" (\"SUBSCRIBED\"))");
     (void)writer_text(&s->out, "\r\n");
     if (l->returns_status && !(flags & (MBOX_ENTRY_NOSELECT | MBOX_ENTRY_MISSING)))
-        (void)status_write(s, name, l->status, false);
+        (void)status_write(s, name, l->status);
 }
 
 static void list_all(struct list *l)

@@ -114,9 +114,7 @@ int cmd_delete(void *session, struct str arguments)
         (void)imap_deselect(s);
         (void)writer_text(&s->out, "* OK [CLOSED] The selected mailbox is being deleted\r\n");
     }
-    r = mbox_delete(s->store, name);
-    if (r == -ENOENT && special_is_offered(s, name))
-        r = 0; /* from now on it is not offered any more */
+    r = mbox_delete(s->store, name); /* one that was only offered is not offered any more */
     if (r < 0)
         return respond_error(s, r, "Cannot delete");
     r = special_moved(s, name, STR(""));
@@ -185,7 +183,7 @@ int cmd_rename(void *session, struct str arguments)
         now = s->box ? renamed(s, mbox_name(s->box), from, to) : STR_NULL;
     }
     r = mbox_rename(s->store, from, to);
-    if (r == -ENOENT && special_make(s, from) >= 0)
+    if (r == -ENOENT && special_is_offered(s, from) && mbox_create(s->store, from) >= 0)
         r = mbox_rename(s->store, from, to);
     if (r < 0)
         return respond_error(s, r, "Cannot rename");

@@ -28,23 +28,6 @@ static int parse_charset(struct imap *s, struct search *q)
     return r < 0 ? r : search_set_charset(q, name);
 }
 
-/* `$` (RFC 5182 2.1): all of them, or with MIN or MAX alone those two. */
-static int save(struct imap *s, const struct search_result *result, const struct numset *uids)
-{
-    numset_clear(&s->saved);
-    if (uids->count == 0)
-        return 0;
-    if ((result->returns & (RETURN_ALL | RETURN_COUNT)) || !(result->returns & (RETURN_MIN | RETURN_MAX)))
-        return numset_add_set(&s->saved, uids);
-
-    uint32_t min = uids->ranges[0].first, max = uids->ranges[uids->count - 1].last;
-    int r = result->returns & RETURN_MIN ? numset_add(&s->saved, min, min) : 0;
-
-    if (r >= 0 && (result->returns & RETURN_MAX))
-        r = numset_add(&s->saved, max, max);
-    return r;
-}
-
 /* esearch-response (RFC 4466 2.6.2, RFC 9051 7.3.4) */
 static void write_extended(struct imap *s, const struct search_result *result, const struct numset *found)
 {
@@ -93,8 +76,10 @@ static int answer(struct imap *s, struct search_result *result)
 
     if (s->is_uid || (result->returns & RETURN_SAVE))
         r = seqset_uids(s, &result->found, &uids);
-    if (r >= 0 && (result->returns & RETURN_SAVE))
-        r = save(s, result, &uids);
+    if (r >= 0 && uids.count > 0)
+        r = search_save(s, result, &uids, uids.ranges[0].first, uids.ranges[uids.count - 1].last);
+    else if (r >= 0)
+        r = search_save(s, result, &uids, 0, 0);
     if (r >= 0 && found->count > 0)
         r = search_highest_modseq(s, result, found->ranges[0].first, found->ranges[found->count - 1].last);
     if (r < 0)

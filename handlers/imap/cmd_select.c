@@ -10,7 +10,6 @@
 #include "handlers/imap/respond.h"
 #include "handlers/imap/seqset.h"
 #include "handlers/imap/session.h"
-#include "handlers/imap/special.h"
 #include "handlers/imap/update.h"
 #include "shared/base/macros.h"
 
@@ -81,13 +80,12 @@ static int open_mailbox(struct imap *s, struct str name, bool is_examine, const 
 
     /* RFC 9051 6.3.2: a failed SELECT leaves no mailbox selected. */
     (void)imap_deselect(s);
-    if (had_box && (s->enabled & (IMAP_REV2 | IMAP_QRESYNC)))
+    /* RFC 7162 3.2.11: whether or not the client has enabled anything. */
+    if (had_box)
         (void)writer_text(&s->out, "* OK [CLOSED] Previous mailbox is closed\r\n");
     if (parameters->has_condstore || parameters->has_qresync)
         condstore_enable(s);
     r = mbox_open(s->store, name, is_examine ? MBOX_OPEN_READONLY : 0, &s->box);
-    if (r == -ENOENT && special_make(s, name) >= 0)
-        r = mbox_open(s->store, name, is_examine ? MBOX_OPEN_READONLY : 0, &s->box);
     if (r >= 0) {
         s->state = IMAP_SELECTED;
         r = describe(s);

@@ -7,6 +7,7 @@
 #include "handlers/imap/commands.h"
 #include "handlers/imap/respond.h"
 #include "handlers/imap/search_result.h"
+#include "handlers/imap/seqset.h"
 #include "handlers/imap/sort.h"
 #include "handlers/imap/thread.h"
 #include "shared/base/macros.h"
@@ -66,6 +67,19 @@ static void write_plain(struct imap *s, const struct search_result *result, cons
     (void)writer_text(&s->out, "\r\n");
 }
 
+static int save(struct imap *s, const struct search_result *result, const uint32_t *numbers, size_t count)
+{
+    _cleanup_numset_ struct numset uids = NUMSET_INIT;
+    struct mbox_info first = {.uid = 0}, last = {.uid = 0};
+    int r = seqset_uids(s, &result->found, &uids);
+
+    if (r >= 0 && count > 0)
+        r = mbox_info(s->box, numbers[0], &first);
+    if (r >= 0 && count > 0)
+        r = mbox_info(s->box, numbers[count - 1], &last);
+    return r < 0 ? r : search_save(s, result, &uids, first.uid, last.uid);
+}
+
 static int sort_found(struct imap *s, const struct sort_program *program, struct search_result *result)
 {
     _cleanup_free_ uint32_t *numbers = NULL;
@@ -76,7 +90,13 @@ static int sort_found(struct imap *s, const struct sort_program *program, struct
         r = search_highest_modseq(s, result, numbers[0], numbers[count - 1]);
     if (r < 0)
         return r;
+    if (result->returns & RETURN_SAVE)
+        r = save(s, result, numbers, count);
+    if (r < 0)
+        return r;
     to_uids(s, numbers, count);
+    if (result->returns == RETURN_SAVE)
+        return OUTCOME_OK;
     if (result->is_extended)
         write_extended(s, result, numbers, count);
     else
@@ -91,18 +111,21 @@ static int sort_command(struct imap *s, struct search *q, struct search_result *
 
     if (r >= 0 && parse_accept_word(&s->parse, STR("RETURN")))
         r = search_parse_return(s, result);
-    if (r >= 0 && (result->returns & RETURN_SAVE))
-        r = parse_fail(&s->parse, "MIN, MAX, ALL or COUNT; SAVE is for SEARCH");
     if (r >= 0)
         r = sort_parse(s, &program);
     if (r >= 0)
         r = parse_rest(s, q);
-    if (r != 0)
+    if (r < 0)
         return r;
-    r = search_run(q, result);
-    if (r >= 0)
+    if (r == 0)
+        r = search_run(q, result);
+    if (r == 0)
         r = sort_found(s, &program, result);
-    return r < 0 ? respond_error(s, r, "Cannot sort") : r;
+    if (r < 0)
+        r = respond_error(s, r, "Cannot sort");
+    if (r == OUTCOME_NO && (result->returns & RETURN_SAVE))
+        numset_clear(&s->saved); /* as a SEARCH that fails */
+    return r;
 }
 
 int cmd_sort(void *session, struct str arguments)

@@ -7,7 +7,6 @@
 #include "handlers/imap/commands.h"
 #include "handlers/imap/qresync.h"
 #include "handlers/imap/respond.h"
-#include "handlers/imap/special.h"
 #include "handlers/imap/status.h"
 #include "shared/base/macros.h"
 
@@ -69,19 +68,12 @@ static void write_item(struct imap *s, const struct mbox_status *status, unsigne
     (void)writer_u64(&s->out, values[__builtin_ctz(bit)]);
 }
 
-int status_write(struct imap *s, struct str name, unsigned items, bool may_make)
+int status_write(struct imap *s, struct str name, unsigned items)
 {
     struct mbox_status status;
     const char *gap = "";
     int r = mbox_status(s->store, name, &status);
 
-    /* A mailbox that is offered but was never used is empty; it is made when its identity is asked for. */
-    if (r == -ENOENT && special_is_offered(s, name)) {
-        status = (struct mbox_status){.uidnext = 1};
-        r = 0;
-        if (items & (UIDVALIDITY | UIDNEXT | HIGHESTMODSEQ | MAILBOXID))
-            r = !may_make || special_make(s, name) < 0 ? -ENOENT : mbox_status(s->store, name, &status);
-    }
     if (r < 0)
         return r;
     (void)writer_text(&s->out, "* STATUS ");
@@ -117,6 +109,6 @@ int cmd_status(void *session, struct str arguments)
         return r;
     if (items & HIGHESTMODSEQ)
         condstore_enable(s);
-    r = status_write(s, name, items, true);
+    r = status_write(s, name, items);
     return r < 0 ? respond_error(s, r, "Cannot look at the mailbox") : OUTCOME_OK;
 }

@@ -76,18 +76,24 @@ static const struct {
     {"BINARY.SIZE[", FETCH_BINARY_SIZE, NEEDS_CONTENT},
 };
 
-/* PREVIEW [SP "(" "LAZY" ")"] (RFC 8970 3.1) */
+/* PREVIEW [SP "(" "LAZY" ")"] (RFC 8970 3.1). Another parenthesis behind a lone PREVIEW opens the modifiers of FETCH. */
 static int parse_preview(struct fetch *f, struct fetch_item *item)
 {
     struct parse *p = &f->s->parse;
+    struct str before = p->rest;
 
-    if (!str_istarts(p->rest, STR(" (")))
-        return 0;
-    p->rest = str_sub(p->rest, 2, p->rest.len);
-    item->is_lazy = parse_accept_word(p, STR("LAZY"));
-    if (!item->is_lazy)
-        return parse_fail(p, "LAZY");
-    return parse_char(p, ')', "a closing parenthesis");
+    item->is_lazy = parse_accept(p, ' ') && parse_accept(p, '(') && parse_accept_word(p, STR("LAZY"));
+    if (item->is_lazy)
+        return parse_char(p, ')', "a closing parenthesis");
+    p->rest = before;
+    return 0;
+}
+
+static int parse_section(struct fetch *f, struct fetch_item *item)
+{
+    int r = section_parse(f->s, item->kind != FETCH_SECTION, &item->section);
+
+    return r < 0 || item->kind == FETCH_BINARY_SIZE ? r : section_parse_partial(f->s, &item->section);
 }
 
 /* fetch-att */
@@ -103,7 +109,7 @@ static int parse_item(struct fetch *f)
             continue;
         p->rest = str_sub(p->rest, name.len - 1, p->rest.len);
         item = fetch_add(f, section_names[i].kind, section_names[i].flags);
-        return item ? section_parse(f->s, item->kind != FETCH_SECTION, &item->section) : -EMSGSIZE;
+        return item ? parse_section(f, item) : -EMSGSIZE;
     }
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
         if (!parse_accept_word(p, str_from(names[i].name)))

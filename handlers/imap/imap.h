@@ -68,6 +68,7 @@ struct imap {
     char tag[128];         /* of the command in progress */
     const char *command;   /* its name as the table spells it, for the reply */
     bool is_uid;           /* UID FETCH, UID STORE, ... */
+    bool has_numbers;      /* it is a search that names message numbers: none may go before its end */
     struct buf reply_code; /* "[...]" of the tagged reply, without the brackets */
     struct buf reply_text;
 

@@ -79,15 +79,18 @@ static int parse_read_line(struct parse *p)
     char *copy;
     int r = line_read(p->in, &line);
 
+    p->is_taken = false;
+    if (r == -ENOBUFS || r == -EBADMSG)
+        p->line = line_tail(p->in); /* for parse_skip() */
     if (r < 0)
         return r;
+    p->line = line;
     copy = parse_alloc(p, line.len + 1);
     if (!copy)
         return -EMSGSIZE;
     if (line.len)
         memcpy(copy, line.ptr, line.len);
     p->line = p->rest = (struct str){copy, line.len};
-    p->is_taken = false;
     return 0;
 }
 
@@ -150,44 +153,45 @@ static size_t literal_marker(struct str text, struct parse_literal *ret)
     return text.len;
 }
 
-/* Does the line end with the head of a non-synchronising literal? */
-static bool line_ends_in_literal(struct str line, struct parse_literal *ret)
+/* Does the line end with the head of a non-synchronising literal? Whatever stands in front of it, the octets behind the
+ * line belong to this command (RFC 7888 4). */
+static bool line_ends_in_literal(struct str line, uint64_t *ret_size)
 {
-    size_t at = line.len;
+    size_t end = line.len, at;
 
-    while (at > 0 && line.ptr[at - 1] != '{')
-        at--;
-    if (at == 0)
+    if (!str_ends(line, STR("+}")))
         return false;
-    at--;
-    if (at > 0 && line.ptr[at - 1] == '~')
+    end -= 2;
+    at = end;
+    while (at > 0 && ascii_is_digit(line.ptr[at - 1]))
         at--;
-    /* Behind anything else it is the end of an unclosed string, not a literal. */
-    if (at > 0 && line.ptr[at - 1] != ' ' && line.ptr[at - 1] != '(')
+    if (at == end || at == 0 || line.ptr[at - 1] != '{')
         return false;
-    return literal_marker(str_sub(line, at, line.len), ret) > 0 && !ret->is_sync;
+    if (str_to_u64(str_sub(line, at, end - at), ret_size) < 0)
+        *ret_size = UINT64_MAX; /* more digits than there are octets in the world */
+    return true;
 }
 
 int parse_skip(struct parse *p)
 {
-    struct parse_literal l;
+    uint64_t size;
     int r;
 
     for (unsigned n = 0; n < LIMIT_ARGUMENTS; n++) {
         struct str line;
 
-        if (p->is_taken || !line_ends_in_literal(p->line, &l))
+        if (p->is_taken || !line_ends_in_literal(p->line, &size))
             return 0;
-        if (l.size > SKIP_MAX)
+        if (size > SKIP_MAX)
             return -EMSGSIZE;
         p->line = p->rest = STR("");
-        r = parse_literal_drop(p, l.size);
+        r = parse_literal_drop(p, size);
         if (r < 0)
             return r;
         r = line_read(p->in, &line);
         if (r == -ENOBUFS || r == -EBADMSG)
-            return 0; /* consumed to its end */
-        if (r < 0)
+            line = line_tail(p->in);
+        else if (r < 0)
             return r;
         /* Good until the next read: the loop looks at it before that. */
         p->line = line;

@@ -168,12 +168,14 @@ static int parse_set(struct search *q, bool is_uid, struct search_key *key)
 
     if (parse_accept(&s->parse, '$'))
         return seqset_from_uids(s, &s->saved, &key->set);
+    /* RFC 7162 3.2.10.2: nothing vanishes during a UID SEARCH with message numbers. */
+    s->has_numbers = s->has_numbers || !is_uid;
     r = parse_sequence(&s->parse, &text);
     if (r >= 0)
         r = seqset_resolve(s, text, is_uid, &key->set);
     if (r == -EINVAL && !s->parse.expected) {
         s->parse.rest = before;
-        return parse_fail(&s->parse, "numbers of messages that exist");
+        return seqset_refuse(s);
     }
     return r;
 }

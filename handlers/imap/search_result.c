@@ -94,6 +94,25 @@ int search_highest_modseq(struct imap *s, struct search_result *result, uint32_t
     return 0;
 }
 
+int search_save(struct imap *s, const struct search_result *result, const struct numset *uids, uint32_t min,
+                uint32_t max)
+{
+    int r = 0;
+
+    if (!(result->returns & RETURN_SAVE))
+        return 0;
+    numset_clear(&s->saved);
+    if (uids->count == 0)
+        return 0;
+    if ((result->returns & (RETURN_ALL | RETURN_COUNT)) || !(result->returns & (RETURN_MIN | RETURN_MAX)))
+        return numset_add_set(&s->saved, uids);
+    if (result->returns & RETURN_MIN)
+        r = numset_add(&s->saved, min, min);
+    if (r >= 0 && (result->returns & RETURN_MAX))
+        r = numset_add(&s->saved, max, max);
+    return r;
+}
+
 void search_write_esearch(struct imap *s)
 {
     (void)writer_text(&s->out, "* ESEARCH (TAG ");

@@ -36,6 +36,10 @@ int search_run(struct search *q, struct search_result *result);
  * the messages that MIN and MAX name. */
 int search_highest_modseq(struct imap *s, struct search_result *result, uint32_t first, uint32_t last);
 
+/* `$` (RFC 5182 2.1, RFC 9051 6.4.4.1): all of them, or with MIN or MAX alone those two. Does nothing without SAVE. */
+int search_save(struct imap *s, const struct search_result *result, const struct numset *uids, uint32_t min,
+                uint32_t max);
+
 /* "* ESEARCH (TAG "a") UID": how the response begins. */
 void search_write_esearch(struct imap *s);
 

@@ -96,7 +96,7 @@ static int parse_text(struct imap *s, struct section *section)
 }
 
 /* partial = "<" number64 "." nz-number64 ">" */
-static int parse_partial(struct imap *s, struct section *section)
+int section_parse_partial(struct imap *s, struct section *section)
 {
     struct parse *p = &s->parse;
     int r;
@@ -127,7 +127,7 @@ int section_parse(struct imap *s, bool is_binary, struct section *ret)
         r = parse_text(s, ret);
     if (r >= 0)
         r = parse_char(p, ']', is_binary ? "part numbers and a closing bracket" : "a closing bracket");
-    return r < 0 ? r : parse_partial(s, ret);
+    return r;
 }
 
 void section_write(struct imap *s, const struct section *section, bool has_partial)

@@ -28,8 +28,11 @@ struct section {
     uint64_t count;
 };
 
-/* Parses "[...]" and a partial behind it; is_binary: part numbers only, as BINARY wants (RFC 3516 4.2). */
+/* Parses "[...]"; is_binary: part numbers only, as BINARY wants (RFC 3516 4.2). */
 int section_parse(struct imap *s, bool is_binary, struct section *ret);
+
+/* Parses a partial, if one is next. BINARY.SIZE takes none (RFC 9051 9, fetch-att). */
+int section_parse_partial(struct imap *s, struct section *section);
 
 /* Writes it as a response names it: "[HEADER.FIELDS (DATE)]<0>" (RFC 9051 7.5.2); the count is not repeated. */
 void section_write(struct imap *s, const struct section *section, bool has_partial);

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 
+#include "handlers/imap/respond.h"
 #include "shared/base/macros.h"
 
 /* seq-number off the front; `*` is `star`. The text has been checked by parse_sequence(). */
@@ -107,6 +108,12 @@ int seqset_resolve(struct imap *s, struct str text, bool is_uid, struct numset *
     return 0;
 }
 
+int seqset_refuse(struct imap *s)
+{
+    respond_code(s, "CLIENTBUG");
+    return parse_fail(&s->parse, "numbers of messages that exist");
+}
+
 int seqset_parse(struct imap *s, struct numset *ret)
 {
     struct parse *p = &s->parse;
@@ -122,7 +129,7 @@ int seqset_parse(struct imap *s, struct numset *ret)
     r = seqset_resolve(s, text, s->is_uid, ret);
     if (r == -EINVAL) {
         p->rest = before;
-        return parse_fail(p, "numbers of messages that exist");
+        return seqset_refuse(s);
     }
     return r == -ENOBUFS ? -EMSGSIZE : r;
 }

@@ -16,6 +16,10 @@ int seqset_named_uids(struct imap *s, struct str text, struct numset *ret);
 /* Resolves the text of a sequence-set, as parse_sequence() gives it. -EINVAL: a number that is not there. */
 int seqset_resolve(struct imap *s, struct str text, bool is_uid, struct numset *ret);
 
+/* What a number that is not there gets: a client that counts wrong is told so (RFC 5530 3, CLIENTBUG). Always -EINVAL.
+ */
+int seqset_refuse(struct imap *s);
+
 /* The UIDs of messages. 0, -ENOBUFS, -ENOMEM. */
 int seqset_uids(struct imap *s, const struct numset *seqs, struct numset *ret);
 

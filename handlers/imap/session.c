@@ -9,6 +9,7 @@
 #include "handlers/imap/commands.h"
 #include "handlers/imap/compress.h"
 #include "handlers/imap/respond.h"
+#include "handlers/imap/special.h"
 #include "handlers/imap/update.h"
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
@@ -29,10 +30,15 @@ int imap_init(struct imap *s, struct conf *conf, struct session *who, int rfd, i
                                        .in = &s->in,
                                        .out = &s->out};
 
+    int r;
+
     *s =
         (struct imap){.conf = conf, .who = who, .reply_code = BUF_INIT(REPLY_CODE), .reply_text = BUF_INIT(REPLY_TEXT)};
     parse_init(&s->parse, &s->in, &s->out);
-    return serve_connect(&c, conf, who, &s->store);
+    r = serve_connect(&c, conf, who, &s->store);
+    if (r >= 0)
+        mbox_store_offer(s->store, special_is_offered, s);
+    return r;
 }
 
 int imap_deselect(struct imap *s)
@@ -123,9 +129,16 @@ static int run_line(struct imap *s)
         if (r < 0)
             return r;
     }
+    /* RFC 9051 6.2: before login only. */
+    if (str_ieq(name, STR("LOGIN")) || str_ieq(name, STR("AUTHENTICATE")) || str_ieq(name, STR("STARTTLS"))) {
+        respond_code(s, "CLIENTBUG");
+        return respond_bad(s, "%.*s is not for a session that is logged in", STR_ARG(name));
+    }
     r = command_find(commands_table, commands_count, name, s->state, &command);
     if (r == -ENOENT || (r == 0 && s->is_uid && !(command->flags & IMAP_HAS_UID)))
         return respond_bad(s, "There is no command %s%.*s", s->is_uid ? "UID " : "", STR_ARG(str_sub(name, 0, 40)));
+    if (r == -EPERM)
+        respond_code(s, "CLIENTBUG");
     if (r == -EPERM && s->state == IMAP_AUTHENTICATED)
         return respond_bad(s, "%s needs a selected mailbox", command->name);
     if (r == -EPERM)
@@ -133,7 +146,7 @@ static int run_line(struct imap *s)
     s->command = command->name;
     r = command->run(s, s->parse.rest);
     if (r >= 0 && r != OUTCOME_BAD && !(command->flags & IMAP_NO_UPDATE))
-        update_send(s, (command->flags & IMAP_NO_EXPUNGE) && !s->is_uid);
+        update_send(s, (command->flags & IMAP_NO_EXPUNGE) && (!s->is_uid || s->has_numbers));
     return r;
 }
 
@@ -173,7 +186,7 @@ static int step(struct imap *s)
 
     s->tag[0] = '\0';
     s->command = NULL;
-    s->is_uid = false;
+    s->is_uid = s->has_numbers = false;
     r = parse_begin(&s->parse);
     if (r == -ENOBUFS)
         r = respond_bad(s, "The line is longer than %d octets", LIMIT_LINE_IMAP);

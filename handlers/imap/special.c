@@ -175,19 +175,10 @@ int special_moved(struct imap *s, struct str from, struct str to)
     return r < 0 || !is_changed ? r : save(s, &sp);
 }
 
-bool special_is_offered(struct imap *s, struct str name)
+bool special_is_offered(void *imap, struct str name)
 {
+    struct imap *s = imap;
     _cleanup_special_ struct special sp;
 
     return special_load(s, &sp) >= 0 && special_of(&sp, name) >= 0;
-}
-
-int special_make(struct imap *s, struct str name)
-{
-    int r;
-
-    if (!special_is_offered(s, name))
-        return -ENOENT;
-    r = mbox_create(s->store, name);
-    return r == -EEXIST ? 0 : r;
 }

@@ -1,6 +1,7 @@
 /*
  * Special-use mailboxes (RFC 6154): which mailbox is for drafts, sent mail, junk, trash, the archive. Five are offered
- * to everybody under their usual names and come into being when they are first used; CREATE ... USE, RENAME and DELETE
+ * to everybody under their usual names: they can be selected and looked at like any other, and the first message makes
+ * the file; CREATE ... USE, RENAME and DELETE
  * change that. Kept in one small text file of the state folder, replaced atomically, a line "use TAB name" each; a use
  * without a name is one that the user does not want.
  */
@@ -37,10 +38,7 @@ int special_assign(struct imap *s, struct str name, unsigned uses);
 /* Follows a mailbox that was renamed, or deleted (to is empty). */
 int special_moved(struct imap *s, struct str from, struct str to);
 
-/* Is it a mailbox that is offered though it does not exist? Then it is made. 0: it exists now. -ENOENT: it is not. */
-int special_make(struct imap *s, struct str name);
-
-/* Is it one of those that are offered? */
-bool special_is_offered(struct imap *s, struct str name);
+/* Is it one of those that are offered? `imap` is the session; mbox_store_offer() takes this. */
+bool special_is_offered(void *imap, struct str name);
 
 #endif

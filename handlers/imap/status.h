@@ -9,8 +9,7 @@
 /* Parses "(item item ...)" into a set of bits. */
 int status_parse(struct imap *s, unsigned *ret_items);
 
-/* Writes "* STATUS name (...)". 0, or the store's error: then nothing was written. A special-use mailbox that is only
- * offered has no identity yet; with may_make it is made when an item asks for it. */
-int status_write(struct imap *s, struct str name, unsigned items, bool may_make);
+/* Writes "* STATUS name (...)". 0, or the store's error: then nothing was written. */
+int status_write(struct imap *s, struct str name, unsigned items);
 
 #endif

@@ -124,18 +124,40 @@ static bool find_end(const struct line_reader *r, struct str s, size_t from, siz
     return false;
 }
 
+struct str line_tail(const struct line_reader *r)
+{
+    return (struct str){r->tail, r->tail_len};
+}
+
+/* Keeps the end of what was kept and of `bytes` together. */
+static void remember_tail(struct line_reader *r, struct str bytes)
+{
+    size_t kept = bytes.len < LINE_TAIL ? LINE_TAIL - bytes.len : 0;
+
+    bytes = str_sub(bytes, bytes.len > LINE_TAIL ? bytes.len - LINE_TAIL : 0, bytes.len);
+    kept = kept < r->tail_len ? kept : r->tail_len;
+    memmove(r->tail, r->tail + r->tail_len - kept, kept);
+    if (bytes.len)
+        memcpy(r->tail + kept, bytes.ptr, bytes.len);
+    r->tail_len = kept + bytes.len;
+}
+
 /* Drops the rest of a line that is too long; the byte before the buffer matters, since CR and LF may be split. */
 static int discard_line(struct line_reader *r)
 {
+    r->tail_len = 0;
     for (;;) {
         struct str s = line_buffered(r);
         size_t len, consume;
 
         if (find_end(r, s, 0, &len, &consume)) {
+            remember_tail(r, str_sub(s, 0, len));
             line_consume(r, consume);
             return -ENOBUFS;
         }
-        line_consume(r, s.len > 0 && s.ptr[s.len - 1] == '\r' ? s.len - 1 : s.len);
+        s.len -= s.len > 0 && s.ptr[s.len - 1] == '\r';
+        remember_tail(r, s);
+        line_consume(r, s.len);
 
         int e = fill(r);
 
@@ -163,10 +185,11 @@ int line_read(struct line_reader *r, struct str *ret_line)
             struct str line = str_sub(s, 0, len);
 
             line_consume(r, consume);
-            if (len > r->max)
-                return -ENOBUFS;
-            if (!is_clean(r, line))
-                return -EBADMSG;
+            if (len > r->max || !is_clean(r, line)) {
+                r->tail_len = 0;
+                remember_tail(r, line);
+                return len > r->max ? -ENOBUFS : -EBADMSG;
+            }
             *ret_line = line;
             return 0;
         }

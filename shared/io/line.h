@@ -12,6 +12,7 @@
 #include "shared/io/writer.h"
 
 #define LINE_BUFFER (32u << 10)
+#define LINE_TAIL   32u
 
 enum line_ending {
     LINE_CRLF,    /* CRLF ends a line; a bare CR or LF inside is -EBADMSG (the line is consumed up to the CRLF) */
@@ -28,6 +29,8 @@ struct line_reader {
     size_t high; /* bytes of in.data that have ever been written: what has to be wiped */
     bool is_eof;
     uint64_t received;
+    char tail[LINE_TAIL]; /* see line_tail() */
+    size_t tail_len;
 };
 
 /* `max`: longest line. Nothing is owned but the buffer. */
@@ -44,6 +47,10 @@ void line_reader_finish(struct line_reader *r);
  *   -EBADMSG    it held a NUL, or with LINE_CRLF a bare CR or LF: consumed to its end
  *   -ETIMEDOUT  and other errors of the transport */
 int line_read(struct line_reader *r, struct str *ret_line);
+
+/* The last bytes (at most LINE_TAIL) before the ending of the line that line_read() refused with -ENOBUFS or -EBADMSG:
+ * an IMAP line may announce a literal there, whatever stands in front of it (RFC 7888 4). */
+struct str line_tail(const struct line_reader *r);
 
 /* At least one unconsumed byte, waiting if there is none: a view of all that is buffered, for literals and message
  * data. -ENODATA at the end of input, -ETIMEDOUT, ... */

@@ -50,7 +50,8 @@ static int check_exists(struct mbox_store *s, struct str name)
         return 0;
     if ((r = name_path(s, name, &path)) < 0)
         return r;
-    return stat(buf_cstr(&path), &st) < 0 ? -errno : S_ISDIR(st.st_mode) ? -ENOENT : 0;
+    r = stat(buf_cstr(&path), &st) < 0 ? -errno : S_ISDIR(st.st_mode) ? -ENOENT : 0;
+    return r == -ENOENT && store_may_be_missing(s, name) ? 0 : r;
 }
 
 int mbox_append_new(struct mbox_store *s, struct str name, struct mbox_append **ret)

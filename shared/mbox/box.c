@@ -22,8 +22,10 @@ int box_open(struct mbox_store *s, struct str name, bool create, struct box **re
         b->is_inbox = str_eq(str_from(b->name), STR("INBOX"));
         r = create ? box_create(b) : box_reopen(b);
     }
-    if (r == 0 && b->fd < 0 && !b->is_inbox)
-        r = -ENOENT;
+    if (r == 0 && b->fd < 0) {
+        b->may_be_missing = store_may_be_missing(s, str_from(b->name));
+        r = b->may_be_missing ? 0 : -ENOENT;
+    }
     if (r < 0) {
         box_free(b);
         return r;

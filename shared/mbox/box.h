@@ -30,6 +30,8 @@ struct mbox_store {
     bool is_keeper_lost; /* it did not answer in time */
     bool is_locked;
     int lock_timeout; /* seconds */
+    bool (*is_offered)(void *context, struct str name); /* see mbox_store_offer() */
+    void *context;
     bool has_key;
     uint64_t key[2]; /* of the content hash */
     bool has_boot;   /* boot was looked for */
@@ -160,6 +162,7 @@ struct box {
     char *path;
     char *side; /* path of the sidecars without suffix; NULL: no state folder */
     bool is_inbox;
+    bool may_be_missing; /* INBOX, or one that is offered: no file is an empty mailbox */
     bool is_writable;
     int fd;            /* of the mbox file, -1: it does not exist */
     struct stat facts; /* of fd when it was last looked at */
@@ -399,6 +402,9 @@ int store_prepare(struct mbox_store *s);
 
 /* A UIDVALIDITY that was never given before. */
 int store_uidvalidity(struct mbox_store *s, uint32_t *ret);
+/* Is it INBOX, or one that is offered? */
+bool store_may_be_missing(const struct mbox_store *s, struct str name);
+
 int store_mailboxid(struct mbox_store *s, const char *name, uint8_t ret[16]);
 
 #endif

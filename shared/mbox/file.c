@@ -11,6 +11,7 @@
 #include "shared/io/frame.h"
 #include "shared/io/frame_types.h"
 #include "shared/mbox/box.h"
+#include "shared/mbox/folders.h"
 
 static int check_file(struct mbox_store *s, int fd)
 {
@@ -101,6 +102,8 @@ int box_create(struct box *b)
     int r;
 
     if ((r = box_reopen(b)) < 0 || b->fd >= 0)
+        return r;
+    if (!b->is_inbox && (r = folders_make_parents(b->store, b->path)) < 0)
         return r;
     fd = open(b->path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, b->is_inbox ? 0660 : 0600);
     if (fd >= 0) {

@@ -25,9 +25,15 @@ int folders_make_parents(struct mbox_store *s, const char *path)
     if (copy == NULL)
         return -ENOMEM;
     for (char *p = copy + 1; (p = strchr(p, '/')) != NULL; p++) {
+        int r = 0;
+
         *p = '\0';
-        if (mkdir(copy, 0700) < 0 && errno != EEXIST && ((size_t)(p - copy) >= base || errno != EACCES))
-            return -errno;
+        if (mkdir(copy, 0700) == 0)
+            r = file_sync_folder(copy);
+        else if (errno != EEXIST && ((size_t)(p - copy) >= base || errno != EACCES))
+            r = -errno;
+        if (r < 0)
+            return r;
         *p = '/';
     }
     return 0;
@@ -114,8 +120,8 @@ int mbox_delete(struct mbox_store *s, struct str name)
     if (r < 0)
         return r;
     /* Locked, so that nobody is in the middle of an append to it. */
-    if ((r = box_lock(b, BOX_WRITE | BOX_STATE)) == 0) {
-        r = unlink(path) < 0 ? -errno : 0;
+    if ((r = box_lock(b, b->fd < 0 ? BOX_STATE : BOX_WRITE | BOX_STATE)) == 0) {
+        r = b->fd >= 0 && unlink(path) < 0 ? -errno : 0; /* one that is offered may have no file */
         if (r == 0 && side != NULL)
             r = folders_remove_side(side);
         if (r == 0)

@@ -57,6 +57,10 @@ struct mbox_store_options {
 int mbox_store_new(const struct mbox_store_options *options, struct mbox_store **ret);
 void mbox_store_free(struct mbox_store *s);
 
+/* Names the mailboxes that are there for the user before their file is: like INBOX they open as empty ones, with an
+ * identity that stays, and the first message makes the file. The context is borrowed. */
+void mbox_store_offer(struct mbox_store *s, bool (*is_offered)(void *context, struct str name), void *context);
+
 /* Appends what the admin should know (a dotlock that could not be made, an index rebuilt, a journal replayed, UIDs
  * renumbered) as lines of text and forgets it: the caller logs them. */
 int mbox_store_notices(struct mbox_store *s, struct buf *out);
@@ -111,7 +115,8 @@ struct mbox_info {
     uint8_t hash[16];            /* content hash: identity over mailboxes (RFC 8474 EMAILID) */
 };
 
-/* Opens a view of a mailbox (UTF-8 name; INBOX in any case). A missing INBOX opens as an empty mailbox. */
+/* Opens a view of a mailbox (UTF-8 name; INBOX in any case). A missing INBOX opens as an empty mailbox, and so does one
+ * that is offered. */
 int mbox_open(struct mbox_store *s, struct str name, unsigned flags, struct mbox **ret);
 
 /* Ends the view; flags not yet in the file are written there unless others still hold it back. NULL is fine.
@@ -159,8 +164,9 @@ struct mbox_changes {
  * without it (RFC 9051 7.5.1: no EXPUNGE during FETCH, STORE, SEARCH). -ESTALE: reopen it. */
 int mbox_poll(struct mbox *b, bool keep_expunged, const struct mbox_changes *changes);
 
-/* An fd that becomes readable when something may have changed (inotify), or -1: poll every mbox_watch_interval()
- * milliseconds instead. Owned by the view. mbox_poll() drains it. */
+/* An fd that becomes readable when something may have changed (inotify), or -1. In any case poll at least every
+ * mbox_watch_interval() milliseconds: that is less than a second where the fd does not tell everything (no inotify, a
+ * file system that other hosts write to). Owned by the view. mbox_poll() drains it. */
 int mbox_watch_fd(struct mbox *b);
 int mbox_watch_interval(struct mbox *b);
 

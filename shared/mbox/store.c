@@ -15,6 +15,7 @@
 #include "shared/base/secret.h"
 #include "shared/mbox/box.h"
 #include "shared/mbox/hash.h"
+#include "shared/mbox/names.h"
 
 #define NOTICES_MAX (64u << 10)
 
@@ -168,6 +169,17 @@ int store_prepare(struct mbox_store *s)
     if ((r = make_folder(s->state)) < 0)
         return r;
     return load_key(s);
+}
+
+void mbox_store_offer(struct mbox_store *s, bool (*is_offered)(void *context, struct str name), void *context)
+{
+    s->is_offered = is_offered;
+    s->context = context;
+}
+
+bool store_may_be_missing(const struct mbox_store *s, struct str name)
+{
+    return name_is_inbox(name) || (s->is_offered != NULL && s->is_offered(s->context, name));
 }
 
 /* The counter file holds the last UIDVALIDITY given; a new one is above it and not below the clock. */

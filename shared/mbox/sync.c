@@ -278,7 +278,7 @@ static int open_sidecars(struct box *b, bool *ret_usable)
  * does with empty ones, has its state yet. */
 static bool is_gone(const struct box *b)
 {
-    return b->fd < 0 && b->log_fd < 0 && !b->is_inbox;
+    return b->fd < 0 && b->log_fd < 0 && !b->may_be_missing;
 }
 
 int box_sync(struct box *b)
