@@ -193,7 +193,6 @@ static void write_entry(struct list *l, struct str name, unsigned flags, bool ha
 {
     struct imap *s = l->s;
     const char *gap = "";
-    int use = special_of(&l->special, name);
 
     (void)writer_printf(&s->out, "* %s (", l->is_lsub ? "LSUB" : "LIST");
     /* RFC 5258 3: \NonExistent implies \Noselect; clients that did not ask in the new way know only the latter. */
@@ -206,8 +205,9 @@ static void write_entry(struct list *l, struct str name, unsigned flags, bool ha
     if ((flags & MBOX_ENTRY_SUBSCRIBED) && (l->returns_subscribed || l->selects_subscribed))
         write_attribute(s, &gap, "\\Subscribed");
     /* RFC 6154 2: the attributes may be in every LIST response. */
-    if (use >= 0 && !l->is_lsub)
-        write_attribute(s, &gap, special_attribute((unsigned)use));
+    for (unsigned use = 0; use < SPECIAL_USES && !l->is_lsub; use++)
+        if (l->special.names[use].len && str_eq(l->special.names[use], name))
+            write_attribute(s, &gap, special_attribute(use));
     (void)writer_text(&s->out, ") \"/\" ");
     respond_mailbox(s, name);
     if (has_childinfo)

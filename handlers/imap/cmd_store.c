@@ -33,7 +33,7 @@ static int parse_modifiers(struct imap *s, struct store *ret)
     ret->is_conditional = true;
     r = parse_space(p);
     if (r >= 0)
-        r = condstore_parse_modseq(s, true, &ret->unchanged_since);
+        r = condstore_parse_modseq(s, &ret->unchanged_since);
     if (r >= 0)
         r = parse_char(p, ')', "a closing parenthesis");
     return r < 0 ? r : parse_space(p);

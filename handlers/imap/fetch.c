@@ -143,6 +143,7 @@ static int write_structure(struct fetch *f, bool is_extended)
     int r = message_tree(m);
 
     buf_clear(&m->scratch);
+    f->is_unparsed = r >= 0 && !mime_tree_is_followed(&m->tree);
     if (r >= 0)
         r = bodystructure_print(m->tree.root, is_extended, false, &m->scratch);
     if (r >= 0)
@@ -282,5 +283,9 @@ int fetch_respond(struct fetch *f, uint32_t seq, bool add_flags)
         write_changed_flags(f, gap);
     if (r >= 0)
         (void)writer_text(&s->out, ")\r\n");
+    /* RFC 9051 7.1: what was answered is an approximation. */
+    if (r >= 0 && f->is_unparsed)
+        (void)writer_printf(&s->out, "* OK [PARSE] The MIME structure of message %" PRIu32 " cannot be followed\r\n", seq);
+    f->is_unparsed = false;
     return r < 0 ? r : s->out.error;
 }

@@ -50,6 +50,7 @@ struct fetch {
     uint64_t changed_since; /* only messages with a higher MODSEQ */
     bool wants_vanished;
     bool is_missing;     /* a message was gone: tagged NO [EXPUNGEISSUED] */
+    bool is_unparsed;    /* the structure of this message could not be told right: [PARSE] */
     bool is_unknown_cte; /* BINARY met an encoding that it cannot undo: tagged NO [UNKNOWN-CTE] */
     struct message message;
 };

@@ -139,7 +139,7 @@ int fetch_parse_modifiers(struct fetch *f)
             f->has_changed_since = true;
             r = parse_space(p);
             if (r >= 0)
-                r = condstore_parse_modseq(f->s, true, &f->changed_since);
+                r = condstore_parse_modseq(f->s, &f->changed_since);
         } else if (can_vanish && parse_accept_word(p, STR("VANISHED"))) {
             f->wants_vanished = true;
         } else {

@@ -26,13 +26,14 @@ static int bad(struct login *l, const char *text)
     return LOGIN_BAD;
 }
 
-/* Only what is there: the session announces its own after login. */
+/* Only what is there: the session announces its own after login. Literals are names and passwords here, so LITERAL- (RFC
+ * 7888 5) is the promise that is kept. */
 static void add_capabilities(struct login *l)
 {
     struct str mechanisms = str_from(l->facts.mechanisms);
     struct str mechanism;
 
-    (void)writer_text(&l->out, "IMAP4rev1 IMAP4rev2 LITERAL+ SASL-IR ID");
+    (void)writer_text(&l->out, "IMAP4rev1 IMAP4rev2 LITERAL- SASL-IR ID");
     if (l->facts.can_tls)
         (void)writer_text(&l->out, " STARTTLS");
     if (!l->facts.plaintext_allowed)
@@ -186,8 +187,9 @@ static int cmd_id(void *session, struct str arguments)
 {
     struct login *l = session;
 
-    if (arguments.len == 0 || (arguments.ptr[0] != '(' && !str_ieq(arguments, STR("NIL"))) ||
-        str_ends(arguments, STR("}")))
+    bool is_list = str_starts(arguments, STR("(")) && str_ends(arguments, STR(")"));
+
+    if (!is_list && !str_ieq(arguments, STR("NIL")))
         return bad(l, "ID takes a list or NIL");
     (void)writer_text(&l->out, "* ID (\"name\" \"Pennypost\")\r\n");
     return tagged(l, " OK ID completed\r\n");
@@ -281,6 +283,17 @@ static int cmd_login(void *session, struct str arguments)
     return r;
 }
 
+static bool is_offered(const struct login *l, struct str mechanism)
+{
+    struct str list = str_from(l->facts.mechanisms);
+    struct str item;
+
+    while (str_word(&list, &item))
+        if (str_ieq(item, mechanism))
+            return true;
+    return false;
+}
+
 static int cmd_authenticate(void *session, struct str arguments)
 {
     struct login *l = session;
@@ -294,6 +307,9 @@ static int cmd_authenticate(void *session, struct str arguments)
     if (mechanism.len == 0 || (initial.ptr && initial.len == 0))
         return bad(l, "AUTHENTICATE takes a mechanism");
     r = login_exchange(l, mechanism, initial, &o);
+    /* RFC 9051 6.2.2: what cannot be decoded is BAD, as an exchange that was cancelled is. */
+    if (r == 0 && o.auth_class == AUTH_CLASS_MECHANISM && is_offered(l, mechanism))
+        o.auth_class = AUTH_CLASS_CANCELLED;
     return r < 0 ? r : conclude(l, &o);
 }
 

@@ -77,6 +77,7 @@ int parse_string(struct parse *p, const char *expected, struct str *ret);
 /* A number; nz-number refuses 0. */
 int parse_number(struct parse *p, const char *expected, uint32_t *ret);
 int parse_nz_number(struct parse *p, const char *expected, uint32_t *ret);
+/* number64 (RFC 9051 9): 63 bits. */
 int parse_number64(struct parse *p, const char *expected, uint64_t *ret);
 
 /* A mailbox name as UTF-8: INBOX in capitals, modified UTF-7 decoded (RFC 3501 5.1.3) unless is_utf8. */

@@ -152,11 +152,13 @@ int parse_astring(struct parse *p, const char *expected, struct str *ret)
 int parse_number64(struct parse *p, const char *expected, uint64_t *ret)
 {
     struct str before = p->rest, digits = take_while(p, ascii_is_digit);
+    uint64_t n;
 
-    if (!digits.len || str_to_u64(digits, ret) < 0) {
+    if (!digits.len || str_to_u64(digits, &n) < 0 || n > INT64_MAX) {
         p->rest = before;
         return parse_fail(p, expected);
     }
+    *ret = n;
     return 0;
 }
 

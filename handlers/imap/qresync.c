@@ -21,20 +21,9 @@ void condstore_enable(struct imap *s)
         (void)writer_printf(&s->out, "* OK [HIGHESTMODSEQ %" PRIu64 "] Highest\r\n", status.highestmodseq);
 }
 
-int condstore_parse_modseq(struct imap *s, bool can_be_zero, uint64_t *ret)
+int condstore_parse_modseq(struct imap *s, uint64_t *ret)
 {
-    struct str before = s->parse.rest;
-    uint64_t n;
-    int r = parse_number64(&s->parse, "a mod-sequence", &n);
-
-    if (r < 0)
-        return r;
-    if (n > INT64_MAX || (n == 0 && !can_be_zero)) {
-        s->parse.rest = before;
-        return parse_fail(&s->parse, "a mod-sequence of at most 63 bits");
-    }
-    *ret = n;
-    return 0;
+    return parse_number64(&s->parse, "a mod-sequence of at most 63 bits", ret);
 }
 
 /* A set in ascending order, as a walk over its numbers. */
@@ -113,7 +102,7 @@ int qresync_parse(struct imap *s, struct qresync *q)
     if (r >= 0)
         r = parse_space(p);
     if (r >= 0)
-        r = condstore_parse_modseq(s, true, &q->modseq);
+        r = condstore_parse_modseq(s, &q->modseq);
     if (r >= 0 && parse_accept(p, ' ')) {
         if (parse_peek(p) != '(') {
             q->has_known = true;

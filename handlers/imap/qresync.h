@@ -20,8 +20,8 @@ struct qresync {
 /* A CONDSTORE enabling command (RFC 7162 3.1): from now on FETCH responses carry MODSEQ and UID. */
 void condstore_enable(struct imap *s);
 
-/* mod-sequence-value: 1 (or 0, if it may be) to 2^63-1. */
-int condstore_parse_modseq(struct imap *s, bool can_be_zero, uint64_t *ret);
+/* mod-sequence-valzer: 0 to 2^63-1. */
+int condstore_parse_modseq(struct imap *s, uint64_t *ret);
 
 /* Parses "(" uidvalidity SP modseq [SP known-uids] [SP seq-match-data] ")". known is freed by the caller. */
 int qresync_parse(struct imap *s, struct qresync *ret);

@@ -232,7 +232,7 @@ static int parse_modseq(struct search *q, struct search_key *key)
         if (r >= 0)
             r = parse_space(p);
     }
-    return r < 0 ? r : condstore_parse_modseq(q->s, true, &key->number);
+    return r < 0 ? r : condstore_parse_modseq(q->s, &key->number);
 }
 
 static int parse_arguments(struct search *q, enum argument argument, unsigned depth, struct search_key **key)

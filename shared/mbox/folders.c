@@ -39,6 +39,19 @@ int folders_make_parents(struct mbox_store *s, const char *path)
     return 0;
 }
 
+void folders_prune(const struct mbox_store *s, const char *path)
+{
+    _cleanup_free_ char *copy = str_dup(str_from(path));
+    size_t base = strlen(s->folders);
+    char *slash;
+
+    while (copy != NULL && (slash = strrchr(copy, '/')) != NULL && (size_t)(slash - copy) > base) {
+        *slash = '\0';
+        if (!str_ends(str_from(copy), STR(".sbd")) || rmdir(copy) < 0)
+            return;
+    }
+}
+
 static bool is_folder(const char *path)
 {
     struct stat st;
@@ -65,17 +78,22 @@ int mbox_create(struct mbox_store *s, struct str name)
     _cleanup_free_ char *path = NULL;
     _cleanup_free_ char *side = NULL;
     struct stat st;
-    int fd, r;
+    int fd = -1, r;
 
     if ((r = name_resolve(s, name, &canonical, &path, &side)) < 0)
         return r;
     if (name_is_inbox(name) || lstat(path, &st) == 0)
         return -EEXIST;
-    if ((r = folders_make_parents(s, path)) < 0)
-        return r;
-    fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    /* Twice: somebody else may take an empty level away again (folders_prune). */
+    for (int tries = 0; tries < 2 && fd < 0; tries++) {
+        if ((r = folders_make_parents(s, path)) < 0)
+            return r;
+        fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        if (fd < 0 && errno != ENOENT)
+            return -errno;
+    }
     if (fd < 0)
-        return -errno;
+        return -ENOENT;
     r = fsync(fd) < 0 ? -errno : 0;
     close_fd(&fd);
     forget_old(s, name);
@@ -96,6 +114,15 @@ int folders_remove_side(const char *side)
     return 0;
 }
 
+/* -ENOTEMPTY: there are mailboxes in it. */
+static int remove_folder(struct mbox_store *s, const char *path)
+{
+    if (rmdir(path) < 0)
+        return errno == EEXIST ? -ENOTEMPTY : -errno;
+    folders_prune(s, path);
+    return 0;
+}
+
 /* A mailbox with children stays as a directory only. */
 int mbox_delete(struct mbox_store *s, struct str name)
 {
@@ -113,10 +140,10 @@ int mbox_delete(struct mbox_store *s, struct str name)
     if ((r = buf_printf(&children, "%s.sbd", path)) < 0)
         return r;
     if (is_folder(path))
-        return rmdir(path) < 0 ? (errno == EEXIST ? -ENOTEMPTY : -errno) : 0;
+        return remove_folder(s, path);
     r = box_open(s, name, false, &b);
     if (r == -ENOENT && is_folder(buf_cstr(&children)))
-        return rmdir(buf_cstr(&children)) < 0 ? (errno == EEXIST ? -ENOTEMPTY : -errno) : 0;
+        return remove_folder(s, buf_cstr(&children));
     if (r < 0)
         return r;
     /* Locked, so that nobody is in the middle of an append to it. */
@@ -130,6 +157,8 @@ int mbox_delete(struct mbox_store *s, struct str name)
     }
     box_free(b);
     (void)rmdir(buf_cstr(&children)); /* when it is empty */
+    if (r == 0)
+        folders_prune(s, path);
     return r;
 }
 

@@ -34,12 +34,24 @@ bool name_is_reserved(struct str level)
     return false;
 }
 
+/* What a name must not hold (RFC 6855 3, RFC 5198 2): U+0000 to U+001F, U+007F to U+009F, U+2028, U+2029. */
+static bool is_control(struct str text)
+{
+    unsigned char c = (unsigned char)text.ptr[0];
+
+    if (c < ' ' || c == 0x7f)
+        return true;
+    if (c == 0xc2 && text.len > 1)
+        return (unsigned char)text.ptr[1] < 0xa0;
+    return str_starts(text, STR("\xe2\x80\xa8")) || str_starts(text, STR("\xe2\x80\xa9"));
+}
+
 static int check_level(struct str level)
 {
     if (level.len == 0 || level.len > LEVEL_MAX || str_eq(level, STR(".")) || str_eq(level, STR("..")))
         return -EINVAL;
     for (size_t i = 0; i < level.len; i++)
-        if ((unsigned char)level.ptr[i] < ' ' || level.ptr[i] == 0x7f)
+        if (is_control(str_sub(level, i, level.len - i)))
             return -EINVAL;
     return name_is_reserved(level) ? -EINVAL : 0;
 }

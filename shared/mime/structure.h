@@ -81,6 +81,9 @@ struct mime_tree {
 
 void mime_tree_finish(struct mime_tree *t);
 
+/* Did the parser follow all of it? False: some part is a leaf because of a limit, or because it makes no sense. */
+bool mime_tree_is_followed(const struct mime_tree *t);
+
 /* ---- parsing ---- */
 
 struct mime_parser;

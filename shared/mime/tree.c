@@ -31,6 +31,35 @@ static const struct mime_part *part_in_message(const struct mime_part *message, 
     return child;
 }
 
+/* A child that was made up covers the whole body, without a header. */
+static bool has_made_up_child(const struct mime_part *part)
+{
+    const struct mime_part *child = part->child;
+
+    return child && !child->next && part->end > part->body && child->header == part->body &&
+           child->body == part->body && child->end == part->end;
+}
+
+bool mime_tree_is_followed(const struct mime_tree *t)
+{
+    const struct mime_part *part = t->root;
+
+    if (t->part_count >= LIMIT_MIME_PARTS)
+        return false;
+    while (part) {
+        if (has_made_up_child(part))
+            return false;
+        if (part->child) {
+            part = part->child;
+            continue;
+        }
+        while (part && !part->next)
+            part = part->parent;
+        part = part ? part->next : NULL;
+    }
+    return true;
+}
+
 const struct mime_part *mime_part_find(const struct mime_part *root, const uint32_t *numbers, size_t count)
 {
     const struct mime_part *part = count ? part_in_message(root, numbers[0]) : NULL;

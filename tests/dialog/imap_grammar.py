@@ -15,8 +15,9 @@ TAG = re.compile(rb"[^\x00-\x20\x7f-\xff(){%*\"\\+]+")
 TEXT = re.compile(rb"[\x01-\x09\x0b\x0c\x0e-\x7f]+")
 NUMBER = re.compile(rb"\d+")
 SEQ = re.compile(rb"(?:[1-9]\d*)(?::[1-9]\d*)?(?:,[1-9]\d*(?::[1-9]\d*)?)*")
-DATE_TIME = re.compile(rb'"(?: \d|\d\d)-(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)-\d{4} '
-                       rb'\d\d:\d\d:\d\d [+-]\d{4}"')
+DATE_TIME = re.compile(rb'"(?: [1-9]|[12]\d|3[01])-(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)-\d{4} '
+                       rb'(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d [+-]\d\d[0-5]\d"')
+LOST_BRACKET = re.compile(rb"[A-Z-]+(?: [^]\r\n]*)?\]")
 LITERAL = re.compile(rb"(~?)\{(\d+)\}\r\n")
 QUOTED = re.compile(rb'"((?:[^\x00\r\n"\\]|\\["\\])*)"')
 OBJECT_ID = re.compile(rb"[A-Za-z0-9_-]{1,255}")
@@ -156,6 +157,8 @@ class Parser:
         return name
 
     def text(self):
+        if self.peek(b" ") or LOST_BRACKET.match(self.data, self.at):
+            self.fail("text, not a second blank or a code without its bracket")
         if self.utf8:
             end = self.data.find(b"\r\n", self.at)
             value = self.data[self.at:end]
@@ -303,7 +306,10 @@ class Parser:
         if self.accept(b"EXPUNGE"):
             return ("EXPUNGE", n)
         self.need(b"FETCH ")
-        return ("FETCH", n, dict(self.parenthesised(self.msg_att, False)))
+        items = self.parenthesised(self.msg_att, False)
+        if len(dict(items)) != len(items):
+            self.fail("each item once")
+        return ("FETCH", n, dict(items))
 
     def data_capability(self):
         return self.capabilities()
@@ -515,6 +521,8 @@ class Parser:
         if name == b"MODSEQ":
             self.need(b"(")
             value = self.number64()
+            if value == 0:
+                self.fail("a mod-sequence above 0")
             self.need(b")")
             return value
         if name == b"ENVELOPE":
@@ -549,10 +557,9 @@ class Parser:
 
     def section_item(self, name):
         label = name + self.section(name == b"BINARY")
-        origin = re.compile(rb"<\d+>").match(self.data, self.at)
-        if origin:
-            self.at = origin.end()
-            label += origin.group(0)
+        if self.accept(b"<"):
+            label += b"<%d>" % self.number64()
+            self.need(b">")
         self.space()
         if name == b"BINARY" and self.peek(b"~{"):
             return label.decode("latin-1"), self.literal(True)

@@ -13,4 +13,7 @@ void store_flag(const char *box, uint32_t uid, uint32_t system);
 /* Messages vanish after so many pieces were read (0: they do not). */
 void store_cut(unsigned pieces);
 
+/* The next CREATE fails with this error, as a store on a disk can. */
+void store_fail(int error);
+
 #endif

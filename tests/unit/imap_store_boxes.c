@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "tests/unit/imap_store.h"
 #include "tests/unit/imap_store_parts.h"
 
 int mbox_append_new(struct mbox_store *s, struct str name, struct mbox_append **ret)
@@ -122,8 +123,20 @@ int mbox_name_check(struct str name)
                : 0;
 }
 
+static int next_error;
+
+void store_fail(int error)
+{
+    next_error = error;
+}
+
 int mbox_create(struct mbox_store *s, struct str name)
 {
+    int error = next_error;
+
+    next_error = 0;
+    if (error < 0)
+        return error;
     if (mbox_name_check(name) < 0)
         return -EINVAL;
     if (imap_store_find(s, name))

@@ -31,6 +31,7 @@ struct talk {
     struct conf conf;
     struct session who;
     struct imap imap;
+    const char *messages; /* what PAM had to say */
     pthread_t thread;
     int fd;
     int session_fd;
@@ -63,6 +64,8 @@ static void start(struct talk *t)
     t->who.unread = BUF_INIT(1024);
     t->who.protocol = BUF_INIT(1024);
     t->who.messages = BUF_INIT(1024);
+    if (t->messages)
+        assert_int_equal(buf_add_str(&t->who.messages, str_from(t->messages)), 0);
     assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds), 0);
     t->fd = fds[0];
     t->session_fd = fds[1];
@@ -127,6 +130,8 @@ static void do_store(const char *what)
         store_flag("INBOX", n, MBOX_FLAGGED);
     else if (sscanf(what, "cut %u", &n) == 1)
         store_cut(n);
+    else if (sscanf(what, "fail %u", &n) == 1)
+        store_fail(-(int)n);
     else if (strcmp(what, "deliver") == 0)
         store_deliver("INBOX", message);
     else
@@ -310,6 +315,50 @@ static void test_copy_move(void **state)
          "<e OK UID COPY completed", ">f COPY 99 Work", "~f BAD [CLIENTBUG] COPY: expected numbers of messages that exist");
 }
 
+/* RFC 5530 3: each class of error has its code and its words. */
+static void test_error_codes(void **state)
+{
+    static const struct {
+        int error;
+        const char *expected;
+    } cases[] = {
+        {ENOENT, "a NO [NONEXISTENT] Cannot create: "}, {EEXIST, "a NO [ALREADYEXISTS] Cannot create: "},
+        {EINVAL, "a NO [CANNOT] Cannot create: "},      {ENAMETOOLONG, "a NO [CANNOT] Cannot create: "},
+        {EBADMSG, "a NO [CORRUPTION] Cannot create: "}, {ELOOP, "a NO [NOPERM] Cannot create: "},
+        {EPERM, "a NO [NOPERM] Cannot create: "},       {EACCES, "a NO [NOPERM] Cannot create: "},
+        {EROFS, "a NO [NOPERM] Cannot create: "},       {EAGAIN, "a NO [INUSE] Cannot create: "},
+        {EBUSY, "a NO [INUSE] Cannot create: "},        {ESTALE, "a NO [EXPUNGEISSUED] Cannot create: "},
+        {ENOSPC, "a NO [OVERQUOTA] Cannot create: "},   {EDQUOT, "a NO [OVERQUOTA] Cannot create: "},
+        {EFBIG, "a NO [TOOBIG] Cannot create: "},       {ENOTEMPTY, "a NO [HASCHILDREN] Cannot create: "},
+        {ENOBUFS, "a NO [LIMIT] Cannot create: "},      {ENOMEM, "a NO [UNAVAILABLE] Cannot create: "},
+        {EIO, "a NO [UNAVAILABLE] Cannot create: "},    {ENOEXEC, "a NO [SERVERBUG] Cannot create: "},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char fail[32], expect[64];
+
+        (void)snprintf(fail, sizeof(fail), "!fail %d", cases[i].error);
+        (void)snprintf(expect, sizeof(expect), "~%s", cases[i].expected);
+        PLAY(fail, ">a CREATE x", expect, ">b NOOP", "<b OK NOOP completed");
+    }
+}
+
+/* RFC 9051 7.1: what the login had to say to the user comes first, made fit for a line. */
+static void test_alert(void **state)
+{
+    struct talk *t = calloc(1, sizeof(*t));
+
+    assert_non_null(t);
+    t->messages = "Your password expires\nin 3 days\x07\n";
+    start(t);
+    step(t, "~* PREAUTH [CAPABILITY IMAP4rev1 ", false);
+    step(t, "<* OK [ALERT] Your password expires", false);
+    step(t, "<* OK [ALERT] in 3 days?", false);
+    finish(t);
+    buf_finish(&t->who.messages);
+    free(t);
+}
+
 static void test_syntax(void **state)
 {
     PLAY(">", "<* BAD Expected a tag and a command", "> NOOP", "<* BAD Expected a tag and a command", ">a",
@@ -443,6 +492,8 @@ int main(void)
         cmocka_unit_test(test_literals),
         cmocka_unit_test(test_append),
         cmocka_unit_test(test_copy_move),
+        cmocka_unit_test(test_error_codes),
+        cmocka_unit_test(test_alert),
         cmocka_unit_test(test_syntax),
         cmocka_unit_test(test_searchres),
         cmocka_unit_test(test_thread_sort),

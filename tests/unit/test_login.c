@@ -183,7 +183,7 @@ static void expect_handover(const struct stage *s, const char *unread, const cha
 }
 
 #define IMAP_GREETING(capabilities)                                                                                    \
-    "* OK [CAPABILITY IMAP4rev1 IMAP4rev2 LITERAL+ SASL-IR ID" capabilities "] mail.example Pennypost ready\r\n"
+    "* OK [CAPABILITY IMAP4rev1 IMAP4rev2 LITERAL- SASL-IR ID" capabilities "] mail.example Pennypost ready\r\n"
 
 static void imap_login_with_literals_hands_over(void **state)
 {
