@@ -285,7 +285,8 @@ int fetch_respond(struct fetch *f, uint32_t seq, bool add_flags)
         (void)writer_text(&s->out, ")\r\n");
     /* RFC 9051 7.1: what was answered is an approximation. */
     if (r >= 0 && f->is_unparsed)
-        (void)writer_printf(&s->out, "* OK [PARSE] The MIME structure of message %" PRIu32 " cannot be followed\r\n", seq);
+        (void)writer_printf(&s->out, "* OK [PARSE] Message %" PRIu32 " has a MIME structure that makes no sense\r\n",
+                            seq);
     f->is_unparsed = false;
     return r < 0 ? r : s->out.error;
 }

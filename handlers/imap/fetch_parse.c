@@ -76,7 +76,7 @@ static const struct {
     {"BINARY.SIZE[", FETCH_BINARY_SIZE, NEEDS_CONTENT},
 };
 
-/* PREVIEW [SP "(" "LAZY" ")"] (RFC 8970 3.1). Another parenthesis behind a lone PREVIEW opens the modifiers of FETCH. */
+/* PREVIEW [SP "(" "LAZY" ")"] (RFC 8970 3.1). Another parenthesis behind a lone PREVIEW opens FETCH's modifiers. */
 static int parse_preview(struct fetch *f, struct fetch_item *item)
 {
     struct parse *p = &f->s->parse;

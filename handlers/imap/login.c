@@ -26,8 +26,8 @@ static int bad(struct login *l, const char *text)
     return LOGIN_BAD;
 }
 
-/* Only what is there: the session announces its own after login. Literals are names and passwords here, so LITERAL- (RFC
- * 7888 5) is the promise that is kept. */
+/* Only what is there: the session announces its own after login. Literals are names and passwords here, so LITERAL-
+ * (RFC 7888 5) is the promise that is kept. */
 static void add_capabilities(struct login *l)
 {
     struct str mechanisms = str_from(l->facts.mechanisms);

@@ -39,19 +39,6 @@ int folders_make_parents(struct mbox_store *s, const char *path)
     return 0;
 }
 
-void folders_prune(const struct mbox_store *s, const char *path)
-{
-    _cleanup_free_ char *copy = str_dup(str_from(path));
-    size_t base = strlen(s->folders);
-    char *slash;
-
-    while (copy != NULL && (slash = strrchr(copy, '/')) != NULL && (size_t)(slash - copy) > base) {
-        *slash = '\0';
-        if (!str_ends(str_from(copy), STR(".sbd")) || rmdir(copy) < 0)
-            return;
-    }
-}
-
 static bool is_folder(const char *path)
 {
     struct stat st;
@@ -78,22 +65,17 @@ int mbox_create(struct mbox_store *s, struct str name)
     _cleanup_free_ char *path = NULL;
     _cleanup_free_ char *side = NULL;
     struct stat st;
-    int fd = -1, r;
+    int fd, r;
 
     if ((r = name_resolve(s, name, &canonical, &path, &side)) < 0)
         return r;
     if (name_is_inbox(name) || lstat(path, &st) == 0)
         return -EEXIST;
-    /* Twice: somebody else may take an empty level away again (folders_prune). */
-    for (int tries = 0; tries < 2 && fd < 0; tries++) {
-        if ((r = folders_make_parents(s, path)) < 0)
-            return r;
-        fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-        if (fd < 0 && errno != ENOENT)
-            return -errno;
-    }
+    if ((r = folders_make_parents(s, path)) < 0)
+        return r;
+    fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
-        return -ENOENT;
+        return -errno;
     r = fsync(fd) < 0 ? -errno : 0;
     close_fd(&fd);
     forget_old(s, name);
@@ -114,15 +96,6 @@ int folders_remove_side(const char *side)
     return 0;
 }
 
-/* -ENOTEMPTY: there are mailboxes in it. */
-static int remove_folder(struct mbox_store *s, const char *path)
-{
-    if (rmdir(path) < 0)
-        return errno == EEXIST ? -ENOTEMPTY : -errno;
-    folders_prune(s, path);
-    return 0;
-}
-
 /* A mailbox with children stays as a directory only. */
 int mbox_delete(struct mbox_store *s, struct str name)
 {
@@ -140,10 +113,10 @@ int mbox_delete(struct mbox_store *s, struct str name)
     if ((r = buf_printf(&children, "%s.sbd", path)) < 0)
         return r;
     if (is_folder(path))
-        return remove_folder(s, path);
+        return rmdir(path) < 0 ? (errno == EEXIST ? -ENOTEMPTY : -errno) : 0;
     r = box_open(s, name, false, &b);
     if (r == -ENOENT && is_folder(buf_cstr(&children)))
-        return remove_folder(s, buf_cstr(&children));
+        return rmdir(buf_cstr(&children)) < 0 ? (errno == EEXIST ? -ENOTEMPTY : -errno) : 0;
     if (r < 0)
         return r;
     /* Locked, so that nobody is in the middle of an append to it. */
@@ -157,8 +130,6 @@ int mbox_delete(struct mbox_store *s, struct str name)
     }
     box_free(b);
     (void)rmdir(buf_cstr(&children)); /* when it is empty */
-    if (r == 0)
-        folders_prune(s, path);
     return r;
 }
 

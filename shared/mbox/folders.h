@@ -12,9 +12,6 @@ int folders_remove_side(const char *side);
 /* Makes the folders directory and the levels above a path. */
 int folders_make_parents(struct mbox_store *s, const char *path);
 
-/* Removes the levels above a path that nothing is in any more; those that somebody else made (without ".sbd") stay. */
-void folders_prune(const struct mbox_store *s, const char *path);
-
 /* The subscriptions: sorted names, NUL-terminated strings owned by the list. */
 struct names {
     char **names;

@@ -113,7 +113,6 @@ static int move_all(struct rename_job *job, const char *from, const char *to)
             (r = folders_remove_side(buf_cstr(&side))) < 0)
             return r;
     }
-    folders_prune(job->s, from);
     return 0;
 }
 

@@ -312,34 +312,27 @@ static void test_copy_move(void **state)
     PLAY(SELECT, ">a COPY 1 Work", "<a NO [TRYCREATE] There is no such mailbox", ">b CREATE Work", "~b OK [MAILBOXID (",
          ">c COPY 1,3 Work", "<c OK [COPYUID 1002 1,3 1:2] COPY completed", ">d UID MOVE 2 Work",
          "<* OK [COPYUID 1002 2 3] Moved", "<* 2 EXPUNGE", "<d OK UID MOVE completed", ">e UID COPY 99 Work",
-         "<e OK UID COPY completed", ">f COPY 99 Work", "~f BAD [CLIENTBUG] COPY: expected numbers of messages that exist");
+         "<e OK UID COPY completed", ">f COPY 99 Work",
+         "~f BAD [CLIENTBUG] COPY: expected numbers of messages that exist");
 }
 
 /* RFC 5530 3: each class of error has its code and its words. */
 static void test_error_codes(void **state)
 {
-    static const struct {
-        int error;
-        const char *expected;
-    } cases[] = {
-        {ENOENT, "a NO [NONEXISTENT] Cannot create: "}, {EEXIST, "a NO [ALREADYEXISTS] Cannot create: "},
-        {EINVAL, "a NO [CANNOT] Cannot create: "},      {ENAMETOOLONG, "a NO [CANNOT] Cannot create: "},
-        {EBADMSG, "a NO [CORRUPTION] Cannot create: "}, {ELOOP, "a NO [NOPERM] Cannot create: "},
-        {EPERM, "a NO [NOPERM] Cannot create: "},       {EACCES, "a NO [NOPERM] Cannot create: "},
-        {EROFS, "a NO [NOPERM] Cannot create: "},       {EAGAIN, "a NO [INUSE] Cannot create: "},
-        {EBUSY, "a NO [INUSE] Cannot create: "},        {ESTALE, "a NO [EXPUNGEISSUED] Cannot create: "},
-        {ENOSPC, "a NO [OVERQUOTA] Cannot create: "},   {EDQUOT, "a NO [OVERQUOTA] Cannot create: "},
-        {EFBIG, "a NO [TOOBIG] Cannot create: "},       {ENOTEMPTY, "a NO [HASCHILDREN] Cannot create: "},
-        {ENOBUFS, "a NO [LIMIT] Cannot create: "},      {ENOMEM, "a NO [UNAVAILABLE] Cannot create: "},
-        {EIO, "a NO [UNAVAILABLE] Cannot create: "},    {ENOEXEC, "a NO [SERVERBUG] Cannot create: "},
+    static const struct { int error; const char *code; } cases[] = {
+        {ENOENT, "NONEXISTENT"}, {EEXIST, "ALREADYEXISTS"}, {EINVAL, "CANNOT"},      {ENAMETOOLONG, "CANNOT"},
+        {EBADMSG, "CORRUPTION"}, {ELOOP, "NOPERM"},         {EPERM, "NOPERM"},       {EACCES, "NOPERM"},
+        {EROFS, "NOPERM"},       {EAGAIN, "INUSE"},         {EBUSY, "INUSE"},        {ESTALE, "EXPUNGEISSUED"},
+        {ENOSPC, "OVERQUOTA"},   {EDQUOT, "OVERQUOTA"},     {EFBIG, "TOOBIG"},       {ENOTEMPTY, "HASCHILDREN"},
+        {ENOBUFS, "LIMIT"},      {ENOMEM, "UNAVAILABLE"},   {EIO, "UNAVAILABLE"},    {ENOEXEC, "SERVERBUG"},
     };
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         char fail[32], expect[64];
 
         (void)snprintf(fail, sizeof(fail), "!fail %d", cases[i].error);
-        (void)snprintf(expect, sizeof(expect), "~%s", cases[i].expected);
-        PLAY(fail, ">a CREATE x", expect, ">b NOOP", "<b OK NOOP completed");
+        (void)snprintf(expect, sizeof(expect), "~a NO [%s] Cannot create: ", cases[i].code);
+        PLAY(fail, ">a CREATE x", expect);
     }
 }
 
@@ -349,11 +342,10 @@ static void test_alert(void **state)
     struct talk *t = calloc(1, sizeof(*t));
 
     assert_non_null(t);
-    t->messages = "Your password expires\nin 3 days\x07\n";
+    t->messages = "Your password expires\x07\n";
     start(t);
     step(t, "~* PREAUTH [CAPABILITY IMAP4rev1 ", false);
-    step(t, "<* OK [ALERT] Your password expires", false);
-    step(t, "<* OK [ALERT] in 3 days?", false);
+    step(t, "<* OK [ALERT] Your password expires?", false);
     finish(t);
     buf_finish(&t->who.messages);
     free(t);
@@ -364,7 +356,8 @@ static void test_syntax(void **state)
     PLAY(">", "<* BAD Expected a tag and a command", "> NOOP", "<* BAD Expected a tag and a command", ">a",
          "<* BAD Expected a tag and a command", ">a ", "<a BAD Expected the name of a command", ">a NOOP x",
          "<a BAD NOOP: expected the end of the command at: x", ">a FETCH 1 UID",
-         "<a BAD [CLIENTBUG] FETCH needs a selected mailbox", ">a UID", "<a BAD UID: expected a space, found the end of the line",
+         "<a BAD [CLIENTBUG] FETCH needs a selected mailbox", ">a UID",
+         "<a BAD UID: expected a space, found the end of the line",
          ">a UID NOOP", "<a BAD There is no command UID NOOP", ">a SELECT",
          "<a BAD SELECT: expected a space, found the end of the line", ">a SELECT \"x",
          "<a BAD SELECT: expected the closing quote of a string at: \"x", ">a SELECT a&b",
