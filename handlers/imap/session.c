@@ -4,6 +4,7 @@
 #include "handlers/imap/session.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <string.h>
 
 #include "handlers/imap/commands.h"
@@ -18,6 +19,7 @@
 
 #define REPLY_TEXT 1024u
 #define REPLY_CODE (1u << 20) /* COPYUID and MODIFIED name sets */
+#define KEEP_FREE  (64u << 10)
 #define FOUND_TEXT 24u        /* of the client's text in a syntax error */
 
 int imap_init(struct imap *s, struct conf *conf, struct session *who, int rfd, int wfd)
@@ -180,6 +182,13 @@ static int finish_command(struct imap *s, int r)
     return s->out.error;
 }
 
+/* What a large command held goes back to the system while the client thinks: many sessions idle at a time. */
+static void give_memory_back(struct imap *s)
+{
+    if (line_buffered(&s->in).len == 0 && mallinfo2().fordblks > KEEP_FREE)
+        (void)malloc_trim(KEEP_FREE / 2);
+}
+
 static int step(struct imap *s)
 {
     int r;
@@ -187,6 +196,7 @@ static int step(struct imap *s)
     s->tag[0] = '\0';
     s->command = NULL;
     s->is_uid = s->has_numbers = false;
+    give_memory_back(s);
     r = parse_begin(&s->parse);
     if (r == -ENOBUFS)
         r = respond_bad(s, "The line is longer than %d octets", LIMIT_LINE_IMAP);
