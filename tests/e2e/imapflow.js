@@ -1,4 +1,4 @@
-// imapflow (npm) against an IMAP server over TLS. Not part of tests/run: Debian has no package of it. By hand:
+// imapflow (npm) against an IMAP server over TLS: tests/e2e/terminals runs it where npm can fetch it. By hand:
 //     npm install imapflow && NODE_PATH=$PWD/node_modules node tests/e2e/imapflow.js HOST PORT USER PASSWORD
 // Changes the account: makes and deletes a folder, leaves INBOX as it was. Closes with "N passed, N failed".
 'use strict';
