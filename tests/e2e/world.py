@@ -150,7 +150,8 @@ def root(kind):
             run(["chroot", building, "apt-get", "-q", "update"], timeout=600, check=True)
             run(["chroot", building, "apt-get", "-q", "-y", "--no-install-recommends", "install"] + wanted,
                 timeout=1500, check=True)
-            run(["chroot", building, "sh", "-ec", "cd /root; apt-get -q download %s; for p in *.deb; do dpkg -x $p /; done; "
+            run(["chroot", building, "sh", "-ec", "cd /root; apt-get -q download %s; "
+                 "for p in *.deb; do dpkg --fsys-tarfile $p | tar -x --keep-directory-symlink -C /; done; "
                  "rm -f *.deb; systemctl disable inetd knot unbound" % " ".join(unpacked)], timeout=600, check=True)
             os.unlink(building + "/usr/sbin/policy-rc.d")
         os.rename(building, path)
