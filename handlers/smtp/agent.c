@@ -11,12 +11,15 @@
 #include <unistd.h>
 
 #include "handlers/smtp/dispatch.h"
+#include "handlers/smtp/room.h"
+#include "handlers/smtp/terminal.h"
 #include "shared/route/path.h"
 #include "shared/route/scratch.h"
 #include "shared/route/transfer.h"
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
 #include "shared/gate/session.h"
+#include "shared/queue/flush.h"
 
 /* Of all recipients of one message: aliases multiply. All of them and a report for each recipient fit in an envelope.
  */
@@ -115,6 +118,8 @@ static int keep_envelope(struct smtp_agent *a, const struct smtp_envelope *envel
     buf_clear(&a->sender);
     a->params = envelope->params;
     a->params.envid = STR_NULL;
+    if (!a->may_relay && a->params.priority > 0) /* RFC 6710 4.1: strangers may only give way */
+        a->params.priority = 0;
     if (envelope->params.envid.len > 0)
         e = queue_envelope_set(&a->envid, envelope->params.envid);
     return e < 0 ? e : buf_add_str(&a->sender, envelope->sender);
@@ -147,6 +152,8 @@ int agent_mail(struct smtp_agent *a, const struct smtp_envelope *envelope, struc
     unsigned flags = PATH_NULL_OK | PATH_BARE_OK | (envelope->params.is_utf8 ? PATH_UTF8 : 0u);
     struct smtp_path path;
 
+    if (envelope->params.way != WAY_MAIL && !a->conf->send_to_terminal)
+        return -EBADMSG;
     if (a->has_sender || path_parse_mailbox(envelope->sender, flags, &path) < 0 || take_id(a, envelope->id) < 0)
         return -EBADMSG;
     if (refuse_mail(a, envelope, &path, ret))
@@ -156,15 +163,18 @@ int agent_mail(struct smtp_agent *a, const struct smtp_envelope *envelope, struc
         return 0;
     }
     a->has_sender = true;
-    answer_set(ret, 250, "2.1.0", "Sender ok");
+    if (a->params.priority != envelope->params.priority)
+        answer_set(ret, 250, "2.3.6", "%d is the priority of strangers", a->params.priority);
+    else
+        answer_set(ret, 250, "2.1.0", "Sender ok");
     return 0;
 }
 
-/* Nothing of it is for anybody else than the user who runs this, or for the queue. */
+/* Nothing of it is done as anybody else than the user who runs this; the queue is his own. */
 static bool is_self_only(const struct smtp_agent *a, const struct expansion *x)
 {
     for (size_t i = 0; i < x->count; i++)
-        if (x->targets[i].kind != RCPT_REMOTE && (x->targets[i].kind != RCPT_MAILBOX || x->targets[i].uid != a->uid))
+        if (x->targets[i].kind != RCPT_REMOTE && x->targets[i].uid != a->uid)
             return false;
     return true;
 }
@@ -204,6 +214,21 @@ static int open_queue_for(struct smtp_agent *a, struct str mailbox, struct smtp_
     return e;
 }
 
+/* SEND is for those who are there. -EHOSTUNREACH with the refusal in *ret. */
+static int check_terminal(const struct smtp_agent *a, struct str mailbox, const struct expansion *x,
+                          struct smtp_answer *ret)
+{
+    for (size_t i = 0; i < x->count && a->params.way == WAY_SEND; i++) {
+        const struct rcpt_target *t = &x->targets[i];
+
+        if (t->kind == RCPT_MAILBOX && terminal_is_open(t->user, t->uid))
+            continue;
+        answer_set(ret, 450, "4.2.1", "<%.*s> is not logged in, or takes no messages", STR_ARG(mailbox));
+        return -EHOSTUNREACH;
+    }
+    return 0;
+}
+
 /* The same for a recipient: also whether we may deliver there, and can queue if it must be. */
 static int resolve_recipient(struct smtp_agent *a, struct str mailbox, struct expansion *ret_expansion,
                              struct smtp_answer *ret)
@@ -218,21 +243,27 @@ static int resolve_recipient(struct smtp_agent *a, struct str mailbox, struct ex
     } else if (is_remote(ret_expansion) || a->params.hold_for > 0 || a->params.hold_until > 0) {
         e = open_queue_for(a, mailbox, ret);
     }
+    if (e == 0)
+        e = check_terminal(a, mailbox, ret_expansion, ret);
     if (e < 0)
         expansion_finish(ret_expansion);
     return e;
 }
 
-/* A mailbox that is over its size already: told before the data. deliver checks again, with the message. */
-static bool is_full(const struct smtp_agent *a, const struct expansion *x)
+/* A mailbox that has no room: told before the data. False: it has, or several places are meant. */
+static bool refuse_full(const struct smtp_agent *a, struct str mailbox, const struct expansion *x,
+                        struct smtp_answer *ret)
 {
-    _cleanup_free_ char *path = NULL;
-    struct stat facts;
+    int e;
 
-    if (a->conf->mailbox_size == 0 || x->count != 1 || x->targets[0].kind != RCPT_MAILBOX)
+    if (x->count != 1 || x->targets[0].kind != RCPT_MAILBOX)
         return false;
-    return session_spool_path(a->conf->spool, str_from(x->targets[0].user), &path) == 0 && stat(path, &facts) == 0 &&
-           (uint64_t)facts.st_size >= a->conf->mailbox_size;
+    e = room_in_mailbox(a->conf, &x->targets[0], a->params.size);
+    if (e == -EFBIG)
+        answer_set(ret, 552, "5.2.3", "<%.*s>: the message is larger than the mailbox may be", STR_ARG(mailbox));
+    else if (e < 0)
+        answer_set(ret, 452, "4.2.2", "<%.*s>: the mailbox is full", STR_ARG(mailbox));
+    return e < 0;
 }
 
 /* Takes the expansion over. */
@@ -273,8 +304,7 @@ int agent_rcpt(struct smtp_agent *a, struct str mailbox, const struct rcpt_param
         return e;
     if (e < 0)
         return 0;
-    if (is_full(a, &x)) {
-        answer_set(ret, 452, "4.2.2", "<%.*s>: the mailbox is full", STR_ARG(mailbox));
+    if (refuse_full(a, mailbox, &x, ret)) {
         expansion_finish(&x);
         return 0;
     }
@@ -337,6 +367,35 @@ int agent_expn(struct smtp_agent *a, struct str mailbox, struct smtp_answer *ret
     }
     expansion_finish(&x);
     return e == -EBADMSG ? e : 0;
+}
+
+/* RFC 1985 5.3. A queue run costs us work: strangers may not start one. */
+int agent_etrn(struct smtp_agent *a, struct str node, struct smtp_answer *ret)
+{
+    struct queue_flush counts = {0};
+    struct str domain = str_starts(node, STR("@")) ? str_sub(node, 1, node.len) : node;
+    int e;
+
+    if (!path_is_domain(domain, true))
+        return -EBADMSG;
+    if (!a->tells_truth) {
+        answer_set(ret, 459, "4.7.1", "Not for this client");
+        return 0;
+    }
+    e = agent_open_queue(a);
+    if (e == 0)
+        e = queue_flush(&a->queue, node, clock_now(&a->conf->clock), &counts);
+    if (e < 0) {
+        LOG_ERROR(LOG_ERR, "etrn-failed", e, {"node", node});
+        answer_set(ret, 458, "4.3.0", "The queue is not available");
+        return 0;
+    }
+    LOG_EVENT(LOG_INFO, "etrn", {"node", node});
+    if (counts.found == 0)
+        answer_set(ret, 251, "2.0.0", "No messages wait for %.*s", STR_ARG(node));
+    else
+        answer_set(ret, 253, "2.0.0", "%zu messages for %.*s are being sent", counts.found, STR_ARG(node));
+    return 0;
 }
 
 int agent_data(struct smtp_agent *a, struct smtp_answer *ret, int *ret_fd)

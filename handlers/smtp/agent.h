@@ -62,6 +62,7 @@ int agent_mail(struct smtp_agent *a, const struct smtp_envelope *envelope, struc
 int agent_rcpt(struct smtp_agent *a, struct str mailbox, const struct rcpt_params *params, struct smtp_answer *ret);
 int agent_vrfy(struct smtp_agent *a, struct str mailbox, struct smtp_answer *ret);
 int agent_expn(struct smtp_agent *a, struct str mailbox, struct smtp_answer *ret, size_t *count);
+int agent_etrn(struct smtp_agent *a, struct str node, struct smtp_answer *ret);
 int agent_data(struct smtp_agent *a, struct smtp_answer *ret, int *ret_fd); /* the fd stays the agent's */
 int agent_commit(struct smtp_agent *a, unsigned content, struct smtp_answer *ret, size_t count);
 void agent_reset(struct smtp_agent *a);

@@ -35,6 +35,8 @@ struct smtp_backend {
     int (*vrfy)(void *context, struct str mailbox, struct smtp_answer *ret);
     /* EXPN: at most *count answers, which all have the same code; *count becomes how many there are. */
     int (*expn)(void *context, struct str mailbox, struct smtp_answer *ret, size_t *count);
+    /* ETRN (RFC 1985): send what waits for that node. */
+    int (*etrn)(void *context, struct str node, struct smtp_answer *ret);
     /* The file to write the message to when the answer is positive; the caller closes it. */
     int (*data)(void *context, struct smtp_answer *ret, int *ret_fd);
     /* The message is complete, its content has these bits of enum smtp_content: deliver. One answer for each recipient

@@ -3,6 +3,7 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
+#include <time.h>
 
 #include "handlers/smtp/session.h"
 #include "shared/route/path.h"
@@ -55,20 +56,47 @@ int cmd_helo(void *session, struct str arguments)
     return 0;
 }
 
+/* RFC 4865 3: how long, and until when in UTC. */
+static void offer_future_release(struct smtp_session *s)
+{
+    time_t until = (time_t)(clock_now(&s->conf->clock) + HOLD_MAX);
+    struct tm tm;
+    char text[32];
+
+    if (gmtime_r(&until, &tm) && strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm) > 0)
+        session_reply_line(s, 250, "FUTURERELEASE %lld %s", (long long)HOLD_MAX, text);
+}
+
 static void offer(struct smtp_session *s)
 {
+    unsigned offers;
+
     s->is_esmtp = true;
+    offers = session_offers(s);
     session_reply_line(s, 250, "%s greets you", s->conf->hostname);
     session_reply_line(s, 250, "SIZE %" PRIu64, s->conf->message_size); /* RFC 1870 */
     session_reply_line(s, 250, "8BITMIME");                             /* RFC 6152 */
     session_reply_line(s, 250, "CHUNKING");                             /* RFC 3030 */
     session_reply_line(s, 250, "PIPELINING");                           /* RFC 2920 */
     session_reply_line(s, 250, "SMTPUTF8");                             /* RFC 6531 */
+    session_reply_line(s, 250, "DSN");                                  /* RFC 3461 */
+    session_reply_line(s, 250, "MT-PRIORITY");                          /* RFC 6710 */
     session_reply_line(s, 250, "LIMITS RCPTMAX=%d", LIMIT_RECIPIENTS);  /* RFC 9422 */
+    if (s->kind != SMTP_KIND_LMTP)
+        session_reply_line(s, 250, "ETRN"); /* RFC 1985 */
+    if (s->conf->send_to_terminal) {        /* RFC 1869 4.1.1.1 names the optional commands of RFC 821 so */
+        session_reply_line(s, 250, "SEND");
+        session_reply_line(s, 250, "SOML");
+        session_reply_line(s, 250, "SAML");
+    }
     if (s->facts.can_tls && !s->is_tls)
         session_reply_line(s, 250, "STARTTLS"); /* RFC 3207 */
     if (session_offers_auth(s))
         session_reply_line(s, 250, "AUTH %s", s->facts.mechanisms); /* RFC 4954 */
+    if (offers & OFFER_REQUIRETLS)
+        session_reply_line(s, 250, "REQUIRETLS"); /* RFC 8689 */
+    if (offers & OFFER_FUTURERELEASE)
+        offer_future_release(s);
     if (s->can_xclient)
         session_reply_line(s, 250, "XCLIENT NAME ADDR PORT");
     session_reply_line(s, 250, "HELP");

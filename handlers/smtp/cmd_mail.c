@@ -50,9 +50,8 @@ static bool keep_sender(struct smtp_session *s, const struct smtp_path *path, co
     return clock_unique(&s->conf->clock, &s->txn.id) == 0 && buf_add_str(&s->txn.sender, path->text) == 0;
 }
 
-int cmd_mail(void *session, struct str arguments)
+static int begin_transaction(struct smtp_session *s, struct str arguments, enum param_way way)
 {
-    struct smtp_session *s = session;
     unsigned offers = session_offers(s);
     struct smtp_path path;
     struct mail_params params = {0};
@@ -72,6 +71,7 @@ int cmd_mail(void *session, struct str arguments)
         session_answer(s, &answer);
         return 0;
     }
+    params.way = way;
     if (!is_utf8_fine(s, &path, params.is_utf8))
         return 0;
     if (!keep_sender(s, &path, &params)) {
@@ -90,6 +90,40 @@ int cmd_mail(void *session, struct str arguments)
         session_reset(s);
     session_answer(s, &answer);
     return 0;
+}
+
+int cmd_mail(void *session, struct str arguments)
+{
+    return begin_transaction(session, arguments, WAY_MAIL);
+}
+
+/* RFC 821 3.4, which RFC 5321 F.6 leaves to us. */
+static int send_to_terminal(struct smtp_session *s, struct str arguments, enum param_way way)
+{
+    if (!s->conf->send_to_terminal)
+        return cmd_not_here(s, arguments);
+    if (s->state == SMTP_GREETED)
+        return begin_transaction(s, arguments, way);
+    if (s->state == SMTP_START)
+        session_reply(s, 503, "5.5.1", "Say EHLO or HELO first");
+    else
+        session_reply(s, 503, "5.5.1", "A transaction is open already; RSET ends it");
+    return 0;
+}
+
+int cmd_send(void *session, struct str arguments)
+{
+    return send_to_terminal(session, arguments, WAY_SEND);
+}
+
+int cmd_soml(void *session, struct str arguments)
+{
+    return send_to_terminal(session, arguments, WAY_SOML);
+}
+
+int cmd_saml(void *session, struct str arguments)
+{
+    return send_to_terminal(session, arguments, WAY_SAML);
 }
 
 int cmd_rcpt(void *session, struct str arguments)

@@ -103,6 +103,7 @@ static const struct {
     {"NOOP", "NOOP does nothing"},
     {"VRFY", "VRFY user-or-address"},
     {"EXPN", "EXPN list"},
+    {"ETRN", "ETRN domain starts sending what waits for it"},
     {"HELP", "HELP [command]"},
     {"QUIT", "QUIT ends the session"},
 };
@@ -112,7 +113,7 @@ int cmd_help(void *session, struct str arguments)
     struct smtp_session *s = session;
 
     if (arguments.len == 0) {
-        session_reply_line(s, 214, "2.0.0 HELO EHLO MAIL RCPT DATA BDAT RSET NOOP VRFY EXPN HELP QUIT");
+        session_reply_line(s, 214, "2.0.0 HELO EHLO MAIL RCPT DATA BDAT RSET NOOP VRFY EXPN ETRN HELP QUIT");
         session_reply(s, 214, "2.0.0", "HELP command tells its syntax");
         return 0;
     }
@@ -139,8 +140,35 @@ int cmd_quit(void *session, struct str arguments)
     return 0;
 }
 
+/* RFC 1985 5.1: a domain, "@domain" with its subdomains; queue names ("#name") we have none. */
+int cmd_etrn(void *session, struct str arguments)
+{
+    struct smtp_session *s = session;
+    struct str domain = str_starts(arguments, STR("@")) ? str_sub(arguments, 1, arguments.len) : arguments;
+    struct smtp_answer answer;
+    int e = 0;
+
+    if (!s->is_esmtp) {
+        session_reply(s, 503, "5.5.1", "Say EHLO first");
+    } else if (!path_is_domain(domain, true) || domain.len > LIMIT_DOMAIN) {
+        session_reply(s, 501, "5.5.4", "Like ETRN example.org");
+    } else {
+        e = s->backend.etrn(s->backend.context, arguments, &answer);
+        if (e == 0)
+            session_answer(s, &answer);
+    }
+    return e;
+}
+
+/* RFC 5321 F.1 */
+int cmd_turn(void *session, struct str arguments)
+{
+    session_reply(session, 502, "5.5.1", "TURN would give mail to whoever asks; use ETRN");
+    return 0;
+}
+
 int cmd_not_here(void *session, struct str arguments)
 {
-    session_reply(session, 502, "5.5.1", "Not done here");
+    session_reply(session, 502, "5.5.1", "Not done here"); /* RFC 5321 4.2.4 */
     return 0;
 }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "handlers/smtp/terminal.h"
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
 #include "shared/route/srs_run.h"
@@ -87,15 +88,31 @@ static void log_delivery(const struct smtp_agent *a, const struct job *j)
               LOG_FC("status", status), LOG_FC("reply", j->answer.text));
 }
 
+/* RFC 821 3.4: on the terminal. */
+static void show(const struct smtp_agent *a, struct job *j)
+{
+    bool is_taken;
+
+    if (a->params.way == WAY_MAIL || j->target->kind != RCPT_MAILBOX || j->waits || j->same)
+        return;
+    is_taken = terminal_show(j->target->user, j->target->uid, j->sender, &a->conf->clock, a->file) > 0;
+    j->is_shown = a->params.way == WAY_SEND || (a->params.way == WAY_SOML && is_taken);
+    if (is_taken)
+        answer_set(&j->answer, 250, "2.1.5", "Shown");
+    else
+        answer_set(&j->answer, 450, "4.2.1", "The recipient is not logged in any more");
+}
+
 static void begin(const struct smtp_agent *a, struct job *j)
 {
+    show(a, j);
     j->transfer = (struct transfer){.conf = a->conf,
                                     .target = j->target,
                                     .sender = j->sender,
                                     .address = j->recipient->address,
                                     .file = a->file,
                                     .is_root = a->is_root};
-    if (!j->same && !j->waits)
+    if (!j->same && !j->waits && !j->is_shown)
         transfer_begin(&j->transfer);
 }
 
@@ -120,7 +137,7 @@ static void end(struct smtp_agent *a, struct job *j)
 {
     if (j->same)
         j->answer = j->same->answer;
-    else if (!j->waits)
+    else if (!j->waits && !j->is_shown)
         transfer_end(&j->transfer, &j->answer);
     let_leave(a, j->transfer.child);
     log_delivery(a, j);

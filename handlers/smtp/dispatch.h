@@ -14,6 +14,7 @@ struct job {
     struct job *same;            /* an earlier job for the same place, or NULL */
     char sender[LIMIT_PATH + 1]; /* "" null path */
     bool waits;                  /* for the queue; nothing was tried and there is no answer */
+    bool is_shown;               /* SEND, SOML: the answer is there already, the mailbox gets nothing */
     struct transfer transfer;
     struct smtp_answer answer;
 };

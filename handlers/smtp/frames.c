@@ -13,8 +13,8 @@ int frames_put_envelope(struct frame *f, const struct smtp_envelope *e)
     const struct str strings[] = {e->id, e->sender, p->envid};
     const uint64_t longs[] = {p->size, (uint64_t)(p->by_seconds + BY_MAX), (uint64_t)p->hold_for,
                               (uint64_t)p->hold_until};
-    const uint32_t words[] = {p->body, p->ret,     p->is_utf8, p->requires_tls, (uint32_t)(p->priority + PRIORITY_MAX),
-                              p->by,   p->by_trace};
+    const uint32_t words[] = {p->body, p->ret,      p->is_utf8, p->requires_tls, (uint32_t)(p->priority + PRIORITY_MAX),
+                              p->by,   p->by_trace, p->way};
     int error = 0;
 
     for (size_t i = 0; i < ARRAY_SIZE(strings) && error == 0; i++)
@@ -31,7 +31,7 @@ int frames_get_envelope(struct frame_reader *in, struct smtp_envelope *ret)
     struct smtp_envelope e = {0};
     struct mail_params *p = &e.params;
     uint64_t longs[4];
-    uint32_t words[7];
+    uint32_t words[8];
 
     if (frame_get_str(in, LIMIT_NOTE, &e.id) < 0 || frame_get_str(in, LIMIT_PATH, &e.sender) < 0 ||
         frame_get_str(in, ENVID_MAX, &p->envid) < 0)
@@ -42,7 +42,7 @@ int frames_get_envelope(struct frame_reader *in, struct smtp_envelope *ret)
     for (size_t i = 0; i < ARRAY_SIZE(words); i++)
         if (frame_get_u32(in, &words[i]) < 0 || words[i] > 2 * PRIORITY_MAX)
             return -EBADMSG;
-    if (words[2] > 1 || words[3] > 1 || words[6] > 1)
+    if (words[2] > 1 || words[3] > 1 || words[6] > 1 || words[7] > WAY_SAML)
         return -EBADMSG;
     p->size = longs[0];
     p->by_seconds = (int64_t)longs[1] - BY_MAX;
@@ -55,6 +55,7 @@ int frames_get_envelope(struct frame_reader *in, struct smtp_envelope *ret)
     p->priority = (int32_t)words[4] - PRIORITY_MAX;
     p->by = words[5];
     p->by_trace = words[6];
+    p->way = words[7];
     if (!param_mail_is_valid(p))
         return -EBADMSG;
     *ret = e;

@@ -22,6 +22,7 @@ enum smtp_frame {
     FRAME_SMTP_RCPT,    /* s mailbox, u NOTIFY, s ORCPT */
     FRAME_SMTP_VRFY,    /* s mailbox */
     FRAME_SMTP_EXPN,    /* s mailbox; first FRAME_SMTP_COUNT, then that many answers */
+    FRAME_SMTP_ETRN,    /* s node */
     FRAME_SMTP_DATA,    /* no fields; a positive answer comes with [fd], the empty message file */
     FRAME_SMTP_COMMIT,  /* u recipients, u content (enum smtp_content); as many answers, in the order of the RCPTs */
     FRAME_SMTP_RESET,   /* no fields, no answer */
@@ -36,8 +37,8 @@ enum smtp_frame {
 };
 
 /* The fields of FRAME_SMTP_MAIL: s message id, s sender ("" null path), U declared size, s ENVID, U by-time + BY_MAX,
- * U HOLDFOR, U HOLDUNTIL, then u each: BODY, RET, SMTPUTF8, REQUIRETLS, MT-PRIORITY + PRIORITY_MAX, by-mode, by-trace.
- * Reading: 0 with views into the frame, or -EBADMSG, also for values that no MAIL command has. */
+ * U HOLDFOR, U HOLDUNTIL, then u each: BODY, RET, SMTPUTF8, REQUIRETLS, MT-PRIORITY + PRIORITY_MAX, by-mode, by-trace,
+ * way. Reading: 0 with views into the frame, or -EBADMSG, also for values that no MAIL command has. */
 int frames_put_envelope(struct frame *f, const struct smtp_envelope *e);
 int frames_get_envelope(struct frame_reader *in, struct smtp_envelope *ret);
 

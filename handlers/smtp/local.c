@@ -29,6 +29,11 @@ static int local_expn(void *context, struct str mailbox, struct smtp_answer *ret
     return agent_expn(context, mailbox, ret, count);
 }
 
+static int local_etrn(void *context, struct str node, struct smtp_answer *ret)
+{
+    return agent_etrn(context, node, ret);
+}
+
 static int local_data(void *context, struct smtp_answer *ret, int *ret_fd)
 {
     int fd = -1;
@@ -83,6 +88,7 @@ struct smtp_backend local_backend(struct smtp_agent *a)
                                  .rcpt = local_rcpt,
                                  .vrfy = local_vrfy,
                                  .expn = local_expn,
+                                 .etrn = local_etrn,
                                  .data = local_data,
                                  .commit = local_commit,
                                  .xclient = local_xclient,

@@ -170,17 +170,27 @@ static int on_rcpt(void *context, struct frame *f, struct frame_reader *in)
     return e < 0 ? e : send_answer(m, &answer, -1);
 }
 
-static int on_vrfy(void *context, struct frame *f, struct frame_reader *in)
+static int answer_about(struct monitor *m, struct frame_reader *in,
+                        int (*ask)(struct smtp_agent *a, struct str text, struct smtp_answer *ret))
 {
-    struct monitor *m = context;
     struct smtp_answer answer;
-    struct str mailbox;
+    struct str text;
     int e;
 
-    if (frame_get_str(in, LIMIT_PATH, &mailbox) < 0 || frame_end(in) < 0)
+    if (frame_get_str(in, LIMIT_PATH, &text) < 0 || frame_end(in) < 0)
         return -EBADMSG;
-    e = agent_vrfy(agent_of(m), mailbox, &answer);
+    e = ask(agent_of(m), text, &answer);
     return e < 0 ? e : send_answer(m, &answer, -1);
+}
+
+static int on_vrfy(void *context, struct frame *f, struct frame_reader *in)
+{
+    return answer_about(context, in, agent_vrfy);
+}
+
+static int on_etrn(void *context, struct frame *f, struct frame_reader *in)
+{
+    return answer_about(context, in, agent_etrn);
 }
 
 static int send_count(const struct monitor *m, size_t count)
@@ -298,12 +308,18 @@ static int on_reset(void *context, struct frame *f, struct frame_reader *in)
 #define TALKING (MONITOR_IN(MONITOR_OPEN) | MONITOR_IN(MONITOR_DONE))
 
 static const struct permit ROWS[] = {
-    {FRAME_SMTP_FACTS_WANTED, 0, TALKING, on_facts}, {FRAME_SMTP_HELLO, 0, TALKING, on_hello},
-    {FRAME_SMTP_MAIL, 0, TALKING, on_mail},          {FRAME_SMTP_RCPT, 0, TALKING, on_rcpt},
-    {FRAME_SMTP_VRFY, 0, TALKING, on_vrfy},          {FRAME_SMTP_EXPN, 0, TALKING, on_expn},
-    {FRAME_SMTP_DATA, 0, TALKING, on_data},          {FRAME_SMTP_COMMIT, 0, TALKING, on_commit},
+    {FRAME_SMTP_FACTS_WANTED, 0, TALKING, on_facts},
+    {FRAME_SMTP_HELLO, 0, TALKING, on_hello},
+    {FRAME_SMTP_MAIL, 0, TALKING, on_mail},
+    {FRAME_SMTP_RCPT, 0, TALKING, on_rcpt},
+    {FRAME_SMTP_VRFY, 0, TALKING, on_vrfy},
+    {FRAME_SMTP_EXPN, 0, TALKING, on_expn},
+    {FRAME_SMTP_ETRN, 0, TALKING, on_etrn},
+    {FRAME_SMTP_DATA, 0, TALKING, on_data},
+    {FRAME_SMTP_COMMIT, 0, TALKING, on_commit},
     {FRAME_SMTP_QUEUE, 0, TALKING, on_queue},
-    {FRAME_SMTP_RESET, 0, TALKING, on_reset},        {FRAME_SMTP_XCLIENT, 1, MONITOR_IN(MONITOR_OPEN), on_xclient},
+    {FRAME_SMTP_RESET, 0, TALKING, on_reset},
+    {FRAME_SMTP_XCLIENT, 1, MONITOR_IN(MONITOR_OPEN), on_xclient},
 };
 
 struct options {

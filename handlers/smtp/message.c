@@ -27,6 +27,7 @@ static int write_trace(struct smtp_session *s, struct intake *in)
                          .is_esmtp = s->is_esmtp,
                          .is_tls = s->is_tls,
                          .is_authenticated = s->user != NULL,
+                         .priority = s->txn.params.priority,
                          .is_utf8 = s->txn.params.is_utf8,
                          .is_lmtp = s->kind == SMTP_KIND_LMTP,
                          .is_local = s->kind == SMTP_KIND_LOCAL};

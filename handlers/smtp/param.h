@@ -17,8 +17,13 @@
 #define HOLD_MAX     (INT64_C(366) * 86400) /* seconds a message may wait for its release: a year */
 #define PRIORITY_MAX 9                      /* RFC 6710 4.1 */
 
+/* How the transaction began (RFC 821 3.4): MAIL goes to the mailbox, SEND to a terminal, SOML to a terminal or else the
+ * mailbox, SAML to both. */
+enum param_way { WAY_MAIL, WAY_SEND, WAY_SOML, WAY_SAML };
+
 struct mail_params {
-    uint64_t size; /* declared, 0: not */
+    enum param_way way; /* set by the command, not by a parameter */
+    uint64_t size;      /* declared, 0: not */
     enum queue_body body;
     enum queue_ret ret;
     bool is_utf8;

@@ -55,6 +55,8 @@ int received_format(const struct received *r, const struct clock *clock, struct 
         e = buf_printf(out, "\n\tfor <%.*s>", STR_ARG(r->recipient));
     if (e == 0 && r->cipher.len > 0) /* RFC 8314 4.3 */
         e = buf_printf(out, "\n\ttls %.*s", STR_ARG(r->cipher));
+    if (e == 0 && r->priority != 0)
+        e = buf_printf(out, "\n\tPRIORITY %d", (int)r->priority);
     if (e == 0)
         e = buf_add_str(out, STR(";\n\t"));
     if (e == 0)

@@ -24,7 +24,8 @@ struct received {
     bool is_esmtp;
     bool is_tls;
     bool is_authenticated;
-    bool is_utf8; /* the envelope used SMTPUTF8 (RFC 6531 3.7.3) */
+    int32_t priority; /* RFC 6710 7; 0: not told */
+    bool is_utf8;     /* the envelope used SMTPUTF8 (RFC 6531 3.7.3) */
     bool is_lmtp;
     bool is_local; /* a program of this machine through sendmail(8): no "from", no "with" */
 };

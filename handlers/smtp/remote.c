@@ -85,6 +85,11 @@ static int remote_vrfy(void *context, struct str mailbox, struct smtp_answer *re
     return ask_about(context, FRAME_SMTP_VRFY, mailbox, ret);
 }
 
+static int remote_etrn(void *context, struct str node, struct smtp_answer *ret)
+{
+    return ask_about(context, FRAME_SMTP_ETRN, node, ret);
+}
+
 static int receive_count(const struct remote *r, size_t most, size_t *ret)
 {
     _cleanup_frame_ struct frame f = FRAME_INIT;
@@ -215,6 +220,7 @@ struct smtp_backend remote_backend(struct remote *r)
                                  .rcpt = remote_rcpt,
                                  .vrfy = remote_vrfy,
                                  .expn = remote_expn,
+                                 .etrn = remote_etrn,
                                  .data = remote_data,
                                  .commit = remote_commit,
                                  .xclient = remote_xclient,

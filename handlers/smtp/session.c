@@ -29,11 +29,11 @@ static const struct command COMMANDS[] = {
     {"AUTH", SMTP_IN(SMTP_GREETED), 0, cmd_auth},
     {"XQUEUE", SMTP_IN(SMTP_START) | SMTP_IN(SMTP_GREETED), 0, cmd_xqueue},
     {"XCLIENT", SMTP_IN(SMTP_START) | SMTP_IN(SMTP_GREETED), 0, cmd_xclient},
-    /* RFC 5321 F.1, F.6: known, and not done. */
-    {"TURN", SMTP_ANYWHERE, 0, cmd_not_here},
-    {"SEND", SMTP_ANYWHERE, 0, cmd_not_here},
-    {"SOML", SMTP_ANYWHERE, 0, cmd_not_here},
-    {"SAML", SMTP_ANYWHERE, 0, cmd_not_here},
+    {"ETRN", SMTP_IN(SMTP_GREETED), 0, cmd_etrn},
+    {"TURN", SMTP_ANYWHERE, 0, cmd_turn},
+    {"SEND", SMTP_ANYWHERE, 0, cmd_send},
+    {"SOML", SMTP_ANYWHERE, 0, cmd_soml},
+    {"SAML", SMTP_ANYWHERE, 0, cmd_saml},
 };
 
 /* What talks to the wrong port: proxies and web browsers. They get one line and the end. */
@@ -127,12 +127,17 @@ bool session_in_sync(struct smtp_session *s)
 
 unsigned session_offers(const struct smtp_session *s)
 {
-    unsigned offers = 0;
+    unsigned offers;
 
-    if (s->is_esmtp)
-        offers |= OFFER_SIZE | OFFER_8BITMIME | OFFER_SMTPUTF8;
-    if (s->is_esmtp && s->kind == SMTP_KIND_SUBMISSION)
+    if (!s->is_esmtp)
+        return 0;
+    offers = OFFER_SIZE | OFFER_8BITMIME | OFFER_SMTPUTF8 | OFFER_DSN | OFFER_MT_PRIORITY;
+    if (s->kind == SMTP_KIND_SUBMISSION)
         offers |= OFFER_AUTH;
+    if (s->is_tls) /* RFC 8689 2 */
+        offers |= OFFER_REQUIRETLS;
+    if (s->user || s->is_pipe) /* RFC 4865 5: for those who submit */
+        offers |= OFFER_FUTURERELEASE;
     return offers;
 }
 
@@ -150,7 +155,7 @@ static void refuse_state(struct smtp_session *s, const struct command *c)
 {
     if (s->state == SMTP_START)
         session_reply(s, 503, "5.5.1", "Say %s first", s->kind == SMTP_KIND_LMTP ? "LHLO" : "EHLO or HELO");
-    else if (c->run == cmd_mail || c->run == cmd_starttls || c->run == cmd_auth)
+    else if (c->run == cmd_mail || c->run == cmd_starttls || c->run == cmd_auth || c->run == cmd_etrn)
         session_reply(s, 503, "5.5.1", "A transaction is open already; RSET ends it");
     else if (s->state == SMTP_CHUNKS)
         session_reply(s, 503, "5.5.1", "BDAT goes on until LAST");

@@ -74,8 +74,8 @@ struct smtp_session {
     bool is_near;                /* loopback, unix socket or pipe: early talk is a script, not a robot */
     char name[LIMIT_DOMAIN + 1]; /* of the peer, as a trusted client told it, or "" */
     bool can_xclient;
-    bool wants_hello;            /* the backend wants to know the name of HELO */
-    char unwelcome[LIMIT_NOTE];  /* why the client is turned away at once, "" */
+    bool wants_hello;           /* the backend wants to know the name of HELO */
+    char unwelcome[LIMIT_NOTE]; /* why the client is turned away at once, "" */
     bool is_tls;
     char cipher[64];
     int stop_fd; /* readable when the service stops, or -1 */
@@ -161,6 +161,11 @@ int cmd_starttls(void *session, struct str arguments);
 int cmd_auth(void *session, struct str arguments);
 int cmd_xclient(void *session, struct str arguments);
 int cmd_xqueue(void *session, struct str arguments);
+int cmd_send(void *session, struct str arguments);
+int cmd_soml(void *session, struct str arguments);
+int cmd_saml(void *session, struct str arguments);
+int cmd_etrn(void *session, struct str arguments);
+int cmd_turn(void *session, struct str arguments);
 int cmd_not_here(void *session, struct str arguments);
 
 #endif

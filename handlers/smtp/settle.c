@@ -49,7 +49,7 @@ static int begin_envelope(struct settler *s, unsigned content)
     q->ret = a->params.ret;
     q->requires_tls = a->params.requires_tls;
     q->tls_optional = (content & CONTENT_TLS_OPTIONAL) != 0 && !a->params.requires_tls; /* RFC 8689 4.1 */
-    q->priority = a->may_relay ? a->params.priority : 0; /* RFC 6710 5.1: of whom we trust */
+    q->priority = a->params.priority;
     q->by = a->params.by;
     q->by_trace = a->params.by_trace;
     q->by_deadline = a->params.by == QUEUE_BY_NONE ? 0 : s->now + a->params.by_seconds;

@@ -41,6 +41,9 @@ struct conf {
     char *state;               /* folder of the state logs and indexes; %h, %u */
     char *aliases;             /* aliases(5) file */
     char *alias_user;          /* who runs commands and writes files of the aliases file */
+    char *forward;             /* file of a user that says where his mail goes; %h, %u; empty: none */
+    char *catch_all;           /* user or address that gets mail for unknown users; empty: nobody */
+    char *root_mail_to;        /* user or address that gets root's mail; empty: root's mailbox */
     char *recipient_delimiter; /* of user+detail; empty: none */
     char *tls_certificate;     /* PEM chain; empty or missing file: no TLS is offered */
     char *tls_key;
@@ -60,6 +63,7 @@ struct conf {
     char *srs_domain;         /* of such senders; empty: hostname */
     char *srs_secret;         /* file of the key that they are made with */
     char *trusted_users;      /* local users who may send as anybody, blank-separated */
+    bool send_to_terminal;    /* SEND, SOML, SAML write to the terminals of users */
     char *smtp_bare_newline;  /* a bare LF in a message: "reject", or "normalize" for old devices */
     uint64_t message_size;    /* largest message taken, bytes */
     uint32_t timeout_imap;    /* idle seconds */

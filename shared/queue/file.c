@@ -9,9 +9,10 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#include "shared/base/clock.h"
 #include "shared/base/macros.h"
 
-#define NAME_MAX_TMP 80           /* an id and ".tmp" */
+#define NAME_MAX_TMP 80 /* an id and ".tmp" */
 #define COPY_BLOCK   (64u << 10)
 
 static void temporary_name(const char *name, char out[NAME_MAX_TMP])
@@ -19,43 +20,62 @@ static void temporary_name(const char *name, char out[NAME_MAX_TMP])
     (void)snprintf(out, NAME_MAX_TMP, "%s.tmp", name);
 }
 
-static int write_all(int fd, const char *data, size_t len)
+int queue_file_write(int fd, struct str text)
 {
-    while (len > 0) {
-        ssize_t n = write(fd, data, len);
+    while (text.len > 0) {
+        ssize_t n = write(fd, text.ptr, text.len);
 
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
             return n < 0 ? -errno : -EIO;
-        data += n;
-        len -= (size_t)n;
+        text = str_sub(text, (size_t)n, text.len);
     }
     return 0;
 }
 
 /* ---- storing ---- */
 
-static int copy(int from, int to)
+int queue_file_copy(int from, int to, uint64_t size)
 {
     _cleanup_free_ char *block = malloc(COPY_BLOCK);
-    off_t at = 0;
+    uint64_t at = 0;
+    int e = block ? 0 : -ENOMEM;
 
-    if (!block)
-        return -ENOMEM;
-    for (;;) {
-        ssize_t n = pread(from, block, COPY_BLOCK, at);
-        int e;
+    while (e == 0 && at < size) {
+        ssize_t n = pread(from, block, size - at < COPY_BLOCK ? (size_t)(size - at) : COPY_BLOCK, (off_t)at);
 
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
             return n < 0 ? -errno : 0;
-        e = write_all(to, block, (size_t)n);
+        e = queue_file_write(to, (struct str){block, (size_t)n});
+        at += (uint64_t)n;
+    }
+    return e;
+}
+
+int queue_file_unnamed(int folder, int *ret_fd)
+{
+    _cleanup_buf_ struct buf name = BUF_INIT(NAME_MAX_TMP);
+    int fd = openat(folder, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    int e;
+
+    /* EISDIR: a kernel without it; EINVAL: some network file systems */
+    if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
+        e = clock_unique(&(struct clock){0}, &name);
+        if (e == 0)
+            e = buf_add_str(&name, STR(".tmp"));
         if (e < 0)
             return e;
-        at += n;
+        fd = openat(folder, buf_cstr(&name), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (fd >= 0)
+            (void)unlinkat(folder, buf_cstr(&name), 0);
     }
+    if (fd < 0)
+        return -errno;
+    *ret_fd = fd;
+    return 0;
 }
 
 /* Of a file with a name, or of another file system, there is nothing to link. */
@@ -69,7 +89,7 @@ static int store_copy(int folder, int file, const char *name)
     fd = openat(folder, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return -errno;
-    e = copy(file, fd);
+    e = queue_file_copy(file, fd, UINT64_MAX);
     if (e == 0 && fsync(fd) < 0)
         e = -errno;
     /* Not rename(), which would replace a message. */
@@ -116,7 +136,7 @@ static int write_temporary(int folder, const char *name, struct str text)
 
     if (fd < 0)
         return -errno;
-    e = write_all(fd, text.ptr, text.len);
+    e = queue_file_write(fd, text);
     return e == 0 && fsync(fd) < 0 ? -errno : e;
 }
 

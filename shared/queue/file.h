@@ -10,6 +10,15 @@
 
 #include "shared/base/buf.h"
 
+/* Opens a new file without a name in the folder, for reading and writing. */
+int queue_file_unnamed(int folder, int *ret_fd);
+
+/* Writes all of `text` at the offset of `fd`. */
+int queue_file_write(int fd, struct str text);
+
+/* Copies at most `size` bytes from the beginning of `from` to the offset of `to`. */
+int queue_file_copy(int from, int to, uint64_t size);
+
 /* Puts the content of `file` under that name into the folder, durably: by a link where the file has no name yet and
  * lies in the same file system, otherwise as a copy. -EEXIST, or another errno with nothing left behind. */
 int queue_file_store(int folder, int file, const char *name);

@@ -225,14 +225,24 @@ int queue_update(struct queue *q, const struct queue_entry *t)
     return write_envelope(q, folder_of(q, t), t->id, &t->envelope, false);
 }
 
+static int move(struct queue *q, struct queue_entry *t, bool is_new)
+{
+    if (t->is_new == is_new)
+        return 0;
+    if (renameat(folder_of(q, t), t->id, is_new ? q->new : q->cur, t->id) < 0)
+        return -errno;
+    t->is_new = is_new;
+    return fsync(q->cur) < 0 || fsync(q->new) < 0 ? -errno : 0;
+}
+
 int queue_settle(struct queue *q, struct queue_entry *t)
 {
-    if (!t->is_new)
-        return 0;
-    if (renameat(q->new, t->id, q->cur, t->id) < 0)
-        return -errno;
-    t->is_new = false;
-    return fsync(q->cur) < 0 || fsync(q->new) < 0 ? -errno : 0;
+    return move(q, t, false);
+}
+
+int queue_renew(struct queue *q, struct queue_entry *t)
+{
+    return move(q, t, true);
 }
 
 int queue_remove(struct queue *q, struct queue_entry *t)

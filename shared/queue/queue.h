@@ -24,14 +24,14 @@
 #include "shared/base/clock.h"
 #include "shared/queue/envelope.h"
 
-#define QUEUE_ID     63      /* bytes of an id */
-#define QUEUE_ORPHAN 86400   /* seconds after which a message without an envelope, or a half-written file, is removed */
+#define QUEUE_ID     63    /* bytes of an id */
+#define QUEUE_ORPHAN 86400 /* seconds after which a message without an envelope, or a half-written file, is removed */
 
 struct queue {
     int msg, new, cur, corrupt; /* folders */
 };
 
-#define QUEUE_INIT ((struct queue){-1, -1, -1, -1})
+#define QUEUE_INIT      ((struct queue){-1, -1, -1, -1})
 #define _cleanup_queue_ _cleanup_(queue_close)
 
 /* Opens the queue and makes the folders in it that are missing. -ENOENT: the folder itself is. -EPERM: it belongs to
@@ -64,7 +64,7 @@ struct queue_entry {
     struct queue_envelope envelope;
 };
 
-#define QUEUE_ENTRY_INIT ((struct queue_entry){.file = -1})
+#define QUEUE_ENTRY_INIT      ((struct queue_entry){.file = -1})
 #define _cleanup_queue_entry_ _cleanup_(queue_release)
 
 /* Takes an entry to work on it. -EAGAIN: somebody else is. -ENOENT: it has gone. -EBADMSG: its envelope is damaged or
@@ -80,6 +80,9 @@ int queue_update(struct queue *q, const struct queue_entry *t);
 
 /* From new/ to cur/: a run has seen it. Fine when it is there already. */
 int queue_settle(struct queue *q, struct queue_entry *t);
+
+/* Back from cur/ to new/, so that a run starts for it. */
+int queue_renew(struct queue *q, struct queue_entry *t);
 
 /* Removes the entry for good, durably; release it afterwards. */
 int queue_remove(struct queue *q, struct queue_entry *t);

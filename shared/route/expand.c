@@ -1,6 +1,6 @@
 /*
- * Aliases and users. Runs in the monitor as root, or in `smtp-session -bs` as the invoking user; reads the aliases file
- * and the files that it includes, asks NSS.
+ * Aliases, users and their .forward. Runs in the monitor as root, or in `smtp-session -bs` as the invoking user; reads
+ * the aliases file and the files that it includes, users' files with their rights, asks NSS.
  */
 #include "shared/route/expand.h"
 
@@ -12,22 +12,30 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "shared/route/alias.h"
-#include "shared/route/srs.h"
-#include "shared/route/srs_run.h"
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
+#include "shared/route/alias.h"
+#include "shared/route/listfile.h"
+#include "shared/route/srs.h"
+#include "shared/route/srs_run.h"
 
 #define ALIASES_MAX (16u << 20) /* bytes of the aliases file or an included one */
+#define FORWARD_MAX (64u << 10) /* bytes of a .forward */
 
 struct expander {
     const struct conf *conf;
     const char *local_address;
     struct buf aliases; /* text of the aliases file */
     struct expansion *result;
-    struct str chain[EXPAND_DEPTH]; /* the names that are being expanded */
+    size_t found;                   /* targets that lists named, also those that were there already */
+    struct str chain[EXPAND_DEPTH]; /* the names that are being expanded; empty where a level has none */
     unsigned depth;
-    char runner[LIMIT_USER + 1]; /* who runs commands of the list at hand: alias_user, or an included file's owner */
+    uid_t forwards[EXPAND_DEPTH]; /* users whose .forward is being expanded */
+    unsigned forward_depth;
+    /* Of the list at hand: who runs its commands (alias_user, an included file's owner, the user of a .forward), and
+     * with whose rights its files are read (NULL: ours). */
+    char runner[LIMIT_USER + 1];
+    const struct priv_user *reader;
 };
 
 static int expand_local(struct expander *x, struct str local);
@@ -53,36 +61,6 @@ int expand_remote(struct str address, struct expansion *ret)
     return 0;
 }
 
-/* ---- files ---- */
-
-/* Reads a regular file whole. `ret_owner` may be NULL. */
-static int read_file(const char *path, struct buf *out, uid_t *ret_owner)
-{
-    _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    struct stat facts;
-    int e;
-
-    if (fd < 0 || fstat(fd, &facts) < 0)
-        return -errno;
-    if (!S_ISREG(facts.st_mode))
-        return -EINVAL;
-    if (ret_owner)
-        *ret_owner = facts.st_mode & (S_IWGRP | S_IWOTH) ? (uid_t)-1 : facts.st_uid;
-    for (;;) {
-        ssize_t n;
-
-        e = buf_reserve(out, 64u << 10);
-        if (e < 0)
-            return e == -ENOBUFS ? -E2BIG : e;
-        n = read(fd, out->data + out->len, 64u << 10);
-        if (n == 0)
-            return 0;
-        if (n < 0 && errno != EINTR)
-            return -errno;
-        out->len += n > 0 ? (size_t)n : 0;
-    }
-}
-
 /* ---- targets ---- */
 
 static bool is_same(const struct rcpt_target *a, const struct rcpt_target *b)
@@ -96,6 +74,7 @@ static int add_target(struct expander *x, struct rcpt_target *t)
     struct expansion *r = x->result;
     struct rcpt_target *more;
 
+    x->found++;
     for (size_t i = 0; i < r->count; i++)
         if (is_same(&r->targets[i], t)) {
             rcpt_target_finish(t);
@@ -119,15 +98,21 @@ static int set_argument(struct rcpt_target *t, struct str argument)
     return t->argument ? 0 : -ENOMEM;
 }
 
-static int add_user(struct expander *x, struct str name, struct str detail)
+/* Whoever it is, his mailbox. */
+static int add_mailbox(struct expander *x, struct rcpt_target *t, struct str detail)
+{
+    int e = set_argument(t, detail);
+
+    return e < 0 ? e : add_target(x, t);
+}
+
+static int add_final(struct expander *x, struct str name)
 {
     struct rcpt_target t = {0};
     int e = rcpt_find_user(name, &t);
 
     if (e == 0)
-        e = set_argument(&t, detail);
-    if (e == 0)
-        e = add_target(x, &t);
+        e = add_mailbox(x, &t, STR(""));
     rcpt_target_finish(&t);
     return e;
 }
@@ -153,33 +138,39 @@ static int add_action(struct expander *x, enum rcpt_kind kind, const char *argum
 
 static int expand_list(struct expander *x, struct str list);
 
-/* Commands in an included file run as its owner, in root's as alias_user; one that others can write has none to run. */
-static void find_runner(uid_t owner, char *out, size_t size)
+/* Commands in an included file run as its owner, in root's as before; one that others can write has none to run. What a
+ * user's .forward includes is his, whoever wrote it. */
+static void find_runner(struct expander *x, const struct stat *facts)
 {
     char memory[4096];
     struct passwd entry, *found = NULL;
 
-    if (owner == 0)
+    if (facts->st_mode & (S_IWGRP | S_IWOTH)) {
+        x->runner[0] = '\0';
         return;
-    out[0] = '\0';
-    if (owner != (uid_t)-1 && getpwuid_r(owner, &entry, memory, sizeof(memory), &found) == 0 && found &&
-        strlen(entry.pw_name) < size)
-        memcpy(out, entry.pw_name, strlen(entry.pw_name) + 1);
+    }
+    if (facts->st_uid == 0 || x->reader)
+        return;
+    x->runner[0] = '\0';
+    if (getpwuid_r(facts->st_uid, &entry, memory, sizeof(memory), &found) == 0 && found &&
+        strlen(entry.pw_name) < sizeof(x->runner))
+        memcpy(x->runner, entry.pw_name, strlen(entry.pw_name) + 1);
 }
 
 static int expand_include(struct expander *x, const char *path)
 {
     _cleanup_buf_ struct buf text = BUF_INIT(ALIASES_MAX);
     char outer[sizeof(x->runner)];
-    uid_t owner = 0;
-    int e = path[0] == '/' ? read_file(path, &text, &owner) : -EINVAL;
+    struct stat facts;
+    int e = path[0] == '/' ? listfile_read(path, x->reader, &text, &facts) : -EINVAL;
 
     if (e < 0) {
         LOG_ERROR(LOG_WARNING, "include-failed", e, LOG_FC("file", path));
         return -EAGAIN;
     }
     memcpy(outer, x->runner, sizeof(outer));
-    find_runner(owner, x->runner, sizeof(x->runner));
+    find_runner(x, &facts);
+    x->chain[x->depth] = STR_NULL;
     e = expand_list(x, buf_str(&text));
     memcpy(x->runner, outer, sizeof(outer));
     return e;
@@ -214,7 +205,7 @@ static int expand_item(struct expander *x, const struct alias_item *item)
     case ALIAS_ADDRESS:
         return expand_address(x, item->text);
     case ALIAS_FINAL:
-        return add_user(x, str_from(item->text), STR(""));
+        return add_final(x, str_from(item->text));
     case ALIAS_COMMAND:
         return add_action(x, RCPT_COMMAND, item->text);
     case ALIAS_FILE:
@@ -241,6 +232,133 @@ static int expand_list(struct expander *x, struct str list)
     }
     x->depth--;
     return e == -ENODATA ? 0 : e;
+}
+
+/* ---- .forward ---- */
+
+/* A file that others may have written is as if it were theirs: it stays unread, and the mail where it is safe. */
+static bool is_trustworthy(const struct stat *facts, const struct priv_user *user, const char *path)
+{
+    if ((facts->st_uid == user->uid || facts->st_uid == 0) && !(facts->st_mode & (S_IWGRP | S_IWOTH)))
+        return true;
+    LOG_EVENT(LOG_WARNING, "forward-ignored", LOG_FC("user", user->name), LOG_FC("file", path),
+              LOG_FC("reason", "others can write to it, or own it"));
+    return false;
+}
+
+/* Reads "FILE+detail", then "FILE". 0, -ENOENT, or another errno. */
+static int read_forward(const struct expander *x, const struct priv_user *user, struct str detail, struct buf *out)
+{
+    _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_PATHNAME);
+    struct stat facts;
+    size_t len;
+    int e = conf_expand(str_from(x->conf->forward), str_from(user->name), str_from(user->home), &path);
+
+    if (e < 0 || path.len == 0)
+        return -ENOENT;
+    len = path.len;
+    e = -ENOENT;
+    if (detail.len > 0 && str_chr(detail, '/') < 0 && x->conf->recipient_delimiter[0] != '\0' &&
+        buf_printf(&path, "%c%.*s", x->conf->recipient_delimiter[0], STR_ARG(detail)) == 0)
+        e = listfile_read(buf_cstr(&path), user, out, &facts);
+    if (e == -ENOENT || e == -ENAMETOOLONG) {
+        buf_truncate(&path, len);
+        e = listfile_read(buf_cstr(&path), user, out, &facts);
+    }
+    if (e == 0 && !is_trustworthy(&facts, user, buf_cstr(&path)))
+        e = -ENOENT;
+    return e == -ENOTDIR ? -ENOENT : e;
+}
+
+static int expand_forward_list(struct expander *x, const struct priv_user *user, struct str list)
+{
+    char outer[sizeof(x->runner)];
+    const struct priv_user *outer_reader = x->reader;
+    int e;
+
+    memcpy(outer, x->runner, sizeof(outer));
+    (void)snprintf(x->runner, sizeof(x->runner), "%s", user->name);
+    x->reader = user;
+    x->forwards[x->forward_depth++] = user->uid;
+    x->chain[x->depth] = STR_NULL;
+    e = expand_list(x, list);
+    x->forward_depth--;
+    x->reader = outer_reader;
+    memcpy(x->runner, outer, sizeof(outer));
+    return e;
+}
+
+static bool is_forwarding(const struct expander *x, uid_t uid)
+{
+    for (unsigned i = 0; i < x->forward_depth; i++)
+        if (x->forwards[i] == uid)
+            return true;
+    return false;
+}
+
+/* Root's mail goes where the admin says, and nothing runs for it. */
+static int forward_root(struct expander *x)
+{
+    int e;
+
+    if (x->conf->root_mail_to[0] == '\0')
+        return -ENOENT;
+    if (x->depth >= EXPAND_DEPTH || x->forward_depth >= EXPAND_DEPTH)
+        return -ELOOP;
+    x->forwards[x->forward_depth++] = 0;
+    x->chain[x->depth++] = STR_NULL;
+    e = expand_address(x, x->conf->root_mail_to);
+    x->depth--;
+    x->forward_depth--;
+    if (e == -ENOENT || e == -EINVAL)
+        LOG_ERROR(LOG_ERR, "root-mail-failed", e, LOG_FC("root_mail_to", x->conf->root_mail_to));
+    return e == -EINVAL ? -ENOENT : e;
+}
+
+/* Where a user forwards his mail. 0; -ENOENT: nowhere, it is for his mailbox. What is wrong with his file is not the
+ * sender's fault: the mail waits until he has mended it (-EAGAIN). */
+static int expand_forward(struct expander *x, const struct rcpt_target *t, struct str detail)
+{
+    _cleanup_buf_ struct buf text = BUF_INIT(FORWARD_MAX);
+    _cleanup_priv_user_ struct priv_user user = {0};
+    size_t before = x->found;
+    int e;
+
+    /* A name within its own .forward is the mailbox of that name, as in an alias. */
+    if (is_forwarding(x, t->uid))
+        return -ENOENT;
+    if (t->uid == 0)
+        return forward_root(x);
+    if (x->conf->forward[0] == '\0' || (!priv_is_root() && t->uid != geteuid()))
+        return -ENOENT;
+    if (x->depth >= EXPAND_DEPTH || x->forward_depth >= EXPAND_DEPTH)
+        return -ELOOP;
+    e = priv_user_find(str_from(t->user), &user);
+    if (e == 0)
+        e = read_forward(x, &user, detail, &text);
+    if (e == -ENOENT)
+        return e;
+    if (e == 0)
+        e = expand_forward_list(x, &user, buf_str(&text));
+    if (e < 0 && e != -E2BIG && e != -ENOMEM) {
+        LOG_ERROR(LOG_WARNING, "forward-failed", e, LOG_FC("user", t->user), LOG_FC("file", x->conf->forward));
+        return -EAGAIN;
+    }
+    return e == 0 && x->found == before ? -ENOENT : e;
+}
+
+static int add_user(struct expander *x, struct str name, struct str detail)
+{
+    struct rcpt_target t = {0};
+    int e = rcpt_find_user(name, &t);
+
+    if (e == 0) {
+        e = expand_forward(x, &t, detail);
+        if (e == -ENOENT)
+            e = add_mailbox(x, &t, detail);
+    }
+    rcpt_target_finish(&t);
+    return e;
 }
 
 /* ---- names ---- */
@@ -326,7 +444,7 @@ static void explain(int e, struct str address, struct smtp_answer *ret)
 
 static int read_aliases(struct expander *x)
 {
-    int e = x->conf->aliases[0] ? read_file(x->conf->aliases, &x->aliases, NULL) : 0;
+    int e = x->conf->aliases[0] ? listfile_read(x->conf->aliases, NULL, &x->aliases, NULL) : 0;
 
     if (e < 0 && e != -ENOENT) {
         LOG_ERROR(LOG_ERR, "aliases-failed", e, LOG_FC("file", x->conf->aliases));
@@ -351,6 +469,8 @@ int expand_path(const struct conf *conf, const struct smtp_path *path, const cha
     e = read_aliases(&x);
     if (e == 0)
         e = expand_local(&x, path_local(path));
+    if (e == -ENOENT && conf->catch_all[0] != '\0')
+        e = expand_address(&x, conf->catch_all);
     if (e == 0 && ret->count == 0)
         e = -EINVAL;
     buf_finish(&x.aliases);

@@ -1,6 +1,6 @@
 /*
- * Local part resolution (design, section 5): an address of ours becomes the places where its mail goes, by aliases(5)
- * and the user database. Some of them may be on other machines.
+ * Local part resolution (design, section 5): an address of ours becomes the places where its mail goes, by aliases(5),
+ * the user database and the users' .forward files. Some of them may be on other machines.
  */
 #ifndef ROUTE_EXPAND_H
 #define ROUTE_EXPAND_H
@@ -9,7 +9,7 @@
 #include "shared/route/rcpt.h"
 
 #define EXPAND_TARGETS 1000 /* of one recipient */
-#define EXPAND_DEPTH   16   /* aliases within aliases */
+#define EXPAND_DEPTH   16   /* aliases, included files and .forwards within each other */
 
 struct expansion {
     struct rcpt_target *targets;

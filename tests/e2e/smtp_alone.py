@@ -3,25 +3,28 @@
 
     box smtp_alone.py BUILD_DIR/handlers/smtp/smtp
 
-What dialogs on a pipe cannot show: delivery as other users with their keeper, aliases with commands and files, root's
-mail, submission, a stranger's connection, connections that break. Closes with "N passed, N failed".
+What dialogs on a pipe cannot show: delivery as other users with their keeper, aliases and .forward with commands and files,
+root's mail, the queue, submission, a stranger's connection, connections that break. Closes with "N passed, N failed".
 """
 import os
+import pty
 import random
 import re
 import signal
 import smtplib
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import time
+import tty
 
 from world import Tests
 
 SMTP = os.path.abspath(sys.argv[1])
 CERTIFICATE, KEY = "/etc/pennypost/certificate.pem", "/etc/pennypost/key.pem"
-OUT, ALIASES = "/var/tmp/out", "/etc/aliases"
+OUT, ALIASES, QUEUE = "/var/tmp/out", "/etc/aliases", "/var/spool/pennypost"
 TESTS = Tests()
 
 
@@ -160,7 +163,7 @@ def test_aliases():
     client = hello()
     for recipient, want in (("cmd", "250 "), ("fail", "550 5.3.0 no good"), ("temp", "451 4.3.0 "), ("missing", "451 4.3.5 "),
                             ("box", "250 "), ("null", "250 "), ("list", "250 "),
-                            ("part", "550 5.3.0 Delivered to 1 of 2: no good"), ("inc", "250 "), ("open", "550 5.3.5 "),
+                            ("part", "250 2.0.0 Delivered"), ("inc", "250 "), ("open", "550 5.3.5 "),
                             ("root", "250 "), ("Postmaster", "250 "), ("webmaster", "250 ")):
         answer = client.send(recipient + "@mail.test", b"Subject: %s\r\n\r\nbody\r\n" % recipient.encode())
         TESTS.check("alias %s: %s" % (recipient, want), answer.startswith(want), answer)
@@ -176,8 +179,229 @@ def test_aliases():
                 bodies("alice"))
     TESTS.check("root got three", len(bodies("root")) == 3 and os.stat("/var/mail/root").st_uid == 0, bodies("root"))
     TESTS.check("the sender of a list is its owner", b"Return-Path: <owner-list@mail.test>\n" in mailbox("bob"))
+    (entry,) = [e for e in queue() if "to-reply 550 5.3.0 no good" in e]
+    TESTS.check("the part of an alias that failed is reported", "to part@mail.test\n" in entry and
+                "\nto-state failed\n" in entry and "\nsender s@example.org\n" in entry, entry)
     answer = client("EXPN list")
     TESTS.check("EXPN tells a program on this machine", answer.startswith("250 2.1.5 "), answer)
+    client.close()
+
+
+def queue(clear_it=False):
+    """The envelopes of the queue."""
+    found = []
+    for name in sorted(os.listdir(QUEUE + "/new") if os.path.isdir(QUEUE + "/new") else []):
+        with open(QUEUE + "/new/" + name, encoding="utf-8") as f:
+            found.append(f.read())
+        if clear_it:
+            os.unlink(QUEUE + "/new/" + name)
+            os.unlink(QUEUE + "/msg/" + name)
+    return found
+
+
+def write(path, text, owner, mode=0o644):
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(text)
+    os.chown(path, owner, owner)
+    os.chmod(path, mode)
+
+
+def test_forward():
+    clear()
+    queue(clear_it=True)
+    write("/home/alice/.forward", '\\alice, "|id -un >> %s/fw; echo $SENDER >> %s/fw", /home/alice/copy\n' % (OUT, OUT), 60001)
+    write("/home/bob/.forward", "alice@mail.test, far@example.com\n", 60002, 0o600)
+    client = hello()
+    for recipient in ("alice", "bob", "bob+x"):
+        answer = client.send(recipient + "@mail.test", b"Subject: %s\r\n\r\nbody\r\n" % recipient.encode())
+        TESTS.check("to %s, who forwards" % recipient, answer.startswith("250 "), answer)
+    TESTS.check("alice has all three in her mailbox, bob has none", (len(bodies("alice")), bodies("bob")) == (3, []))
+    TESTS.check("her command ran as alice, for the sender", read_out("fw") == "alice\ns@example.org\n" * 3, read_out("fw"))
+    TESTS.check("her file is hers", os.stat("/home/alice/copy").st_uid == 60001)
+    entries = queue(clear_it=True)
+    TESTS.check("what bob forwards to another machine is queued", len(entries) == 2 and
+                all(re.search("\nto far@example.com\nto-sender SRS0=.*=example.org=s@mail.test\nto-orcpt rfc822;bob", e)
+                    for e in entries), entries)
+    write("/home/alice/.forward", "bob\n", 60001)
+    write("/home/bob/.forward", "alice\n", 60002)
+    TESTS.check("two who forward to each other", client.send("alice@mail.test").startswith("250 ") and
+                len(bodies("alice")) == 4, bodies("alice"))
+    for text, mode, owner, want in (("|", 0o644, 60001, "451 "), ("x\n", 0o666, 60001, "250 "), ("x\n", 0o644, 60002, "250 "),
+                                    (":include:/etc/shadow\n", 0o644, 60001, "451 "), ("nosuch\n", 0o644, 60001, "250 "),
+                                    ("# none\n", 0o644, 60001, "250 "), ('"|exit 67"\n', 0o644, 60001, "550 5.1.1 ")):
+        write("/home/alice/.forward", text, owner, mode)
+        answer = client.send("alice@mail.test")
+        TESTS.check(".forward with %r, mode %o, of %d: %s" % (text, mode, owner, want), answer.startswith(want), answer)
+    os.unlink("/home/alice/.forward")
+    os.mkdir("/home/alice/.forward")
+    TESTS.check(".forward that is no file", client.send("alice@mail.test").startswith("451 "))
+    os.rmdir("/home/alice/.forward")
+    # What only root can read stays unread: alice's file is a link to it.
+    write("/var/tmp/secret", "bob\n", 0, 0o600)
+    os.symlink("/var/tmp/secret", "/home/alice/.forward")
+    TESTS.check(".forward is read with its owner's rights", client.send("alice@mail.test").startswith("451 "))
+    os.unlink("/home/alice/.forward")
+    os.unlink("/home/bob/.forward")
+    os.rename("/home/bob", "/home/bob.away")
+    TESTS.check("no home, no .forward", client.send("bob@mail.test").startswith("250 ") and len(bodies("bob")) == 1)
+    os.rename("/home/bob.away", "/home/bob")
+    client.close()
+
+
+def test_root():
+    clear()
+    write("/root/.forward" if os.path.isdir("/root") else "/.forward", "alice\n", 0)
+    client = hello()
+    client.send("root@mail.test")
+    TESTS.check("root has no .forward", len(bodies("root")) == 1 and bodies("alice") == [])
+    client.close()
+    os.unlink("/root/.forward" if os.path.isdir("/root") else "/.forward")
+    client = hello("-o", "root_mail_to=alice", "-o", "catch_all=bob")
+    for recipient in ("root", "postmaster", "webmaster"):
+        client.send(recipient + "@mail.test")
+    TESTS.check("root_mail_to", len(bodies("alice")) == 3 and len(bodies("root")) == 1)
+    client.send("whoever@mail.test")
+    TESTS.check("catch_all", len(bodies("bob")) == 1)
+    client.close()
+
+
+def test_relay():
+    clear()
+    queue(clear_it=True)
+    client = hello()
+    answer = client.send("x@example.com")
+    TESTS.check("loopback alone may not relay", answer.startswith("550 5.7.1 "), answer)
+    client.close()
+    client = hello("-o", "networks=127.0.0.0/8")
+    answer = client.send("x@example.com")
+    TESTS.check("networks may", answer.startswith("250 2.0.0 Queued, id "), answer)
+    entry = "".join(queue())
+    TESTS.check("the envelope names the peer", "\npeer 127.0.0.1\n" in entry and "\nto x@example.com\n" in entry, entry)
+    (name,) = os.listdir(QUEUE + "/msg")
+    facts = os.stat(QUEUE + "/msg/" + name)
+    TESTS.check("the message is root's alone, and once", (facts.st_mode & 0o7777, facts.st_uid, facts.st_nlink) ==
+                (0o600, 0, 1), facts)
+    client.close()
+    queue(clear_it=True)
+    client = hello("-o", "networks=127.0.0.0/8", "-o", "networks_xclient=127.0.0.0/8")
+    client("XCLIENT ADDR=192.0.2.1")
+    client("EHLO far.example")
+    answer = client.send("x@example.com")
+    TESTS.check("not those for whom a trusted client speaks", answer.startswith("550 5.7.1 "), answer)
+    client.close()
+    os.rename(QUEUE, QUEUE + ".away")
+    client = hello("-o", "networks=127.0.0.0/8")
+    answer = client.send("x@example.com")
+    TESTS.check("without a queue", answer.startswith("451 4.3.0 "), answer)
+    answer = client.send("alice@mail.test")
+    TESTS.check("local mail goes on without it", answer.startswith("250 "), answer)
+    client.close()
+    os.rename(QUEUE + ".away", QUEUE)
+
+
+def test_partial():
+    """A part that fails after others succeeded goes to the queue, and nobody has the message twice."""
+    clear()
+    queue(clear_it=True)
+    write("/var/mail/bob", "this is no mbox\n", 60002, 0o660)
+    client = hello()
+    answer = client.send("bob@mail.test")
+    TESTS.check("one recipient whose mailbox is damaged: the client keeps it", answer.startswith("451 ") and queue() == [], answer)
+    client("RSET")
+    client("MAIL FROM:<s@example.org>")
+    for user in ("alice", "bob", "temp", "fail"):
+        client("RCPT TO:<%s@mail.test>" % user)
+    client("DATA")
+    answer = client(b"Subject: part\r\n\r\n.")
+    TESTS.check("others succeeded: it is ours", answer.startswith("250 2.0.0 Queued, id "), answer)
+    (entry,) = queue(clear_it=True)
+    want = ("to bob@mail.test\nto-kind mailbox\nto-user bob\nto-argument \nto-state deferred\n",
+            "to temp@mail.test\nto-kind command\nto-user nobody\nto-argument exit 75\nto-state deferred\n",
+            "to fail@mail.test\nto-kind command\nto-user nobody\nto-argument echo no good; exit 70\nto-state failed\n")
+    TESTS.check("what failed for a while is queued, what failed for good is reported", all(w in entry for w in want) and
+                "alice" not in entry, entry)
+    TESTS.check("alice has it once", len(bodies("alice")) == 1)
+    client.close()
+    lmtp = Client("--lmtp")
+    lmtp("LHLO x")
+    lmtp("MAIL FROM:<s@example.org>")
+    for user in ("alice", "bob", "fail"):
+        lmtp("RCPT TO:<%s@mail.test>" % user)
+    lmtp("DATA")
+    answers = [lmtp(b"Subject: each\r\n\r\n."), lmtp.reply(), lmtp.reply()]
+    TESTS.check("LMTP answers for each, and keeps nothing", [a[:3] for a in answers] == ["250", "451", "550"] and
+                queue() == [], answers)
+    lmtp.close()
+
+
+class Terminal:
+    """Somebody is logged in on a pseudo-terminal."""
+
+    def __init__(self, user, uid):
+        self.master, slave = pty.openpty()
+        self.path = os.ttyname(slave)
+        os.chown(self.path, uid, 5)
+        os.chmod(self.path, 0o620)
+        tty.setraw(slave)
+        os.set_blocking(self.master, False)
+        self.slave = slave
+        line = self.path[len("/dev/"):].encode()
+        with open("/run/utmp", "wb") as f:  # struct utmp of glibc
+            f.write(struct.pack("hi32s4s32s256shhiii4i20s", 7, os.getpid(), line, b"x", user.encode(), b"", 0, 0, 0, 0, 0, 0, 0,
+                                0, 0, b""))
+
+    def text(self):
+        try:
+            return os.read(self.master, 65536)
+        except BlockingIOError:
+            return b""
+
+    def close(self):
+        os.close(self.master)
+        os.close(self.slave)
+        os.unlink("/run/utmp")
+
+
+def note(client, verb, recipient="alice"):
+    """Sends a note; the last answer."""
+    client("RSET")
+    answer = client(verb + " FROM:<s@example.org>")
+    answer = client("RCPT TO:<%s@mail.test>" % recipient) if answer[0] == "2" else answer
+    if answer[0] != "2":
+        return answer
+    client("DATA")
+    return client(b"Subject: tea\r\nX: y\r\n\r\nkettle \x1b[2J is \xc3\xbc\xc2\x9b on\r\n.")
+
+
+def test_terminal():
+    clear()
+    client = hello()
+    TESTS.check("SEND is not done by default", all(note(client, v).startswith("502 ") for v in ("SEND", "SOML", "SAML")))
+    client.close()
+    client = hello("-o", "send_to_terminal=yes")
+    TESTS.check("SEND to who is not logged in", note(client, "SEND").startswith("450 4.2.1 "))
+    TESTS.check("SOML to who is not logged in is mail", note(client, "SOML").startswith("250 ") and len(bodies("alice")) == 1)
+    TESTS.check("SAML too", note(client, "SAML").startswith("250 ") and len(bodies("alice")) == 2)
+    terminal = Terminal("alice", 60001)
+    TESTS.check("SEND", note(client, "SEND").startswith("250 ") and len(bodies("alice")) == 2)
+    text = terminal.text()
+    TESTS.check("the terminal shows who and what, and no control characters", b"Message from s@example.org\r\n" in text and
+                b"Subject: tea\r\n" in text and b"kettle ?[2J is \xc3\xbc? on\r\n" in text and b"X: y" not in text and
+                text.count(b"\a") == 1, text)
+    TESTS.check("SOML to who is logged in is no mail", note(client, "SOML").startswith("250 ") and len(bodies("alice")) == 2 and
+                b"kettle" in terminal.text())
+    TESTS.check("SAML is both", note(client, "SAML").startswith("250 ") and len(bodies("alice")) == 3 and
+                b"kettle" in terminal.text())
+    TESTS.check("SEND to somebody else", note(client, "SEND", "bob").startswith("450 "))
+    os.chmod(terminal.path, 0o600)
+    TESTS.check("mesg n", note(client, "SEND").startswith("450 ") and terminal.text() == b"")
+    os.chmod(terminal.path, 0o620)
+    os.chown(terminal.path, 60002, 5)
+    TESTS.check("a terminal that is not the user's", note(client, "SEND").startswith("450 ") and terminal.text() == b"")
+    client("RSET")
+    TESTS.check("SEND within a transaction", client("MAIL FROM:<a@example.org>")[0] == "2" and
+                client("SEND FROM:<a@example.org>").startswith("503 "))
+    terminal.close()
     client.close()
 
 
@@ -280,7 +504,10 @@ def test_submission():
         TESTS.check("alice sends as <%s>" % sender, code(client.docmd("MAIL FROM:<%s>" % sender)) == want)
         client.docmd("RSET")
     client.docmd("MAIL FROM:<alice@mail.test>")
-    TESTS.check("no relaying behind AUTH and RSET", code(client.docmd("RCPT TO:<victim@example.com>")) == 550)
+    TESTS.check("alice may relay", code(client.docmd("RCPT TO:<friend@example.com>")) == 250)
+    client.docmd("RSET")
+    client.docmd("MAIL FROM:<mallory@example.com>")
+    TESTS.check("but only as herself", code(client.docmd("RCPT TO:<friend@example.com>")) == 503)
     client.docmd("RSET")
     client.sendmail("alice@mail.test", ["bob@mail.test"], "Subject: without\n\nbody\n")
     text = mailbox("bob")

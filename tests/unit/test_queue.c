@@ -18,6 +18,7 @@
 
 #include "shared/base/macros.h"
 #include "shared/queue/file.h"
+#include "shared/queue/flush.h"
 #include "shared/queue/queue.h"
 
 static const char MESSAGE[] = "Subject: hi\n\nhi\n";
@@ -361,6 +362,41 @@ static void test_sweep(void **state)
     assert_int_equal(faccessat(p->queue.msg, kept, F_OK, 0), 0);
 }
 
+static void test_flush(void **state)
+{
+    struct place *p = *state;
+    _cleanup_queue_entry_ struct queue_entry t = QUEUE_ENTRY_INIT;
+    struct queue_flush counts;
+    char id[QUEUE_ID + 1];
+
+    make_entry(p, 't', id);
+    assert_int_equal(queue_flush(&p->queue, STR("example.net"), 1, &counts), 0);
+    assert_int_equal(counts.found, 0); /* held */
+    assert_int_equal(queue_take(&p->queue, id, &t), 0);
+    t.envelope.is_held = false;
+    t.envelope.recipients[0].next_attempt = t.envelope.next_attempt = 1795999999;
+    assert_int_equal(queue_update(&p->queue, &t), 0);
+    assert_int_equal(queue_settle(&p->queue, &t), 0);
+    assert_int_equal(queue_flush(&p->queue, STR("example.net"), 1, &counts), 0);
+    assert_int_equal(counts.found, 1); /* and in work */
+    assert_int_equal(counts.woken, 0);
+    queue_release(&t);
+    assert_int_equal(queue_flush(&p->queue, STR("example.org"), 1, &counts), 0);
+    assert_int_equal(queue_flush(&p->queue, STR("ample.net"), 1, &counts), 0);
+    assert_int_equal(counts.found, 0);
+    assert_int_equal(queue_flush(&p->queue, STR("@NET"), 1, &counts), 0);
+    assert_int_equal(counts.found, 1);
+    assert_int_equal(counts.woken, 1);
+    assert_int_equal(count(p, true), 1);
+    assert_int_equal(queue_take(&p->queue, id, &t), 0);
+    assert_int_equal(t.envelope.recipients[0].next_attempt, 0);
+    assert_true(t.is_new);
+    assert_int_equal(queue_settle(&p->queue, &t), 0);
+    queue_release(&t);
+    assert_int_equal(queue_flush(&p->queue, STR(""), 1, &counts), 0);
+    assert_int_equal(counts.woken, 1);
+}
+
 /* Several processes at once: each entry is worked on once. */
 static void test_parallel(void **state)
 {
@@ -410,6 +446,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_walk, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_corrupt, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_sweep, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_flush, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_parallel, set_up, tear_down),
     };
 

@@ -1,0 +1,75 @@
+/*
+ * Reading with a user's rights. Runs in monitors as root, which for the length of one call have the file system uid,
+ * gid and groups of the user (and with that none of root's capabilities over files), or in sessions as the user.
+ */
+#include "shared/route/listfile.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <sys/fsuid.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#define BLOCK (64u << 10)
+
+static int read_all(int fd, struct buf *out)
+{
+    for (;;) {
+        int e = buf_reserve(out, 1);
+        size_t room = out->cap - out->len - 1;
+        ssize_t n;
+
+        if (e == 0 && room < BLOCK && out->max - out->len > room) {
+            e = buf_reserve(out, out->max - out->len < BLOCK ? out->max - out->len : BLOCK);
+            room = out->cap - out->len - 1;
+        }
+        if (e < 0)
+            return e == -ENOBUFS ? -E2BIG : e;
+        n = read(fd, out->data + out->len, room < out->max - out->len ? room : out->max - out->len);
+        if (n == 0)
+            return 0;
+        if (n < 0 && errno != EINTR)
+            return -errno;
+        out->len += n > 0 ? (size_t)n : 0;
+    }
+}
+
+static int read_file(const char *path, struct buf *out, struct stat *ret_facts)
+{
+    _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    struct stat facts;
+    int e;
+
+    if (fd < 0 || fstat(fd, &facts) < 0)
+        return -errno;
+    if (!S_ISREG(facts.st_mode))
+        return -EINVAL;
+    e = read_all(fd, out);
+    if (e == 0 && ret_facts)
+        *ret_facts = facts;
+    return e;
+}
+
+int listfile_read(const char *path, const struct priv_user *user, struct buf *out, struct stat *ret_facts)
+{
+    gid_t groups[PRIV_GROUPS_MAX];
+    int count, e;
+
+    if (!user || !priv_is_root() || user->uid == 0)
+        return read_file(path, out, ret_facts);
+    count = getgroups(PRIV_GROUPS_MAX, groups);
+    if (count < 0 || setgroups((size_t)user->group_count, user->groups) < 0)
+        return -EPERM;
+    (void)setfsgid(user->gid);
+    (void)setfsuid(user->uid);
+    /* They return the value before the call: asked again, they tell whether it worked. */
+    e = (uid_t)setfsuid((uid_t)-1) == user->uid && (gid_t)setfsgid((gid_t)-1) == user->gid
+            ? read_file(path, out, ret_facts)
+            : -EPERM;
+    (void)setfsuid(geteuid());
+    (void)setfsgid(getegid());
+    if ((uid_t)setfsuid((uid_t)-1) != geteuid() || setgroups((size_t)count, groups) < 0)
+        _exit(EX_OSERR); /* nothing good can come of a monitor with half of its rights */
+    return e;
+}

@@ -1,0 +1,18 @@
+/*
+ * Files that a user wrote and a privileged process must read: .forward, and what it includes. They are opened with that
+ * user's rights, so that nobody makes root read, or wait for, what he could not read himself.
+ */
+#ifndef ROUTE_LISTFILE_H
+#define ROUTE_LISTFILE_H
+
+#include <sys/stat.h>
+
+#include "shared/base/buf.h"
+#include "shared/gate/priv.h"
+
+/* Appends a regular file to `out`. `user`: whose rights are taken for the call; NULL: our own, as for files of the
+ * admin; a process that is not root has only its own. ret_facts may be NULL. 0; -ENOENT; -EINVAL: no regular file;
+ * -E2BIG: larger than `out` takes; -EPERM: the rights could not be changed; another errno. */
+int listfile_read(const char *path, const struct priv_user *user, struct buf *out, struct stat *ret_facts);
+
+#endif

@@ -1,0 +1,154 @@
+#!/usr/bin/env python3
+"""Full disks and kill -9 at every system call of a message on its way in.
+
+    box smtp_faults.py BUILD_DIR/handlers/smtp/smtp
+
+strace makes the n-th call of each process fail, or kills the process there. Whatever happens: if the client saw 250 the
+message is in the mailbox or in the queue, once and whole; if it did not, no part of it is anywhere, at most the whole
+(killed between the disk and the reply). A delivery that is killed between the disk and its word of it, in a message that
+has other recipients, is queued to be tried again: twice rather than never. Closes with "N passed, N failed".
+"""
+import collections
+import os
+import re
+import socket
+import subprocess
+import sys
+
+from world import Tests
+
+SMTP = os.path.abspath(sys.argv[1])
+PENNYPOST = os.path.join(os.path.dirname(SMTP), "../admin/pennypost")
+QUEUE = "/var/spool/pennypost"
+TESTS = Tests()
+BODY = b"".join(b"line %05d of a message that takes a few writes\r\n" % n for n in range(4000))
+WRITES = "write,pwrite64,fsync,fdatasync,linkat,link,renameat,rename,renameat2,unlinkat,unlink,ftruncate,sendmsg"
+CREATES = WRITES.replace(",sendmsg", "") + ",openat"
+MOST = 150  # calls of one process; fewer are made
+
+
+def read(path):
+    try:
+        with open(path, "rb") as f:
+            return f.read()
+    except FileNotFoundError:
+        return b""
+
+
+def clear():
+    for folder in ("/var/mail", QUEUE + "/new", QUEUE + "/cur", QUEUE + "/msg", "/var/lib/pennypost/locks"):
+        for name in os.listdir(folder) if os.path.isdir(folder) else []:
+            os.unlink(os.path.join(folder, name))
+
+
+class Outcome:
+    """What a session with one message led to."""
+
+    def __init__(self, inject, recipients):
+        clear()
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            self.sock = socket.create_connection(listener.getsockname(), 60)
+            served, _ = listener.accept()
+        argv = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + inject.split(":")[0], "-e", "inject=" + inject] if inject else []
+        with served:
+            process = subprocess.Popen([*argv, SMTP, "-o", "hostname=mail.test", "-o", "networks=127.0.0.0/8"], stdin=served,
+                                       stdout=served, stderr=subprocess.DEVNULL)
+        self.sock.settimeout(120)
+        self.file = self.sock.makefile("rb")
+        try:
+            self.code = self.talk(recipients)
+        except OSError:
+            self.code = ""
+        self.file.close()
+        self.sock.close()
+        process.wait(120)
+        subprocess.run([PENNYPOST, "recover"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+
+    def reply(self):
+        while True:
+            line = self.file.readline()
+            if not line:
+                raise ConnectionError
+            if line[3:4] != b"-":
+                return line.decode("latin-1")
+
+    def talk(self, recipients):
+        self.reply()
+        for command in ("EHLO x", "MAIL FROM:<s@example.org>", *("RCPT TO:<%s>" % r for r in recipients), "DATA"):
+            self.sock.sendall(command.encode() + b"\r\n")
+            answer = self.reply()
+            if answer[0] not in "23":
+                return answer[:3]
+        self.sock.sendall(b"Subject: one\r\n\r\n" + BODY + b".\r\n")
+        return self.reply()[:3]
+
+
+def in_mailbox(user):
+    """(whole copies, bytes of anything else)"""
+    text = read("/var/mail/" + user)
+    want = BODY.replace(b"\r\n", b"\n")
+    whole = text.count(b"Subject: one\n\n" + want)
+    return whole, len(re.sub(rb"(?s)From s@example.org.*?\nSubject: one\n\n" + re.escape(want) + rb"\n?", b"", text))
+
+
+def in_queue():
+    """(entries, entries whose message is not whole)"""
+    names = [n for d in ("new", "cur") for n in (os.listdir(QUEUE + "/" + d) if os.path.isdir(QUEUE + "/" + d) else [])]
+    want = BODY.replace(b"\r\n", b"\n")
+    return len(names), sum(not read(QUEUE + "/msg/" + n).endswith(b"\n\n" + want) for n in names)
+
+
+def judge(outcome, has_local, has_remote, is_killed=False):
+    """Why the outcome is wrong, or ''."""
+    whole, rest = in_mailbox("alice")
+    entries, broken = in_queue()
+    if rest or broken:
+        return "a part of the message is there (%d bytes, %d entries)" % (rest, broken)
+    if whole > 1 or entries > 1:
+        return "it is there more than once"
+    if outcome.code == "250":
+        queued_local = any(b"to-user alice" in read(QUEUE + "/new/" + n) for n in os.listdir(QUEUE + "/new"))
+        if has_remote and not entries:
+            return "250, and it is not in the queue"
+        if has_local and whole + queued_local != 1 and not (is_killed and has_remote and whole == 1):
+            return "250, and it is %d times in the mailbox, queued %s" % (whole, queued_local)
+    elif outcome.code[:1] == "5":
+        return "a full disk is no permanent failure: " + outcome.code
+    return ""
+
+
+def every_call(name, calls, fault, recipients):
+    has_local = any("alice" in r for r in recipients)
+    has_remote = any("example" in r for r in recipients)
+    codes = collections.Counter()
+    for n in range(1, MOST + 1):
+        outcome = Outcome("%s:%s:when=%d" % (calls, fault, n), recipients)
+        codes[outcome.code] += 1
+        wrong = judge(outcome, has_local, has_remote, fault == "signal=SIGKILL")
+        if wrong:
+            TESTS.check("%s, call %d" % (name, n), False, wrong)
+        if n > 20 and outcome.code == "250":
+            break
+    TESTS.check("%s: every outcome is right, and both ends are seen %s" % (name, dict(codes)),
+                codes["250"] > 0 and sum(codes.values()) > codes["250"])
+
+
+def main():
+    for folder in ("/etc/pennypost", QUEUE, "/var/lib/pennypost/locks"):
+        os.makedirs(folder, exist_ok=True)
+    with open("/etc/aliases", "w", encoding="ascii"):
+        pass
+    plain = Outcome("", ["alice@mail.test", "x@example.com"])
+    TESTS.check("without a fault", plain.code == "250" and judge(plain, True, True) == "", plain.code)
+    for name, recipients in (("to a mailbox", ["alice@mail.test"]), ("to the queue", ["x@example.com"]),
+                             ("to both", ["alice@mail.test", "x@example.com"])):
+        every_call("kill -9, " + name, WRITES, "signal=SIGKILL", recipients)
+        every_call("disk full, " + name, CREATES, "error=ENOSPC", recipients)
+    print("%d passed, %d failed" % (TESTS.passed, TESTS.failed))
+    return TESTS.failed > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
