@@ -101,6 +101,22 @@ int serve_connect(const struct serve_connection *c, struct conf *conf, const str
 
 /* ---- end of a maildrop ---- */
 
+/* After an error: is the removal done all the same? Once its journal is durable it cannot be taken back, and looking at
+ * the mailbox finishes it (mbox_poll() replays the journal). */
+static bool are_gone(struct mbox *box, const struct numset *uids)
+{
+    const struct mbox_changes nobody = {0};
+    struct mbox_info info;
+
+    if (mbox_poll(box, true, &nobody) < 0)
+        return false;
+    for (uint32_t seq = 1; seq <= mbox_count(box); seq++) {
+        if (mbox_info(box, seq, &info) < 0 || (!info.is_expunged && numset_has(uids, info.uid)))
+            return false;
+    }
+    return true;
+}
+
 int serve_update(struct mbox *box, const struct numset *remove, const struct numset *seen, uint64_t *ret_removed)
 {
     const struct mbox_flags flag = {.system = MBOX_SEEN};
@@ -112,8 +128,13 @@ int serve_update(struct mbox *box, const struct numset *remove, const struct num
     if (r < 0)
         LOG_ERROR(LOG_WARNING, "flags", r);
     r = remove->count ? mbox_remove(box, remove, &removed) : 0;
-    if (r >= 0)
+    if (r >= 0) {
         *ret_removed = numset_size(&removed);
+    } else if (are_gone(box, remove)) {
+        LOG_ERROR(LOG_WARNING, "expunge", r);
+        *ret_removed = numset_size(remove);
+        r = 0;
+    }
     return r;
 }
 

@@ -45,7 +45,7 @@ int serve_connect(const struct serve_connection *c, struct conf *conf, const str
 
 /* What POP2 and POP3 do when a maildrop is left: marks `seen` as \Seen and removes `remove` in one expunge, durable
  * when it returns 0. That a flag could not be kept is logged and is no reason to keep what was to be deleted. An error:
- * nothing was removed. */
+ * nothing was removed, or the disk fails so badly that nobody can say. */
 int serve_update(struct mbox *box, const struct numset *remove, const struct numset *seen, uint64_t *ret_removed);
 
 /* Logs what the store has to tell the administrator. NULL is fine. */

@@ -404,6 +404,8 @@ long call_run(const struct interpose_plan *plan, struct call *c)
     is_here = calls == plan->stop_at;
     if ((plan->mode == MODE_KILL || plan->mode == MODE_CUT) && is_here)
         die(plan);
+    if (plan->mode == MODE_STOP && is_here)
+        (void)SYS3(SYS_kill, SYS0(SYS_getpid), SIGSTOP, 0);
     write_offset(c);
     if (plan->mode == MODE_FAIL && (is_here || (plan->is_sticky && calls > plan->stop_at && needs_space(c))))
         return fail(plan, c, is_here);

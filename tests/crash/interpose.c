@@ -9,8 +9,9 @@
  *   CRASH_DIR     only calls on files below this folder count (absolute, without a slash at the end)
  *   CRASH_MODE    kill: SIGKILL before call number CRASH_AT.  torn: the same in the middle of it (half of a write is
  *                 done; other calls are done whole).  fail: call number CRASH_AT and, with CRASH_STICKY, all later ones
- *                 that need space fail with CRASH_ERRNO; a write does its first half.  trace: all calls go to
- * CRASH_TRACE. CRASH_NO_COLLAPSE  fallocate(COLLAPSE_RANGE, INSERT_RANGE) answer EOPNOTSUPP, as tmpfs, btrfs and NFS do
+ *                 that need space fail with CRASH_ERRNO; a write does its first half.  stop: SIGSTOP before call number
+ *                 CRASH_AT, for a test that does something meanwhile.  trace: all calls go to CRASH_TRACE.
+ *   CRASH_NO_COLLAPSE  fallocate(COLLAPSE_RANGE, INSERT_RANGE) answer EOPNOTSUPP, as tmpfs, btrfs and NFS do
  *   CRASH_NO_SYNC      fsync and fdatasync succeed and do nothing: with it the power-cut test must find losses
  *   CRASH_BOOT         a file that is read in the place of the kernel's boot id: the machine was started again
  *
@@ -238,7 +239,7 @@ static int install_filter(void)
 
 static int env_mode(const char *name)
 {
-    static const char *const names[] = {"kill", "torn", "fail", "trace", "cut"};
+    static const char *const names[] = {"kill", "torn", "fail", "trace", "cut", "stop"};
 
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
         if (name != NULL && strcmp(name, names[i]) == 0) {

@@ -12,7 +12,7 @@
 
 #define TRACE_FD 900 /* where the trace file is kept open */
 
-enum interpose_mode { MODE_KILL, MODE_TORN, MODE_FAIL, MODE_TRACE, MODE_CUT };
+enum interpose_mode { MODE_KILL, MODE_TORN, MODE_FAIL, MODE_TRACE, MODE_CUT, MODE_STOP };
 
 struct interpose_plan {
     char dir[PATH_MAX]; /* only calls on files below this folder count */

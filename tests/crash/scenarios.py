@@ -49,6 +49,7 @@ def put(work, data, box=None):
     path = os.path.join(work.root, "mail", box) if box else work.inbox
     with open(path, "wb") as f:
         f.write(data)
+    work.give()
 
 
 def nothing(work, files):

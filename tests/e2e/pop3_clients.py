@@ -1,19 +1,21 @@
 #!/usr/bin/env python3
-"""POP3 clients that fetch, leave and delete: fetchmail, mpop, getmail and curl, in the clear, with STLS and over pop3s;
-UIDLs over IMAP's and mutt's work on the box; sessions cut off and killed at QUIT. Runs inside a machine of world.py as
+"""POP3 clients that fetch, leave and delete: fetchmail, mpop, getmail, curl and Python's poplib, in the clear, with STLS
+and over pop3s; UIDLs over IMAP's and mutt's work on the box; sessions cut off and killed at QUIT. Runs inside a machine of world.py as
 root; closes with "N passed, N failed".
 
-    pop3_clients.py [fetchmail] [mpop] [getmail] [curl] [uidl] [cut] [kill]   (default: all)
+    pop3_clients.py [fetchmail] [mpop] [getmail] [curl] [poplib] [uidl] [cut] [kill]   (default: all)
 """
 import imaplib
 import mailbox
 import os
+import poplib
 import pwd
 import random
 import re
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import time
 
@@ -165,6 +167,32 @@ def test_curl():
         check("%s: UIDL" % what, re.search(r"^1 \d+\.\d+$", done.stdout, re.M), done.stdout)
         done = run(words + ["-I", "-X", "DELE 1", url], timeout=60)
         check("%s: deletes" % what, left() == [what + " 1"], (done.stdout, left()))
+
+
+def test_poplib():
+    for how in HOWS:
+        known, got = set(), []
+
+        def fetch(keep):
+            p = poplib.POP3_SSL(HOST, 995, timeout=30, context=clients.SSL) if how == "tls" else poplib.POP3(HOST, 110, timeout=30)
+            if how == "stls":
+                p.stls(context=clients.SSL)
+            p.user(USER)
+            p.pass_(PASSWORDS[USER])
+            sizes = dict(line.split() for line in p.list()[1])
+            for line in p.uidl()[1]:
+                number, uid = line.split()
+                lines = p.retr(int(number))[1]
+                if int(sizes[number]) != sum(len(l) + 2 for l in lines):
+                    got.append("wrong size")
+                if uid not in known:
+                    got.extend(l[9:].decode() for l in lines if l.startswith(b"Subject: "))
+                known.add(uid)
+                if not keep:
+                    p.dele(int(number))
+            return subprocess.CompletedProcess([], 0, p.quit()), got
+
+        fetch_leave_delete("poplib", how, fetch)
 
 
 # ---- UIDLs ----
@@ -319,7 +347,7 @@ def test_kill():
     check("kill: the box is not left locked", wait_until(lambda: not os.path.exists("/var/mail/%s.lock" % USER), 5))
 
 
-ALL = {"fetchmail": test_fetchmail, "mpop": test_mpop, "getmail": test_getmail, "curl": test_curl, "uidl": test_uidl,
+ALL = {"fetchmail": test_fetchmail, "mpop": test_mpop, "getmail": test_getmail, "curl": test_curl, "poplib": test_poplib, "uidl": test_uidl,
        "cut": test_cut, "kill": test_kill}
 
 

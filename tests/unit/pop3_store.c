@@ -65,11 +65,19 @@ uint32_t mbox_count(const struct mbox *b)
     return fake.count;
 }
 
+int mbox_poll(struct mbox *b, bool keep_expunged, const struct mbox_changes *changes)
+{
+    assert_true(keep_expunged);
+    fake.is_replayed = fake.has_journal;
+    return 0;
+}
+
 int mbox_info(struct mbox *b, uint32_t seq, struct mbox_info *ret)
 {
     if (seq == 0 || seq > fake.count)
         return -EINVAL;
     *ret = (struct mbox_info){.uid = 100 + seq,
+                              .is_expunged = fake.is_replayed,
                               .size = strlen(fake.messages[seq - 1]),
                               .flags.system = fake.flags[seq - 1],
                               .savedate = fake.saved[seq - 1]};

@@ -15,6 +15,8 @@ struct pop3_fake {
     size_t piece; /* bytes of a message at a time */
     int open_error;
     int remove_error;
+    bool has_journal;   /* what failed is finished by the next poll */
+    bool is_replayed;   /* and that has happened */
     uint32_t vanished;  /* number of a message that is gone */
     size_t vanishes_at; /* bytes of it that can still be read */
     struct numset removed;

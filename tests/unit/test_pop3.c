@@ -157,6 +157,15 @@ static void quit_says_when_it_failed(void **state)
     assert_int_equal(fake.removals, 2);
 }
 
+/* An error behind the point of no return: what is gone is not called an error. */
+static void quit_says_when_it_failed_late(void **state)
+{
+    fake.remove_error = -EIO;
+    fake.has_journal = true;
+    expect("DELE 1\r\nQUIT\r\n",
+           GREETING "+OK Message 1 will be deleted at QUIT\r\n+OK Good bye, 1 deleted, 2 left\r\n", 0);
+}
+
 static void what_was_read_is_seen(void **state)
 {
     expect("RETR 3\r\nTOP 1 0\r\nRETR 2\r\nDELE 2\r\nQUIT\r\n",
@@ -444,6 +453,7 @@ int main(void)
         TEST(dele_takes_effect_at_quit),
         TEST(nothing_is_deleted_without_quit),
         TEST(quit_says_when_it_failed),
+        TEST(quit_says_when_it_failed_late),
         TEST(what_was_read_is_seen),
         TEST(quit_frees_the_maildrop_first),
         TEST(last_and_rset),
