@@ -122,7 +122,8 @@ int deliver_message(struct conf *conf, const struct session *s, const struct del
                                          .state = s->state,
                                          .owner = s->uid,
                                          .clock = &conf->clock,
-                                         .keeper = s->control};
+                                         .keeper = s->control,
+                                         .is_delivery = true};
     _cleanup_buf_ struct buf address = BUF_INIT(ADDRESS_MAX), head = BUF_INIT(HEAD_MAX);
     struct mbox_store *store = NULL;
     int e = deliver_head(conf, s, o, &head);

@@ -32,6 +32,7 @@ struct mbox_store {
     int lock_timeout; /* seconds */
     bool (*is_offered)(void *context, struct str name); /* see mbox_store_offer() */
     void *context;
+    bool is_delivery; /* tells nobody a UID: its part of the log becomes durable with the next that does */
     bool has_key;
     uint64_t key[2]; /* of the content hash */
     bool has_boot;   /* boot was looked for */
@@ -132,7 +133,8 @@ struct index_header {
     uint64_t bytes;        /* of their wire forms */
     uint64_t first_unseen; /* no record before this one is unseen */
     uint32_t logged;       /* index_is_logged() */
-    uint8_t reserved[28];
+    uint32_t is_log_lazy;  /* the log holds UIDs that may not be durable yet: nobody was told them */
+    uint8_t reserved[24];
     uint64_t check;                                    /* over all before it */
     char keywords[LIMIT_KEYWORDS][INDEX_KEYWORD_SIZE]; /* NUL-terminated */
 };
@@ -171,6 +173,7 @@ struct box {
     uint64_t log_ino;
     uint64_t log_id;
     uint64_t log_size;
+    bool is_log_lazy; /* its end may not be durable */
     unsigned held; /* enum box_lock_kind */
     bool has_dotlock;
     dev_t dotlock_dev; /* which one is ours, when no keeper holds it */

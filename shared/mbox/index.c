@@ -303,6 +303,7 @@ int index_end(struct box *b)
     b->ix.next.is_dirty = 0;
     b->ix.next.log_id = b->log_id;
     b->ix.next.log_size = b->log_size;
+    b->ix.next.is_log_lazy = b->is_log_lazy;
     if ((r = index_write_header(&b->ix)) < 0)
         return r;
     return index_map(b, b->ix.next.count);
@@ -383,6 +384,7 @@ int index_install(struct box *b, struct index *fresh)
     fresh->next.boot = store_boot(b->store);
     fresh->next.log_id = b->log_id;
     fresh->next.log_size = b->log_size;
+    fresh->next.is_log_lazy = b->is_log_lazy;
     if ((r = side_path(b, ".index.new", &from)) == 0 && (r = side_path(b, ".index", &to)) == 0 &&
         (r = flush_batch(fresh)) == 0 && (r = find_unseen(fresh)) == 0 && (r = index_write_header(fresh)) == 0 &&
         rename(buf_cstr(&from), buf_cstr(&to)) < 0)

@@ -20,7 +20,9 @@
 #include "shared/mbox/box.h"
 
 #define WAIT_FIRST_US 500u
-#define WAIT_MOST_US  50000u
+#define WAIT_SOON_US  4000u  /* between tries while it is likely to be ours soon: an append takes about as long */
+#define WAIT_MOST_US  50000u /* afterwards */
+#define WAIT_SOON_MS  2000
 #define KEEPER_ANSWER 10000 /* milliseconds */
 
 /* One non-blocking try. -EAGAIN: held by somebody. */
@@ -236,8 +238,8 @@ static void wait_about(unsigned us)
 
 int box_lock(struct box *b, unsigned kinds)
 {
-    int64_t deadline = clock_monotonic_ms() + (int64_t)b->store->lock_timeout * 1000;
-    unsigned wait = WAIT_FIRST_US;
+    int64_t began = clock_monotonic_ms(), deadline = began + (int64_t)b->store->lock_timeout * 1000;
+    unsigned wait = WAIT_FIRST_US, most;
     int r;
 
     for (;;) {
@@ -252,6 +254,7 @@ int box_lock(struct box *b, unsigned kinds)
         if (r != -EAGAIN || clock_monotonic_ms() >= deadline)
             return r;
         wait_about(wait);
-        wait = wait * 2 > WAIT_MOST_US ? WAIT_MOST_US : wait * 2;
+        most = clock_monotonic_ms() - began < WAIT_SOON_MS ? WAIT_SOON_US : WAIT_MOST_US;
+        wait = wait * 2 > most ? most : wait * 2;
     }
 }

@@ -193,6 +193,7 @@ int log_commit(struct box *b, const struct buf *records, bool sync)
         return r;
     }
     b->log_size += records->len;
+    b->is_log_lazy = !sync && (b->is_log_lazy || records->len > 0);
     return 0;
 }
 

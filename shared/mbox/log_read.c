@@ -382,6 +382,7 @@ int log_apply(struct box *b, uint64_t from)
             break;
     }
     b->log_size = reader.at;
+    b->is_log_lazy = true; /* who wrote that may have died before it was durable */
     log_reader_finish(&reader);
     return r;
 }

@@ -51,6 +51,7 @@ struct mbox_store_options {
     int keeper;          /* control fd to a keeper that answers FRAME_KEEPER_* for INBOX, or -1; borrowed */
     bool is_locked;      /* somebody holds INBOX's dotlock on our behalf: recovery while a keeper waits, or at boot */
     int lock_timeout;    /* seconds; 0: TIMEOUT_LOCK */
+    bool is_delivery;    /* appends only, and tells nobody what UIDs it has given: a sync less for each */
 };
 
 /* Opens the store; touches no file yet. Strings are copied. Freed by mbox_store_free() after all its views. */

@@ -229,8 +229,8 @@ static int sync_growth(struct box *b)
         b->ix.next.modseq = g.op.modseq;
         r = log_put_next(&log, b->ix.next.uidnext, b->ix.next.modseq);
     }
-    if (r == 0)
-        r = sync_log(b, &g.op, log.len > 0);
+    if (r == 0 && log.len > 0)
+        r = log_commit(b, &log, !b->store->is_delivery);
     if (r < 0) {
         index_abort(b);
         return r == -EBADMSG ? -ESTALE : r;
@@ -243,6 +243,21 @@ static int sync_growth(struct box *b)
 }
 
 /* ---- all together ---- */
+
+/* What deliveries left to whoever tells their UIDs. A UID that a client has seen must not be given again after a power
+ * cut. */
+static int settle_log(struct box *b)
+{
+    if (!b->is_log_lazy || b->store->is_delivery)
+        return 0;
+    if (fdatasync(b->log_fd) < 0)
+        return -errno;
+    b->is_log_lazy = false;
+    /* One that cannot be written is synced again by the next. */
+    if (index_begin(b) == 0)
+        (void)index_end(b);
+    return 0;
+}
 
 /* The index is there, whole, and made with this log; what the log has more is applied. */
 static int open_sidecars(struct box *b, bool *ret_usable)
@@ -261,6 +276,7 @@ static int open_sidecars(struct box *b, bool *ret_usable)
     if ((uint64_t)st.st_size < b->ix.head->log_size)
         return 0;
     b->log_size = b->ix.head->log_size;
+    b->is_log_lazy = b->ix.head->is_log_lazy;
     if ((uint64_t)st.st_size > b->log_size) {
         if ((r = index_begin(b)) < 0)
             return r;
@@ -271,7 +287,7 @@ static int open_sidecars(struct box *b, bool *ret_usable)
             return r;
     }
     *ret_usable = true;
-    return 0;
+    return settle_log(b);
 }
 
 /* Deleted or renamed: nothing is to be kept of what is not there. A file that only another program removed, as mutt

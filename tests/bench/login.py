@@ -1,11 +1,14 @@
-"""What a connection costs: to the greeting, and through a login with PAM to the end, over POP3 on loopback.
+"""What a connection costs: to the greeting, for each way of being started, and through a login with PAM to the end, in the
+clear, over TLS and over resumed TLS, on loopback.
 
-Every server is started by the same super-server (our `listen`), but Dovecot, which has daemons of its own. All run in a
-mount namespace with accounts of its own; the password is checked by pam_unix against its /etc/shadow.
+Servers are started by the same super-servers, but Dovecot, which has daemons of its own. All run in a mount namespace
+with accounts of its own; the password is checked by pam_unix against its /etc/shadow.
 """
 import os
 import shutil
+import signal
 import socket
+import ssl
 import statistics
 import subprocess
 import time
@@ -18,9 +21,12 @@ ACCOUNTS = {
                   "dovenull:x:902:902::/nonexistent:/bin/false\npopa3d:x:903:903::/var/empty:/bin/false\n"
                   "pennypost-login:x:904:904::/nonexistent:/bin/false\n"
                   "pennypost-tls:x:905:905::/nonexistent:/bin/false\n"
-                  "pennypost-smtp:x:906:906::/nonexistent:/bin/false\n",
+                  "pennypost-smtp:x:906:906::/nonexistent:/bin/false\n"
+                  "opensmtpd:x:909:909::/nonexistent:/bin/false\nopensmtpq:x:910:910::/nonexistent:/bin/false\n"
+                  "Debian-exim:x:911:911::/nonexistent:/bin/false\n",
     "etc/group": "root:x:0:\nmail:x:8:\nnogroup:x:65534:\ndovecot:x:901:\ndovenull:x:902:\npopa3d:x:903:\n"
-                 "pennypost-login:x:904:\npennypost-tls:x:905:\npennypost-smtp:x:906:\n",
+                 "pennypost-login:x:904:\npennypost-tls:x:905:\npennypost-smtp:x:906:\nopensmtpd:x:909:\nopensmtpq:x:910:\n"
+                 "Debian-exim:x:911:\n",
     "etc/nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files\n",
     "etc/resolv.conf": "nameserver 127.0.0.1\n",
     "etc/hosts": "127.0.0.1 localhost\n",
@@ -30,6 +36,9 @@ PAM_NAMES = ("dovecot", "popa3d", "pop3", "pop3d", "imap4d", "pennypost-pop3", "
 PASSWORD = "correct horse"
 # A user for each server, so that none meets what another wrote into a mailbox.
 USERS = {"bench-pennypost": 1500, "bench-popa3d": 1501, "bench-mailutils": 1502, "bench-dovecot": 1503}
+TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+TLS.check_hostname = False
+TLS.verify_mode = ssl.CERT_NONE
 
 
 def accounts(root):
@@ -69,17 +78,23 @@ def free_port():
         return s.getsockname()[1]
 
 
-class Server:
-    """One server, listening on a port of its own."""
+class NotResumed(RuntimeError):
+    """The server has begun a new TLS session where it was offered an old one."""
 
-    def __init__(self, name, command, folders, spool, port=None):
+
+class Server:
+    """One server, listening on a port of its own. `ports`: of other protocols, {"pop3": n, "imap": n, "pop3s": n, ...}."""
+
+    def __init__(self, name, command, folders, spool=None, port=None, ports=None, var_spool=None):
         self.name = name
         self.user = "bench-" + name
         self.port = port or free_port()
+        self.ports = ports or {}
         words = [w.replace("@PORT@", str(self.port)) for w in command]
-        self.process = subprocess.Popen(peers.overlay_command(folders, words, spool), stdin=subprocess.DEVNULL,
-                                        stderr=subprocess.DEVNULL)
-        for _ in range(100):
+        # A session of its own: what it starts goes with it.
+        self.process = subprocess.Popen(peers.overlay_command(folders, words, spool, var_spool), stdin=subprocess.DEVNULL,
+                                        stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
+        for _ in range(200):
             try:
                 socket.create_connection(("127.0.0.1", self.port)).close()
                 return
@@ -87,49 +102,98 @@ class Server:
                 time.sleep(0.05)
         raise RuntimeError(f"{name} does not listen")
 
-    def connect(self):
-        s = socket.create_connection(("127.0.0.1", self.port))
+    def connect(self, kind=None):
+        s = socket.create_connection(("127.0.0.1", self.ports.get(kind, self.port)), timeout=120)
         s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return s
 
-    def greeting(self):
+    def connect_tls(self, kind, session=None):
+        return TLS.wrap_socket(self.connect(kind), session=session)
+
+    def greeting(self, kind=None, is_tls=False):
         """Seconds from connect to the greeting."""
         start = time.perf_counter()
-        with self.connect() as s:
-            if not s.recv(4096).startswith(b"+OK"):
+        with self.connect_tls(kind) if is_tls else self.connect(kind) as s:
+            if not s.recv(4096).startswith((b"+OK", b"* OK")):
                 raise RuntimeError(self.name)
             seconds = time.perf_counter() - start
             try:
                 s.sendall(b"QUIT\r\n")
                 s.recv(4096)
-            except ConnectionResetError:
+            except (ConnectionResetError, ssl.SSLError, BrokenPipeError):
                 pass  # the floor ends without reading all
         return seconds
 
-    def login(self):
-        """Seconds from connect to the end of a session with a login."""
+    def login(self, kind=None, session=None):
+        """Seconds from connect to the end of a session with a login; the TLS session to resume, if any."""
         start = time.perf_counter()
-        with self.connect() as s:
-            f = s.makefile("rwb")
-            for line in (None, f"USER {self.user}\r\n".encode(), f"PASS {PASSWORD}\r\n".encode(), b"STAT\r\n", b"QUIT\r\n"):
-                if line:
-                    f.write(line)
-                    f.flush()
-                answer = f.readline()
-                if not answer.startswith(b"+OK"):
-                    raise RuntimeError(f"{self.name}: {line}: {answer}")
-            f.read()
-        return time.perf_counter() - start
+        is_tls = bool(kind) and kind.endswith("s")
+        with self.connect_tls(kind, session) if is_tls else self.connect(kind) as s:
+            if session and not s.session_reused:
+                raise NotResumed(self.name)
+            talk(s, self.name, self.user, bool(kind) and kind.startswith("imap"))
+            return time.perf_counter() - start, s.session if is_tls else None
+
+    def processes(self):
+        """Process ids of the server and all it has started."""
+        children = {}
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as f:
+                    fields = f.read().rpartition(")")[2].split()
+                children.setdefault(int(fields[1]), []).append(int(pid))
+            except OSError:
+                pass
+        found, rest = [], [self.process.pid]
+        while rest:
+            found.append(rest.pop())
+            rest += children.get(found[-1], [])
+        return found
 
     def stop(self):
+        """Ends it and everything it has started."""
+        pids = self.processes()
         self.process.terminate()
-        self.process.wait()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        for pid in pids[1:]:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
 
 
-def dovecot_conf(path, work, port):
-    write(path, f"""protocols = pop3
+def talk(s, name, user, is_imap):
+    """Login, one command, the end."""
+    f = s.makefile("rwb")
+    quoted = f'"{PASSWORD}"'
+    lines = ([None, f"a LOGIN {user} {quoted}", "b SELECT INBOX", "c LOGOUT"] if is_imap else
+             [None, f"USER {user}", f"PASS {PASSWORD}", "STAT", "QUIT"])
+    for line in lines:
+        if line:
+            f.write(line.encode() + b"\r\n")
+            f.flush()
+        answer = f.readline()
+        while is_imap and line and answer.startswith(b"*"):
+            answer = f.readline()
+        if not answer.startswith((b"+OK", b"* OK", (line or "-").encode()[:1] + b" OK")):
+            raise RuntimeError(f"{name}: {line}: {answer}")
+    f.read()
+
+
+def dovecot_conf(path, work, ports):
+    """Writes its configuration; ports: {"pop3": n, "pop3s": n, "imap": n, "imaps": n}."""
+    listeners = "".join(
+        f"service {p}-login {{\n  inet_listener {p} {{\n    port = {ports[p]}\n  }}\n  inet_listener {p}s {{\n"
+        f"    port = {ports[p + 's']}\n    ssl = yes\n  }}\n}}\n" for p in ("pop3", "imap"))
+    write(path, f"""protocols = pop3 imap
 listen = 127.0.0.1
-ssl = no
+ssl = yes
+ssl_cert = <{work}/certificate.pem
+ssl_key = <{work}/key.pem
 disable_plaintext_auth = no
 mail_location = mbox:{work}/home/%u:INBOX={work}/spool/%u
 mail_access_groups = mail
@@ -140,26 +204,31 @@ state_dir = {work}/dovecot-run
 auth_verbose = no
 mail_max_userip_connections = 1000
 auth_failure_delay = 0
+default_process_limit = 1000
+default_client_limit = 4000
+service imap {{
+  process_limit = 1000
+}}
 passdb {{
   driver = pam
 }}
 userdb {{
   driver = passwd
 }}
-service pop3-login {{
-  inet_listener pop3 {{
-    port = {port}
-  }}
-  inet_listener pop3s {{
-    port = 0
-  }}
-}}
-""")
+{listeners}""")
 
 
-def start_servers(tools, with_floor):
-    """Starts all POP3 servers on the same accounts and spool. tools: build, peers, work folders."""
-    build, root, work = tools
+def certificate(work):
+    """A self-signed certificate and its key."""
+    pair = os.path.join(work, "certificate.pem"), os.path.join(work, "key.pem")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30",
+                    "-subj", "/CN=localhost", "-keyout", pair[1], "-out", pair[0]], check=True, stderr=subprocess.DEVNULL)
+    return pair
+
+
+def prepare(tools):
+    """Accounts, folders, certificate in the work folder; returns the folder laid over /etc and the spool."""
+    work = tools[2]
     etc = accounts(os.path.join(work, "accounts"))
     spool = os.path.join(work, "spool")
     for name, owner, mode in (("spool", (0, 8), 0o2775), ("home", (0, 0), 0o1777), ("state", (0, 0), 0o1777)):
@@ -167,27 +236,52 @@ def start_servers(tools, with_floor):
         os.makedirs(folder, exist_ok=True)
         os.chown(folder, *owner)
         os.chmod(folder, mode)
-    listen = [os.path.join(build, "handlers/listen/listen"), "--bind", "127.0.0.1:@PORT@", "--max-per-source", "1000", "--"]
-    servers = []
-    if with_floor:
-        floor = os.path.join(work, "floor")
-        subprocess.run(["cc", "-O2", "-o", floor, os.path.join(os.path.dirname(__file__), "floor.c")], check=True)
-        servers.append(Server("floor", listen + [floor], [etc], spool))
-    ours = ["-o", f"spool={spool}", "-o", f"state={work}/state/%u", "-o", f"folders={work}/home/%u"]
-    servers.append(Server("pennypost", listen + [os.path.join(build, "handlers/pop3/pop3"), *ours], [etc], spool))
-    peer = peers.unpack("popa3d", root)
-    if peer:
-        servers.append(Server("popa3d", listen + ["/usr/sbin/popa3d"], [etc, peer], spool))
-    peer = peers.unpack("mailutils", root)
-    if peer:
-        servers.append(Server("mailutils", listen + ["/usr/sbin/pop3d", "--inetd"], [etc, peer], spool))
-    peer = peers.unpack("dovecot", root)
-    if peer:
-        port = free_port()
-        conf = os.path.join(work, "dovecot-login.conf")
-        dovecot_conf(conf, work, port)
-        servers.append(Server("dovecot", ["/usr/sbin/dovecot", "-F", "-c", conf], [etc, peer], spool, port))
-    return servers
+    certificate(work)
+    return etc, spool
+
+
+def listen(build):
+    return [os.path.join(build, "handlers/listen/listen"), "--bind", "127.0.0.1:@PORT@", "--max-per-source", "1000",
+            "--max", "1000", "--"]
+
+
+def our_command(tools, program, *arguments):
+    """One of our handlers with the bench's folders."""
+    build, _, work = tools
+    return [os.path.join(build, "handlers", program, program), *arguments, "-o", f"spool={work}/spool", "-o",
+            f"state={work}/state/%u", "-o", f"folders={work}/home/%u", "-o", f"tls_certificate={work}/certificate.pem", "-o",
+            f"tls_key={work}/key.pem"]
+
+
+def start_pennypost(tools, etc, spool, kinds=("pop3",)):
+    """Servers for these protocols ("pop3", "imap", with s over TLS), as {kind: Server}."""
+    build = tools[0]
+    return {kind: Server("pennypost", listen(build) + our_command(tools, kind.rstrip("s"), *(["--tls"] if kind[-1] == "s" else [])),
+                         [etc], spool) for kind in kinds}
+
+
+def start_dovecot(tools, etc, spool):
+    """Dovecot with all its ports, or None."""
+    peer = peers.unpack("dovecot", tools[1])
+    if not peer:
+        return None
+    ports = {kind: free_port() for kind in ("pop3", "pop3s", "imap", "imaps")}
+    conf = os.path.join(tools[2], "dovecot-login.conf")
+    dovecot_conf(conf, tools[2], ports)
+    return Server("dovecot", ["/usr/sbin/dovecot", "-F", "-c", conf], [etc, peer], spool, ports["pop3"], ports)
+
+
+def start_servers(tools):
+    """Starts all POP3 servers on the same accounts and spool. tools: build, peers, work folders."""
+    build, root, _ = tools
+    etc, spool = prepare(tools)
+    servers = [start_pennypost(tools, etc, spool)["pop3"]]
+    for name, command in (("popa3d", ["/usr/sbin/popa3d"]), ("mailutils", ["/usr/sbin/pop3d", "--inetd"])):
+        peer = peers.unpack(name, root)
+        if peer:
+            servers.append(Server(name, listen(build) + command, [etc, peer], spool))
+    dovecot = start_dovecot(tools, etc, spool)
+    return servers + ([dovecot] if dovecot else [])
 
 
 def put_box(work, server, source=None):
@@ -203,22 +297,44 @@ def put_box(work, server, source=None):
         shutil.rmtree(os.path.join(work, name, server.user), ignore_errors=True)
 
 
-def compare(tools, connections=200):
-    """Returns {measure: {server: median milliseconds}}."""
-    servers = start_servers(tools, with_floor=True)
-    for s in servers:
-        put_box(tools[2], s)
-    samples = {}
-    try:
-        for _ in range(connections):
-            for s in servers:
-                samples.setdefault(("greeting, ms", s.name), []).append(s.greeting() * 1000)
-                if s.name != "floor":
-                    samples.setdefault(("login to quit, ms", s.name), []).append(s.login() * 1000)
-    finally:
-        for s in servers:
-            s.stop()
+def medians(samples):
+    """{(title, name): values} as {title: {name: median}}."""
     table = {}
     for (title, name), values in samples.items():
         table.setdefault(title, {})[name] = statistics.median(values)
     return table
+
+
+def compare(tools, connections):
+    """Login to quit: {measure: {server: median milliseconds}}."""
+    servers = start_servers(tools)
+    etc, spool = os.path.join(tools[2], "accounts"), os.path.join(tools[2], "spool")
+    more = start_pennypost(tools, etc, spool, ("pop3s", "imap", "imaps"))
+    ours = servers[0]
+    ours.ports = {kind: server.port for kind, server in more.items()}
+    for s in servers:
+        put_box(tools[2], s)
+    both = [s for s in servers if s.name in ("pennypost", "dovecot")]
+    samples, sessions = {}, {}
+
+    def add(title, server, seconds):
+        samples.setdefault((title, server.name), []).append(seconds * 1000)
+
+    try:
+        for _ in range(connections):
+            for s in servers:
+                add("POP3 greeting, ms", s, s.greeting())
+                add("POP3 login to quit, ms", s, s.login()[0])
+            for s in both:
+                add("IMAP login to logout, ms", s, s.login("imap")[0])
+                for kind, title in (("pop3s", "POP3"), ("imaps", "IMAP")):
+                    seconds, sessions[s.name, kind] = s.login(kind)
+                    add(f"{title} over TLS, login to end, ms", s, seconds)
+                    try:
+                        add(f"{title} over resumed TLS, login to end, ms", s, s.login(kind, sessions[s.name, kind])[0])
+                    except NotResumed:
+                        pass  # Dovecot's login processes do not share their tickets
+    finally:
+        for s in servers + list(more.values()):
+            s.stop()
+    return medians(samples)

@@ -11,20 +11,22 @@ PACKAGES = {
     "mailutils": ["mailutils-imap4d", "mailutils-pop3d"],
     "popa3d": ["popa3d"],
     "postfix": ["postfix"],
+    "exim": ["exim4-daemon-light"],
     "opensmtpd": ["opensmtpd"],
+    "inetd": ["openbsd-inetd"],
+    "xinetd": ["xinetd"],
 }
 LEFT_OUT = {"mariadb-common", "mysql-common"}  # configuration that nothing here reads
 
 
 def _needed(package):
-    """Names of the packages that apt would install for one package."""
+    """Names of the packages that apt would install for one package; [] when it is there already, None: not to be had."""
     plan = subprocess.run(["apt-get", "install", "-s", "--no-install-recommends", package],
                           capture_output=True, text=True, check=False)
-    names = [line.split()[1] for line in plan.stdout.splitlines() if line.startswith("Inst ")]
-    if plan.returncode != 0 or not names:
-        # Installed already, or not to be had: then there is nothing to unpack.
-        return []
-    return [n for n in names if n not in LEFT_OUT]
+    if plan.returncode != 0:
+        return None
+    return [n for n in (line.split()[1] for line in plan.stdout.splitlines() if line.startswith("Inst "))
+            if n not in LEFT_OUT]
 
 
 def unpack(name, root):
@@ -37,22 +39,26 @@ def unpack(name, root):
     os.makedirs(target, exist_ok=True)
     for package in PACKAGES[name]:
         names = _needed(package)
-        if not names:
+        if names is None:
             print(f"bench: {package} cannot be had from apt", file=sys.stderr)
             return None
-        subprocess.run(["apt-get", "download", "-q", *names], cwd=debs, check=True,
-                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if names:
+            subprocess.run(["apt-get", "download", "-q", *names], cwd=debs, check=True,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for deb in sorted(os.listdir(debs)):
         subprocess.run(["dpkg", "-x", os.path.join(debs, deb), target], check=True)
-    # Debian's /lib is a link into /usr: what a package still puts there belongs below the overlay of /usr.
-    if os.path.isdir(os.path.join(target, "lib")):
-        subprocess.run(["cp", "-a", os.path.join(target, "lib/."), os.path.join(target, "usr/lib")], check=True)
+    # Debian's /lib and /sbin are links into /usr: what a package still puts there belongs below the overlay of /usr.
+    for top in ("lib", "sbin", "bin"):
+        if os.path.isdir(os.path.join(target, top)):
+            os.makedirs(os.path.join(target, "usr", top), exist_ok=True)
+            subprocess.run(["cp", "-a", os.path.join(target, top, "."), os.path.join(target, "usr", top)], check=True)
     open(os.path.join(target, ".complete"), "w", encoding="ascii").close()
     return target
 
 
-def overlay_command(folders, command, spool=None):
-    """A command line that runs `command` with the folders laid over /usr, /etc and /var/lib, and `spool` bound to /var/mail."""
+def overlay_command(folders, command, spool=None, var_spool=None):
+    """A command line that runs `command` with the folders laid over /usr, /etc and /var/lib, `spool` bound to /var/mail and
+    `var_spool` to /var/spool."""
     steps = []
     for top in ("usr", "etc", "var/lib"):
         lower = ":".join(os.path.join(f, top) for f in folders if os.path.isdir(os.path.join(f, top)))
@@ -60,5 +66,7 @@ def overlay_command(folders, command, spool=None):
             steps.append(f"mount -t overlay overlay -o lowerdir={lower}:/{top} /{top}")
     if spool:
         steps.append(f"mount --bind {spool} /var/mail")
+    if var_spool:
+        steps.append(f"mount --bind {var_spool} /var/spool")
     steps.append('exec "$@"')
     return ["unshare", "-m", "--propagation", "private", "sh", "-c", " && ".join(steps), "sh", *command]

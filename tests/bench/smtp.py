@@ -1,11 +1,10 @@
-"""Durable deliveries to local mailboxes over SMTP, driven by Postfix's smtp-source, beside Postfix itself.
+"""Durable deliveries to local mailboxes over SMTP, driven by Postfix's smtp-source: beside Postfix, Exim and OpenSMTPD.
 
-250 means that the message is on disk: both servers fsync. What arrived is counted in the mailbox files after the queue
+250 means that the message is on disk: all of them fsync. What arrived is counted in the mailbox files after the queue
 has drained, and only then is a figure a figure; the clock runs until the last message is in its mailbox.
 """
 import os
 import shutil
-import statistics
 import subprocess
 import time
 
@@ -15,17 +14,25 @@ import peers
 USERS = 10
 
 
+def names():
+    """Accounts: bench0 and up, and 1bench0 to 10bench0, as smtp-source numbers the recipients of one message."""
+    for n in range(USERS):
+        yield f"bench{n}", 1600 + n
+    for n in range(1, USERS + 1):
+        yield f"{n}bench0", 1650 + n
+
+
 def accounts(root):
     """The accounts of login.py, ten recipients and Postfix's own."""
     login.accounts(root)
     with open(os.path.join(root, "etc/passwd"), "a", encoding="ascii") as f:
         f.write("postfix:x:907:907::/nonexistent:/bin/false\n")
-        for n in range(USERS):
-            f.write(f"bench{n}:x:{1600 + n}:{1600 + n}::/nonexistent:/bin/sh\n")
+        for name, uid in names():
+            f.write(f"{name}:x:{uid}:{uid}::/nonexistent:/bin/sh\n")
     with open(os.path.join(root, "etc/group"), "a", encoding="ascii") as f:
         f.write("postfix:x:907:\npostdrop:x:908:\n")
-        for n in range(USERS):
-            f.write(f"bench{n}:x:{1600 + n}:\n")
+        for name, uid in names():
+            f.write(f"{name}:x:{uid}:\n")
     return root
 
 
@@ -33,16 +40,16 @@ def clear(spool):
     """Empty mailboxes, owned as Debian does."""
     for name in os.listdir(spool):
         os.unlink(os.path.join(spool, name))
-    for n in range(USERS):
-        box = os.path.join(spool, f"bench{n}")
+    for name, uid in names():
+        box = os.path.join(spool, name)
         open(box, "wb").close()
         os.chmod(box, 0o660)
-        os.chown(box, 1600 + n, 8)
+        os.chown(box, uid, 8)
 
 
 def boxes(spool):
     """Paths of the mailboxes; lock files come and go."""
-    return [os.path.join(spool, f"bench{n}") for n in range(USERS)]
+    return [os.path.join(spool, name) for name, _ in names()]
 
 
 def arrived(spool):
@@ -109,69 +116,148 @@ mail_spool_directory = /var/mail
     return login.Server("postfix", ["/usr/lib/postfix/sbin/master", "-c", conf, "-d"], [etc, root], spool, port)
 
 
-def one_run(server, tools, job):
-    """Seconds until every message of a job {sessions, messages, size, users} is in its mailbox."""
-    etc, root, spool = tools
-    clear(spool)
+def exim(etc, root, work, spool):
+    """Starts Exim: Debian's binary, a configuration of its own."""
+    conf = os.path.join(work, "exim.conf")
+    login.write(conf, f"""primary_hostname = localhost
+spool_directory = {work}/exim
+log_file_path = {work}/exim/%slog
+acl_smtp_rcpt = accept
+acl_smtp_data = accept
+domainlist local_domains = localhost
+queue_run_max = 20
+smtp_accept_max = 200
+smtp_accept_queue_per_connection = 0
+remote_max_parallel = 10
+host_lookup =
+rfc1413_hosts =
+never_users =
+tls_advertise_hosts =
+begin routers
+local:
+  driver = accept
+  domains = localhost
+  local_part_suffix_optional
+  check_local_user
+  transport = box
+begin transports
+box:
+  driver = appendfile
+  file = /var/mail/$local_part_data
+  delivery_date_add
+  return_path_add
+  group = mail
+  mode = 0660
+  mode_fail_narrower = false
+begin retry
+* * F,1h,1s
+""")
+    os.makedirs(os.path.join(work, "exim"), exist_ok=True)
+    os.chown(os.path.join(work, "exim"), 911, 911)
+    os.chmod(conf, 0o644)
+    port = login.free_port()
+    return login.Server("exim", ["/usr/sbin/exim4", "-bdf", "-q1m", "-C", conf, "-oX", f"127.0.0.1 : <; 127.0.0.1.{port}"],
+                        [etc, root], spool, port)
+
+
+def opensmtpd(etc, root, work, spool):
+    """Starts OpenSMTPD; its queue has to be in /var/spool/smtpd."""
+    port = login.free_port()
+    conf, queues = os.path.join(work, "smtpd.conf"), os.path.join(work, "opensmtpd-spool")
+    login.write(conf, f"""listen on 127.0.0.1 port {port}
+action "box" mbox
+match from any for domain "localhost" action "box"
+""")
+    os.makedirs(os.path.join(queues, "smtpd"), exist_ok=True)
+    os.chmod(os.path.join(queues, "smtpd"), 0o711)
+    return login.Server("opensmtpd", ["/usr/sbin/smtpd", "-d", "-f", conf], [etc, root], spool, port, var_spool=queues)
+
+
+def send(server, tools, job):
+    """Runs smtp-source for a job {sessions, messages, size, users, recipients} to its end."""
+    etc, root, _ = tools
     started = []
-    start = time.perf_counter()
     for n in range(job["users"]):
+        # -r: recipients per message, which it numbers: 1bench0@..., so these boxes are named like that.
         command = ["/usr/sbin/smtp-source", "-d", "-s", str(max(1, job["sessions"] // job["users"])), "-m",
-                   str(job["messages"] // job["users"]), "-l", str(job["size"]), "-f", "sender@localhost", "-t",
-                   f"bench{n}@localhost", f"127.0.0.1:{server.port}"]
-        started.append(subprocess.Popen(peers.overlay_command([etc, root], command), stdout=subprocess.DEVNULL))
+                   str(job["messages"] // job["users"]), "-l", str(job["size"]), "-f", "sender@localhost", "-r",
+                   str(job["recipients"]), "-t", f"bench{n}@localhost", f"127.0.0.1:{server.port}"]
+        started.append(subprocess.Popen(peers.overlay_command([etc, root], command), stdout=subprocess.DEVNULL,
+                                        stderr=subprocess.DEVNULL))
     for process in started:
         if process.wait() != 0:
             raise RuntimeError(f"{server.name}: smtp-source failed")
-    replied = time.perf_counter() - start
+
+
+def one_run(server, tools, job):
+    """Seconds until every message of a job is in its mailbox."""
+    spool = tools[2]
+    clear(spool)
+    wanted = job["messages"] * job["recipients"]
+    start = time.perf_counter()
+    send(server, tools, job)
     sizes = -1
     while True:
         now = sum(os.stat(box).st_size for box in boxes(spool))
-        if now == sizes and arrived(spool) == job["messages"]:
+        if now == sizes and arrived(spool) == wanted:
             break
         sizes = now
         if time.perf_counter() - start > 300:
-            raise RuntimeError(f"{server.name}: {arrived(spool)} of {job['messages']} arrived")
+            raise RuntimeError(f"{server.name}: {arrived(spool)} of {wanted} arrived")
         time.sleep(0.02)
-    return replied, time.perf_counter() - start
+    return time.perf_counter() - start
 
 
 JOBS = (
-    {"sessions": 1, "messages": 200, "size": 4096, "users": 1},
-    {"sessions": 10, "messages": 1000, "size": 4096, "users": 1},
-    {"sessions": 10, "messages": 1000, "size": 4096, "users": 10},
-    {"sessions": 50, "messages": 1000, "size": 4096, "users": 10},
-    {"sessions": 10, "messages": 100, "size": 1 << 20, "users": 10},
+    {"sessions": 1, "messages": 200, "size": 4096, "users": 1, "recipients": 1},
+    {"sessions": 10, "messages": 500, "size": 4096, "users": 1, "recipients": 1},
+    {"sessions": 10, "messages": 500, "size": 4096, "users": 10, "recipients": 1},
+    {"sessions": 50, "messages": 500, "size": 4096, "users": 10, "recipients": 1},
+    {"sessions": 10, "messages": 100, "size": 1 << 20, "users": 10, "recipients": 1},
+    {"sessions": 1, "messages": 50, "size": 4096, "users": 1, "recipients": 10},
 )
+
+
+def start_servers(tools, etc, spool):
+    """All that can be had; Postfix always, it brings smtp-source."""
+    build, root, work = tools
+    ours = [os.path.join(build, "handlers/smtp/smtp"), "-o", f"spool={spool}", "-o", f"queue={work}/queue", "-o",
+            f"state={work}/state/%u", "-o", f"aliases={work}/aliases"]
+    servers = [login.Server("pennypost", login.listen(build) + ours, [etc], spool)]
+    for name, start in (("postfix", postfix), ("exim", exim), ("opensmtpd", opensmtpd)):
+        peer = peers.unpack(name, root)
+        try:
+            if peer:
+                servers.append(start(etc, peer, work, spool))
+        except RuntimeError as error:
+            print(f"  {error}")
+    return servers
 
 
 def compare(tools, rounds):
     """tools: build, peers, work folders. Returns {measure: {server: median messages a second}}."""
-    build, root, work = tools
+    root, work = tools[1:]
     etc = accounts(os.path.join(work, "accounts"))
     spool = os.path.join(work, "spool")
-    os.makedirs(spool, exist_ok=True)
-    os.makedirs(os.path.join(work, "queue"), exist_ok=True)
-    os.chown(spool, 0, 8)
-    os.chmod(spool, 0o2775)
-    peer = peers.unpack("postfix", root)
-    listen = [os.path.join(build, "handlers/listen/listen"), "--bind", "127.0.0.1:@PORT@", "--max-per-source", "1000", "--"]
-    servers = [login.Server("pennypost", listen + [os.path.join(build, "handlers/smtp/smtp"), "-o", f"spool={spool}", "-o",
-                                                   f"queue={work}/queue"], [etc], spool),
-               postfix(etc, peer, work, spool)]
-    table = {}
+    for name, owner, mode in (("spool", (0, 8), 0o2775), ("queue", (0, 0), 0o755), ("state", (0, 0), 0o1777)):
+        os.makedirs(os.path.join(work, name), exist_ok=True)
+        os.chown(os.path.join(work, name), *owner)
+        os.chmod(os.path.join(work, name), mode)
+    servers = start_servers(tools, etc, spool)
+    samples = {}
     try:
         for job in JOBS:
-            title = f"SMTP {job['size']} octets, {job['sessions']} sessions, {job['users']} boxes: messages/s"
-            samples = {s.name: [] for s in servers}
+            title = (f"SMTP {job['size']} octets, {job['sessions']} sessions, {job['users']} boxes, {job['recipients']} "
+                     "recipients: deliveries/s")
             for _ in range(rounds):
                 for server in servers:
                     try:
-                        samples[server.name].append(job["messages"] / one_run(server, (etc, peer, spool), job)[1])
+                        seconds = one_run(server, (etc, peers.unpack("postfix", root), spool), job)
+                        samples.setdefault((title, server.name), []).append(
+                            job["messages"] * job["recipients"] / seconds)
                     except RuntimeError as error:
                         print(f"  {error}")
-            table[title] = {name: statistics.median(v) for name, v in samples.items() if v}
     finally:
         for server in servers:
             server.stop()
-    return table
+    return login.medians(samples)

@@ -9,9 +9,10 @@ class Scenario:
     """seed(work, files): makes the boxes. steps: commands of one process. Each step that ends in ACK and is in `atomic`
     must be there whole or not at all."""
 
-    def __init__(self, name, seed, steps, atomic=(), no_collapse=False, extra=None):
+    def __init__(self, name, seed, steps, atomic=(), no_collapse=False, extra=None, options=()):
         self.name, self.seed, self.steps, self.atomic, self.no_collapse = name, seed, steps, atomic, no_collapse
         self.new_messages = extra or {}
+        self.options = ("-t", "2", *options) # of `work`
 
     def words(self, files, count=None):
         out = []
@@ -100,6 +101,7 @@ ALL = [
     Scenario("append without state", foreign, [["append", "INBOX", "", "@m1"], ["append", "INBOX", "", "@s2"]], atomic=(0, 1)),
     Scenario("append behind an unended line", foreign_unended, [["append", "INBOX", "", "@s1"]], atomic=(0,)),
     Scenario("append to own", own, [["append", "INBOX", "S:work", "@m8"], ["append", "INBOX", "", "@l1"]], atomic=(0, 1)),
+    Scenario("deliveries", own, [["append", "INBOX", "", "@m8"], ["append", "INBOX", "", "@s1"]], atomic=(0, 1), options=("-d",)),
     Scenario("append to folder", own, [["append", "Work", "", "@m8"]], atomic=(0,)),
     Scenario("multiappend", own, [["append", "INBOX", "", "@s8", "@m8", "@l8"]], atomic=(0,)),
     Scenario("flags and flush, foreign", foreign, [["open", "INBOX"], ["flags", "1,3", "+SF:work"], ["flags", "2", "+D"],

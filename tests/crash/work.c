@@ -433,18 +433,20 @@ int main(int argc, char **argv)
     struct work w = {0};
     int c, r;
 
-    while ((c = getopt(argc, argv, "+prt:")) != -1) {
+    while ((c = getopt(argc, argv, "+dprt:")) != -1) {
         if (c == 'p')
             w.open_flags |= MBOX_OPEN_POP3;
         else if (c == 'r')
             w.open_flags |= MBOX_OPEN_READONLY;
+        else if (c == 'd')
+            options.is_delivery = true;
         else if (c == 't')
             options.lock_timeout = (int)strtol(optarg, NULL, 10);
         else
             return 64;
     }
     if (argc - optind < 4) {
-        (void)fprintf(stderr, "usage: work [-pr] [-t SECONDS] INBOX FOLDERS STATE COMMAND [, COMMAND]...\n");
+        (void)fprintf(stderr, "usage: work [-dpr] [-t SECONDS] INBOX FOLDERS STATE COMMAND [, COMMAND]...\n");
         return 64;
     }
     options.inbox = argv[optind];
