@@ -58,7 +58,7 @@ def unpack(name, root):
 
 def overlay_command(folders, command, spool=None, var_spool=None):
     """A command line that runs `command` with the folders laid over /usr, /etc and /var/lib, `spool` bound to /var/mail and
-    `var_spool` to /var/spool."""
+    `var_spool` to /var/spool (with a /run of its own)."""
     steps = []
     for top in ("usr", "etc", "var/lib"):
         lower = ":".join(os.path.join(f, top) for f in folders if os.path.isdir(os.path.join(f, top)))
@@ -67,6 +67,6 @@ def overlay_command(folders, command, spool=None, var_spool=None):
     if spool:
         steps.append(f"mount --bind {spool} /var/mail")
     if var_spool:
-        steps.append(f"mount --bind {var_spool} /var/spool")
+        steps += [f"mount --bind {var_spool} /var/spool", "mount -t tmpfs tmpfs /run"]
     steps.append('exec "$@"')
     return ["unshare", "-m", "--propagation", "private", "sh", "-c", " && ".join(steps), "sh", *command]

@@ -96,7 +96,7 @@ def one_run(server, work, box, digests):
 
 def compare(tools, box, digests, rounds):
     """Returns {measure: {server: median seconds}}."""
-    servers = login.start_servers(tools, with_floor=False)
+    servers = login.start_servers(tools)
     samples = {}
     try:
         for _ in range(rounds):

@@ -118,8 +118,11 @@ mail_spool_directory = /var/mail
 
 def exim(etc, root, work, spool):
     """Starts Exim: Debian's binary, a configuration of its own."""
-    conf = os.path.join(work, "exim.conf")
+    conf = os.path.join(etc, "etc/exim4/exim4.conf")  # the only place for which it keeps its privileges
+    port = login.free_port()
     login.write(conf, f"""primary_hostname = localhost
+local_interfaces = 127.0.0.1
+daemon_smtp_ports = {port}
 spool_directory = {work}/exim
 log_file_path = {work}/exim/%slog
 acl_smtp_rcpt = accept
@@ -130,6 +133,7 @@ smtp_accept_max = 200
 smtp_accept_queue_per_connection = 0
 remote_max_parallel = 10
 host_lookup =
+keep_environment =
 rfc1413_hosts =
 never_users =
 tls_advertise_hosts =
@@ -155,9 +159,7 @@ begin retry
     os.makedirs(os.path.join(work, "exim"), exist_ok=True)
     os.chown(os.path.join(work, "exim"), 911, 911)
     os.chmod(conf, 0o644)
-    port = login.free_port()
-    return login.Server("exim", ["/usr/sbin/exim4", "-bdf", "-q1m", "-C", conf, "-oX", f"127.0.0.1 : <; 127.0.0.1.{port}"],
-                        [etc, root], spool, port)
+    return login.Server("exim", ["/usr/sbin/exim4", "-bdf", "-q1m"], [etc, root], spool, port)
 
 
 def opensmtpd(etc, root, work, spool):
@@ -202,7 +204,7 @@ def one_run(server, tools, job):
         if now == sizes and arrived(spool) == wanted:
             break
         sizes = now
-        if time.perf_counter() - start > 300:
+        if time.perf_counter() - start > 120:
             raise RuntimeError(f"{server.name}: {arrived(spool)} of {wanted} arrived")
         time.sleep(0.02)
     return time.perf_counter() - start
