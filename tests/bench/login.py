@@ -100,6 +100,7 @@ class Server:
                 return
             except ConnectionRefusedError:
                 time.sleep(0.05)
+        self.stop()
         raise RuntimeError(f"{name} does not listen")
 
     def connect(self, kind=None):
