@@ -49,7 +49,7 @@ static void *arena_take(struct mime_arena *a, size_t size, size_t align)
     if (!b || at > b->size || size > b->size - at) {
         size_t block_size = size > BLOCK_SIZE / 2 ? size : BLOCK_SIZE;
 
-        b = calloc(1, sizeof(*b) + block_size);
+        b = malloc(sizeof(*b) + block_size);
         if (!b)
             return NULL;
         b->size = block_size;
@@ -67,9 +67,12 @@ static void *arena_take(struct mime_arena *a, size_t size, size_t align)
     return (char *)b->data + at;
 }
 
+/* Only what is handed out is cleared: most trees are far smaller than a block. */
 void *mime_arena_alloc(struct mime_arena *a, size_t size)
 {
-    return arena_take(a, size, _Alignof(max_align_t));
+    void *p = arena_take(a, size, _Alignof(max_align_t));
+
+    return p ? memset(p, 0, size) : NULL;
 }
 
 int mime_arena_copy(struct mime_arena *a, struct str s, struct str *ret)
