@@ -367,7 +367,7 @@ int hop_find(struct dns *d, const struct hop_self *self, struct str domain, stru
 
 int hop_find_host(struct dns *d, struct str host, struct hop_list *ret, struct hop_failure *ret_why)
 {
-    struct hop_list l = {.kind = HOP_HOST};
+    struct hop_list l = {.kind = HOP_HOST, .is_secure = true};
     uint8_t bytes[16];
     size_t len = 0;
     int r = 0;

@@ -51,7 +51,7 @@ struct hop_list {
     enum hop_kind kind;
     char domain[DNS_NAME_MAX + 1];    /* what was asked for, lower case */
     char canonical[DNS_NAME_MAX + 1]; /* at the end of its aliases */
-    bool is_secure;                   /* DNSSEC: the MX records, or that there are none */
+    bool is_secure;                   /* DNSSEC: the MX records, or that there are none; HOP_HOST: the admin said so */
     size_t unknown;                   /* hosts left out because their addresses could not be found now */
     size_t count;
     struct hop_host *hosts;

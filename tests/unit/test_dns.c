@@ -294,7 +294,7 @@ static void a_host_that_the_admin_named(void **state)
     assert_int_equal(hop_find_host(&d, STR("us.test"), &l, &why), 0);
     assert_string_equal(l.hosts[0].addresses[0].text, "192.0.2.100");
     assert_string_equal(l.hosts[0].canonical, "real.test");
-    assert_true(l.hosts[0].is_secure);
+    assert_true(l.hosts[0].is_secure && l.is_secure);
     hop_list_finish(&l);
     assert_int_equal(hop_find_host(&d, STR("2001:db8::1"), &l, &why), 0);
     assert_string_equal(l.hosts[0].addresses[0].text, "2001:db8::1");
