@@ -17,13 +17,13 @@ static int add_protocol(const struct received *r, struct buf *out)
     return buf_printf(out, " with %s%s%s", base, r->is_tls ? "S" : "", r->is_authenticated ? "A" : "");
 }
 
-/* TCP-info: an address literal, IPv6 ones with their tag (RFC 5321 4.1.3). */
+/* TCP-info: an address literal, IPv6 ones with their tag (RFC 5321 4.1.3). A unix socket has none. */
 static int add_client(const struct received *r, struct buf *out)
 {
     bool is_v6 = str_chr(r->peer, ':') >= 0;
     int e = 0;
 
-    if (r->peer.len == 0)
+    if (!is_v6 && str_chr(r->peer, '.') < 0)
         return buf_printf(out, "from %.*s", STR_ARG(r->helo));
     e = buf_printf(out, "from %.*s (", STR_ARG(r->helo));
     if (e == 0 && r->name.len > 0)

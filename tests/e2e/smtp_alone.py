@@ -50,11 +50,13 @@ def world():
 class Client:
     """A connection and the smtp that serves it."""
 
-    def __init__(self, *arguments, greeting=True):
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
+    def __init__(self, *arguments, greeting=True, is_unix=False):
+        with socket.socket(socket.AF_UNIX if is_unix else socket.AF_INET) as listener:
+            listener.bind("\0smtp-alone" if is_unix else ("127.0.0.1", 0))
             listener.listen()
-            self.sock = socket.create_connection(listener.getsockname(), 30)
+            self.sock = socket.socket(listener.family)
+            self.sock.settimeout(30)
+            self.sock.connect(listener.getsockname())
             served, _ = listener.accept()
         with served:
             self.process = subprocess.Popen([SMTP, "-o", "hostname=mail.test", *arguments], stdin=served, stdout=served,
@@ -402,6 +404,24 @@ def test_terminal():
     TESTS.check("SEND within a transaction", client("MAIL FROM:<a@example.org>")[0] == "2" and
                 client("SEND FROM:<a@example.org>").startswith("503 "))
     terminal.close()
+    client.close()
+
+
+def test_lmtp_socket():
+    """As Postfix and Exim deliver: over a unix socket, as a user of their own."""
+    clear()
+    client = Client("--lmtp", is_unix=True)
+    client("LHLO postfix.example")
+    client("MAIL FROM:<s@example.org>")
+    client("RCPT TO:<alice@mail.test>")
+    client("RCPT TO:<bob@mail.test>")
+    TESTS.check("LMTP does not relay", client("RCPT TO:<x@example.com>").startswith("550 5.7.1 "))
+    client("DATA")
+    answers = [client(b"Subject: lmtp\r\n\r\n."), client.reply()]
+    TESTS.check("LMTP on a unix socket", all(a.startswith("250 2.1.5 ") for a in answers) and len(bodies("alice")) == 1 and
+                len(bodies("bob")) == 1, answers)
+    TESTS.check("its trace", re.search(rb"Received: from postfix.example\n\tby mail.test \(Pennypost\) with LMTP\n", mailbox("bob")),
+                mailbox("bob"))
     client.close()
 
 
