@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,6 +60,59 @@ int session_spool_path(const char *spool, struct str user, char **ret)
     return *ret ? 0 : -ENOMEM;
 }
 
+/* Was it said on the command line? */
+static bool is_overridden(const struct conf *conf, struct str key)
+{
+    struct str rest = buf_str(&conf->overrides), word, name;
+    bool is_option = false;
+
+    while (rest.len > 0) {
+        (void)str_cut(&rest, '\0', &word);
+        if (is_option && str_cut(&word, '=', &name) && str_eq(str_trim(name), key))
+            return true;
+        is_option = !is_option && str_eq(word, STR("-o"));
+    }
+    return false;
+}
+
+/* The path without links and dots, as far as its folder exists. */
+static int add_identity(const char *path, struct buf *out)
+{
+    const char *slash = strrchr(path, '/');
+    _cleanup_free_ char *folder =
+        slash == NULL ? str_dup(STR(".")) : str_dup((struct str){path, slash == path ? 1 : (size_t)(slash - path)});
+    _cleanup_free_ char *real = folder == NULL ? NULL : realpath(folder, NULL);
+
+    if (folder == NULL)
+        return -ENOMEM;
+    return buf_printf(out, "%s/%s", real == NULL ? folder : real, slash == NULL ? path : slash + 1);
+}
+
+/* A try with other mail than the configured has a state of its own, named after what it is tried with: the state of the
+ * user's mailboxes must not be mixed with it. */
+static int separate_state(struct session *s)
+{
+    _cleanup_buf_ struct buf identity = BUF_INIT(LIMIT_PATHNAME * 4);
+    _cleanup_buf_ struct buf state = BUF_INIT(LIMIT_PATHNAME);
+    uint64_t sum = 0xcbf29ce484222325u; /* FNV-1a */
+    char *path;
+    int r;
+
+    if ((r = add_identity(s->inbox, &identity)) < 0 || (r = buf_add_byte(&identity, '\0')) < 0 ||
+        (r = add_identity(s->folders, &identity)) < 0)
+        return r;
+    for (size_t i = 0; i < identity.len; i++)
+        sum = (sum ^ (uint8_t)identity.data[i]) * 0x100000001b3u;
+    if ((r = buf_printf(&state, "%s/at-%016" PRIx64, s->state, sum)) < 0)
+        return r;
+    path = str_dup(buf_str(&state));
+    if (path == NULL)
+        return -ENOMEM;
+    free(s->state);
+    s->state = path;
+    return 0;
+}
+
 int session_paths(const struct conf *conf, struct session *s)
 {
     _cleanup_free_ char *spool = NULL;
@@ -70,6 +124,9 @@ int session_paths(const struct conf *conf, struct session *s)
         r = expand(conf->folders, s, &s->folders);
     if (r == 0)
         r = expand(conf->state, s, &s->state);
+    if (r == 0 && !is_overridden(conf, STR("state")) &&
+        (is_overridden(conf, STR("spool")) || is_overridden(conf, STR("folders"))))
+        r = separate_state(s);
     return r;
 }
 

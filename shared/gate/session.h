@@ -31,7 +31,8 @@ struct session {
     struct buf messages; /* PAM's messages to the user, a line each */
     char *inbox;   /* path of the spool file: conf spool is a folder holding a file named after the user, or the file */
     char *folders; /* conf folders expanded */
-    char *state;   /* conf state expanded; with a scripted session whatever -o state= says */
+    char *state;   /* conf state expanded; when -o spool= or -o folders= is given without -o state=, a folder below it
+                      that belongs to these paths alone */
 };
 
 #define _cleanup_session_ _cleanup_(session_finish)
