@@ -39,6 +39,8 @@ struct mbox_store {
     uint64_t boot;   /* which start of the machine this is, 0: not known */
     bool is_dotlock_noticed;
     struct buf notices;
+    struct mbox_store *shadow; /* shows the same mailboxes where the state cannot be used */
+    struct mbox_store *parent; /* of a shadow */
 };
 
 enum box_lock_kind {
@@ -394,6 +396,17 @@ int keyword_bits(char keywords[][INDEX_KEYWORD_SIZE], int most, struct str names
 
 /* The canonical name, the path and the sidecar base (NULL without state) of a mailbox. Freed by the caller. */
 int name_resolve(struct mbox_store *s, struct str name, char **ret_name, char **ret_path, char **ret_side);
+
+/* ---- shadow.c ---- */
+
+/* The store that shows a mailbox although its own failed with `error`, NULL: there is none. */
+struct mbox_store *store_shadow(struct mbox_store *s, struct str name, int error);
+
+/* A UIDVALIDITY that no other store gives. */
+int store_shadow_validity(uint32_t *ret);
+
+/* Removes the folder of a shadow. */
+void store_remove_shadow(struct mbox_store *s);
 
 /* ---- store.c ---- */
 

@@ -119,6 +119,7 @@ static int finish(struct mbox *v, struct mbox_append *a, bool move, const struct
 int mbox_copy(struct mbox *v, const struct numset *uids, struct str destination, bool move, struct numset *ret_from,
               struct numset *ret_to, uint32_t *ret_uidvalidity)
 {
+    struct mbox_store *store = v->b->store->parent != NULL ? v->b->store->parent : v->b->store;
     _cleanup_numset_ struct numset from = NUMSET_INIT;
     struct mbox_append *a;
     struct box *there;
@@ -126,10 +127,10 @@ int mbox_copy(struct mbox *v, const struct numset *uids, struct str destination,
 
     if (move && mbox_is_readonly(v))
         return -EROFS;
-    if ((r = box_open(v->b->store, destination, false, &there)) < 0)
+    if ((r = box_open(store, destination, false, &there)) < 0)
         return r;
     box_free(there);
-    if ((r = mbox_append_new(v->b->store, destination, &a)) < 0)
+    if ((r = mbox_append_new(store, destination, &a)) < 0)
         return r;
     r = gather(v, uids, a, &from);
     if (r == 0 && from.count > 0)

@@ -69,7 +69,7 @@ int box_reopen(struct box *b)
         return r;
     close_fd(&b->fd);
     b->fd = fd;
-    b->is_writable = is_writable;
+    b->is_writable = is_writable && b->store->parent == NULL;
     return fstat(b->fd, &b->facts) < 0 ? -errno : 0;
 }
 

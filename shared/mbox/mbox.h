@@ -45,7 +45,8 @@ struct mbox_store;
 struct mbox_store_options {
     const char *inbox;   /* path of the INBOX file; it may not exist yet */
     const char *folders; /* directory of the other mailboxes; may not exist yet; NULL: none */
-    const char *state;   /* directory of the sidecars, made 0700 when needed; NULL or unusable: see mbox_append */
+    const char *state;   /* directory of the sidecars, made 0700 when needed; NULL or unusable: mailboxes take mail, and
+                            open read-only with UIDs of this store's own under a UIDVALIDITY that is never repeated */
     uid_t owner;         /* whose files these must be */
     struct clock *clock; /* borrowed */
     int keeper;          /* control fd to a keeper that answers FRAME_KEEPER_* for INBOX, or -1; borrowed */

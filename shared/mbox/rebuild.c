@@ -102,7 +102,7 @@ static int begin_anew(struct rebuild *rb)
     }
     if ((r = store_mailboxid(b->store, b->name, h->mailboxid)) < 0)
         return r;
-    if (headers_are_good(rb, &last)) {
+    if (b->store->parent == NULL && headers_are_good(rb, &last)) {
         h->uidvalidity = h->base_validity;
         h->uidnext = last + 1;
         if (is_lost && h->uidnext < UINT32_MAX - UID_JUMP)

@@ -59,6 +59,9 @@ void mbox_store_free(struct mbox_store *s)
 {
     if (s == NULL)
         return;
+    mbox_store_free(s->shadow);
+    if (s->parent != NULL)
+        store_remove_shadow(s);
     free(s->inbox);
     free(s->folders);
     free(s->state);
@@ -72,7 +75,7 @@ int mbox_store_notices(struct mbox_store *s, struct buf *out)
 
     if (r == 0)
         buf_clear(&s->notices);
-    return r;
+    return r < 0 || s->shadow == NULL ? r : mbox_store_notices(s->shadow, out);
 }
 
 int store_notice(struct mbox_store *s, const char *format, ...)
@@ -192,6 +195,8 @@ int store_uidvalidity(struct mbox_store *s, uint32_t *ret)
     int64_t now = clock_now(s->clock);
     int r;
 
+    if (s->parent != NULL)
+        return store_shadow_validity(ret);
     if ((r = buf_printf(&path, "%s/uidvalidity", s->state)) < 0)
         return r;
     fd = open(buf_cstr(&path), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);

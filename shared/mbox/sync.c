@@ -337,6 +337,8 @@ int box_sync_cheap(struct box *b)
     bool is_usable;
     int r;
 
+    if (b->side == NULL)
+        return -EROFS;
     if ((r = open_sidecars(b, &is_usable)) < 0)
         return r;
     if (lstat(b->path, &st) < 0 && errno != ENOENT)

@@ -258,7 +258,7 @@ static void status_box(const struct box *b, struct mbox_status *s)
         s->first_unseen -= (b->ix.records[i].bits & INDEX_EXPUNGED) != 0;
 }
 
-int mbox_status(struct mbox_store *store, struct str name, struct mbox_status *ret)
+static int status_of(struct mbox_store *store, struct str name, struct mbox_status *ret)
 {
     struct box *b;
     int r;
@@ -271,6 +271,14 @@ int mbox_status(struct mbox_store *store, struct str name, struct mbox_status *r
     }
     box_free(b);
     return r;
+}
+
+int mbox_status(struct mbox_store *s, struct str name, struct mbox_status *ret)
+{
+    int r = status_of(s, name, ret);
+    struct mbox_store *shadow = r < 0 ? store_shadow(s, name, r) : NULL;
+
+    return shadow == NULL || status_of(shadow, name, ret) < 0 ? r : 0;
 }
 
 /* ---- keywords ---- */
@@ -368,7 +376,7 @@ static int view_begin(struct mbox *v)
     return index_end(b);
 }
 
-int mbox_open(struct mbox_store *s, struct str name, unsigned flags, struct mbox **ret)
+static int open_view(struct mbox_store *s, struct str name, unsigned flags, struct mbox **ret)
 {
     struct mbox *v;
     int r;
@@ -399,6 +407,14 @@ int mbox_open(struct mbox_store *s, struct str name, unsigned flags, struct mbox
     }
     *ret = v;
     return 0;
+}
+
+int mbox_open(struct mbox_store *s, struct str name, unsigned flags, struct mbox **ret)
+{
+    int r = open_view(s, name, flags, ret);
+    struct mbox_store *shadow = r < 0 ? store_shadow(s, name, r) : NULL;
+
+    return shadow == NULL || open_view(shadow, name, flags | MBOX_OPEN_READONLY, ret) < 0 ? r : 0;
 }
 
 void view_free(struct mbox *v)

@@ -382,6 +382,57 @@ static void test_odd_index(void **state)
     }
 }
 
+/* A state folder that cannot be used: the mailbox is shown, nothing is changed, and no UID is told twice. */
+static void test_no_state(void **state)
+{
+    static const char mail[] = "Subject: shown\r\n\r\nx\r\n";
+    _cleanup_numset_ struct numset all = NUMSET_INIT;
+    struct mbox_flags flags = {.system = MBOX_FLAGGED};
+    struct buf notices = BUF_INIT(1u << 16);
+    struct mbox_status real, first, second;
+    struct scratch s;
+    struct mbox *v;
+
+    (void)state;
+    scratch_open(&s);
+    assert_int_equal(append_text(s.store, "INBOX", mail, sizeof(mail) - 1), 1);
+    assert_int_equal(mbox_create(s.store, STR("Work")), 0);
+    assert_int_equal(mbox_status(s.store, STR("INBOX"), &real), 0);
+    mbox_store_free(s.store);
+    remove_tree(s.state);
+    write_file(s.state, "no folder", 9);
+    for (int i = 0; i < 2; i++) {
+        scratch_store(&s);
+        assert_int_equal(mbox_open(s.store, STR("INBOX"), 0, &v), 0);
+        assert_true(mbox_is_readonly(v));
+        assert_int_equal(mbox_count(v), i + 1);
+        assert_message(v, 1, mail);
+        assert_int_equal(mbox_view_status(v, i == 0 ? &first : &second), 0);
+        assert_int_equal(numset_add(&all, 1, UINT32_MAX), 0);
+        assert_int_equal(mbox_set_flags(v, &all, MBOX_FLAGS_ADD, flags, UINT64_MAX, NULL), -EROFS);
+        assert_int_equal(mbox_remove(v, &all, NULL), -EROFS);
+        append_text(s.store, "INBOX", mail, sizeof(mail) - 1); /* taken all the same */
+        assert_int_equal(mbox_poll(v, false, NULL), 0);
+        assert_int_equal(mbox_count(v), i + 2);
+        assert_int_equal(mbox_copy(v, &all, STR("Work"), false, NULL, NULL, NULL), 0);
+        assert_int_equal(mbox_close(v), 0);
+        assert_int_equal(mbox_store_notices(s.store, &notices), 0);
+        assert_non_null(strstr(buf_cstr(&notices), "cannot be used"));
+        mbox_store_free(s.store);
+    }
+    buf_finish(&notices);
+    assert_true(first.uidvalidity != real.uidvalidity && first.uidvalidity != second.uidvalidity);
+    assert_int_equal(unlink(s.state), 0);
+    scratch_store(&s);
+    assert_int_equal(mbox_open(s.store, STR("INBOX"), 0, &v), 0);
+    assert_false(mbox_is_readonly(v));
+    assert_int_equal(mbox_count(v), 3);
+    assert_int_equal(mbox_close(v), 0);
+    assert_int_equal(mbox_status(s.store, STR("Work"), &first), 0);
+    assert_int_equal(first.messages, 2 + 3);
+    scratch_close(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -398,6 +449,7 @@ int main(void)
         cmocka_unit_test(test_foreign_dotlock_stays),
         cmocka_unit_test(test_watch_from_the_beginning),
         cmocka_unit_test(test_odd_index),
+        cmocka_unit_test(test_no_state),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
