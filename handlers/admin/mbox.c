@@ -13,6 +13,7 @@
 
 #include "handlers/admin/command.h"
 #include "handlers/admin/mbox_look.h"
+#include "handlers/admin/mbox_state.h"
 #include "shared/base/limits.h"
 #include "shared/base/macros.h"
 
@@ -95,9 +96,12 @@ static size_t fixable(const struct mbox_look *look)
 
 static int check(struct conf *conf, const char *path, const struct mbox_look *look)
 {
+    unsigned problems;
+
     print_facts(look);
     print_findings(look, false);
-    if (look->count == 0 && look->st.st_nlink == 1) {
+    problems = mbox_state_print(conf, path, look->st.st_uid);
+    if (look->count == 0 && look->st.st_nlink == 1 && problems == 0) {
         (void)printf("  no problem found\n");
         return 0;
     }

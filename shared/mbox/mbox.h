@@ -67,6 +67,29 @@ void mbox_store_offer(struct mbox_store *s, bool (*is_offered)(void *context, st
  * renumbered) as lines of text and forgets it: the caller logs them. */
 int mbox_store_notices(struct mbox_store *s, struct buf *out);
 
+/* ---- looking at what is kept about a mailbox ---- */
+
+struct mbox_inspection {
+    bool has_state;
+    bool is_state_damaged; /* at the next opening UIDs are those of the box's own headers, or all are new */
+    uint32_t uidvalidity;  /* as the state log has them */
+    uint32_t uidnext;
+    uint64_t highestmodseq;
+    bool has_index;
+    bool is_index_whole;   /* else it is made anew at the next opening, and nothing is lost */
+    bool is_index_current; /* it describes the file as it is; else the difference is read at the next opening */
+    uint64_t messages;     /* of a whole index */
+    bool has_journal;      /* an interrupted change, finished at the next opening */
+    bool has_odd_journal;  /* one that did not fit any more, kept */
+    bool has_torn;         /* what was cut off as the unfinished end of an append, kept */
+};
+
+/* Takes no lock and changes nothing; what a session does meanwhile may show. */
+int mbox_inspect(struct mbox_store *s, struct str name, struct mbox_inspection *ret);
+
+/* Appends the name of the mailbox that is this file. -ENOENT: none of this store's. */
+int mbox_name_of(struct mbox_store *s, const char *path, struct buf *out);
+
 /* ---- flags ---- */
 
 enum mbox_flag {

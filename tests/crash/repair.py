@@ -67,6 +67,46 @@ def own_box(build, folder):
         return f.read()
 
 
+def sidecars(build, folder, result):
+    """What check says of state log, index and journal."""
+    work = crashlib.Work(build, os.path.join(folder, "root"))
+    path = os.path.join(folder, "m1")
+
+    def said():
+        p = subprocess.run([os.path.join(build, "handlers/admin/pennypost"), *work.options(), "mbox", "check", work.inbox],
+                           capture_output=True, text=True, timeout=60, check=False)
+        return p.returncode, p.stdout + p.stderr
+
+    def expect(text, status, *patterns):
+        have, out = said()
+        result.check(have == status and all(re.search(p, out) for p in patterns), "sidecars, " + text, "%d %r" % (have, out))
+
+    work.fresh()
+    own_box(build, folder)
+    expect("whole", 0, "state: UIDVALIDITY \\d+, next UID 4", "index: up to date")
+    os.truncate(os.path.join(work.paths[2], "INBOX.index"), 100)
+    expect("no index", 0, "index: made anew")
+    work.run(["open", "INBOX", ",", "close"])
+    with open(work.inbox, "ab") as f:
+        f.write(scenarios.foreign_mbox(1))
+    expect("a delivery", 0, "index: behind the file")
+    journal, n = os.path.join(work.paths[2], "INBOX.journal"), 0
+    while not os.path.exists(journal) and n < 200:
+        n += 1
+        own_box(build, folder)
+        work.run(["open", "INBOX", ",", "remove", "1", ",", "close"], interpose=dict(CRASH_MODE="kill", CRASH_AT=n))
+        for name in ("INBOX.lock",):
+            lock = os.path.join(os.path.dirname(work.inbox), name)
+            if os.path.exists(lock):
+                os.unlink(lock)
+    expect("a journal", 1, "problem: a journal is pending")
+    work.run(["open", "INBOX", ",", "close"])
+    expect("after the journal", 0, "state: UIDVALIDITY")
+    with open(os.path.join(work.paths[2], "INBOX.state"), "r+b") as f:
+        f.write(b"x" * 40)
+    expect("a damaged state", 1, "problem: the state log is damaged")
+
+
 def main():
     args = [a for a in sys.argv[1:] if a != "--quick"]
     if len(args) != 1:
@@ -93,6 +133,7 @@ def main():
                      ["m0", "m1"], 3)
         tool.try_box("own, torn, then a delivery", own[:-1000] + b"\n" + box, ["message 3: we wrote it with", "message 3: a From_ line with a header"],
                      ["m0", "m1"] + all4, 7)
+        sidecars(build, folder, result)
         os.unlink(tool.path)
         os.symlink("/dev/null", tool.path)
         result.check(tool.run("check", tool.path).returncode not in (0, 1), "a symlink is refused")
