@@ -7,6 +7,7 @@
 
 #include "handlers/imap/commands.h"
 #include "handlers/imap/flags.h"
+#include "handlers/imap/quota.h"
 #include "handlers/imap/respond.h"
 #include "shared/base/limits.h"
 #include "shared/base/macros.h"
@@ -17,6 +18,7 @@ struct append {
     struct str mailbox;
     struct mbox_append *to;
     uint32_t count;
+    uint64_t size; /* of all so far */
 };
 
 /* "No such mailbox" has its own code here (RFC 9051 7.1, TRYCREATE). */
@@ -103,6 +105,10 @@ static int take_message(struct append *a)
     /* Refused before the client has sent it; what it sends without asking is dropped by the driver. */
     if (literal.size > s->conf->message_size)
         return refuse(a, -EFBIG);
+    a->size += literal.size;
+    r = quota_check(s, a->mailbox, a->size);
+    if (r < 0)
+        return refuse(a, r);
     if (literal.size == 0)
         return respond_no(s, "Cannot append an empty message");
     if (!a->to) {

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 
 #include "handlers/imap/commands.h"
+#include "handlers/imap/quota.h"
 #include "handlers/imap/respond.h"
 #include "handlers/imap/seqset.h"
 
@@ -27,6 +28,24 @@ static void tell(struct imap *s, bool is_move, uint32_t uidvalidity, const struc
     /* A set too long to be told is left out: COPYUID is a help, not a duty (RFC 4315 3). */
     if (numset_print(from, code) < 0 || buf_add_byte(code, ' ') < 0 || numset_print(to, code) < 0)
         buf_clear(code);
+}
+
+/* Is there room for them? What is moved inside a mailbox is in it already. */
+static int check_room(struct imap *s, const struct numset *seqs, struct str mailbox, bool is_move)
+{
+    uint64_t size = 0;
+
+    if (is_move && str_eq(mailbox, mbox_name(s->box)))
+        return 0;
+    for (size_t i = 0; i < seqs->count; i++) {
+        for (uint32_t seq = seqs->ranges[i].first; seq <= seqs->ranges[i].last; seq++) {
+            struct mbox_info info;
+
+            if (mbox_info(s->box, seq, &info) >= 0)
+                size += info.size;
+        }
+    }
+    return quota_check(s, mailbox, size);
 }
 
 static int copy(struct imap *s, bool is_move)
@@ -52,7 +71,9 @@ static int copy(struct imap *s, bool is_move)
         return respond_error(s, -EROFS, "Cannot move");
     if (uids.count == 0)
         return OUTCOME_OK;
-    r = mbox_copy(s->box, &uids, mailbox, is_move, &from, &to, &uidvalidity);
+    r = check_room(s, &seqs, mailbox, is_move);
+    if (r >= 0)
+        r = mbox_copy(s->box, &uids, mailbox, is_move, &from, &to, &uidvalidity);
     if (r == -ENOENT) {
         respond_code(s, "TRYCREATE");
         return respond_no(s, "There is no such mailbox");
