@@ -14,4 +14,8 @@
  * not (sign has logged why), so that the message had better wait. */
 int sign_message(const struct conf *conf, int message, struct buf *out);
 
+/* The same, with the whole signed message in a file without a name: *ret_fd is read-only, at byte 0, the caller closes
+ * it; -1 where no key is for it. */
+int sign_copy(const struct conf *conf, int message, int *ret_fd);
+
 #endif
