@@ -520,6 +520,19 @@ def test_alone():
     TESTS.check("alone: -bs is a session of its own", code == 0 and out.startswith("220 mail.test"), (code, out, errors))
 
 
+def test_path_again():
+    """A socket file whose server has gone is replaced, one that is served is not, and no other file ever."""
+    TESTS.check("the socket of the server that has gone is in the way", os.path.exists(SOCKET) and not Server.answers())
+    server = Server()
+    TESTS.check("it is replaced", Server.answers())
+    for path, status in ((SOCKET, 69), ("/etc/passwd", 71)):
+        done = subprocess.run([HANDLERS + "/listen/listen", "--bind", path, "--", "smtp", "--local"], timeout=30,
+                              stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        TESTS.check("listen does not take %s" % path, done.returncode == status, done)
+    TESTS.check("the server that was there still answers", Server.answers() and os.path.getsize("/etc/passwd") > 0)
+    server.stop()
+
+
 def main():
     with open("/etc/passwd", encoding="utf-8") as f:
         text = f.read()
@@ -533,7 +546,8 @@ def main():
         os.chown(home, pwd.getpwnam(user).pw_uid, -1)
     os.makedirs("/var/spool/pennypost", mode=0o700, exist_ok=True)
     server = Server()
-    tests = [v for k, v in sorted(globals().items()) if k.startswith("test_") and k != "test_alone"]
+    tests = [v for k, v in sorted(globals().items()) if k.startswith("test_") and k not in
+             ("test_alone", "test_path_again")]
     wanted = sys.argv[2:]
     for test in tests:
         if not wanted or test.__name__[5:] in wanted:
@@ -541,6 +555,7 @@ def main():
     server.stop()
     if not wanted or "alone" in wanted:
         test_alone()
+        test_path_again()
     TESTS.close()
 
 

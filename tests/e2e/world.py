@@ -148,7 +148,8 @@ def root(kind):
                 f.write("#!/bin/sh\nexit 101\n")  # no package may start a server while we install
             os.chmod(building + "/usr/sbin/policy-rc.d", 0o755)
             run(["chroot", building, "apt-get", "-q", "update"], timeout=600, check=True)
-            run(["chroot", building, "apt-get", "-q", "-y", "--no-install-recommends", "install"] + wanted,
+            run(["chroot", building, "apt-get", "-q", "-y", "-o", "Acquire::Retries=5", "--no-install-recommends", "install"] +
+                wanted,
                 timeout=1500, check=True)
             run(["chroot", building, "sh", "-ec", "cd /root; apt-get -q download %s; "
                  "for p in *.deb; do dpkg --fsys-tarfile $p | tar -x --keep-directory-symlink -C /; done; "

@@ -89,6 +89,26 @@ static void a_pipe_is_no_peer(void **state)
     (void)close(fds[1]);
 }
 
+static void only_unix_sockets_have_credentials(void **state)
+{
+    uid_t uid = 12345;
+    int pair[2], ends[2], tcp = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    assert_true(tcp >= 0);
+    assert_int_equal(peer_credentials(tcp, &uid), -EPROTOTYPE);
+    assert_int_equal(peer_credentials(ends[0], &uid), -ENOTSOCK);
+    assert_int_equal(uid, 12345);
+    assert_int_equal(peer_credentials(pair[0], &uid), 0);
+    assert_int_equal(uid, geteuid());
+    for (size_t i = 0; i < 2; i++) {
+        (void)close(pair[i]);
+        (void)close(ends[i]);
+    }
+    (void)close(tcp);
+}
+
 static void the_environment_names_the_client_of_a_pipe(void **state)
 {
     int fds[2];
@@ -306,6 +326,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(networks_match_by_prefix),    cmocka_unit_test(addresses_are_checked_and_normalised),
+        cmocka_unit_test(only_unix_sockets_have_credentials),
         cmocka_unit_test(a_pipe_is_no_peer),           cmocka_unit_test(the_environment_names_the_client_of_a_pipe),
         cmocka_unit_test(only_what_is_permitted_runs), cmocka_unit_test(the_report_of_tls_is_checked),
         cmocka_unit_test(capabilities_are_gone),       cmocka_unit_test(the_sandbox_kills),
