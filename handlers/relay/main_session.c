@@ -25,8 +25,10 @@
 static int send_ready(const struct talk_ready *ready)
 {
     _cleanup_frame_ struct frame f = FRAME_INIT;
-    int r = talk_put_ready(&f, ready);
+    int r;
 
+    frame_begin(&f, FRAME_RELAY_READY);
+    r = talk_put_ready(&f, ready);
     return r < 0 ? r : frame_send(CONTROL, &f, -1);
 }
 

@@ -199,10 +199,8 @@ int talk_get_host(struct frame_reader *in, struct talk_host *ret)
 
 int talk_put_ready(struct frame *f, const struct talk_ready *r)
 {
-    int e;
+    int e = frame_put_u32(f, r->status);
 
-    frame_begin(f, FRAME_RELAY_READY);
-    e = frame_put_u32(f, r->status);
     if (e == 0)
         e = talk_put_reply(f, &r->reply);
     if (e == 0)

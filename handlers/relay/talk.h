@@ -158,7 +158,8 @@ struct talk_rcpt {
 void talk_reply_set(struct talk_reply *r, enum talk_phase phase, unsigned code, const char *enhanced,
                     const char *format, ...) _printf_(5, 6);
 
-/* Writing a frame: 0, -ENOBUFS, -ENOMEM. */
+/* Writing a frame: 0, -ENOBUFS, -ENOMEM. Those of a host and of a message begin it, the others add to one that was
+ * begun. */
 int talk_put_reply(struct frame *f, const struct talk_reply *r);
 int talk_put_host(struct frame *f, const struct talk_host *h);
 int talk_put_ready(struct frame *f, const struct talk_ready *r);

@@ -15,7 +15,7 @@
 #define CONF_OVERRIDES (64u << 10)
 #define CONF_ERROR     2048
 
-enum conf_kind { CONF_STRING, CONF_BOOL, CONF_U32, CONF_SIZE, CONF_PLAINTEXT };
+enum conf_kind { CONF_STRING, CONF_BOOL, CONF_U32, CONF_SIZE, CONF_TIME, CONF_PLAINTEXT };
 
 struct conf_key {
     const char *name;
@@ -75,6 +75,18 @@ static const struct conf_key KEYS[] = {
     KEY(trusted_users, CONF_STRING, "root daemon uucp www-data"),
     KEY(send_to_terminal, CONF_BOOL, "no"),
     KEY(smtp_bare_newline, CONF_STRING, "reject"),
+    KEY(queue_lifetime, CONF_TIME, "5d"),
+    KEY(delay_warning, CONF_TIME, "4h"),
+    KEY(retry_min, CONF_TIME, "5m"),
+    KEY(retry_max, CONF_TIME, "4h"),
+    KEY(relayhost, CONF_STRING, ""),
+    KEY(relay_credentials, CONF_STRING, PENNYPOST_SYSCONFDIR "/relay_credentials"),
+    KEY(relay_routes, CONF_STRING, PENNYPOST_SYSCONFDIR "/relay_routes"),
+    KEY(relay_connections, CONF_U32, "20"),
+    KEY(relay_connections_per_destination, CONF_U32, "2"),
+    KEY(relay_timeouts, CONF_U32, "100"),
+    KEY(tls_policy, CONF_STRING, PENNYPOST_SYSCONFDIR "/tls_policy"),
+    KEY(tls_authorities, CONF_STRING, "/etc/ssl/certs/ca-certificates.crt"),
     KEY(message_size, CONF_SIZE, "100M"),
     KEY(timeout_imap, CONF_U32, "1800"),
     KEY(timeout_pop3, CONF_U32, "600"),
@@ -164,6 +176,23 @@ static int set_size(uint64_t *to, struct str value)
     return 0;
 }
 
+/* Seconds, with s, m, h or d behind. */
+static int set_time(uint32_t *to, struct str value)
+{
+    uint32_t n, factor = 1;
+
+    if (value.len > 0 && ascii_is_alpha(value.ptr[value.len - 1])) {
+        char unit = ascii_lower(value.ptr[value.len - 1]);
+
+        factor = unit == 's' ? 1 : unit == 'm' ? 60 : unit == 'h' ? 3600 : unit == 'd' ? 86400 : 0;
+        value.len--;
+    }
+    if (factor == 0 || str_to_u32(value, &n) < 0 || __builtin_mul_overflow(n, factor, &n))
+        return -EINVAL;
+    *to = n;
+    return 0;
+}
+
 static int set_plaintext(enum conf_plaintext *to, struct str value)
 {
     static const char *const names[] = {
@@ -204,6 +233,8 @@ static int set_value(struct conf *c, const struct conf_key *key, struct str valu
         return str_to_u32(value, to) < 0 ? -EINVAL : 0;
     case CONF_SIZE:
         return set_size(to, value);
+    case CONF_TIME:
+        return set_time(to, value);
     case CONF_PLAINTEXT:
         return set_plaintext(to, value);
     }

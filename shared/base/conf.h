@@ -65,6 +65,18 @@ struct conf {
     char *trusted_users;      /* local users who may send as anybody, blank-separated */
     bool send_to_terminal;    /* SEND, SOML, SAML write to the terminals of users */
     char *smtp_bare_newline;  /* a bare LF in a message: "reject", or "normalize" for old devices */
+    uint32_t queue_lifetime;   /* seconds after which what could not be delivered is returned */
+    uint32_t delay_warning;    /* seconds after which the sender hears of a delay; 0: never */
+    uint32_t retry_min;        /* seconds to the next try, at first */
+    uint32_t retry_max;        /* and in the end */
+    char *relayhost;           /* where all mail for others goes: HOST, HOST:PORT; empty: by MX */
+    char *relay_credentials;   /* file of logins at next hops; $CREDENTIALS_DIRECTORY/relay_credentials counts first */
+    char *relay_routes;        /* file of next hops for some domains and senders */
+    uint32_t relay_connections; /* to all other servers at a time */
+    uint32_t relay_connections_per_destination;
+    uint32_t relay_timeouts;   /* percent of the time-outs of RFC 5321 */
+    char *tls_policy;          /* file: what TLS some destinations must have */
+    char *tls_authorities;     /* PEM authorities of servers' certificates, where they are verified */
     uint64_t message_size;    /* largest message taken, bytes */
     uint32_t timeout_imap;    /* idle seconds */
     uint32_t timeout_pop3;

@@ -1,0 +1,432 @@
+/*
+ * One courier: the job, its messages one after the other, their results. Runs in relay, as root. What a courier says
+ * may come from a stranger's server in the end: every frame is checked, and one that has no place ends the courier.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "handlers/relay/relay.h"
+#include "shared/base/clock.h"
+#include "shared/base/log.h"
+#include "shared/base/macros.h"
+
+#define WATCH_MS    (3 * 60 * 60 * INT64_C(1000)) /* relay-session keeps all time-outs; this is for one that is ill */
+#define RCPTS_BYTES (LIMIT_FRAME / 2)             /* of a frame of recipients before the last one */
+
+static void set_watch(struct slot *s)
+{
+    s->deadline = clock_monotonic_ms() + WATCH_MS;
+}
+
+int carry_start(struct relay *r, struct dest *d)
+{
+    struct chain_spec spec = {CHAIN_SPEC("relay-courier"), .conf = r->conf, .has_control = true, .dies_with_us = true};
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    struct slot *s = NULL;
+    int x;
+
+    for (size_t i = 0; i < r->slot_count && !s; i++)
+        if (r->slots[i].state == SLOT_FREE)
+            s = &r->slots[i];
+    if (!s)
+        return -EAGAIN;
+    *s = (struct slot){.dest = d, .child = CHAIN_CHILD_NONE};
+    x = chain_spawn(&spec, &s->child);
+    if (x == 0)
+        x = job_put(&f, &d->job);
+    if (x == 0)
+        x = frame_send(s->child.control, &f, -1);
+    if (x < 0) {
+        (void)chain_end(&s->child, 0);
+        return x;
+    }
+    /* A courier that does not read must not stop us. */
+    (void)fcntl(s->child.control, F_SETFL, O_NONBLOCK);
+    s->state = SLOT_STARTING;
+    d->slots++;
+    set_watch(s);
+    return 0;
+}
+
+/* ---- the end of a courier ---- */
+
+static void let_go(struct relay *r, struct slot *s)
+{
+    if (s->open)
+        settle_close(r, s->open);
+    s->open = NULL;
+    s->count = s->sent = s->heard = 0;
+}
+
+static void leave_dest(struct slot *s)
+{
+    s->dest->slots--;
+    s->dest->ups -= s->is_up;
+}
+
+static void leave(struct relay *r, struct slot *s)
+{
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+
+    let_go(r, s);
+    frame_begin(&f, FRAME_RELAY_QUIT);
+    (void)frame_send(s->child.control, &f, -1); /* closing says the same */
+    close_fd(&s->child.control);
+    leave_dest(s);
+    s->state = SLOT_LEAVING;
+    s->deadline = clock_monotonic_ms() + 20000;
+}
+
+/* Each recipient of the message under way with what was said of him, or with `reply` if nothing was. */
+static void settle_rest(struct relay *r, struct slot *s, const struct talk_reply *reply)
+{
+    for (uint32_t i = 0; s->open && i < s->count; i++)
+        settle_reply(r, s->open, s->rcpts[i], i < s->heard ? &s->replies[i] : reply, s->host, s);
+}
+
+void carry_kill(struct relay *r, struct slot *s, const char *why)
+{
+    struct talk_reply reply;
+
+    LOG_EVENT(LOG_ERR, "relay-courier-ended", LOG_FC("hop", s->dest->key), LOG_FC("reason", why));
+    talk_reply_set(&reply, TALK_DATA, 421, "4.3.0", "the connection's process failed: %s", why);
+    settle_rest(r, s, &reply);
+    if (!s->is_up && s->dest->slots == 1 && !s->dest->is_down) {
+        s->dest->is_down = true;
+        s->dest->down = reply;
+    }
+    let_go(r, s);
+    leave_dest(s);
+    (void)chain_end(&s->child, 0);
+    s->state = SLOT_FREE;
+}
+
+/* ---- messages ---- */
+
+static const enum talk_body BODIES[] = {[QUEUE_BODY_7BIT] = TALK_BODY_7BIT,
+                                        [QUEUE_BODY_8BITMIME] = TALK_BODY_8BIT,
+                                        [QUEUE_BODY_BINARYMIME] = TALK_BODY_BINARY};
+static const enum talk_ret RETS[] = {
+    [QUEUE_RET_UNSET] = TALK_RET_UNSET, [QUEUE_RET_FULL] = TALK_RET_FULL, [QUEUE_RET_HDRS] = TALK_RET_HDRS};
+
+static int send_mail(struct slot *s)
+{
+    const struct queue_envelope *e = &s->open->entry.envelope;
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    struct talk_mail m = {
+        .sender = str_from(queue_recipient_sender(e, &e->recipients[s->rcpts[0]])),
+        .body = BODIES[e->body],
+        .is_utf8 = e->is_utf8,
+        .is_requiretls = e->requires_tls && s->dest->job.kind != JOB_LOCAL,
+        .envid = str_from(e->envid),
+        .ret = RETS[e->ret],
+        .count = s->count,
+    };
+    int x = talk_put_mail(&f, &m);
+
+    if (x == 0)
+        x = frame_send(s->child.control, &f, s->open->entry.file);
+    s->state = SLOT_BUSY;
+    s->sent = s->heard = 0;
+    set_watch(s);
+    return x;
+}
+
+/* The recipients of the message that this dest has to carry now, all from the same sender. True: some are left. */
+static bool choose(struct relay *r, struct slot *s)
+{
+    const struct queue_envelope *e = &s->open->entry.envelope;
+    const char *sender = NULL;
+    bool is_more = false;
+
+    s->count = 0;
+    for (size_t i = 0; i < e->count; i++) {
+        struct dest *d = NULL;
+        const char *why = "";
+
+        if (!plan_is_due(r, e, &e->recipients[i]) || plan_dest(r, e, &e->recipients[i], &d, &why) < 0 || d != s->dest)
+            continue;
+        if (!sender)
+            sender = queue_recipient_sender(e, &e->recipients[i]);
+        if (s->count == RELAY_RCPTS || strcmp(sender, queue_recipient_sender(e, &e->recipients[i])) != 0)
+            is_more = true;
+        else
+            s->rcpts[s->count++] = (uint32_t)i;
+    }
+    return is_more;
+}
+
+/* Takes the message on. 1: it is under way, 0: there is nothing to do for it here, or a negative errno. */
+static int begin(struct relay *r, struct slot *s, struct message *m)
+{
+    bool is_more;
+    int x = settle_open(r, m, &s->open);
+
+    if (x < 0)
+        return x == -ENOMEM ? x : 0;
+    if (s->dest->job.kind == JOB_LOCAL)
+        x = settle_expand(r, s->open);
+    is_more = x == 0 && choose(r, s);
+    if (is_more && plan_again(r, s->dest, m) < 0)
+        r->problem = -ENOMEM;
+    if (x == 0 && s->count > 0) {
+        s->agains = 0;
+        s->open->entry.envelope.attempts++;
+        x = send_mail(s);
+        return x < 0 ? x : 1;
+    }
+    let_go(r, s);
+    return x == -ENOMEM ? x : 0;
+}
+
+static void next_message(struct relay *r, struct slot *s)
+{
+    struct dest *d = s->dest;
+    int x = 0;
+
+    while (x == 0 && d->at < d->count) {
+        struct message *m = d->messages[d->at++];
+
+        x = begin(r, s, m);
+        plan_leave(r, m);
+    }
+    if (x < 0)
+        carry_kill(r, s, strerror(-x));
+    else if (x == 0)
+        leave(r, s);
+    else
+        s->messages++;
+}
+
+/* ---- results ---- */
+
+/* Refused for what the sender is, not for what the message or the recipient is (RFC 3463 3.8). */
+static bool is_policy(const struct talk_reply *reply)
+{
+    return reply->code >= 400 && !reply->is_ours && reply->enhanced[2] == '7';
+}
+
+/* Could another connection do better? The message is not lost sight of in between: it stays open. */
+static bool is_worth_again(const struct slot *s, const struct talk_reply *reply, bool is_usable)
+{
+    bool is_v6 = strchr(s->address, ':') != NULL;
+
+    if (s->dest->job.kind == JOB_LOCAL || s->agains >= RELAY_AGAINS)
+        return false;
+    if (is_v6 && !s->is_v4_only && is_policy(reply))
+        return true;
+    /* Behind the last byte of a message nobody knows whether it was taken: that waits, it is not doubled at once. */
+    return !is_usable && reply->code / 100 == 4 && reply->phase != TALK_END && (reply->is_ours || reply->code == 421);
+}
+
+/* RFC 5321 4.5.3.1.10: the server takes no more recipients with this message, but it took some. */
+static bool is_too_many(const struct talk_reply *reply)
+{
+    return reply->phase == TALK_RCPT && reply->code == 452;
+}
+
+static int ask_again(struct slot *s, bool is_v4)
+{
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    int x;
+
+    s->agains++;
+    s->is_v4_only |= is_v4;
+    s->state = SLOT_STARTING;
+    set_watch(s);
+    frame_begin(&f, FRAME_RELAY_AGAIN);
+    x = frame_put_u32(&f, is_v4);
+    return x < 0 ? x : frame_send(s->child.control, &f, -1);
+}
+
+/* Settles what is settled; keeps in s->rcpts what is worth another try. Returns how many, and whether by IPv4 only. */
+static uint32_t sort_out(struct relay *r, struct slot *s, bool is_usable, bool *ret_v4)
+{
+    bool is_progress = false;
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < s->count; i++)
+        is_progress |= s->replies[i].code / 100 == 2;
+    *ret_v4 = false;
+    for (uint32_t i = 0; i < s->count; i++) {
+        const struct talk_reply reply = s->replies[i];
+
+        if (is_worth_again(s, &reply, is_usable) || (is_usable && is_progress && is_too_many(&reply))) {
+            *ret_v4 |= !s->is_v4_only && strchr(s->address, ':') && is_policy(&reply);
+            s->rcpts[kept] = s->rcpts[i];
+            s->replies[kept++] = reply; /* what counts if nobody else can be reached */
+        } else {
+            settle_reply(r, s->open, s->rcpts[i], &reply, s->host, s);
+        }
+    }
+    return kept;
+}
+
+static int on_done(struct relay *r, struct slot *s, struct frame_reader *in)
+{
+    uint32_t usable, converted, kept;
+    bool is_v4;
+
+    if (s->state != SLOT_BUSY || s->heard != s->count || frame_get_u32(in, &usable) < 0 ||
+        frame_get_u32(in, &converted) < 0 || frame_end(in) < 0)
+        return -EBADMSG;
+    kept = sort_out(r, s, usable != 0, &is_v4);
+    s->count = kept;
+    if (kept > 0 && (is_v4 || !usable))
+        return ask_again(s, is_v4);
+    if (kept > 0)
+        return send_mail(s);
+    let_go(r, s);
+    if (usable)
+        next_message(r, s);
+    else
+        leave(r, s); /* what is left for this dest gets a fresh courier */
+    return 0;
+}
+
+static int on_result(struct slot *s, struct frame_reader *in)
+{
+    if (s->state != SLOT_BUSY || s->heard >= s->sent || talk_get_reply(in, &s->replies[s->heard]) < 0 ||
+        frame_end(in) < 0)
+        return -EBADMSG;
+    s->heard++;
+    return 0;
+}
+
+static int put_local(struct frame *f, const struct queue_envelope *e, const struct queue_recipient *rcpt)
+{
+    static const enum job_place places[] = {
+        [QUEUE_MAILBOX] = JOB_MAILBOX, [QUEUE_COMMAND] = JOB_COMMAND, [QUEUE_FILE] = JOB_FILE};
+    struct job_local l = {.place = places[rcpt->kind],
+                          .user = str_from(rcpt->user),
+                          .argument = str_from(rcpt->argument),
+                          .address = str_from(rcpt->address),
+                          .sender = str_from(queue_recipient_sender(e, rcpt))};
+
+    return job_put_local(f, &l);
+}
+
+/* As many recipients as fit well into a frame. */
+static int on_more(struct slot *s)
+{
+    _cleanup_frame_ struct frame body = FRAME_INIT, f = FRAME_INIT;
+    bool is_local = s->dest->job.kind == JOB_LOCAL;
+    const struct queue_envelope *e;
+    uint32_t n = 0;
+    int x = 0;
+
+    if (s->state != SLOT_BUSY || s->sent >= s->count)
+        return -EBADMSG;
+    e = &s->open->entry.envelope;
+    for (; x == 0 && s->sent + n < s->count && body.payload.len < RCPTS_BYTES; n++) {
+        const struct queue_recipient *rcpt = &e->recipients[s->rcpts[s->sent + n]];
+        struct talk_rcpt t = {str_from(rcpt->address), rcpt->notify, str_from(rcpt->orcpt)};
+
+        x = is_local ? put_local(&body, e, rcpt) : talk_put_rcpt(&body, &t);
+    }
+    s->sent += n;
+    frame_begin(&f, is_local ? FRAME_RELAY_LOCAL : FRAME_RELAY_RCPT);
+    if (x == 0)
+        x = frame_put_u32(&f, n);
+    if (x == 0)
+        x = buf_add_str(&f.payload, buf_str(&body.payload));
+    return x < 0 ? x : frame_send(s->child.control, &f, -1);
+}
+
+static int on_up(struct relay *r, struct slot *s, struct frame_reader *in)
+{
+    struct job_up up;
+
+    if (s->state != SLOT_STARTING || job_get_up(in, &up) < 0 || up.ready.status != TALK_READY)
+        return -EBADMSG;
+    (void)snprintf(s->host, sizeof(s->host), "%.*s", STR_ARG(up.host));
+    (void)snprintf(s->address, sizeof(s->address), "%.*s", STR_ARG(up.address));
+    s->ready = up.ready;
+    s->dest->ups += !s->is_up;
+    s->is_up = true;
+    if (s->dest->job.kind != JOB_LOCAL)
+        memory_clear(r, s->dest);
+    if (s->open)
+        return send_mail(s);
+    next_message(r, s);
+    return 0;
+}
+
+/* Nobody can be reached. What was kept from an earlier connection has its reply from there. */
+static int on_down(struct relay *r, struct slot *s, struct frame_reader *in)
+{
+    struct dest *d = s->dest;
+    struct job_down down;
+    char host[LIMIT_DOMAIN + 1];
+
+    if (s->state != SLOT_STARTING || job_get_down(in, &down) < 0 || down.reply.code / 100 == 2)
+        return -EBADMSG;
+    (void)snprintf(host, sizeof(host), "%.*s", STR_ARG(down.host));
+    s->heard = s->count;
+    settle_rest(r, s, &down.reply);
+    if (!s->is_up || d->slots == 1) {
+        /* Others may still be talking to it: then what is left is theirs. */
+        if (d->slots == 1) {
+            d->is_down = true;
+            d->down = down.reply;
+            memcpy(d->down_host, host, sizeof(host));
+        }
+        if (!s->is_up && down.reply.code / 100 == 4)
+            memory_set(r, d, &down.reply);
+    }
+    LOG_EVENT(LOG_NOTICE, "unreachable", LOG_FC("hop", d->key), LOG_FC("host", host), LOG_F("addr", down.address),
+              LOG_FC("reason", down.reply.text));
+    leave(r, s);
+    return 0;
+}
+
+/* The connection's process is gone, in the middle of a message. */
+static int on_lost(struct relay *r, struct slot *s, struct frame_reader *in)
+{
+    struct talk_reply reply;
+
+    if (talk_get_reply(in, &reply) < 0 || frame_end(in) < 0 || reply.code / 100 == 2)
+        return -EBADMSG;
+    settle_rest(r, s, &reply);
+    leave(r, s);
+    return 0;
+}
+
+void carry_event(struct relay *r, struct slot *s)
+{
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    struct frame_reader in;
+    int x = frame_recv(s->child.control, &f, 0);
+
+    if (x < 0) {
+        carry_kill(r, s, x == -ENODATA ? "it is gone" : strerror(-x));
+        return;
+    }
+    in = frame_read(&f);
+    switch (f.type) {
+    case FRAME_RELAY_UP:
+        x = on_up(r, s, &in);
+        break;
+    case FRAME_RELAY_DOWN:
+        x = on_down(r, s, &in);
+        break;
+    case FRAME_RELAY_MORE:
+        x = on_more(s);
+        break;
+    case FRAME_RELAY_RESULT:
+        x = on_result(s, &in);
+        break;
+    case FRAME_RELAY_DONE:
+        x = on_done(r, s, &in);
+        break;
+    case FRAME_RELAY_LOST:
+        x = on_lost(r, s, &in);
+        break;
+    default:
+        x = -EBADMSG;
+    }
+    if (x < 0 && s->state != SLOT_FREE && s->state != SLOT_LEAVING)
+        carry_kill(r, s, strerror(-x));
+}

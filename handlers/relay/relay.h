@@ -1,0 +1,158 @@
+/*
+ * relay, the queue manager: which messages are due, who carries them, and what becomes of them. One process, one poll
+ * loop; it never reads the network and never waits for it. Only it writes envelopes. Several may run at the same time:
+ * an entry belongs to whoever holds its lock.
+ *
+ * A `message` is an entry that this run has seen; a `dest` is a next hop with the messages that go there; a `slot` is a
+ * courier under way with one message at a time; an `open` is an entry whose lock we hold, since slots work on it.
+ */
+#ifndef RELAY_RELAY_H
+#define RELAY_RELAY_H
+
+#include "handlers/relay/nexthop.h"
+#include "shared/gate/chain.h"
+#include "shared/queue/queue.h"
+
+#define RELAY_BUCKETS 4096
+#define RELAY_SLOTS   500
+#define RELAY_RCPTS   100 /* of one transaction: what every server must take (RFC 5321 4.5.3.1.8) */
+#define RELAY_AGAINS  2   /* further connections for a message whose connection broke */
+
+struct message {
+    struct message *next; /* in its bucket */
+    char id[QUEUE_ID + 1];
+    unsigned places; /* dests and slots where it stands */
+    int32_t priority;
+    int64_t created;
+};
+
+struct dest {
+    struct dest *next_in_bucket;
+    struct dest *next; /* all, in the order in which they came up */
+    char key[NEXTHOP_KEY];
+    char hop[LIMIT_DOMAIN + 3];
+    struct job job;            /* `hop` above; names, user and secret in the files */
+    struct message **messages; /* those before `at` have been taken */
+    size_t count, cap, at;
+    unsigned slots; /* couriers at work for it */
+    unsigned ups;   /* of these: those that have a connection */
+    bool is_down;   /* the rest is settled with this, without trying */
+    struct talk_reply down;
+    char down_host[LIMIT_DOMAIN + 1];
+};
+
+struct open {
+    struct open *next;
+    struct message *message;
+    struct queue_entry entry;
+    unsigned slots;
+    bool is_changed; /* since the last queue_update() */
+};
+
+enum slot_state {
+    SLOT_FREE,
+    SLOT_STARTING, /* waits for UP or DOWN */
+    SLOT_BUSY,     /* a message is under way */
+    SLOT_LEAVING,  /* nothing more to do: waits for the courier's end */
+};
+
+struct slot {
+    enum slot_state state;
+    struct chain_child child;
+    struct dest *dest;
+    struct open *open;
+    uint32_t rcpts[RELAY_RCPTS]; /* indexes into the envelope */
+    struct talk_reply replies[RELAY_RCPTS];
+    uint32_t count, sent, heard;
+    unsigned agains;
+    bool is_v4_only;
+    bool is_up;
+    char host[LIMIT_DOMAIN + 1];
+    char address[LIMIT_ADDRESS];
+    struct talk_ready ready;
+    int64_t deadline; /* clock_monotonic_ms() after which the courier is killed */
+    uint64_t messages;
+};
+
+struct memory; /* memory.c */
+
+/* Which entries a run is for. */
+struct relay_filter {
+    bool is_forced;     /* also those whose time has not come */
+    const char *domain; /* only recipients of that domain, or NULL */
+    const char *match;  /* only entries with this in a recipient's address, or NULL */
+};
+
+struct relay {
+    struct conf *conf;
+    struct queue queue;
+    struct nexthop_files files;
+    struct relay_filter filter;
+    struct message *messages[RELAY_BUCKETS];
+    struct dest *dests[RELAY_BUCKETS];
+    struct dest *first_dest, *last_dest;
+    struct open *opens;
+    struct slot *slots;
+    size_t slot_count;
+    struct memory *memory;
+    bool is_memory_changed;
+    size_t message_count;
+    uint64_t sent, deferred, failed;
+    int problem; /* the first negative errno of the disk */
+};
+
+/* plan.c: looks at the queue, only at new entries or at all, and gives each due recipient to its dest. 0 or a negative
+ * errno of walking. */
+int plan_queue(struct relay *r, bool only_new);
+/* Gives a message to a dest once more, at the end. */
+int plan_again(struct relay *r, struct dest *d, struct message *m);
+/* The dest of a recipient, made if need be. 0; -EINVAL with *ret_why. */
+int plan_dest(struct relay *r, const struct queue_envelope *e, const struct queue_recipient *rcpt, struct dest **ret,
+              const char **ret_why);
+/* A message leaves one of its places. */
+void plan_leave(struct relay *r, struct message *m);
+void plan_finish(struct relay *r);
+/* Is there anything to be done for this recipient now, by this run? */
+bool plan_is_due(const struct relay *r, const struct queue_envelope *e, const struct queue_recipient *rcpt);
+
+/* settle.c: holds an entry for a slot. 0; -EAGAIN somebody else has it, -ENOENT gone, other errno. */
+int settle_open(struct relay *r, struct message *m, struct open **ret);
+/* A slot (or nobody) is finished with it: writes what changed, reports, removes or releases. */
+void settle_close(struct relay *r, struct open *o);
+/* What became of a recipient. `host` may be "". */
+void settle_reply(struct relay *r, struct open *o, uint32_t index, const struct talk_reply *reply, const char *host,
+                  const struct slot *s);
+/* Names of ours among the recipients become places on this machine. 0 or a negative errno. */
+int settle_expand(struct relay *r, struct open *o);
+
+/* carry.c: one courier. Starts it; -EAGAIN without a free slot. */
+int carry_start(struct relay *r, struct dest *d);
+/* Its control socket is readable, or its time is up. */
+void carry_event(struct relay *r, struct slot *s);
+void carry_kill(struct relay *r, struct slot *s, const char *why);
+
+/* run.c: until nothing is due any more. 0 or a negative errno. */
+int run_queue(struct relay *r);
+
+/* memory.c: what this and earlier runs found out about next hops, in the file `destinations` of the queue folder. A
+ * next hop that cannot be reached is left alone for a while, longer each time, whatever new mail comes for it. The file
+ * is a cache: lost or damaged it costs a try. */
+void memory_load(struct relay *r);
+void memory_save(struct relay *r); /* if anything changed */
+void memory_finish(struct relay *r);
+void memory_set(struct relay *r, const struct dest *d, const struct talk_reply *reply);
+void memory_clear(struct relay *r, const struct dest *d);
+/* Is it to be left alone? *ret says why. */
+bool memory_find(const struct relay *r, const struct dest *d, struct talk_reply *ret);
+
+/* reports.c: queues the reports that final states call for and marks them, or the warning that a message is late. The
+ * caller writes the envelope. 0 or a negative errno, which has been logged. */
+int reports_final(struct relay *r, struct open *o);
+int reports_delay(struct relay *r, struct open *o);
+
+static inline int64_t relay_now(const struct relay *r)
+{
+    return clock_now(&r->conf->clock);
+}
+
+#endif

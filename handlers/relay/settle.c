@@ -1,0 +1,325 @@
+/*
+ * What became of recipients, and the entry's way out of the queue. Runs in relay, as root. The order of the writes is
+ * what a crash leaves: the envelope tells of a delivery before anything else is tried, a report is in the queue before
+ * the envelope says so, and the entry goes last.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "handlers/relay/relay.h"
+#include "shared/base/log.h"
+#include "shared/base/macros.h"
+#include "shared/base/secret.h"
+#include "shared/route/expand.h"
+
+int settle_open(struct relay *r, struct message *m, struct open **ret)
+{
+    struct open *o = r->opens;
+    int x;
+
+    while (o && o->message != m)
+        o = o->next;
+    if (!o) {
+        o = calloc(1, sizeof(*o));
+        if (!o)
+            return -ENOMEM;
+        o->entry = QUEUE_ENTRY_INIT;
+        x = queue_take(&r->queue, m->id, &o->entry);
+        if (x < 0) {
+            free(o);
+            if (x != -EAGAIN && x != -ENOENT)
+                LOG_ERROR(LOG_ERR, "queue-entry-unreadable", x, LOG_FC("queue_id", m->id));
+            return x;
+        }
+        o->message = m;
+        m->places++;
+        o->next = r->opens;
+        r->opens = o;
+    }
+    o->slots++;
+    *ret = o;
+    return 0;
+}
+
+/* The disk says no: whatever was delivered is delivered, and may be delivered again. */
+static void complain(struct relay *r, const struct open *o, const char *what, int x)
+{
+    LOG_ERROR(LOG_CRIT, "queue-write-failed", x, LOG_FC("queue_id", o->entry.id), LOG_FC("what", what));
+    if (r->problem == 0)
+        r->problem = x;
+}
+
+static int64_t earliest(const struct queue_envelope *e)
+{
+    int64_t at = INT64_MAX;
+
+    for (size_t i = 0; i < e->count; i++)
+        if (!queue_recipient_is_done(&e->recipients[i]) && e->recipients[i].next_attempt < at)
+            at = e->recipients[i].next_attempt;
+    return at == INT64_MAX ? 0 : at;
+}
+
+static void write_back(struct relay *r, struct open *o)
+{
+    int x;
+
+    if (!o->is_changed)
+        return;
+    o->entry.envelope.next_attempt = earliest(&o->entry.envelope);
+    x = queue_update(&r->queue, &o->entry);
+    if (x < 0)
+        complain(r, o, "envelope", x);
+    else
+        o->is_changed = false;
+}
+
+static void release(struct relay *r, struct open *o)
+{
+    struct open **at = &r->opens;
+
+    while (*at != o)
+        at = &(*at)->next;
+    *at = o->next;
+    queue_release(&o->entry);
+    plan_leave(r, o->message);
+    free(o);
+}
+
+/* Does a state of some recipient call for a report? If not, a delivered entry goes with one write less. */
+static bool wants_report(const struct queue_envelope *e)
+{
+    for (size_t i = 0; i < e->count; i++) {
+        const struct queue_recipient *rcpt = &e->recipients[i];
+
+        if (!rcpt->is_reported && queue_recipient_is_done(rcpt) &&
+            (rcpt->state == QUEUE_FAILED || (rcpt->notify & QUEUE_NOTIFY_SUCCESS)))
+            return true;
+    }
+    return false;
+}
+
+static bool wants_warning(const struct relay *r, const struct queue_envelope *e)
+{
+    uint32_t after = r->conf->delay_warning;
+
+    return after > 0 && !e->is_delay_warned && !queue_envelope_is_done(e) && relay_now(r) - e->created >= after;
+}
+
+void settle_close(struct relay *r, struct open *o)
+{
+    struct queue_envelope *e = &o->entry.envelope;
+    int x = 0;
+
+    if (wants_report(e)) { /* what is final is on the disk before it is told */
+        write_back(r, o);
+        x = reports_final(r, o);
+    }
+    if (x == 0 && wants_warning(r, e))
+        x = reports_delay(r, o);
+    if (x < 0 && r->problem == 0)
+        r->problem = x;
+    o->slots--;
+    if (o->slots == 0 && queue_envelope_is_done(e) && !wants_report(e)) {
+        x = queue_remove(&r->queue, &o->entry);
+        if (x < 0)
+            complain(r, o, "remove", x);
+        else
+            LOG_EVENT(LOG_INFO, "removed", LOG_FC("queue_id", o->entry.id));
+        release(r, o);
+        return;
+    }
+    write_back(r, o);
+    if (o->slots > 0)
+        return;
+    x = queue_settle(&r->queue, &o->entry);
+    if (x < 0)
+        complain(r, o, "settle", x);
+    release(r, o);
+}
+
+/* ---- replies ---- */
+
+/* The wait doubles as the message gets older (RFC 5321 4.5.4.1), give or take a tenth, so that what failed together is
+ * not tried together for ever. */
+static int64_t next_time(const struct relay *r, int64_t created, int64_t now)
+{
+    int64_t wait = now - created;
+    uint8_t dice = 128;
+
+    if (wait > r->conf->retry_max)
+        wait = r->conf->retry_max;
+    if (wait < r->conf->retry_min)
+        wait = r->conf->retry_min;
+    (void)secret_random(&dice, sizeof(dice));
+    return now + wait * (90 * 255 + 20 * (int64_t)dice) / (100 * 255);
+}
+
+static bool is_too_old(const struct relay *r, const struct queue_envelope *e, int64_t now, bool *ret_by)
+{
+    *ret_by = e->by == QUEUE_BY_RETURN && e->by_deadline <= now;
+    return *ret_by || now - e->created >= r->conf->queue_lifetime;
+}
+
+static const char *set_state(struct relay *r, const struct queue_envelope *e, struct queue_recipient *rcpt,
+                             unsigned code, bool is_local)
+{
+    int64_t now = relay_now(r);
+    bool is_by;
+
+    rcpt->last_attempt = now;
+    if (code / 100 == 2) {
+        rcpt->state = is_local ? QUEUE_DELIVERED : QUEUE_RELAYED;
+        r->sent++;
+        return is_local ? "delivered" : "sent";
+    }
+    if (code / 100 == 5) {
+        rcpt->state = QUEUE_FAILED;
+        r->failed++;
+        return "failed";
+    }
+    if (is_too_old(r, e, now, &is_by)) {
+        rcpt->state = QUEUE_FAILED;
+        r->failed++;
+        return is_by ? "too-late" : "expired";
+    }
+    rcpt->state = QUEUE_DEFERRED;
+    rcpt->next_attempt = next_time(r, e->created, now);
+    r->deferred++;
+    return "deferred";
+}
+
+static void log_result(const struct relay *r, const struct open *o, const struct queue_recipient *rcpt,
+                       const char *status, const char *host, const struct slot *s)
+{
+    const struct queue_envelope *e = &o->entry.envelope;
+    char delay[24];
+    bool has_tls = s && s->is_up && s->ready.tls[0];
+
+    (void)snprintf(delay, sizeof(delay), "%lld", (long long)(relay_now(r) - e->created));
+    LOG_EVENT(LOG_INFO, status, LOG_FC("queue_id", o->entry.id), LOG_FC("to", rcpt->address),
+              LOG_FC("from", queue_recipient_sender(e, rcpt)), LOG_FC("hop", host), LOG_FC("addr", s ? s->address : ""),
+              LOG_FC("tls", has_tls ? s->ready.tls : "none"),
+              LOG_FC("verified", has_tls && s->ready.is_verified ? "yes" : "no"), LOG_FC("delay", delay),
+              LOG_FC("reply", rcpt->reply ? rcpt->reply : ""));
+}
+
+void settle_reply(struct relay *r, struct open *o, uint32_t index, const struct talk_reply *reply, const char *host,
+                  const struct slot *s)
+{
+    struct queue_envelope *e = &o->entry.envelope;
+    struct queue_recipient *rcpt = &e->recipients[index];
+    char text[TALK_TEXT + 32];
+    const char *status;
+    bool is_local = (s && s->dest->job.kind == JOB_LOCAL) || rcpt->kind != QUEUE_REMOTE;
+
+    (void)snprintf(text, sizeof(text), "%u %s %s", reply->code, reply->enhanced, reply->text);
+    if (queue_envelope_set(&rcpt->reply, str_from(text)) < 0 ||
+        (!reply->is_ours && host[0] && queue_envelope_set(&rcpt->host, str_from(host)) < 0))
+        complain(r, o, "memory", -ENOMEM);
+    if (reply->is_ours) {
+        free(rcpt->host);
+        rcpt->host = NULL;
+    }
+    status = set_state(r, e, rcpt, reply->code, is_local);
+    /* RFC 3461 4.1, 5.2.2: a server that knows of DSN has taken the duty over. */
+    if (rcpt->state == QUEUE_RELAYED && s && (s->ready.extensions & TALK_DSN))
+        rcpt->is_reported = true;
+    o->is_changed = true;
+    log_result(r, o, rcpt, status, host, s);
+}
+
+/* ---- our own domains ---- */
+
+static int add_targets(struct open *o, size_t index, const struct expansion *x, const char *hostname)
+{
+    static const enum queue_kind kinds[] = {
+        [RCPT_MAILBOX] = QUEUE_MAILBOX, [RCPT_COMMAND] = QUEUE_COMMAND, [RCPT_FILE] = QUEUE_FILE};
+    struct queue_envelope *e = &o->entry.envelope;
+    char owner[LIMIT_PATH];
+    int r = 0;
+
+    (void)snprintf(owner, sizeof(owner), "%s@%s", x->owner ? x->owner : "", hostname);
+    for (size_t i = 0; i < x->count && r == 0; i++) {
+        struct queue_recipient *to = NULL;
+        const struct queue_recipient *from;
+
+        r = queue_envelope_add(e, str_from(e->recipients[index].address), &to);
+        if (r < 0)
+            break;
+        from = &e->recipients[index]; /* the array may have moved */
+        to->kind = kinds[x->targets[i].kind];
+        to->notify = from->notify;
+        r = queue_envelope_set(&to->user, str_from(x->targets[i].user));
+        if (r == 0)
+            r = queue_envelope_set(&to->argument, str_from(x->targets[i].argument));
+        if (r == 0 && from->orcpt)
+            r = queue_envelope_set(&to->orcpt, str_from(from->orcpt));
+        if (r == 0 && x->owner && e->sender[0])
+            r = queue_envelope_set(&to->sender, str_from(owner));
+        else if (r == 0 && from->sender)
+            r = queue_envelope_set(&to->sender, str_from(from->sender));
+    }
+    return r;
+}
+
+static int expand_one(struct relay *r, struct open *o, size_t index)
+{
+    struct queue_envelope *e = &o->entry.envelope;
+    struct expansion x = {0};
+    struct smtp_answer answer;
+    struct smtp_path path;
+    size_t before = e->count;
+    int error = path_parse_mailbox(str_from(e->recipients[index].address), PATH_UTF8 | PATH_BARE_OK, &path);
+
+    answer_set(&answer, 550, "5.1.3", "The address is not well-formed");
+    if (error == 0)
+        error = expand_path(r->conf, &path, "", &x, &answer);
+    if (error == 0)
+        error = add_targets(o, index, &x, r->conf->hostname);
+    expansion_finish(&x);
+    if (error == 0) {
+        e->recipients[index].state = QUEUE_EXPANDED;
+        o->is_changed = true;
+        return 0;
+    }
+    for (size_t i = before; i < e->count; i++) /* half of the places is none */
+        e->recipients[i].state = QUEUE_EXPANDED;
+    if (error == -ENOMEM)
+        return error;
+
+    struct talk_reply reply;
+
+    talk_reply_set(&reply, TALK_RCPT, answer.code, answer.enhanced, "%s", answer.text);
+    settle_reply(r, o, (uint32_t)index, &reply, "", NULL);
+    return 0;
+}
+
+int settle_expand(struct relay *r, struct open *o)
+{
+    struct queue_envelope *e = &o->entry.envelope;
+    size_t count = e->count;
+    int x = 0;
+
+    for (size_t i = 0; i < count && x == 0; i++) {
+        struct dest *d = NULL;
+        const char *why = "";
+        struct talk_reply reply;
+
+        if (e->recipients[i].kind != QUEUE_REMOTE || !plan_is_due(r, e, &e->recipients[i]))
+            continue;
+        x = plan_dest(r, e, &e->recipients[i], &d, &why);
+        if (x == -EINVAL) {
+            talk_reply_set(&reply, TALK_RCPT, 550, "5.1.3", "%s", why);
+            settle_reply(r, o, (uint32_t)i, &reply, "", NULL);
+            x = 0;
+        } else if (x == 0 && d->job.kind == JOB_LOCAL) {
+            x = expand_one(r, o, i);
+        }
+    }
+    /* Before the first of them is delivered: otherwise a crash would make them twice. */
+    if (x == 0)
+        write_back(r, o);
+    return x == 0 && o->is_changed ? -EIO : x;
+}

@@ -1,0 +1,384 @@
+#!/usr/bin/env python3
+"""relay and its programs with a queue made by this test and servers that this test plays, on loopback.
+
+    relay_queue.py BUILD-DIR [TEST...]
+
+Closes with "N passed, N failed".
+"""
+import concurrent.futures
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+
+from frames import Tests
+from receiver import FEATURES, Hangup, Receiver
+
+BUILD = sys.argv[1]
+RELAY = os.path.join(BUILD, "handlers/relay/relay")
+FOLDER = tempfile.mkdtemp(prefix="pennypost-queue-")
+PLAIN = "From: a@here.example\nSubject: hello\n\nOne line.\n"
+serial = 0
+
+
+def quote(text):
+    return "".join("%%%02X" % ord(c) if ord(c) < 32 or c == "%" else c for c in text)
+
+
+class Queue:
+    """A queue folder and the options of its runs."""
+
+    def __init__(self, **options):
+        self.folder = tempfile.mkdtemp(dir=FOLDER, prefix="q")
+        os.chmod(self.folder, 0o700)
+        for name in ("msg", "new", "cur", "corrupt"):
+            os.mkdir(os.path.join(self.folder, name), 0o700)
+        for name in ("routes", "policy", "credentials"):
+            self.file(name, "")
+        self.options = {"hostname": "here.example", "queue": self.folder, "relay_routes": self.path("routes"),
+                        "tls_policy": self.path("policy"), "relay_credentials": self.path("credentials"),
+                        "retry_min": "1", "retry_max": "1", "aliases": self.path("aliases")}
+        self.options.update(options)
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def file(self, name, text, mode=0o600):
+        with open(self.path(name), "w", encoding="utf-8") as f:
+            f.write(text)
+        os.chmod(self.path(name), mode)
+
+    def add(self, *recipients, text=PLAIN, sender="a@here.example", age=0, folder="new", **fields):
+        """A message; recipients are addresses or lists of further lines. Returns its id."""
+        global serial
+        serial += 1
+        name = "T%06d" % serial
+        with open(os.path.join(self.folder, "msg", name), "wb") as f:
+            f.write(text if isinstance(text, bytes) else text.encode())
+        lines = ["pennypost-envelope 1", "created %d" % (time.time() - age), "sender " + quote(sender)]
+        lines += ["%s %s" % (k.replace("_", "-"), v) for k, v in fields.items()]
+        for r in recipients:
+            one = [r] if isinstance(r, str) else r
+            lines += ["to " + quote(one[0])] + one[1:]
+        with open(os.path.join(self.folder, "tmp"), "w", encoding="utf-8") as f:
+            f.write("\n".join(lines + ["end"]) + "\n")
+        os.rename(os.path.join(self.folder, "tmp"), os.path.join(self.folder, folder, name))
+        return name
+
+    def argv(self, *arguments, **options):
+        words = [RELAY]
+        for key, value in {**self.options, **options}.items():
+            words += ["-o", "%s=%s" % (key, value)]
+        return words + list(arguments)
+
+    def start(self, *arguments, **options):
+        return subprocess.Popen(self.argv(*arguments, **options), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+    def run(self, *arguments, status=0, timeout=120, **options):
+        done = subprocess.run(self.argv(*arguments, **options), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                              timeout=timeout, check=False)
+        self.log = done.stderr.decode()
+        assert done.returncode == status, (done.returncode, self.log)
+        assert not os.listdir(self.path("new")), "new/ is not empty"
+        return self.log
+
+    def entry(self, name):
+        """The envelope as a list of (key, value), None: it has gone."""
+        for folder in ("new", "cur"):
+            try:
+                with open(os.path.join(self.folder, folder, name), encoding="utf-8") as f:
+                    return [tuple(x.split(" ", 1)) for x in f.read().splitlines() if " " in x]
+            except FileNotFoundError:
+                pass
+        assert not os.path.exists(os.path.join(self.folder, "msg", name))
+        return None
+
+    def states(self, name):
+        """{recipient: (state, reply)}"""
+        out, at = {}, None
+        for key, value in self.entry(name) or []:
+            if key == "to":
+                at = value
+                out[at] = ["pending", ""]
+            elif key == "to-state":
+                out[at][0] = value
+            elif key == "to-reply":
+                out[at][1] = value
+        return out
+
+    def ids(self):
+        return sorted(os.listdir(self.path("new")) + os.listdir(self.path("cur")))
+
+
+def hop(receiver, **options):
+    """A queue whose relayhost is this receiver."""
+    return Queue(relayhost="127.0.0.1:%d" % receiver.listen("127.0.0.1", 0), **options)
+
+
+# ---- the main way ----
+
+def test_sent():
+    r = Receiver()
+    q = hop(r)
+    names = [q.add("b%d@there.example" % i, "c@there.example") for i in range(5)]
+    log = q.run()
+    assert [q.entry(n) for n in names] == [None] * 5 and os.listdir(q.path("msg")) == []
+    assert len(r.messages) == 5 and all(len(m.recipients) == 2 for m in r.messages)
+    assert len(r.sessions) == 1, "one connection for all"
+    assert log.count("sent ") == 10, log
+
+
+def test_nothing_to_do():
+    began = time.monotonic()
+    Queue(relayhost="127.0.0.1:1").run()
+    assert time.monotonic() - began < 10
+
+
+def test_refused_and_deferred():
+    def hook(session, verb, line):
+        if verb == "RCPT" and "none@" in line:
+            return b"550 5.1.1 nobody\r\n"
+        if verb == "RCPT" and "later@" in line:
+            return b"450 4.2.1 come back\r\n"
+        return None
+    r = Receiver(hook=hook)
+    q = hop(r, retry_min="1h", retry_max="1h")
+    name = q.add("good@there.example", "none@there.example", "later@there.example")
+    q.run()
+    states = q.states(name)
+    assert states["good@there.example"][0] == "relayed" and states["none@there.example"] == \
+        ["failed", "550 5.1.1 nobody"] and states["later@there.example"] == ["deferred", "450 4.2.1 come back"], states
+    r.hook = None
+    q.run()
+    assert len(r.messages) == 1, "not before its time"
+    q.run("--domain", "elsewhere.example")
+    assert len(r.messages) == 1
+    q.run("--domain", "there.example")
+    assert [m.recipients for m in r.messages] == [["good@there.example"], ["later@there.example"]]
+    assert q.entry(name) is None
+
+
+def test_match_and_hold():
+    r = Receiver()
+    q = hop(r)
+    q.add("x@one.example", folder="cur", next_attempt="0")
+    held = q.add("x@two.example", held="yes")
+    q.run("--match", "ONE.ex")
+    assert [m.recipients for m in r.messages] == [["x@one.example"]] and q.ids() == [held]
+    q.run("--all")
+    assert q.ids() == [held]
+
+
+def test_unreachable():
+    q = Queue(relayhost="127.0.0.1:1")
+    names = [q.add("b@there.example") for _ in range(20)]
+    log = q.run()
+    assert all(q.states(n)["b@there.example"][0] == "deferred" for n in names)
+    assert log.count("unreachable ") == 1, log
+    # The memory: new mail for it is not even tried.
+    q.options["retry_min"] = "1h"
+    q.run("--all")
+    name = q.add("b@there.example")
+    log = q.run()
+    assert "unreachable" not in log and q.states(name)["b@there.example"][0] == "deferred", log
+    # Until somebody says so, or it is back.
+    r = Receiver()
+    q.options["relayhost"] = "127.0.0.1:%d" % r.listen("127.0.0.1", 0)
+    q.run("--all")
+    assert len(r.messages) == 21 and q.ids() == []
+
+
+def test_expired():
+    q = Queue(relayhost="127.0.0.1:1", queue_lifetime="1h")
+    name = q.add("b@there.example", age=7200, sender="")
+    log = q.run()
+    assert q.entry(name) is None and "expired " in log and not os.listdir(q.path("corrupt")), log
+
+
+def test_login_and_tls():
+    cert = os.path.join(FOLDER, "cert.pem")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                    "-keyout", cert + ".key", "-out", cert, "-days", "30", "-subj", "/CN=x", "-addext",
+                    "subjectAltName=IP:127.0.0.1,DNS:smart.example"], check=True, stderr=subprocess.DEVNULL)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, cert + ".key")
+    r = Receiver(context=context, logins={"alice": "pass word"})
+    q = hop(r, tls_authorities=cert)
+    q.file("policy", "127.0.0.1 verify smart.example\n")
+    q.file("credentials", "127.0.0.1 alice pass word\n")
+    q.add("b@there.example")
+    log = q.run()
+    assert len(r.messages) == 1 and r.messages[0].session.user == "alice" and "verified=yes" in log, log
+    # Not for everybody's eyes.
+    q.file("credentials", "127.0.0.1 alice pass word\n", mode=0o644)
+    q.run(status=77)
+    # A wrong certificate: the password is not told, the mail waits.
+    q.file("credentials", "127.0.0.1 alice pass word\n")
+    q.file("policy", "")
+    q.options["tls_authorities"] = "/etc/ssl/certs/ca-certificates.crt"
+    name = q.add("b@there.example")
+    q.run()
+    assert q.states(name)["b@there.example"][1].startswith("454 4.7.5"), q.states(name)
+    assert len(r.messages) == 1 and not any(s.user for s in r.sessions[1:])
+
+
+def test_routes():
+    one, two, three = Receiver(name="one.example"), Receiver(name="two.example"), Receiver(name="three.example")
+    q = hop(one)
+    q.file("routes", "# routes\n.two.example [127.0.0.1]:%d\nfrom:@sender.example 127.0.0.1:%d\n" %
+           (two.listen("127.0.0.1", 0), three.listen("127.0.0.1", 0)))
+    q.add("x@one.example", "x@two.example", "x@sub.two.example")
+    q.add("x@two.example", sender="y@sender.example")
+    q.run()
+    assert [sorted(m.recipients) for m in one.messages] == [["x@one.example"]]
+    assert [sorted(m.recipients) for m in two.messages] == [["x@sub.two.example", "x@two.example"]]
+    assert [sorted(m.recipients) for m in three.messages] == [["x@two.example"]]
+
+
+def test_sender_of_recipients():
+    r = Receiver()
+    q = hop(r)
+    q.add("x@there.example", ["y@there.example", "to-sender owner@here.example"], "z@there.example")
+    q.run()
+    assert sorted((m.sender, len(m.recipients)) for m in r.messages) == [("a@here.example", 2), ("owner@here.example", 1)]
+
+
+def test_too_many_recipients():
+    hook = lambda s, verb, line: b"452 4.5.3 too many\r\n" if verb == "RCPT" and len(s.recipients) >= 10 else None
+    r = Receiver(hook=hook)
+    q = hop(r)
+    name = q.add(*["r%d@there.example" % i for i in range(250)])
+    q.run()
+    assert q.entry(name) is None and sum(len(m.recipients) for m in r.messages) == 250
+    assert len({a for m in r.messages for a in m.recipients}) == 250
+
+
+# ---- hostile ----
+
+def test_crash_in_the_middle():
+    """A server that hangs up at any point: nothing lost, nothing doubled, the other messages go."""
+    for verb in ("GREETING", "EHLO", "MAIL", "RCPT", "DATA", "END"):
+        seen = []
+
+        def hook(session, v, line, verb=verb, seen=seen):
+            if v == verb and not seen:
+                seen.append(1)
+                raise Hangup
+            return None
+        r = Receiver(hook=hook)
+        q = hop(r)
+        for _ in range(3):
+            q.add("b@there.example")
+        q.run()
+        time.sleep(1.1)
+        q.run("--all")
+        assert q.ids() == [] and len(r.messages) == 3, (verb, q.ids(), len(r.messages))
+
+
+def test_stall_does_not_hold_others():
+    def hook(session, verb, line):
+        time.sleep(60)
+        raise Hangup
+    bad, good = Receiver(hook=hook), Receiver()
+    q = hop(good, relay_timeouts="2", relay_connections="2")
+    q.file("routes", "bad.example 127.0.0.1:%d\n" % bad.listen("127.0.0.1", 0))
+    name = q.add("x@bad.example", "x@good.example")
+    q.add("y@good.example")
+    q.run()
+    assert len(good.messages) == 2 and q.states(name)["x@bad.example"][0] == "deferred"
+
+
+def test_several_runs():
+    r = Receiver()
+    q = hop(r)
+    names = [q.add("b%d@there.example" % i) for i in range(60)]
+    runs = [q.start() for _ in range(4)]
+    assert all(p.wait(120) == 0 for p in runs)
+    assert q.ids() == [] and len(r.messages) == len(names)
+    assert len({m.recipients[0] for m in r.messages}) == len(names)
+
+
+def test_new_mail_while_running():
+    """What is queued while a run goes on is sent by it at once."""
+    r = Receiver(hook=lambda s, verb, line: time.sleep(0.4) if verb == "MAIL" else None)
+    q = hop(r)
+    q.add("b@there.example")
+    p = q.start()
+    while not r.sessions:
+        time.sleep(0.02)
+    q.add("c@there.example")
+    assert p.wait(60) == 0 and len(r.messages) == 2 and q.ids() == []
+
+
+def test_damaged():
+    r = Receiver()
+    q = hop(r)
+    good = q.add("b@there.example")
+    with open(q.path("new/BROKEN"), "w", encoding="ascii") as f:
+        f.write("pennypost-envelope 1\nsender x\n")
+    with open(q.path("msg/BROKEN"), "w", encoding="ascii") as f:
+        f.write(PLAIN)
+    with open(q.path("new/FUTURE"), "w", encoding="ascii") as f:
+        f.write("pennypost-envelope 9\nend\n")
+    with open(q.path("msg/FUTURE"), "w", encoding="ascii") as f:
+        f.write(PLAIN)
+    q.run()
+    assert q.entry(good) is None and q.ids() == ["FUTURE"] and sorted(os.listdir(q.path("corrupt"))) == \
+        ["BROKEN", "BROKEN.msg"]
+
+
+def test_killed_anywhere():
+    """kill -9 at some moment of a run, again and again: each message once, or twice where the answer was on its way."""
+    r = Receiver()
+    q = hop(r)
+    total = 40
+    for i in range(total):
+        q.add("b%d@there.example" % i)
+    for attempt in range(60):
+        p = q.start("--all")
+        time.sleep(0.01 + 0.013 * attempt)
+        p.send_signal(signal.SIGKILL)
+        p.wait()
+        if not q.ids():
+            break
+    q.run("--all")
+    seen = [m.recipients[0] for m in r.messages]
+    assert q.ids() == [] and set(seen) == {"b%d@there.example" % i for i in range(total)}
+    assert len(seen) <= total + attempt + 1, (len(seen), attempt)
+
+
+# ---- here ----
+
+def test_local():
+    spool = tempfile.mkdtemp(dir=FOLDER)
+    os.chmod(FOLDER, 0o755)
+    os.chmod(spool, 0o1777)
+    shutil.chown(spool, "root", "mail")
+    os.chmod(spool, 0o2775)
+    q = Queue(spool=spool, state=os.path.join(spool, "%u.state"))
+    q.file("aliases", "list: alice, bob\n", 0o644)
+    name = q.add("alice@here.example", ["bob@here.example", "to-kind mailbox", "to-user bob", "to-argument "], "list@here.example",
+                 "nobody-there@here.example", sender="")
+    q.run()
+    assert q.entry(name) is None, q.log
+    for user in ("alice", "bob"):
+        with open(os.path.join(spool, user), encoding="utf-8") as f:
+            assert f.read().count("Subject: hello") == 2
+
+
+def main():
+    tests = Tests()
+    for name, function in list(globals().items()):
+        if name.startswith("test_") and (len(sys.argv) < 3 or name[5:] in sys.argv[2:]):
+            tests.run(function)
+    shutil.rmtree(FOLDER)
+    return tests.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
