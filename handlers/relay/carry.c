@@ -158,6 +158,23 @@ static bool choose(struct relay *r, struct slot *s)
     return is_more;
 }
 
+/* What the expansion of our own names has added for others. */
+static int plan_added(struct relay *r, const struct slot *s, struct message *m, size_t before)
+{
+    const struct queue_envelope *e = &s->open->entry.envelope;
+    int x = 0;
+
+    for (size_t i = before; i < e->count && x == 0; i++) {
+        struct dest *d = NULL;
+        const char *why = "";
+
+        if (plan_is_due(r, e, &e->recipients[i]) && plan_dest(r, e, &e->recipients[i], &d, &why) == 0 && d != s->dest &&
+            (d->count == d->at || d->messages[d->count - 1] != m))
+            x = plan_again(r, d, m);
+    }
+    return x;
+}
+
 /* Takes the message on. 1: it is under way, 0: there is nothing to do for it here, or a negative errno. */
 static int begin(struct relay *r, struct slot *s, struct message *m)
 {
@@ -166,8 +183,13 @@ static int begin(struct relay *r, struct slot *s, struct message *m)
 
     if (x < 0)
         return x == -ENOMEM ? x : 0;
-    if (s->dest->job.kind == JOB_LOCAL)
+    if (s->dest->job.kind == JOB_LOCAL) {
+        size_t before = s->open->entry.envelope.count;
+
         x = settle_expand(r, s->open);
+        if (x == 0)
+            x = plan_added(r, s, m, before);
+    }
     is_more = x == 0 && choose(r, s);
     if (is_more && plan_again(r, s->dest, m) < 0)
         r->problem = -ENOMEM;

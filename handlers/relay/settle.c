@@ -234,8 +234,10 @@ void settle_reply(struct relay *r, struct open *o, uint32_t index, const struct 
 
 static int add_targets(struct open *o, size_t index, const struct expansion *x, const char *hostname)
 {
-    static const enum queue_kind kinds[] = {
-        [RCPT_MAILBOX] = QUEUE_MAILBOX, [RCPT_COMMAND] = QUEUE_COMMAND, [RCPT_FILE] = QUEUE_FILE};
+    static const enum queue_kind kinds[] = {[RCPT_MAILBOX] = QUEUE_MAILBOX,
+                                            [RCPT_COMMAND] = QUEUE_COMMAND,
+                                            [RCPT_FILE] = QUEUE_FILE,
+                                            [RCPT_REMOTE] = QUEUE_REMOTE};
     struct queue_envelope *e = &o->entry.envelope;
     char owner[LIMIT_PATH];
     int r = 0;
@@ -245,14 +247,17 @@ static int add_targets(struct open *o, size_t index, const struct expansion *x, 
         struct queue_recipient *to = NULL;
         const struct queue_recipient *from;
 
-        r = queue_envelope_add(e, str_from(e->recipients[index].address), &to);
+        bool is_remote = x->targets[i].kind == RCPT_REMOTE;
+
+        r = queue_envelope_add(e, str_from(is_remote ? x->targets[i].argument : e->recipients[index].address), &to);
         if (r < 0)
             break;
         from = &e->recipients[index]; /* the array may have moved */
         to->kind = kinds[x->targets[i].kind];
         to->notify = from->notify;
-        r = queue_envelope_set(&to->user, str_from(x->targets[i].user));
-        if (r == 0)
+        if (!is_remote)
+            r = queue_envelope_set(&to->user, str_from(x->targets[i].user));
+        if (r == 0 && !is_remote)
             r = queue_envelope_set(&to->argument, str_from(x->targets[i].argument));
         if (r == 0 && from->orcpt)
             r = queue_envelope_set(&to->orcpt, str_from(from->orcpt));

@@ -5,7 +5,7 @@
 
 Closes with "N passed, N failed".
 """
-import concurrent.futures
+import email
 import os
 import shutil
 import signal
@@ -256,6 +256,71 @@ def test_too_many_recipients():
     q.run()
     assert q.entry(name) is None and sum(len(m.recipients) for m in r.messages) == 250
     assert len({a for m in r.messages for a in m.recipients}) == 250
+
+
+# ---- reports ----
+
+def parse(data):
+    """A report: (its recipients' fields, the first part, the type of the third)."""
+    m = email.message_from_bytes(data)
+    assert m.get_content_type() == "multipart/report" and m.get_param("report-type") == "delivery-status", m
+    parts = m.get_payload()
+    fields = parts[1].get_payload()
+    return fields[1:], parts[0].get_payload(decode=True).decode(), parts[2].get_content_type()
+
+
+def test_bounce():
+    """A failure goes back to the sender by the same ways, from the null path; it is never answered by another one."""
+    def hook(session, verb, line):
+        return b"550 5.1.1 nobody of that name\r\n" if verb == "RCPT" and "none@" in line else None
+    r = Receiver(hook=hook)
+    q = hop(r)
+    q.add("none@there.example", "good@there.example", sender="a@away.example")
+    q.run()
+    q.run("--all")
+    report = [m for m in r.messages if m.sender == ""][0]
+    fields, text, third = parse(report.data)
+    assert report.recipients == ["a@away.example"] and len(r.messages) == 2 and q.ids() == []
+    assert len(fields) == 1 and fields[0]["Action"] == "failed" and fields[0]["Status"] == "5.1.1", fields
+    assert fields[0]["Final-Recipient"] == "rfc822; none@there.example" or "none@there.example" in fields[0]["Final-Recipient"]
+    assert "nobody of that name" in fields[0]["Diagnostic-Code"] and "none@there.example" in text
+    # A report that fails goes to postmaster, and no further.
+    r.messages.clear()
+    q.options["aliases"] = q.path("aliases")
+    q.file("aliases", "postmaster: boss@away.example\n", 0o644)
+    q.add("none@there.example", sender="")
+    for _ in range(3):
+        q.run("--all")
+    assert [(m.sender, m.recipients) for m in r.messages] == [("", ["boss@away.example"])], \
+        [(m.sender, m.recipients) for m in r.messages]
+    r.hook = lambda s, verb, line: b"550 5.1.1 no\r\n" if verb == "RCPT" else None
+    q.add("none@there.example", sender="")
+    for _ in range(3):
+        q.run("--all")
+    assert q.ids() == [] and len(r.messages) == 1
+
+
+def test_success_reports():
+    """Asked for, and the next hop knows of DSN: the duty is its. If not, we say `relayed` (RFC 3461 5.2.2)."""
+    for features, count in ((FEATURES, 1), (("PIPELINING",), 2)):
+        r = Receiver(features=features)
+        q = hop(r)
+        q.add(["b@there.example", "to-notify 2"], sender="a@away.example", envid="x1")
+        q.run()
+        q.run("--all")
+        assert len(r.messages) == count, (features, len(r.messages))
+        if count == 2:
+            assert parse(r.messages[1].data)[0][0]["Action"] == "relayed"
+
+
+def test_delay_warning():
+    r = Receiver(hook=lambda s, verb, line: b"451 4.3.0 not now\r\n" if verb == "RCPT" and "slow@" in line else None)
+    q = hop(r)
+    name = q.add("slow@there.example", sender="a@away.example", age=5 * 3600)
+    for _ in range(3):
+        q.run("--all")
+    assert [m.recipients for m in r.messages] == [["a@away.example"]] and q.ids() == [name]
+    assert parse(r.messages[0].data)[0][0]["Action"] == "delayed"
 
 
 # ---- hostile ----
