@@ -57,9 +57,9 @@ static int send_host(struct courier *c, const struct talk_host *h)
     int r = talk_put_host(&f, h);
 
     if (r == 0 && h->tls == TALK_TLS_VERIFY) {
-        trust = open(c->conf->tls_authorities, O_RDONLY | O_CLOEXEC);
+        trust = open(c->conf->tls_ca, O_RDONLY | O_CLOEXEC);
         if (trust < 0)
-            LOG_ERROR(LOG_ERR, "no trusted authorities", errno, LOG_FC("file", c->conf->tls_authorities));
+            LOG_ERROR(LOG_ERR, "no trusted authorities", errno, LOG_FC("file", c->conf->tls_ca));
     }
     return r < 0 ? r : frame_send(c->session.control, &f, trust);
 }

@@ -208,7 +208,7 @@ def test_login_and_tls():
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, cert + ".key")
     r = Receiver(context=context, logins={"alice": "pass word"})
-    q = hop(r, tls_authorities=cert)
+    q = hop(r, tls_ca=cert)
     q.file("policy", "127.0.0.1 verify smart.example\n")
     q.file("credentials", "127.0.0.1 alice pass word\n")
     q.add("b@there.example")
@@ -220,7 +220,7 @@ def test_login_and_tls():
     # A wrong certificate: the password is not told, the mail waits.
     q.file("credentials", "127.0.0.1 alice pass word\n")
     q.file("policy", "")
-    q.options["tls_authorities"] = "/etc/ssl/certs/ca-certificates.crt"
+    q.options["tls_ca"] = "/etc/ssl/certs/ca-certificates.crt"
     name = q.add("b@there.example")
     q.run()
     assert q.states(name)["b@there.example"][1].startswith("454 4.7.5"), q.states(name)
