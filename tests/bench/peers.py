@@ -16,7 +16,7 @@ PACKAGES = {
     "inetd": ["openbsd-inetd"],
     "xinetd": ["xinetd"],
 }
-LEFT_OUT = {"mariadb-common", "mysql-common"}  # configuration that nothing here reads
+LEFT_OUT = {"mariadb-common", "mysql-common", "exim4-config"}  # configuration that nothing here reads
 
 
 def _needed(package):
