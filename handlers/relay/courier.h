@@ -10,6 +10,7 @@
 #include "shared/dns/dane.h"
 #include "shared/dns/hop.h"
 #include "shared/gate/chain.h"
+#include "shared/sts/sts.h"
 
 #define COURIER_CONTROL     3
 #define COURIER_PATIENCE_MS (60 * 60 * 1000) /* relay waits for others before it says something */
@@ -21,7 +22,8 @@ struct courier {
     struct dns dns;
     struct hop_self self;
     struct hop_list hops;
-    size_t host, address; /* the next to be tried */
+    struct sts_result sts; /* of the domain; mode STS_NONE where it does not apply */
+    size_t host, address;  /* the next to be tried */
     unsigned tries;
     bool is_v4_only;
     struct chain_child session;

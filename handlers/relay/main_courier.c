@@ -112,6 +112,24 @@ static void soften(struct talk_reply *r)
     r->enhanced[0] = '4';
 }
 
+/* What a TLS report (RFC 8460 4) is made of: a line for each connection to a domain with a policy. */
+static void log_policy(const struct courier *c, const struct talk_host *h, const struct talk_ready *ready)
+{
+    const char *type = h->tls == TALK_TLS_DANE ? "tlsa" : sts_policy_type(&c->sts);
+    const char *result = "";
+
+    if (h->tls != TALK_TLS_DANE && !c->sts.is_found)
+        return;
+    if (ready->status == TALK_NO_TLS || (h->tls <= TALK_TLS_MAY && !ready->tls[0]))
+        result = strstr(ready->reply.text, "expired")     ? STS_RESULT_EXPIRED
+                 : strstr(ready->reply.text, "mismatch")  ? STS_RESULT_HOST_MISMATCH
+                 : strstr(ready->reply.text, "handshake") ? STS_RESULT_VALIDATION
+                                                          : STS_RESULT_STARTTLS;
+    LOG_EVENT(result[0] ? LOG_NOTICE : LOG_INFO, "tls-policy", LOG_FC("policy_type", type),
+              LOG_FC("policy_domain", c->hops.domain), LOG_FC("policy_mode", sts_mode_name(c->sts.policy.mode)),
+              LOG_FC("mx", c->last_host), LOG_FC("addr", c->last_address), LOG_FC("result_type", result));
+}
+
 static int try_address(struct courier *c, const struct hop_host *host, const struct hop_address *a,
                        struct talk_ready *ret)
 {
@@ -132,6 +150,8 @@ static int try_address(struct courier *c, const struct hop_host *host, const str
         h.tls = TALK_TLS_NONE;
         r = try_once(c, a, &h, ret);
     }
+    if (r == 0)
+        log_policy(c, &h, ret);
     if (r == 0 && ret->status != TALK_READY) {
         soften(&c->last);
         r = -ECANCELED;

@@ -5,11 +5,26 @@
 #include <string.h>
 
 #include "handlers/relay/courier.h"
+#include "shared/base/log.h"
 
 static int refuse(struct courier *c, unsigned code, const char *enhanced, const char *text)
 {
     talk_reply_set(&c->last, TALK_GREETING, code, enhanced, "%s", text);
     return -ECANCELED;
+}
+
+/* The MTA-STS policy of the domain, or of a host that the admin named (RFC 8461 3.4), unless he says what TLS it must
+ * have. */
+static void find_sts(struct courier *c)
+{
+    bool is_name = c->job.hop.len > 0 && c->job.hop.ptr[0] != '[';
+
+    if (c->job.tls != JOB_TLS_AUTO || c->hops.kind == HOP_LITERAL || !is_name)
+        return;
+    sts_find(c->conf, &c->dns, str_from(c->hops.domain), &c->sts);
+    if (c->sts.failure)
+        LOG_EVENT(LOG_NOTICE, "sts-policy", LOG_FC("policy_domain", c->hops.domain),
+                  LOG_FC("result_type", c->sts.failure), LOG_FC("reason", c->sts.detail));
 }
 
 int courier_find(struct courier *c)
@@ -18,8 +33,10 @@ int courier_find(struct courier *c)
     int r = c->job.kind == JOB_HOST ? hop_find_host(&c->dns, c->job.hop, &c->hops, &why)
                                     : hop_find(&c->dns, &c->self, c->job.hop, &c->hops, &why);
 
-    if (r == 0)
+    if (r == 0) {
+        find_sts(c);
         return 0;
+    }
     if (r != -EAGAIN && r != -EHOSTUNREACH)
         return refuse(c, 451, "4.3.0", strerror(-r));
     /* A host that the admin named and that is not there is his mistake: the mail waits for him. */
@@ -85,6 +102,14 @@ static int automatic(struct courier *c, const struct hop_host *host, struct buf 
         return r;
     if (dane->state == DANE_VERIFY)
         return use_dane(c, dane, names, ret);
+    if (c->sts.policy.mode == STS_ENFORCE) {
+        if (!sts_policy_allows(&c->sts.policy, str_from(host->name)))
+            return refuse(c, 450, "4.7.5", "the domain's MTA-STS policy does not name the host");
+        return use_verify(c, host, names, ret);
+    }
+    if (c->sts.policy.mode == STS_TESTING && !sts_policy_allows(&c->sts.policy, str_from(host->name)))
+        LOG_EVENT(LOG_NOTICE, "sts-testing", LOG_FC("policy_domain", c->hops.domain), LOG_FC("mx", host->name),
+                  LOG_FC("result_type", STS_RESULT_VALIDATION));
     if (c->job.is_requiretls && !is_known)
         return refuse(c, 550, "5.7.30",
                       "the message demands TLS all the way (REQUIRETLS), and who the next host is cannot be made sure");

@@ -86,7 +86,6 @@ static const struct conf_key KEYS[] = {
     KEY(relay_connections_per_destination, CONF_U32, "2"),
     KEY(relay_timeouts, CONF_U32, "100"),
     KEY(tls_policy, CONF_STRING, PENNYPOST_SYSCONFDIR "/tls_policy"),
-    KEY(tls_ca, CONF_STRING, "/etc/ssl/certs/ca-certificates.crt"),
     KEY(message_size, CONF_SIZE, "100M"),
     KEY(timeout_imap, CONF_U32, "1800"),
     KEY(timeout_pop3, CONF_U32, "600"),

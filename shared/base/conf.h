@@ -76,7 +76,6 @@ struct conf {
     uint32_t relay_connections_per_destination;
     uint32_t relay_timeouts;   /* percent of the time-outs of RFC 5321 */
     char *tls_policy;          /* file: what TLS some destinations must have */
-    char *tls_ca;     /* PEM authorities of servers' certificates, where they are verified */
     uint64_t message_size;    /* largest message taken, bytes */
     uint32_t timeout_imap;    /* idle seconds */
     uint32_t timeout_pop3;
