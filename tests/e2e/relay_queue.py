@@ -5,6 +5,7 @@
 
 Closes with "N passed, N failed".
 """
+import concurrent.futures
 import email
 import os
 import shutil
@@ -415,6 +416,55 @@ def test_killed_anywhere():
     seen = [m.recipients[0] for m in r.messages]
     assert q.ids() == [] and set(seen) == {"b%d@there.example" % i for i in range(total)}
     assert len(seen) <= total + attempt + 1, (len(seen), attempt)
+
+
+CALLS = ("unlinkat", "renameat", "rename", "fsync", "fdatasync", "linkat", "write", "sendmsg", "recvmsg", "fcntl")
+
+
+def killed_at(call, number):
+    """One run that is killed at the number-th such system call, then one to the end. False: there was none."""
+    r = Receiver(hook=lambda s, verb, line: b"550 5.1.1 no\r\n" if verb == "RCPT" and "none@" in line else None)
+    q = hop(r)
+    try:
+        q.add("x@there.example", "y@there.example")
+        q.add("z@there.example", "none@there.example", sender="a@away.example")
+        done = subprocess.run(["strace", "-o", "/dev/null", "-e", "trace=" + call, "-e",
+                               "inject=%s:signal=KILL:when=%d" % (call, number)] + q.argv(), stdin=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL, timeout=120, check=False)
+        is_killed = done.returncode in (-9, 137)
+        assert is_killed or done.returncode == 0, done.returncode
+        for _ in range(4):
+            q.run("--all")
+            if not q.ids():
+                break
+        got = sorted((m.sender, a) for m in r.messages for a in m.recipients)
+        once = sorted([("a@here.example", "x@there.example"), ("a@here.example", "y@there.example"),
+                       ("a@away.example", "z@there.example"), ("", "a@away.example")])
+        where = "%s %d" % (call, number)
+        # A message whose envelope has gone and an envelope half-written are swept a day later.
+        assert q.ids() == [] and not os.listdir(q.path("corrupt")) and len(os.listdir(q.path("msg"))) <= 2, where
+        assert set(got) == set(once), (where, got)
+        # Twice: the message whose answer was on its way, or the report that was just made.
+        assert len(r.messages) <= 4, (where, got)
+        return is_killed
+    finally:
+        r.close()
+        shutil.rmtree(q.folder)
+
+
+def killed_at_every(call):
+    number = 1
+    while killed_at(call, number):
+        number += 1
+    return number - 1
+
+
+def test_killed_at_every_call():
+    """kill -9 at every system call of a run that changes or says something."""
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        counts = dict(zip(CALLS, pool.map(killed_at_every, CALLS)))
+    print("    killed at", counts)
+    assert counts["sendmsg"] > 3 and counts["fsync"] > 3 and counts["unlinkat"] > 2, counts
 
 
 # ---- here ----
