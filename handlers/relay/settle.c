@@ -13,6 +13,7 @@
 #include "shared/base/macros.h"
 #include "shared/base/secret.h"
 #include "shared/route/expand.h"
+#include "shared/route/srs_run.h"
 
 int settle_open(struct relay *r, struct message *m, struct open **ret)
 {
@@ -232,17 +233,37 @@ void settle_reply(struct relay *r, struct open *o, uint32_t index, const struct 
 
 /* ---- our own domains ---- */
 
-static int add_targets(struct open *o, size_t index, const struct expansion *x, const char *hostname)
+/* RFC 5321 3.9.2: the owner of a list hears of its failures. What goes on to another machine has a sender of ours
+ * (SRS), so that SPF lets it pass; without that it goes all the same, and its sender hears if it is refused. A bounce
+ * stays one. */
+static int set_sender(struct relay *r, struct open *o, struct queue_recipient *to, const char *own, const char *owner)
+{
+    const char *sender = own ? own : o->entry.envelope.sender;
+    _cleanup_buf_ struct buf text = BUF_INIT(QUEUE_VALUE);
+    int x = 0;
+
+    if (owner && sender[0])
+        x = buf_printf(&text, "%s@%s", owner, r->conf->hostname);
+    else if (to->kind == QUEUE_REMOTE && srs_is_wanted(r->conf, str_from(sender)))
+        x = srs_run_forward(r->conf, sender, &text);
+    else if (own)
+        x = buf_add_str(&text, str_from(own));
+    if (x < 0 && x != -ENOMEM) {
+        LOG_ERROR(LOG_WARNING, "srs-failed", x, LOG_FC("queue_id", o->entry.id), LOG_FC("from", sender));
+        return 0;
+    }
+    return x < 0 || text.len == 0 ? x : queue_envelope_set(&to->sender, buf_str(&text));
+}
+
+static int add_targets(struct relay *relay, struct open *o, size_t index, const struct expansion *x)
 {
     static const enum queue_kind kinds[] = {[RCPT_MAILBOX] = QUEUE_MAILBOX,
                                             [RCPT_COMMAND] = QUEUE_COMMAND,
                                             [RCPT_FILE] = QUEUE_FILE,
                                             [RCPT_REMOTE] = QUEUE_REMOTE};
     struct queue_envelope *e = &o->entry.envelope;
-    char owner[LIMIT_PATH];
     int r = 0;
 
-    (void)snprintf(owner, sizeof(owner), "%s@%s", x->owner ? x->owner : "", hostname);
     for (size_t i = 0; i < x->count && r == 0; i++) {
         struct queue_recipient *to = NULL;
         const struct queue_recipient *from;
@@ -261,10 +282,8 @@ static int add_targets(struct open *o, size_t index, const struct expansion *x, 
             r = queue_envelope_set(&to->argument, str_from(x->targets[i].argument));
         if (r == 0 && from->orcpt)
             r = queue_envelope_set(&to->orcpt, str_from(from->orcpt));
-        if (r == 0 && x->owner && e->sender[0])
-            r = queue_envelope_set(&to->sender, str_from(owner));
-        else if (r == 0 && from->sender)
-            r = queue_envelope_set(&to->sender, str_from(from->sender));
+        if (r == 0)
+            r = set_sender(relay, o, to, from->sender, x->owner);
     }
     return r;
 }
@@ -282,7 +301,7 @@ static int expand_one(struct relay *r, struct open *o, size_t index)
     if (error == 0)
         error = expand_path(r->conf, &path, "", &x, &answer);
     if (error == 0)
-        error = add_targets(o, index, &x, r->conf->hostname);
+        error = add_targets(r, o, index, &x);
     expansion_finish(&x);
     if (error == 0) {
         e->recipients[index].state = QUEUE_EXPANDED;
