@@ -173,6 +173,7 @@ static int plan_envelope(struct relay *r, const char *id, const struct queue_env
             m = add_message(r, id, e);
         if (x < 0 || !m)
             return x < 0 ? x : -ENOMEM;
+        d->is_asked_for |= e->recipients[i].state == QUEUE_DEFERRED && e->recipients[i].next_attempt == 0;
         if (d->count == d->at || d->messages[d->count - 1] != m)
             x = plan_again(r, d, m);
     }

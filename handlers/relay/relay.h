@@ -34,9 +34,10 @@ struct dest {
     struct job job;            /* `hop` above; names, user and secret in the files */
     struct message **messages; /* those before `at` have been taken */
     size_t count, cap, at;
-    unsigned slots; /* couriers at work for it */
-    unsigned ups;   /* of these: those that have a connection */
-    bool is_down;   /* the rest is settled with this, without trying */
+    unsigned slots;    /* couriers at work for it */
+    unsigned ups;      /* of these: those that have a connection */
+    bool is_asked_for; /* somebody made a message due at once (ETRN, retry): whatever the memory says */
+    bool is_down;      /* the rest is settled with this, without trying */
     struct talk_reply down;
     char down_host[LIMIT_DOMAIN + 1];
 };

@@ -102,7 +102,7 @@ static void start_couriers(struct relay *r)
 
             if (!wants_courier(r, d))
                 continue;
-            if (d->slots == 0 && !r->filter.is_forced && memory_find(r, d, &d->down)) {
+            if (d->slots == 0 && !d->is_asked_for && !r->filter.is_forced && memory_find(r, d, &d->down)) {
                 d->is_down = true;
                 d->down_host[0] = '\0';
                 continue;
@@ -142,7 +142,7 @@ static void drain_one(struct relay *r, struct dest *d)
     }
     plan_leave(r, m);
     if (waiting(d) == 0)
-        d->is_down = false; /* for what comes later in this run the memory counts */
+        d->is_down = d->is_asked_for = false; /* for what comes later in this run the memory counts */
 }
 
 static bool drain(struct relay *r)
