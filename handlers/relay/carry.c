@@ -127,7 +127,7 @@ static int send_mail(struct slot *s)
     int x = talk_put_mail(&f, &m);
 
     if (x == 0)
-        x = frame_send(s->child.control, &f, s->open->entry.file);
+        x = frame_send(s->child.control, &f, signing_file(s->open, s->dest->job.kind == JOB_LOCAL));
     s->state = SLOT_BUSY;
     s->sent = s->heard = 0;
     set_watch(s);
@@ -175,6 +175,19 @@ static int plan_added(struct relay *r, const struct slot *s, struct message *m, 
     return x;
 }
 
+/* A message that should be signed and cannot be waits: without its signature it may be refused for good. */
+static bool is_ready(struct relay *r, struct slot *s)
+{
+    struct talk_reply reply;
+
+    if (s->dest->job.kind == JOB_LOCAL || signing_prepare(r, s->open) == 0)
+        return true;
+    talk_reply_set(&reply, TALK_DATA, 451, "4.7.5", "the message could not be signed, see the log");
+    s->heard = 0;
+    settle_rest(r, s, &reply);
+    return false;
+}
+
 /* Takes the message on. 1: it is under way, 0: there is nothing to do for it here, or a negative errno. */
 static int begin(struct relay *r, struct slot *s, struct message *m)
 {
@@ -193,7 +206,7 @@ static int begin(struct relay *r, struct slot *s, struct message *m)
     is_more = x == 0 && choose(r, s);
     if (is_more && plan_again(r, s->dest, m) < 0)
         r->problem = -ENOMEM;
-    if (x == 0 && s->count > 0) {
+    if (x == 0 && s->count > 0 && is_ready(r, s)) {
         s->agains = 0;
         s->open->entry.envelope.attempts++;
         x = send_mail(s);

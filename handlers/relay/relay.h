@@ -48,6 +48,8 @@ struct open {
     struct queue_entry entry;
     unsigned slots;
     bool is_changed; /* since the last queue_update() */
+    bool is_signed;  /* signing_prepare() was here */
+    int signed_file; /* the message with its signatures; -1: it has none */
 };
 
 enum slot_state {
@@ -131,6 +133,11 @@ int carry_start(struct relay *r, struct dest *d);
 /* Its control socket is readable, or its time is up. */
 void carry_event(struct relay *r, struct slot *s);
 void carry_kill(struct relay *r, struct slot *s, const char *why);
+
+/* signing.c: makes the DKIM signatures of a message that leaves the machine, unless that is done. 0, or a negative errno:
+ * it had better wait, which has been logged. Then the file to send. */
+int signing_prepare(const struct relay *r, struct open *o);
+int signing_file(const struct open *o, bool is_local);
 
 /* run.c: until nothing is due any more. 0 or a negative errno. */
 int run_queue(struct relay *r);

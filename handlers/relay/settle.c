@@ -27,6 +27,7 @@ int settle_open(struct relay *r, struct message *m, struct open **ret)
         if (!o)
             return -ENOMEM;
         o->entry = QUEUE_ENTRY_INIT;
+        o->signed_file = -1;
         x = queue_take(&r->queue, m->id, &o->entry);
         if (x < 0) {
             free(o);
@@ -84,6 +85,7 @@ static void release(struct relay *r, struct open *o)
         at = &(*at)->next;
     *at = o->next;
     queue_release(&o->entry);
+    close_fd(&o->signed_file);
     plan_leave(r, o->message);
     free(o);
 }

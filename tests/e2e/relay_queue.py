@@ -486,6 +486,48 @@ def test_local():
             assert f.read().count("Subject: hello") == 2
 
 
+VERIFY = """
+import ast, sys, dkim
+message, zone = ast.literal_eval(sys.stdin.read())
+print([dkim.DKIM(message).verify(idx=i, dnsfunc=lambda name, timeout=5: zone[name.decode().rstrip('.')]) for i in (0, 1)])
+"""
+
+
+def test_dkim():
+    """What users of this machine send is signed when it leaves, and what is only passed on is not."""
+    r = Receiver()
+    q = hop(r)
+    q.options["dkim_keys"] = q.path("keys")
+    made = subprocess.run([os.path.join(BUILD, "handlers/admin/pennypost"), "-o", "dkim_keys=" + q.path("keys"), "dkim",
+                           "keygen", "here.example"], capture_output=True, text=True, check=True).stdout
+    zone = {}
+    for line in made.splitlines():
+        name, value = line.split(". IN TXT ( ")
+        zone[name] = value.replace('" "', "").strip('" )').encode()
+    long = PLAIN + "From here\n.\n" + "trailing  \n" * 3 + "\n\n"
+    names = [q.add("b@there.example", "c@elsewhere.example", text=long, user="alice"),
+             q.add("b@there.example", text=PLAIN.replace("here.example", "other.example"), user="alice"),
+             q.add("b@there.example", peer="192.0.2.1"), q.add("b@there.example", sender="")]
+    q.run()
+    assert [q.entry(n) for n in names] == [None] * 4
+    count = sorted((m.data.count(b"DKIM-Signature:"), m.sender) for m in r.messages)
+    assert count == [(0, "a@here.example"), (0, "a@here.example"), (2, ""), (2, "a@here.example")], count
+    for m in r.messages:
+        if m.data.count(b"DKIM-Signature:") == 2:
+            done = subprocess.run(["/usr/bin/python3", "-c", VERIFY], input=repr((m.data, zone)), capture_output=True,
+                                  text=True, check=False)
+            assert done.stdout == "[True, True]\n", (done.stderr, m.data)
+    # A key that cannot be used: the message waits, its signature is not left out.
+    os.chmod(q.path("keys") + "/here.example.mail.key", 0o644)
+    name = q.add("b@there.example", user="alice")
+    passed_on = q.add("b@there.example", peer="192.0.2.1")
+    q.run()
+    assert q.states(name)["b@there.example"][1].startswith("451 4.7.5 ") and q.entry(passed_on) is None, q.states(name)
+    os.chmod(q.path("keys") + "/here.example.mail.key", 0o600)
+    q.run("--all")
+    assert q.entry(name) is None and r.messages[-1].data.count(b"DKIM-Signature:") == 2
+
+
 def main():
     tests = Tests()
     for name, function in list(globals().items()):
