@@ -20,7 +20,7 @@ import scenarios
 from importlib import import_module
 
 run_crash = import_module("run-crash")
-QUICK = ("append to own", "multiappend", "expunge first, own", "moved expunge first, own", "move", "flags and flush, own")
+QUICK = ("append to own", "multiappend", "collapse", "moved expunge first, own", "move", "flags and flush, own")
 CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 1 << 18
 
 

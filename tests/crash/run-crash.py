@@ -31,7 +31,7 @@ QUICK_MODES = ["kill", "torn", "foreign", "fail", "power", "nosync"]
 QUICK = { # what a quick run tries besides kill and torn, which it tries everywhere
     "foreign": ["expunge every second, own"],
     "fail": ["append to own", "moved expunge first, own"],
-    "power": ["append to own", "deliveries", "append to folder", "flags and flush, own", "expunge first, own", "expunge last, own", "move"],
+    "power": ["append to own", "deliveries", "append to folder", "flags and flush, own", "collapse", "expunge last, own", "move"],
     "nosync": ["append to own"],
 }
 PROOFS = ["append to own", "moved expunge first, own", "move"]

@@ -225,6 +225,47 @@ static void many_names_do_not_hide_one(void **state)
     (void)unlinkat(p->folder, THROTTLE_FILE, 0);
 }
 
+/* The state folder of a session that was given these overrides. */
+static char *state_with(const char *overrides, size_t len, const char *spool)
+{
+    struct session s = {.user = strdup("alice"), .home = strdup("/home/alice"), .control = -1};
+    struct conf c;
+    char *state;
+
+    assert_int_equal(conf_init(&c), 0);
+    assert_int_equal(conf_set(&c, STR("spool"), str_from(spool)), 0);
+    assert_int_equal(buf_add(&c.overrides, overrides, len), 0);
+    assert_int_equal(session_paths(&c, &s), 0);
+    state = strdup(s.state);
+    session_finish(&s);
+    conf_finish(&c);
+    return state;
+}
+
+/* Mail that is not the configured has a state of its own, unless one is named. */
+static void other_mail_has_a_state_of_its_own(void **state)
+{
+    static const char own[] = "-o\0timeout_imap=60\0", tried[] = "-o\0spool = x\0",
+                      named[] = "-o\0spool=x\0-o\0state=y\0";
+    char *real = state_with(own, sizeof(own) - 1, "/var/mail");
+    char *same = state_with(named, sizeof(named) - 1, "/tmp/pennypost-a");
+    char *a = state_with(tried, sizeof(tried) - 1, "/tmp/pennypost-a");
+    char *again = state_with(tried, sizeof(tried) - 1, "/tmp/./pennypost-a");
+    char *b = state_with(tried, sizeof(tried) - 1, "/tmp/pennypost-b");
+
+    (void)state;
+    assert_string_equal(real, "/home/alice/.local/state/pennypost");
+    assert_int_equal(strncmp(a, "/home/alice/.local/state/pennypost/at-", 38), 0);
+    assert_string_equal(a, again);
+    assert_string_not_equal(a, b);
+    assert_null(strstr(same, "/at-"));
+    free(real);
+    free(same);
+    free(a);
+    free(again);
+    free(b);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -236,6 +277,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(addresses_of_one_ipv6_network_count_as_one, make_place, remove_place),
         cmocka_unit_test_setup_teardown(connections_of_a_minute_are_counted, make_place, remove_place),
         cmocka_unit_test_setup_teardown(many_names_do_not_hide_one, make_place, remove_place),
+        cmocka_unit_test(other_mail_has_a_state_of_its_own),
     };
 
     (void)argc;
