@@ -134,8 +134,8 @@ int carry_start(struct relay *r, struct dest *d);
 void carry_event(struct relay *r, struct slot *s);
 void carry_kill(struct relay *r, struct slot *s, const char *why);
 
-/* signing.c: makes the DKIM signatures of a message that leaves the machine, unless that is done. 0, or a negative errno:
- * it had better wait, which has been logged. Then the file to send. */
+/* signing.c: makes the DKIM signatures of a message that leaves the machine, unless that is done. 0, or a negative
+ * errno: it had better wait, which has been logged. Then the file to send. */
 int signing_prepare(const struct relay *r, struct open *o);
 int signing_file(const struct open *o, bool is_local);
 
