@@ -44,6 +44,8 @@ int pop3_policy_read(const struct conf *conf, struct pop3_policy *ret, const cha
 
 int pop3_policy_uidl(const struct pop3_policy *p, uint32_t uidvalidity, uint32_t uid, struct buf *out)
 {
+    int r;
+
     switch (p->uidl) {
     case POP3_UIDL_DOVECOT:
         return buf_printf(out, "%08x%08x", uid, uidvalidity);
@@ -52,7 +54,10 @@ int pop3_policy_uidl(const struct pop3_policy *p, uint32_t uidvalidity, uint32_t
     case POP3_UIDL_PENNYPOST:
         break;
     }
-    return buf_printf(out, "%u.%u", uidvalidity, uid);
+    r = buf_add_u64(out, uidvalidity); /* of every message in every session: worth more than a format */
+    if (r == 0)
+        r = buf_add_byte(out, '.');
+    return r < 0 ? r : buf_add_u64(out, uid);
 }
 
 int pop3_policy_login(const struct pop3_policy *p, const char *state, struct clock *clock, uint32_t *ret_wait)
