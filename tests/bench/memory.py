@@ -39,9 +39,20 @@ def open_session(server, kind):
     return s, f
 
 
+def settled(server):
+    """weigh() once nothing that belonged to an earlier session is left: the same processes for a second."""
+    last, since, deadline = None, time.monotonic(), time.monotonic() + 30
+    while time.monotonic() - since < 1 and time.monotonic() < deadline:
+        pids = sorted(server.processes())
+        if pids != last:
+            last, since = pids, time.monotonic()
+        time.sleep(0.1)
+    return weigh(last)
+
+
 def measure(server, kind, count):
     """KB per session, as (PSS, private), over what the server is without them."""
-    before = weigh(server.processes())
+    before = settled(server)
     sessions = []
     try:
         for _ in range(count):
@@ -52,9 +63,6 @@ def measure(server, kind, count):
         for s, f in sessions:
             f.close()
             s.close()
-    deadline = time.monotonic() + 20
-    while weigh(server.processes())[1] > before[1] * 1.5 + 2000 and time.monotonic() < deadline:
-        time.sleep(0.2)
     return tuple((a - b) / count for a, b in zip(after, before))
 
 
