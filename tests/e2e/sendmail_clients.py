@@ -84,7 +84,7 @@ def test_git():
     os.chown(place + "/file", pwd.getpwnam("alice").pw_uid, -1)
     run(["git", "-C", place, "add", "file"])
     run(["git", "-C", place, "commit", "-qm", "git-1"])
-    arrives("git send-email", ["git", "-C", place, "send-email", "--to", "bob@" + HOST, "-1"], "git-1\n\n---", cwd=place,
+    arrives("git send-email", ["git", "-C", place, "send-email", "--to", "bob@" + HOST, "-1"], "[PATCH] git-1\n", cwd=place,
             sender="alice@" + HOST)
 
 
