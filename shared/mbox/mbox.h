@@ -111,7 +111,8 @@ struct mbox;
 
 enum mbox_open_flag {
     MBOX_OPEN_READONLY = 1u << 0, /* EXAMINE: nothing is changed, \Recent is not consumed */
-    MBOX_OPEN_POP3 = 1u << 1,     /* RFC 1939 exclusive maildrop among POP3 sessions; others go on */
+    MBOX_OPEN_POP3 = 1u << 1,     /* RFC 1939 exclusive maildrop among POP3 sessions; others go on; an unusable state
+                                     folder is an error, since UIDLs have to last */
 };
 
 struct mbox_status {

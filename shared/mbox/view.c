@@ -412,7 +412,9 @@ static int open_view(struct mbox_store *s, struct str name, unsigned flags, stru
 int mbox_open(struct mbox_store *s, struct str name, unsigned flags, struct mbox **ret)
 {
     int r = open_view(s, name, flags, ret);
-    struct mbox_store *shadow = r < 0 ? store_shadow(s, name, r) : NULL;
+    /* UIDLs that do not last would make clients fetch everything again. */
+    bool lasts = flags & MBOX_OPEN_POP3;
+    struct mbox_store *shadow = r < 0 && !lasts ? store_shadow(s, name, r) : NULL;
 
     return shadow == NULL || open_view(shadow, name, flags | MBOX_OPEN_READONLY, ret) < 0 ? r : 0;
 }
