@@ -60,6 +60,11 @@ int mbox_close(struct mbox *b)
     return 0;
 }
 
+bool mbox_is_readonly(const struct mbox *b)
+{
+    return false;
+}
+
 uint32_t mbox_count(const struct mbox *b)
 {
     return fake.count;
