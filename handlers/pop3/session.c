@@ -210,7 +210,8 @@ static int open_maildrop(struct pop3 *s)
         r = mbox_view_status(s->box, &s->status);
     if (r < 0)
         return r;
-    /* Without its state the store shows the mailbox under UIDs of today: every client would fetch all mail once more. */
+    /* Without its state the store shows the mailbox under UIDs of today: every client would fetch all mail once more.
+     */
     if (mbox_is_readonly(s->box) && s->who->state && access(s->who->state, W_OK | X_OK) < 0)
         return -ENOENT;
     s->marks = calloc((size_t)mbox_count(s->box) + 1, 1);
@@ -328,7 +329,7 @@ static int begin(struct pop3 *s)
         LOG_ERROR(LOG_WARNING, "maildrop", r);
         s->end = r == -EBUSY ? "in_use" : "error";
         if (r == -ENOENT || r == -ENOTDIR)
-            (void)pop3_err(s, "SYS/PERM", "The folder of the mailbox or of its state (%s) cannot be used", s->who->state);
+            (void)pop3_err(s, "SYS/PERM", "The folder of the mailbox or its state (%s) cannot be used", s->who->state);
         else
             (void)pop3_store_err(s, r);
         return r;
