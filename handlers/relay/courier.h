@@ -26,10 +26,12 @@ struct courier {
     size_t host, address;  /* the next to be tried */
     unsigned tries;
     bool is_v4_only;
+    bool is_trial; /* the policy is only tested: a host that does not do what it says is logged and asked again */
     struct chain_child session;
     struct talk_reply last; /* why the last try failed */
     char last_host[DNS_NAME_MAX + 1];
     char last_address[LIMIT_ADDRESS];
+    struct talk_reply passing; /* with REQUIRETLS: what may be over at the next try; code 0: nothing was */
 };
 
 /* way.c: finds the hosts of the job. 0, or -ECANCELED with c->last. */
@@ -39,6 +41,10 @@ int courier_find(struct courier *c);
  * c->last: this host must be passed over. */
 int courier_policy(struct courier *c, const struct hop_host *host, struct buf *names, struct dane *records,
                    struct talk_host *ret);
+
+/* way.c: after a try that failed: whether that is final for messages with REQUIRETLS (RFC 8689 4.2.1); changes c->last
+ * and c->passing. */
+void courier_weigh(struct courier *c);
 
 /* local.c: a message for places on this machine, from FRAME_RELAY_MAIL on. 0 or a negative errno. */
 int courier_deliver(struct courier *c, struct frame *mail);

@@ -155,10 +155,13 @@ static void choose(struct deal *d, const struct wire *w, struct way *way)
                     "cannot be converted");
     else if (r < 0)
         settle_ours(d, 451, "4.3.0", strerror(-r));
-    /* RFC 8689 4.2.1. */
-    if (d->mail.is_requiretls && (!w->tls || !(extensions & TALK_REQUIRETLS)))
-        settle_ours(d, 550, "5.7.30",
-                    "the message demands TLS all the way (REQUIRETLS), which the server does not have");
+    /* RFC 8689 4.2.1; 5 for the null path: reports are not lost by it. */
+    if (d->mail.is_requiretls && (!w->tls || !(extensions & TALK_REQUIRETLS))) {
+        d->mail.is_requiretls = false;
+        if (d->mail.sender.len > 0)
+            settle_ours(d, 550, "5.7.30",
+                        "the message demands TLS all the way (REQUIRETLS), which the server does not have");
+    }
     if (w->ehlo.size > 0 && way->facts.size > w->ehlo.size) {
         (void)snprintf(text, sizeof(text), "the message has %llu octets and the server takes %llu",
                        (unsigned long long)way->facts.size, (unsigned long long)w->ehlo.size);

@@ -116,18 +116,59 @@ static void soften(struct talk_reply *r)
 static void log_policy(const struct courier *c, const struct talk_host *h, const struct talk_ready *ready)
 {
     const char *type = h->tls == TALK_TLS_DANE ? "tlsa" : sts_policy_type(&c->sts);
-    const char *result = "";
+    const char *result = "", *text = ready->reply.text;
 
     if (h->tls != TALK_TLS_DANE && !c->sts.is_found)
         return;
     if (ready->status == TALK_NO_TLS || (h->tls <= TALK_TLS_MAY && !ready->tls[0]))
-        result = strstr(ready->reply.text, "expired")     ? STS_RESULT_EXPIRED
-                 : strstr(ready->reply.text, "mismatch")  ? STS_RESULT_HOST_MISMATCH
-                 : strstr(ready->reply.text, "handshake") ? STS_RESULT_VALIDATION
-                                                          : STS_RESULT_STARTTLS;
+        result = strstr(text, "expired")                                   ? STS_RESULT_EXPIRED
+                 : strstr(text, "mismatch")                                ? STS_RESULT_HOST_MISMATCH
+                 : strstr(text, "self-signed") || strstr(text, " issuer ") ? STS_RESULT_NOT_TRUSTED
+                 : strstr(text, "handshake")                               ? STS_RESULT_VALIDATION
+                                                                           : STS_RESULT_STARTTLS;
     LOG_EVENT(result[0] ? LOG_NOTICE : LOG_INFO, "tls-policy", LOG_FC("policy_type", type),
               LOG_FC("policy_domain", c->hops.domain), LOG_FC("policy_mode", sts_mode_name(c->sts.policy.mode)),
               LOG_FC("mx", c->last_host), LOG_FC("addr", c->last_address), LOG_FC("result_type", result));
+}
+
+/* RFC 8689 4.2.1: a host that does not know of REQUIRETLS gets a QUIT, and the next one is asked. */
+static int demand_requiretls(struct courier *c, const struct talk_ready *ready)
+{
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+
+    if (!c->job.is_requiretls || (ready->tls[0] && (ready->extensions & TALK_REQUIRETLS)))
+        return 0;
+    frame_begin(&f, FRAME_RELAY_QUIT);
+    (void)frame_send(c->session.control, &f, -1);
+    (void)chain_end(&c->session, SESSION_END_MS);
+    talk_reply_set(&c->last, TALK_HELLO, 550, "5.7.30",
+                   "the message demands TLS all the way (REQUIRETLS), which the server does not have");
+    return -ECANCELED;
+}
+
+/* Tries an address with what TLS it must have, and again with less where less will do. */
+static int try_policy(struct courier *c, const struct hop_host *host, const struct hop_address *a, struct talk_host *h,
+                      struct talk_ready *ret)
+{
+    int r = try_once(c, a, h, ret);
+    bool is_logged = r == 0 && c->is_trial && ret->status == TALK_NO_TLS;
+
+    /* RFC 8461 5: with a policy that is only tested mail goes on as if it were not there. */
+    if (is_logged) {
+        log_policy(c, h, ret);
+        h->tls = TALK_TLS_MAY;
+        r = try_once(c, a, h, ret);
+    }
+    /* RFC 7435 4.1: opportunistic TLS that fails must not be worse than none. */
+    if (r == 0 && ret->status == TALK_TLS_BAD && h->tls == TALK_TLS_MAY && !h->is_implicit) {
+        LOG_EVENT(LOG_NOTICE, "tls-failed", LOG_FC("host", host->name), LOG_FC("addr", a->text),
+                  LOG_FC("reason", ret->reply.text));
+        h->tls = TALK_TLS_NONE;
+        r = try_once(c, a, h, ret);
+    }
+    if (r == 0 && !is_logged)
+        log_policy(c, h, ret);
+    return r;
 }
 
 static int try_address(struct courier *c, const struct hop_host *host, const struct hop_address *a,
@@ -142,21 +183,12 @@ static int try_address(struct courier *c, const struct hop_host *host, const str
     (void)snprintf(c->last_address, sizeof(c->last_address), "%s", a->text);
     r = courier_policy(c, host, &names, &dane, &h);
     if (r == 0)
-        r = try_once(c, a, &h, ret);
-    /* RFC 7435 4.1: opportunistic TLS that fails must not be worse than none. */
-    if (r == 0 && ret->status == TALK_TLS_BAD && h.tls == TALK_TLS_MAY && !h.is_implicit) {
-        LOG_EVENT(LOG_NOTICE, "tls-failed", LOG_FC("host", host->name), LOG_FC("addr", a->text),
-                  LOG_FC("reason", ret->reply.text));
-        h.tls = TALK_TLS_NONE;
-        r = try_once(c, a, &h, ret);
-    }
-    if (r == 0)
-        log_policy(c, &h, ret);
+        r = try_policy(c, host, a, &h, ret);
     if (r == 0 && ret->status != TALK_READY) {
         soften(&c->last);
         r = -ECANCELED;
     }
-    return r;
+    return r < 0 ? r : demand_requiretls(c, ret);
 }
 
 /* The next address that has not been tried, NULL: there is none. */
@@ -209,11 +241,15 @@ static int bring_up(struct courier *c)
     struct talk_ready ready;
     int r;
 
-    while ((a = next_address(c, &host)))
+    while ((a = next_address(c, &host))) {
         if (try_address(c, host, a, &ready) == 0) {
             r = say_up(c, &ready);
             return r < 0 ? r : 1;
         }
+        courier_weigh(c);
+    }
+    if (c->passing.code != 0)
+        c->last = c->passing;
     return say_down(c);
 }
 

@@ -91,7 +91,10 @@ int plan_dest(struct relay *r, const struct queue_envelope *e, const struct queu
     int x;
 
     if (rcpt->kind == QUEUE_REMOTE) {
-        x = nexthop_find(&r->files, str_from(queue_recipient_sender(e, rcpt)), str_from(rcpt->address), e->requires_tls,
+        const char *sender = queue_recipient_sender(e, rcpt);
+
+        /* RFC 8689 4.2.1, 5: a report asks for REQUIRETLS where it is to be had, and is not lost where it is not. */
+        x = nexthop_find(&r->files, str_from(sender), str_from(rcpt->address), e->requires_tls && sender[0] != '\0',
                          e->tls_optional, &n, ret_why);
         if (x < 0)
             return x;

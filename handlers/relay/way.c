@@ -2,6 +2,7 @@
  * Where to, and with which TLS: the decisions before a connection. Runs in relay-courier; asks resolve.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "handlers/relay/courier.h"
@@ -90,6 +91,23 @@ static int use_verify(struct courier *c, const struct hop_host *host, struct buf
     return r < 0 ? refuse(c, 451, "4.3.0", "out of memory") : 0;
 }
 
+/* RFC 8689 4.2.1, 5: what a host lacks, by its last answer and words of ours, is no reason to wait: when no other host
+ * has it either, the sender hears at once. Whatever else keeps a host from taking the message may pass. */
+void courier_weigh(struct courier *c)
+{
+    struct talk_reply *l = &c->last;
+
+    if (!c->job.is_requiretls)
+        return;
+    if (l->is_ours && (strcmp(l->enhanced, "4.7.5") == 0 || strcmp(l->enhanced, "5.7.30") == 0)) {
+        if (l->code / 100 == 4)
+            (void)snprintf(l->enhanced, sizeof(l->enhanced), "5.7.10");
+        l->code = 550;
+    } else if (l->code / 100 == 4) {
+        c->passing = *l;
+    }
+}
+
 /* Nobody has said what this host must have. REQUIRETLS (RFC 8689 4.2.1) and a password want to know whom they meet, and
  * a name that insecure DNS gave says nothing. */
 static int automatic(struct courier *c, const struct hop_host *host, struct buf *names, struct dane *dane,
@@ -107,14 +125,18 @@ static int automatic(struct courier *c, const struct hop_host *host, struct buf 
             return refuse(c, 450, "4.7.5", "the domain's MTA-STS policy does not name the host");
         return use_verify(c, host, names, ret);
     }
-    if (c->sts.policy.mode == STS_TESTING && !sts_policy_allows(&c->sts.policy, str_from(host->name)))
-        LOG_EVENT(LOG_NOTICE, "sts-testing", LOG_FC("policy_domain", c->hops.domain), LOG_FC("mx", host->name),
-                  LOG_FC("result_type", STS_RESULT_VALIDATION));
     if (c->job.is_requiretls && !is_known)
         return refuse(c, 550, "5.7.30",
                       "the message demands TLS all the way (REQUIRETLS), and who the next host is cannot be made sure");
     if (c->job.is_requiretls || c->job.login != TALK_LOGIN_NONE)
         return use_verify(c, host, names, ret);
+    if (c->sts.policy.mode == STS_TESTING && dane->state != DANE_ENCRYPT) {
+        c->is_trial = sts_policy_allows(&c->sts.policy, str_from(host->name));
+        if (c->is_trial)
+            return use_verify(c, host, names, ret);
+        LOG_EVENT(LOG_NOTICE, "sts-testing", LOG_FC("policy_domain", c->hops.domain), LOG_FC("mx", host->name),
+                  LOG_FC("result_type", STS_RESULT_VALIDATION));
+    }
     ret->tls = dane->state == DANE_ENCRYPT ? TALK_TLS_ENCRYPT : TALK_TLS_MAY;
     return 0;
 }
@@ -136,6 +158,7 @@ int courier_policy(struct courier *c, const struct hop_host *host, struct buf *n
 {
     const struct job *j = &c->job;
 
+    c->is_trial = false;
     *ret = (struct talk_host){
         .name = str_from(host->name),
         .helo = str_from(c->conf->hostname),

@@ -320,7 +320,9 @@ def test_requiretls():
     c = Client(r, tls="VERIFY", trust="mx.pem")
     assert c.ready().verified
     assert c.mail(requiretls=1)[0].enhanced == "5.7.30"
+    assert c.mail(requiretls=1, sender="")[0].code == 250  # RFC 8689 5: a report is not lost by it
     c.quit()
+    assert not any("REQUIRETLS" in x for x in c.session.lines)
     r = Receiver(context=context(), features=FEATURES + ("REQUIRETLS",))
     c = Client(r, tls="VERIFY", trust="mx.pem")
     c.ready()
