@@ -222,6 +222,14 @@ int file_write(int fd, const void *data, size_t len, uint64_t offset);
 int box_lock(struct box *b, unsigned kinds);
 void box_unlock(struct box *b);
 
+/* The same for several mailboxes, each with what is wanted of it, within so many seconds. In no order: none is waited
+ * for while another is held. */
+struct box_want {
+    struct box *b;
+    unsigned kinds;
+};
+int box_lock_all(const struct box_want *wants, size_t count, int seconds);
+
 /* Refreshes the dotlock during long work. */
 void box_touch(struct box *b);
 

@@ -11,6 +11,7 @@
 
 #include "shared/base/macros.h"
 #include "shared/mbox/folders.h"
+#include "shared/mbox/journal.h"
 #include "shared/mbox/names.h"
 
 /* The lock goes last: until then whoever wants the state waits. */
@@ -96,6 +97,21 @@ int folders_remove_side(const char *side)
     return 0;
 }
 
+/* What an interrupted change left half done is finished first, and the sidecars go when the file is durably gone: a
+ * power cut shows the mailbox as it was, or none. */
+static int remove_locked(struct box *b)
+{
+    int r = 0;
+
+    if (b->fd >= 0 && journal_exists(b))
+        r = journal_replay(b);
+    if (r == 0 && b->fd >= 0 && unlink(b->path) < 0) /* one that is offered may have no file */
+        r = -errno;
+    if (r == 0 && b->fd >= 0)
+        r = file_sync_folder(b->path);
+    return r == 0 && b->side != NULL ? folders_remove_side(b->side) : r;
+}
+
 /* A mailbox with children stays as a directory only. */
 int mbox_delete(struct mbox_store *s, struct str name)
 {
@@ -121,11 +137,7 @@ int mbox_delete(struct mbox_store *s, struct str name)
         return r;
     /* Locked, so that nobody is in the middle of an append to it. */
     if ((r = box_lock(b, b->fd < 0 ? BOX_STATE : BOX_WRITE | BOX_STATE)) == 0) {
-        r = b->fd >= 0 && unlink(path) < 0 ? -errno : 0; /* one that is offered may have no file */
-        if (r == 0 && side != NULL)
-            r = folders_remove_side(side);
-        if (r == 0)
-            r = file_sync_folder(path);
+        r = remove_locked(b);
         box_unlock(b);
     }
     box_free(b);

@@ -236,25 +236,51 @@ static void wait_about(unsigned us)
     (void)nanosleep(&ts, NULL);
 }
 
-int box_lock(struct box *b, unsigned kinds)
+/* One try at all locks of one mailbox. */
+static int try_box(struct box *b, unsigned kinds)
 {
-    int64_t began = clock_monotonic_ms(), deadline = began + (int64_t)b->store->lock_timeout * 1000;
+    int r = 0;
+
+    if (kinds & (BOX_READ | BOX_WRITE))
+        r = try_file(b, kinds);
+    if (r == 0 && (kinds & BOX_STATE))
+        r = try_state(b);
+    if (r < 0)
+        box_unlock(b);
+    return r;
+}
+
+static int try_all(const struct box_want *wants, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        int r = try_box(wants[i].b, wants[i].kinds);
+
+        if (r == 0)
+            continue;
+        while (i-- > 0)
+            box_unlock(wants[i].b);
+        return r;
+    }
+    return 0;
+}
+
+int box_lock_all(const struct box_want *wants, size_t count, int seconds)
+{
+    int64_t began = clock_monotonic_ms(), deadline = began + (int64_t)seconds * 1000;
     unsigned wait = WAIT_FIRST_US, most;
-    int r;
 
     for (;;) {
-        r = 0;
-        if (kinds & (BOX_READ | BOX_WRITE))
-            r = try_file(b, kinds);
-        if (r == 0 && (kinds & BOX_STATE))
-            r = try_state(b);
-        if (r == 0)
-            return 0;
-        box_unlock(b);
-        if (r != -EAGAIN || clock_monotonic_ms() >= deadline)
+        int r = try_all(wants, count);
+
+        if (r == 0 || r != -EAGAIN || clock_monotonic_ms() >= deadline)
             return r;
         wait_about(wait);
         most = clock_monotonic_ms() - began < WAIT_SOON_MS ? WAIT_SOON_US : WAIT_MOST_US;
         wait = wait * 2 > most ? most : wait * 2;
     }
+}
+
+int box_lock(struct box *b, unsigned kinds)
+{
+    return box_lock_all(&(struct box_want){.b = b, .kinds = kinds}, 1, b->store->lock_timeout);
 }

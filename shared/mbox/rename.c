@@ -1,6 +1,9 @@
 /*
  * RENAME: the file, its directory of children, and the sidecars of all of them. Runs as the user.
  *
+ * All of these mailboxes are locked, so that nobody is in the middle of writing to one, and what an interrupted change
+ * left half done in them is finished first: its journal stays behind.
+ *
  * The sidecars get their new names as second links first and lose the old ones last: whatever is interrupted, each
  * mailbox that exists finds its state.
  */
@@ -14,6 +17,7 @@
 
 #include "shared/base/macros.h"
 #include "shared/mbox/folders.h"
+#include "shared/mbox/journal.h"
 #include "shared/mbox/names.h"
 #include "shared/mbox/view.h"
 
@@ -24,6 +28,8 @@ struct rename_job {
     struct str from;
     struct str to;
     struct names children; /* whole old names, the mailbox itself too */
+    struct box_want *boxes; /* those of them that can be opened */
+    size_t box_count;
 };
 
 static int gather_child(void *context, struct str name, unsigned flags)
@@ -86,25 +92,64 @@ static int move_file(const char *from, const char *to)
     return access(to, F_OK) == 0 ? -EEXIST : rename(from, to) < 0 ? -errno : 0;
 }
 
-static int move_all(struct rename_job *job, const char *from, const char *to)
+/* The dotlocks of children have moved with their folder. */
+static int follow(struct rename_job *job, struct str from, struct str to)
+{
+    for (size_t i = 0; i < job->box_count; i++) {
+        struct box *b = job->boxes[i].b;
+        struct str old = str_from(b->path);
+        _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_CONF_VALUE * 8);
+        char *copy;
+        int r;
+
+        if (!str_starts(old, from) || old.len == from.len || old.ptr[from.len] != '/')
+            continue;
+        if ((r = buf_add_str(&path, to)) < 0 || (r = buf_add_str(&path, str_sub(old, from.len, old.len))) < 0)
+            return r;
+        if ((copy = str_dup(buf_str(&path))) == NULL)
+            return -ENOMEM;
+        free(b->path);
+        b->path = copy;
+    }
+    return 0;
+}
+
+/* The file and the directory of children, both or none. */
+static int move_files(struct rename_job *job, const char *from, const char *to)
 {
     _cleanup_buf_ struct buf from_below = BUF_INIT(LIMIT_CONF_VALUE * 8);
     _cleanup_buf_ struct buf to_below = BUF_INIT(LIMIT_CONF_VALUE * 8);
+    bool is_moved;
     int r;
 
     if ((r = buf_printf(&from_below, "%s.sbd", from)) < 0 || (r = buf_printf(&to_below, "%s.sbd", to)) < 0)
         return r;
+    if (access(buf_cstr(&from_below), F_OK) == 0 && rmdir(buf_cstr(&to_below)) < 0 && errno != ENOENT)
+        return errno == ENOTEMPTY ? -EEXIST : -errno; /* an empty one is left of a mailbox that was */
+    r = move_file(from, to);
+    if (r < 0 && r != -ENOENT)
+        return r;
+    is_moved = r == 0;
+    r = move_file(buf_cstr(&from_below), buf_cstr(&to_below));
+    if (r < 0 && r != -ENOENT) {
+        if (is_moved)
+            (void)move_file(to, from);
+        return r;
+    }
+    r = follow(job, str_from(from), str_from(to));
+    return r == 0 ? follow(job, buf_str(&from_below), buf_str(&to_below)) : r;
+}
+
+static int move_all(struct rename_job *job, const char *from, const char *to)
+{
+    int r;
+
     for (size_t i = 0; job->s->state != NULL && i < job->children.count; i++)
         if ((r = link_side(job, str_from(job->children.names[i]))) < 0)
             return r;
     if (job->s->state != NULL && (r = sync_state(job->s)) < 0 && r != -ENOENT)
         return r;
-    r = move_file(from, to);
-    if (r < 0 && r != -ENOENT)
-        return r;
-    if (move_file(buf_cstr(&from_below), buf_cstr(&to_below)) < 0 && errno != ENOENT)
-        return -errno;
-    if ((r = file_sync_folder(to)) < 0 || (r = file_sync_folder(from)) < 0)
+    if ((r = move_files(job, from, to)) < 0 || (r = file_sync_folder(to)) < 0 || (r = file_sync_folder(from)) < 0)
         return r;
     for (size_t i = 0; job->s->state != NULL && i < job->children.count; i++) {
         _cleanup_buf_ struct buf side = BUF_INIT(LIMIT_CONF_VALUE * 8);
@@ -116,28 +161,53 @@ static int move_all(struct rename_job *job, const char *from, const char *to)
     return 0;
 }
 
-/* With the old file locked, so that nobody is in the middle of writing to it. */
-static int rename_locked(struct rename_job *job)
+/* One that cannot be opened as a mailbox is nobody's to write to. */
+static int open_boxes(struct rename_job *job)
 {
-    _cleanup_free_ char *from_name = NULL;
-    _cleanup_free_ char *to_name = NULL;
-    _cleanup_free_ char *from = NULL;
-    _cleanup_free_ char *to = NULL;
-    _cleanup_free_ char *from_side = NULL;
-    _cleanup_free_ char *to_side = NULL;
-    struct box *b = NULL;
+    job->boxes = calloc(job->children.count, sizeof(*job->boxes));
+    if (job->boxes == NULL)
+        return -ENOMEM;
+    for (size_t i = 0; i < job->children.count; i++) {
+        struct box *b;
+        int r = box_open(job->s, str_from(job->children.names[i]), false, &b);
+
+        if (r == -ENOENT || r == -EPERM)
+            continue;
+        if (r < 0)
+            return r;
+        job->boxes[job->box_count++] = (struct box_want){
+            .b = b, .kinds = BOX_STATE | (b->fd < 0 ? 0u : b->is_writable ? BOX_WRITE : BOX_READ)};
+    }
+    return 0;
+}
+
+static void free_boxes(struct rename_job *job)
+{
+    for (size_t i = 0; i < job->box_count; i++)
+        box_free(job->boxes[i].b);
+    free(job->boxes);
+}
+
+static int replay_all(struct rename_job *job)
+{
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < job->box_count; i++)
+        if (journal_exists(job->boxes[i].b))
+            r = job->boxes[i].kinds & BOX_WRITE ? journal_replay(job->boxes[i].b) : -EACCES;
+    return r;
+}
+
+static int rename_locked(struct rename_job *job, const char *from, const char *to)
+{
     int r;
 
-    if ((r = name_resolve(job->s, job->from, &from_name, &from, &from_side)) < 0)
-        return r;
-    if ((r = name_resolve(job->s, job->to, &to_name, &to, &to_side)) < 0)
-        return r;
-    r = box_open(job->s, job->from, false, &b);
-    if (r == 0)
-        r = box_lock(b, BOX_WRITE | BOX_STATE);
-    if (r == 0 || ((r == -ENOENT || r == -EPERM) && job->children.count > 0))
+    if (job->children.count == 0)
+        return -ENOENT;
+    if ((r = open_boxes(job)) == 0 && (r = box_lock_all(job->boxes, job->box_count, job->s->lock_timeout)) == 0 &&
+        (r = replay_all(job)) == 0)
         r = move_all(job, from, to);
-    box_free(b);
+    free_boxes(job);
     return r;
 }
 
@@ -184,7 +254,7 @@ int mbox_rename(struct mbox_store *s, struct str from, struct str to)
         return r;
     r = mbox_list(s, gather_child, &job);
     if (r == 0)
-        r = rename_locked(&job);
+        r = rename_locked(&job, path_from, path);
     names_finish(&job.children);
     return r;
 }
