@@ -18,6 +18,7 @@
 #include "shared/io/frame.h"
 #include "shared/io/frame_types.h"
 #include "shared/mbox/box.h"
+#include "shared/mbox/dotlock.h"
 
 #define WAIT_FIRST_US 500u
 #define WAIT_SOON_US  4000u  /* between tries while it is likely to be ours soon: an append takes about as long */
@@ -98,7 +99,8 @@ static int has_dotlock(struct box *b, const char *path)
     return 0;
 }
 
-/* The dotlock, one try. Where it cannot be made for want of permissions, the kernel lock has to do. */
+/* The dotlock, one try: ours with its mark, else liblockfile's, which breaks stale ones by age, may ask its setgid
+ * helper and knows NFS. Where it cannot be made for want of permissions, the kernel lock has to do. */
 static int dotlock(struct box *b)
 {
     _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_CONF_VALUE * 8);
@@ -113,6 +115,9 @@ static int dotlock(struct box *b)
     }
     if ((r = buf_printf(&path, "%s.lock", b->path)) < 0)
         return r;
+    r = dotlock_make(buf_cstr(&path), store_boot(b->store));
+    if (r == 0)
+        return has_dotlock(b, buf_cstr(&path));
     errno = 0;
     switch (lockfile_create(buf_cstr(&path), 0, 0)) {
     case L_SUCCESS:

@@ -80,10 +80,6 @@ class Bench:
         """What is not as it may be, or None; and are the messages gone?"""
         # On a disk that refuses even what was reserved nobody can tell the client more than that it failed.
         is_undecided = os.path.exists(os.path.join(self.work.root, "state", "INBOX.journal"))
-        folder = os.path.dirname(self.work.inbox)
-        for name in os.listdir(folder):
-            if name.endswith(".lock"):  # of a killed process without a keeper
-                os.utime(os.path.join(folder, name), (1, 1))
         after = self.work.dump()
         if isinstance(after, str):
             return "the box cannot be opened: " + after, False

@@ -280,36 +280,6 @@ static void test_index_stays_small(void **state)
     scratch_close(&s);
 }
 
-/* A dotlock that another program has put in the place of ours is not ours to remove. */
-static void test_foreign_dotlock_stays(void **state)
-{
-    struct scratch s;
-    struct box *b;
-    char *lock;
-
-    (void)state;
-    scratch_open(&s);
-    append_text(s.store, "INBOX", "Subject: one\n\nfirst\n", 20);
-    lock = path_of(&s, "inbox.lock");
-    for (int is_taken = 0; is_taken < 2; is_taken++) {
-        assert_int_equal(box_open(s.store, STR("INBOX"), false, &b), 0);
-        assert_int_equal(box_lock(b, BOX_WRITE), 0);
-        assert_int_equal(access(lock, F_OK), 0);
-        if (is_taken) {
-            char *fresh = path_of(&s, "fresh");
-
-            write_file(fresh, "1\n", 2);
-            assert_int_equal(rename(fresh, lock), 0);
-            free(fresh);
-        }
-        box_unlock(b);
-        box_free(b);
-        assert_int_equal(access(lock, F_OK), is_taken ? 0 : -1);
-    }
-    free(lock);
-    scratch_close(&s);
-}
-
 /* Changes between the last poll and the beginning of the watch are told too. */
 static void test_watch_from_the_beginning(void **state)
 {
@@ -446,7 +416,6 @@ int main(void)
         cmocka_unit_test(test_cache_fails),
         cmocka_unit_test(test_only_newlines),
         cmocka_unit_test(test_index_stays_small),
-        cmocka_unit_test(test_foreign_dotlock_stays),
         cmocka_unit_test(test_watch_from_the_beginning),
         cmocka_unit_test(test_odd_index),
         cmocka_unit_test(test_no_state),
