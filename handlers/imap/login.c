@@ -213,8 +213,8 @@ static const char *response_code(uint32_t class)
     switch (class) { /* RFC 5530 3 */
     case AUTH_CLASS_EXPIRED:
         return "[EXPIRED] ";
-    case AUTH_CLASS_DENIED:
-        return "[AUTHORIZATIONFAILED] ";
+    case AUTH_CLASS_DENIED: /* not AUTHORIZATIONFAILED: that is for acting as somebody else */
+        return "[CONTACTADMIN] ";
     case AUTH_CLASS_TEMPORARY:
         return "[UNAVAILABLE] ";
     case AUTH_CLASS_CREDENTIALS:

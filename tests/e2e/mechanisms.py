@@ -282,7 +282,7 @@ def test_a_second_factor():
         connection.logout()
         assert asked == [b"Username:", b"Password:", b"Verification code:"], asked
         refused = imap_login("alice", "wonderland")[-1]
-        assert refused.startswith(b"a NO [AUTHORIZATIONFAILED] ") and b"device password" in refused, refused
+        assert refused.startswith(b"a NO [CONTACTADMIN] ") and b"device password" in refused, refused
     finally:
         with open(service, "w", encoding="ascii") as f:
             f.write(before)
