@@ -8,6 +8,7 @@
 #include "handlers/imap/quota.h"
 #include "handlers/imap/respond.h"
 #include "handlers/imap/seqset.h"
+#include "handlers/imap/update.h"
 
 /* COPYUID is in the tagged OK of COPY, and in an untagged OK before the EXPUNGEs of MOVE (RFC 6851 4.3). */
 static void tell(struct imap *s, bool is_move, uint32_t uidvalidity, const struct numset *from, const struct numset *to)
@@ -81,6 +82,8 @@ static int copy(struct imap *s, bool is_move)
     if (r < 0)
         return respond_error(s, r, is_move ? "Cannot move" : "Cannot copy");
     tell(s, is_move, uidvalidity, &from, &to);
+    if (is_move && from.count > 0)
+        update_send_gone(s); /* RFC 6851 4.4 */
     return OUTCOME_OK;
 }
 

@@ -172,7 +172,6 @@ int cmd_expunge(void *session, struct str arguments)
 {
     struct imap *s = session;
     _cleanup_numset_ struct numset seqs = NUMSET_INIT, uids = NUMSET_INIT, gone = NUMSET_INIT;
-    struct mbox_status status;
     int r = 0;
 
     if (s->is_uid) {
@@ -192,9 +191,9 @@ int cmd_expunge(void *session, struct str arguments)
         r = mbox_expunge(s->box, s->is_uid ? &uids : NULL, &gone);
     if (r < 0)
         return respond_error(s, r, "Cannot expunge");
-    /* RFC 7162 3.2.7: the new HIGHESTMODSEQ, when something went. */
-    update_send(s, false);
-    if (gone.count > 0 && (s->enabled & IMAP_QRESYNC) && s->box && mbox_view_status(s->box, &status) >= 0)
-        respond_code(s, "HIGHESTMODSEQ %" PRIu64, s->modseq_told = status.highestmodseq);
+    if (gone.count > 0)
+        update_send_gone(s); /* RFC 7162 3.2.7 */
+    else
+        update_send(s, false);
     return OUTCOME_OK;
 }

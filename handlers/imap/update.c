@@ -164,3 +164,12 @@ void update_send(struct imap *s, bool keep_expunged)
         s->end = "mailbox gone";
     }
 }
+
+void update_send_gone(struct imap *s)
+{
+    struct mbox_status status;
+
+    update_send(s, false);
+    if ((s->enabled & IMAP_QRESYNC) && s->box && !s->is_leaving && mbox_view_status(s->box, &status) >= 0)
+        respond_code(s, "HIGHESTMODSEQ %" PRIu64, s->modseq_told = status.highestmodseq);
+}

@@ -11,6 +11,9 @@
  * is told with BYE and the session is marked as leaving. */
 void update_send(struct imap *s, bool keep_expunged);
 
+/* The same after a command that took messages out; with QRESYNC the new HIGHESTMODSEQ goes into its tagged response. */
+void update_send_gone(struct imap *s);
+
 /* FLAGS and PERMANENTFLAGS of the selected mailbox; update_keywords() only if one of these keywords (bits by number)
  * was not told yet. Called before a FETCH response names them. */
 void update_flags(struct imap *s);
