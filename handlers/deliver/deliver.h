@@ -14,6 +14,7 @@ struct deliver_options {
     const char *mailbox; /* INBOX or a folder */
     const char *file;    /* append to this mbox file instead, or NULL */
     const char *command; /* hand it to this command instead, or NULL */
+    bool is_again;       /* an earlier attempt may have put it there: not twice */
 };
 
 /* Reads fd 0 to its end and appends it, with Return-Path and Delivered-To on top. 0: the message is durably in the

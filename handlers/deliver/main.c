@@ -59,8 +59,8 @@ static int leave(int error, bool says_all)
 
 static int usage(void)
 {
-    (void)fprintf(stderr, "usage: deliver [-d user] [-f sender] [-a recipient] [-m mailbox | -F file | -C command]\n"
-                          "               [-c FILE] [-o key=value]...\n"
+    (void)fprintf(stderr, "usage: deliver [-R] [-d user] [-f sender] [-a recipient] [-m mailbox | -F file |\n"
+                          "               -C command] [-c FILE] [-o key=value]...\n"
                           "       deliver --recover\n");
     return EX_USAGE;
 }
@@ -70,7 +70,7 @@ static int parse_arguments(int argc, char **argv, struct deliver_options *o)
     int c;
 
     opterr = 0;
-    while ((c = getopt(argc, argv, "d:f:r:a:m:C:F:e")) != -1) {
+    while ((c = getopt(argc, argv, "d:f:r:a:m:C:F:eR")) != -1) {
         if (c == 'd')
             o->user = optarg;
         else if (c == 'f' || c == 'r') /* -r: the historic spelling of mail.local */
@@ -83,6 +83,8 @@ static int parse_arguments(int argc, char **argv, struct deliver_options *o)
             o->command = optarg;
         else if (c == 'F')
             o->file = optarg;
+        else if (c == 'R')
+            o->is_again = true;
         else if (c != 'e') /* -e of other delivery agents: our exit statuses are always meaningful */
             return -EINVAL;
     }

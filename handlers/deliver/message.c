@@ -99,6 +99,7 @@ static int append(struct conf *conf, struct mbox_store *store, const struct deli
     uint32_t uidvalidity, uid;
     int64_t now = clock_now(&conf->clock);
     const struct mbox_append_options options = {.sender = str_from(o->sender),
+                                                .is_again = o->is_again,
                                                 .internaldate = now,
                                                 .internaldate_offset = (int16_t)clock_utc_offset(&conf->clock, now)};
     int e = mbox_append_new(store, str_from(o->mailbox), &a);

@@ -38,6 +38,7 @@ static void deliver(struct courier *c, int message, const struct job_local *l, s
                          .sender = sender,
                          .address = address,
                          .file = message,
+                         .is_again = true,
                          .is_root = priv_is_root()};
     int r = sender && address && argument ? rcpt_find_user(l->user, &target) : -ENOMEM;
 

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "shared/base/macros.h"
+#include "shared/mbox/again.h"
 #include "shared/mbox/base.h"
 #include "shared/mbox/flush.h"
 #include "shared/mbox/fromline.h"
@@ -26,6 +27,7 @@ struct mbox_append {
     struct mbox_store *store;
     char *name;
     struct spool spool;
+    bool is_again;
 };
 
 struct append_writer {
@@ -88,6 +90,7 @@ int mbox_append_message(struct mbox_append *a, const struct mbox_append_options 
 {
     int64_t now = clock_now(a->store->clock);
 
+    a->is_again = options->is_again;
     return spool_begin(&a->spool, options, now, (int16_t)clock_utc_offset(a->store->clock, now));
 }
 
@@ -297,15 +300,26 @@ static bool is_of_sidecars(int error)
     return false;
 }
 
+/* Whoever wrote it may have died before it was on the disk. */
+static int look_again(struct box *b, struct mbox_append *a, bool *ret_found)
+{
+    int r = a->is_again && a->spool.count == 1 ? again_find(b, &a->spool, ret_found) : 0;
+
+    return r == 0 && *ret_found && fdatasync(b->fd) < 0 ? -errno : r;
+}
+
 /* UIDs are given by whoever can use the sidecars again. */
 static int commit_plain(struct box *b, struct mbox_append *a, uint32_t *ret_uidvalidity, uint32_t *ret_first_uid)
 {
+    bool is_there = false;
     int r = box_lock(b, BOX_WRITE);
 
     *ret_uidvalidity = *ret_first_uid = 0;
     if (r == 0)
         r = tail_recover(b, TAIL_NEAR);
-    return r < 0 ? r : write_all(b, a, 0);
+    if (r == 0)
+        r = look_again(b, a, &is_there);
+    return r < 0 || is_there ? r : write_all(b, a, 0);
 }
 
 static unsigned count_keywords(const struct box *b)
@@ -321,6 +335,7 @@ static int commit(struct box *b, struct mbox_append *a, uint32_t *ret_uidvalidit
 {
     unsigned keywords;
     uint32_t first = 0;
+    bool is_there = false;
     int r;
 
     if ((r = box_create(b)) < 0)
@@ -329,10 +344,12 @@ static int commit(struct box *b, struct mbox_append *a, uint32_t *ret_uidvalidit
         return commit_plain(b, a, ret_uidvalidity, ret_first_uid);
     if ((r = box_lock_synced(b, BOX_WRITE)) < 0)
         return is_of_sidecars(r) && !journal_exists(b) ? commit_plain(b, a, ret_uidvalidity, ret_first_uid) : r;
+    *ret_uidvalidity = b->ix.head->uidvalidity;
+    if ((r = look_again(b, a, &is_there)) < 0 || is_there)
+        return r;
     first = b->ix.head->uidnext;
     if (a->spool.count >= UINT32_MAX - first)
         return -EOVERFLOW;
-    *ret_uidvalidity = b->ix.head->uidvalidity;
     if ((r = write_all(b, a, first)) < 0)
         return r;
     /* It is there, whatever happens now: without an index the UIDs are told by whoever makes it. */

@@ -265,6 +265,9 @@ struct mbox_append_options {
     int64_t internaldate; /* 0: now */
     int16_t internaldate_offset;
     uint64_t size_max; /* 0: LIMIT_MESSAGE_SIZE */
+    /* Of an append of one message: it may be there from an attempt whose end nobody saw. If it is, byte for byte and
+     * not too far from the end, the commit succeeds, durably, and appends nothing; its UID is then told as 0. */
+    bool is_again;
 };
 
 /* Starts an append of one or more messages to a mailbox (-ENOENT: there is none). Nothing is locked and nothing is

@@ -143,6 +143,8 @@ static int start(const struct transfer *t, int message, int reply, struct chain_
     struct priv_user user = {0};
     int e = 0;
 
+    if (t->target->kind == RCPT_MAILBOX && t->is_again)
+        spec.arguments[6] = "-R";
     if (t->target->kind != RCPT_MAILBOX) {
         spec.arguments[6] = t->target->kind == RCPT_COMMAND ? "-C" : "-F";
         spec.arguments[7] = t->target->argument;
@@ -180,18 +182,40 @@ void transfer_begin(struct transfer *t)
     t->error = start(t, message, writer, &t->child);
 }
 
-void transfer_end(struct transfer *t, struct smtp_answer *ret)
+/* Its line and, where that tells something, its status. */
+static int wait_for(struct transfer *t, struct buf *line)
 {
-    _cleanup_buf_ struct buf line = BUF_INIT(ANSWER_TEXT + 32);
     int status = 0;
 
     if (t->error == 0)
-        t->error = read_verdict(t->reply, t->deadline, !needs_keeper(t), &line);
+        t->error = read_verdict(t->reply, t->deadline, !needs_keeper(t), line);
     close_fd(&t->reply);
     if (t->child.pid > 0 && (t->error < 0 || !needs_keeper(t)))
         status = chain_end(&t->child, t->error < 0 ? 0 : END_TIMEOUT);
     if (t->error == 0 && status < 0)
         t->error = status;
+    return status;
+}
+
+/* Killed, perhaps after it had written: neither yes nor no. */
+static bool is_unknown(const struct transfer *t, int status, const struct buf *line)
+{
+    return t->target->kind == RCPT_MAILBOX && t->error == 0 && line->len == 0 &&
+           (needs_keeper(t) || WIFSIGNALED(status));
+}
+
+void transfer_end(struct transfer *t, struct smtp_answer *ret)
+{
+    _cleanup_buf_ struct buf line = BUF_INIT(ANSWER_TEXT + 32);
+    int status = wait_for(t, &line);
+
+    if (is_unknown(t, status, &line)) {
+        LOG_EVENT(LOG_WARNING, "deliver-died", LOG_FC("mailbox", t->target->user));
+        (void)transfer_reap(&t->child, true); /* a keeper mends what was left, and lets the lock go */
+        t->is_again = true;
+        transfer_begin(t);
+        status = wait_for(t, &line);
+    }
     if (t->error == -ESRCH) {
         answer_set(ret, 550, "5.1.1", "There is no such user here");
         return;

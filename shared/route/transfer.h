@@ -15,6 +15,7 @@ struct transfer {
     const char *sender;               /* "" null path */
     const char *address;              /* the recipient as the client named it */
     int file;                         /* the message; read from byte 0 with an offset of its own */
+    bool is_again;                    /* an attempt before this one may have succeeded: no second copy */
     bool is_root;                     /* become the user and keep the locks for it; otherwise we are the user already */
 
     /* While it runs. */
@@ -27,7 +28,8 @@ struct transfer {
 /* Starts it; several may run at the same time. Whatever goes wrong is told by transfer_end(). */
 void transfer_begin(struct transfer *t);
 
-/* Waits for it. The answer is always set: 250 only if the message is durably in the mailbox. */
+/* Waits for it. The answer is always set: 250 only if the message is durably in the mailbox. When deliver was killed
+ * before it said how a mailbox took the message, it is started once more, and finds what the first one wrote. */
 void transfer_end(struct transfer *t, struct smtp_answer *ret);
 
 /* Reaps a child that has said its verdict; `wait`: until it has left, else only if it has. True: it is gone. */

@@ -416,14 +416,77 @@ static void test_refusals(void **state)
     scratch_close(&s);
 }
 
+static void append_once(struct scratch *s, const char *mail, bool is_again)
+{
+    struct mbox_append_options options = {.sender = STR("a@b"), .is_again = is_again};
+    struct mbox_append *a;
+    uint32_t validity, uid;
+
+    assert_int_equal(mbox_append_new(s->store, STR("INBOX"), &a), 0);
+    assert_int_equal(mbox_append_message(a, &options), 0);
+    assert_int_equal(mbox_append_write(a, mail, strlen(mail)), 0);
+    assert_int_equal(mbox_append_commit(a, &validity, &uid), 0);
+    mbox_append_free(a);
+}
+
+static off_t inbox_size(const struct scratch *s)
+{
+    struct stat st;
+
+    assert_int_equal(stat(s->inbox, &st), 0);
+    return st.st_size;
+}
+
+static void write_inbox(const struct scratch *s, const char *text)
+{
+    FILE *f = fopen(s->inbox, "w");
+
+    assert_non_null(f);
+    assert_true(fputs(text, f) >= 0);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* A second attempt at a message finds the first: in files of either line ends, and whatever came behind it. */
+static void test_append_again(void **state)
+{
+    static const char one[] = "Received: by x\r\n\tid one\r\n\r\nFrom a\r\nbody\r\n";
+    static const char *const begins[] = {"", "From x@y Thu Jan  1 00:00:00 2015\nSubject: x\n\nb\n\n",
+                                         "From x@y Thu Jan  1 00:00:00 2015\r\nSubject: x\r\n\r\nb\r\n\r\n"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(begins) / sizeof(begins[0]); i++) {
+        struct scratch s;
+        off_t size;
+
+        scratch_open(&s);
+        write_inbox(&s, begins[i]);
+        append_once(&s, one, true);
+        size = inbox_size(&s);
+        append_once(&s, one, true);
+        assert_int_equal(inbox_size(&s), size);
+        append_once(&s, "Received: by x\r\n\tid two\r\n\r\nFrom a\r\nbody\r\n", true);
+        assert_true(inbox_size(&s) > size);
+        size = inbox_size(&s);
+        append_once(&s, one, true);
+        assert_int_equal(inbox_size(&s), size);
+        append_once(&s, "Received: by x\r\n\tid one\r\n\r\nFrom a\r\nbod\r\n", true);
+        assert_true(inbox_size(&s) > size);
+        size = inbox_size(&s);
+        append_once(&s, one, false);
+        assert_true(inbox_size(&s) > size);
+        scratch_close(&s);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_append_again),  cmocka_unit_test(test_append_without_sidecars),
         cmocka_unit_test(test_foreign),       cmocka_unit_test(test_append),
         cmocka_unit_test(test_append_pieces), cmocka_unit_test(test_flags),
         cmocka_unit_test(test_foreign_flags), cmocka_unit_test(test_expunge),
         cmocka_unit_test(test_copy_move),     cmocka_unit_test(test_folders),
-        cmocka_unit_test(test_refusals),      cmocka_unit_test(test_append_without_sidecars),
+        cmocka_unit_test(test_refusals),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
