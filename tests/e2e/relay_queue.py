@@ -8,6 +8,7 @@ Closes with "N passed, N failed".
 import concurrent.futures
 import email
 import os
+import re
 import shutil
 import signal
 import socket
@@ -465,6 +466,139 @@ def test_killed_at_every_call():
         counts = dict(zip(CALLS, pool.map(killed_at_every, CALLS)))
     print("    killed at", counts)
     assert counts["sendmsg"] > 3 and counts["fsync"] > 3 and counts["unlinkat"] > 2, counts
+
+
+PARTS = {"relay-courier": ("socket", "connect", "poll", "sendmsg", "recvmsg", "openat"),
+         "relay-session": ("poll", "sendmsg", "recvmsg", "read", "sendto", "recvfrom", "pread64")}
+
+
+def part_killed_at(part, call, number):
+    """One run in which the first `part` is killed at its number-th such system call, then others to the end. False: there was
+    none."""
+    top = tempfile.mkdtemp(dir=FOLDER, prefix="part")
+    os.chmod(top, 0o755)
+    real = os.path.join(BUILD, "handlers")
+    for name in os.listdir(real):  # a build tree, with a program of its own in the part's place
+        if name != "relay":
+            os.symlink(os.path.join(real, name), os.path.join(top, name))
+    os.mkdir(os.path.join(top, "relay"))
+    for name in ("relay", "relay-courier", "relay-session"):
+        shutil.copy(os.path.join(real, "relay", name), os.path.join(top, "relay", name))
+    here, trace = os.path.join(top, "relay", part), os.path.join(top, "trace")
+    os.mkdir(trace, 0o777)
+    os.chmod(trace, 0o777)
+    program = here + ".real"
+    os.rename(here, program)
+    with open(here, "w", encoding="ascii") as f:
+        f.write("#!/bin/sh\nif mkdir %s/once 2>/dev/null; then exec strace -D -o %s/out -e trace=%s -e "
+                "inject=%s:signal=KILL:when=%d %s \"$@\"; fi\nexec %s \"$@\"\n"
+                % (trace, trace, call, call, number, program, program))
+    os.chmod(here, 0o755)
+    r = Receiver()
+    q = hop(r)
+    try:
+        q.add("x@there.example", "y@there.example")
+        q.add("z@there.example", sender="c@here.example")
+        argv = q.argv("--all")
+        argv[0] = os.path.join(top, "relay", "relay")
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=120, check=False)
+        where = "%s %s %d" % (part, call, number)
+        assert done.returncode == 0, (where, done.stderr)
+        with open(os.path.join(trace, "out"), encoding="utf-8", errors="replace") as f:
+            is_killed = "killed by SIGKILL" in f.read()
+        for _ in range(4):
+            if not q.ids():
+                break
+            q.run("--all")
+        got = {(m.sender, a) for m in r.messages for a in m.recipients}
+        assert not q.ids() and not os.listdir(q.path("msg")) and not os.listdir(q.path("corrupt")), (where, q.ids())
+        assert got == {("a@here.example", "x@there.example"), ("a@here.example", "y@there.example"),
+                       ("c@here.example", "z@there.example")}, (where, got)
+        assert len(r.messages) <= 3, (where, "twice only the message whose answer was on its way", len(r.messages))
+        return is_killed
+    finally:
+        r.close()
+        shutil.rmtree(q.folder)
+        shutil.rmtree(top)
+
+
+def part_killed_at_every(what):
+    number = 1
+    while part_killed_at(*what, number):
+        number += 1
+    return number - 1
+
+
+def test_parts_killed_at_every_call():
+    """kill -9 of what carries the mail, at every system call by which it talks to anybody."""
+    with open(RELAY, "rb") as f:
+        if b"__asan_init" in f.read():
+            print("    left to the build without ASan, which has nothing to add here")
+            return
+    cases = [(part, call) for part, calls in PARTS.items() for call in calls]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        counts = dict(zip(cases, pool.map(part_killed_at_every, cases)))
+    print("    killed at", {" ".join(k): n for k, n in counts.items()})
+    assert counts["relay-courier", "connect"] and counts["relay-courier", "sendmsg"] > 3, counts
+    assert counts["relay-session", "sendmsg"] > 3 and counts["relay-session", "poll"] > 3, counts
+
+
+def test_order_on_disk():
+    """What a power cut must not undo is on the disk before anybody is told or anything else is removed: the trace of a run
+    with a bounce and a deferral."""
+    r = Receiver(hook=lambda s, verb, line: b"550 5.1.1 no\r\n" if verb == "RCPT" and "none@" in line else
+                 b"451 4.3.0 later\r\n" if verb == "RCPT" and "slow@" in line else None)
+    q = hop(r)
+    q.add("x@there.example", "none@there.example", "slow@there.example", sender="c@here.example")
+    q.add("y@there.example")
+    trace = os.path.join(FOLDER, "trace")
+    done = subprocess.run(["strace", "-y", "-s", "999", "-o", trace, "-e", "trace=fsync,renameat,linkat,unlinkat,sendmsg"] +
+                          q.argv(), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    with open(trace, encoding="utf-8", errors="replace") as f:
+        events = check_order([line for line in f if not line.startswith(("---", "+++"))])
+    assert q.states("T%06d" % (serial - 1))["slow@there.example"][0] == "deferred"
+    reports = [i for i, (what, name) in enumerate(events) if what == "made" and not name.startswith("T")]
+    originals = [i for i, (what, name) in enumerate(events) if what == "made" and name == "T%06d" % (serial - 1)]
+    removed = [name for what, name in events if what == "removed"]
+    assert reports and originals[0] < reports[0] < originals[-1], events  # failed, reported, noted that it is reported
+    assert "T%06d" % serial in removed and "T%06d" % (serial - 1) not in removed, events
+
+
+def check_order(lines):
+    """Goes through the calls: a file has a name only when its bytes are on the disk, and nothing else happens until the name
+    is there too; a message is removed behind its envelope. Returns [("made" or "removed", name of an envelope)]."""
+    synced, pending, events = set(), set(), []
+    for line in lines:
+        assert line.startswith("sendmsg") or " = 0" in line, line
+        paths = re.findall(r"(\d+|AT_FDCWD)<([^>]*)>(?:\(deleted\))?", line)
+        names = re.findall(r', "([^"]+)"', line)
+        call = line.split("(")[0]
+        if call == "fsync":
+            pending.discard(paths[0][1])
+            synced.update(paths[0])
+            continue
+        assert not pending, (line, pending)
+        if call == "unlinkat" and not paths[0][1].endswith("/msg"):
+            pending.add(paths[0][1])
+            events.append(("removed", names[0]))
+        elif call == "unlinkat":
+            assert ("removed", names[0]) in events, (line, events)
+        elif call == "linkat":  # an unnamed file, by its number
+            number = names[0].rsplit("/", 1)[1]
+            assert number in synced, (line, synced)
+            synced.discard(number)
+            pending.add(paths[1][1])
+        elif call == "renameat" and names[0].endswith(".tmp"):
+            scratch = paths[0][1] + "/" + names[0]
+            assert scratch in synced, (line, synced)
+            synced.discard(scratch)
+            pending.add(paths[1][1])
+            events.append(("made", names[1]))
+        elif call == "renameat":
+            pending.update((paths[0][1], paths[1][1]))
+    assert not pending
+    return events
 
 
 # ---- here ----
