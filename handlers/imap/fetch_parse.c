@@ -76,17 +76,22 @@ static const struct {
     {"BINARY.SIZE[", FETCH_BINARY_SIZE, NEEDS_CONTENT},
 };
 
-/* PREVIEW [SP "(" "LAZY" ")"] (RFC 8970 3.1). Another parenthesis behind a lone PREVIEW opens FETCH's modifiers. */
+/* PREVIEW [SP "(" "LAZY" *(SP "LAZY") ")"] (RFC 8970 6). Another parenthesis behind a lone PREVIEW opens the modifiers
+ * of FETCH. */
 static int parse_preview(struct fetch *f, struct fetch_item *item)
 {
     struct parse *p = &f->s->parse;
     struct str before = p->rest;
 
     item->is_lazy = parse_accept(p, ' ') && parse_accept(p, '(') && parse_accept_word(p, STR("LAZY"));
-    if (item->is_lazy)
-        return parse_char(p, ')', "a closing parenthesis");
-    p->rest = before;
-    return 0;
+    if (!item->is_lazy) {
+        p->rest = before;
+        return 0;
+    }
+    while (parse_accept(p, ' '))
+        if (!parse_accept_word(p, STR("LAZY")))
+            return parse_fail(p, "LAZY");
+    return parse_char(p, ')', "a closing parenthesis");
 }
 
 static int parse_section(struct fetch *f, struct fetch_item *item)

@@ -5,7 +5,7 @@
  *
  * Everything taken is a view into the parser's arena and lives until parse_begin() of the next command.
  *
- * Functions return 0, -EINVAL (not what was expected: parse_expected() says what it should have been), -EMSGSIZE (a
+ * Functions return 0, -EINVAL (not what was expected: parse_fail() says what it should have been), -EMSGSIZE (a
  * literal over the cap; it was not read), or an error of the connection (-ENODATA, -EPIPE, -ETIMEDOUT, ...), after
  * which nothing more can be read.
  */
