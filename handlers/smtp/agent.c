@@ -13,6 +13,7 @@
 #include "handlers/smtp/dispatch.h"
 #include "handlers/smtp/room.h"
 #include "handlers/smtp/terminal.h"
+#include "shared/queue/xtext.h"
 #include "shared/route/path.h"
 #include "shared/route/scratch.h"
 #include "shared/route/transfer.h"
@@ -266,6 +267,19 @@ static bool refuse_full(const struct smtp_agent *a, struct str mailbox, const st
     return e < 0;
 }
 
+/* In ASCII, so that it goes on to every next hop (RFC 6533 3). */
+static char *orcpt_dup(struct str orcpt)
+{
+    _cleanup_buf_ struct buf ascii = BUF_INIT(ORCPT_MAX);
+
+    if (str_is_ascii(orcpt))
+        return str_dup(orcpt);
+    return buf_add_str(&ascii, str_sub(orcpt, 0, 6)) == 0 && /* "utf-8;" */
+                   utf8_xtext_encode(str_sub(orcpt, 6, orcpt.len), &ascii) == 0
+               ? str_dup(buf_str(&ascii))
+               : NULL;
+}
+
 /* Takes the expansion over. */
 static int add_recipient(struct smtp_agent *a, struct str mailbox, const struct rcpt_params *params,
                          struct expansion *x)
@@ -276,7 +290,7 @@ static int add_recipient(struct smtp_agent *a, struct str mailbox, const struct 
     if (more)
         a->recipients = more;
     if (params->orcpt.len > 0)
-        r.orcpt = str_dup(params->orcpt);
+        r.orcpt = orcpt_dup(params->orcpt);
     if (!more || !r.address || (params->orcpt.len > 0 && !r.orcpt)) {
         recipient_finish(&r);
         return -ENOMEM;

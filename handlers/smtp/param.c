@@ -184,11 +184,21 @@ static int rcpt_notify(struct str value, void *params)
     return is_notify(p->notify) ? 0 : -EINVAL;
 }
 
+/* RFC 6533 3: it is kept in ASCII, which is longer. */
+static bool utf8_xtext_fits(struct str s)
+{
+    _cleanup_buf_ struct buf ascii = BUF_INIT(ORCPT_MAX - 6);
+
+    return utf8_xtext_encode(s, &ascii) == 0;
+}
+
 static bool is_orcpt(struct str value)
 {
     struct str type, rest = value;
 
-    if (value.len > ORCPT_MAX || !str_cut(&rest, ';', &type) || type.len == 0 || rest.len == 0 || !xtext_is_valid(rest))
+    if (value.len > ORCPT_MAX || !str_cut(&rest, ';', &type) || type.len == 0 || rest.len == 0)
+        return false;
+    if (str_ieq(type, STR("utf-8")) ? !utf8_xtext_fits(rest) : !xtext_is_valid(rest))
         return false;
     for (size_t i = 0; i < type.len; i++)
         if (!ascii_is_alpha(type.ptr[i]) && !ascii_is_digit(type.ptr[i]) && type.ptr[i] != '-')
@@ -234,10 +244,13 @@ static bool is_keyword(struct str s)
     return true;
 }
 
-static bool is_value(struct str s)
+/* Of all values only an ORCPT may be UTF-8 (RFC 6533 3). */
+static bool is_value(struct str name, struct str s)
 {
     if (s.len == 0)
         return false;
+    if (str_ieq(name, STR("ORCPT")) && !str_is_ascii(s))
+        return utf8_valid(s);
     for (size_t i = 0; i < s.len; i++)
         if (s.ptr[i] < 33 || s.ptr[i] > 126 || s.ptr[i] == '=')
             return false;
@@ -250,7 +263,7 @@ static int parse_one(struct str word, const struct param *table, size_t count, u
     struct str name;
     bool has_value = str_cut(&word, '=', &name);
 
-    if (!is_keyword(name) || (has_value && !is_value(word))) {
+    if (!is_keyword(name) || (has_value && !is_value(name, word))) {
         answer_set(answer, 501, "5.5.4", "That is not a parameter");
         return -EINVAL;
     }

@@ -60,3 +60,65 @@ int xtext_decode(struct str s, struct buf *out)
     }
     return e;
 }
+
+/* EmbeddedUnicodeChar: how many bytes; 0: none is here. */
+static size_t embedded(struct str s)
+{
+    uint32_t value = 0;
+    size_t i = 3;
+
+    if (!str_starts(s, STR("\\x{")))
+        return 0;
+    for (; i < s.len && i < 9 && hex_digit(s.ptr[i]) >= 0; i++)
+        value = value << 4 | (uint32_t)hex_digit(s.ptr[i]);
+    if (i < 5 || i >= s.len || s.ptr[i] != '}' || value == 0 || value > 0x10FFFF || (value >= 0xD800 && value < 0xE000))
+        return 0;
+    return i + 1;
+}
+
+/* How many bytes the next character has, 0: it is none. */
+static size_t next_length(struct str s)
+{
+    unsigned char c = (unsigned char)s.ptr[0];
+
+    if (c >= 128)
+        return utf8_sequence(s);
+    if (c == '\\')
+        return embedded(s);
+    return c > 32 && c < 127 && c != '+' && c != '=';
+}
+
+bool utf8_xtext_is_valid(struct str s)
+{
+    while (s.len > 0) {
+        size_t n = next_length(s);
+
+        if (n == 0)
+            return false;
+        s = str_sub(s, n, s.len);
+    }
+    return true;
+}
+
+int utf8_xtext_encode(struct str s, struct buf *out)
+{
+    int e = 0;
+
+    while (s.len > 0 && e == 0) {
+        size_t n = next_length(s);
+        uint32_t value = (unsigned char)s.ptr[0];
+
+        if (n == 0)
+            return -EINVAL;
+        if (value < 128) {
+            e = buf_add_str(out, str_sub(s, 0, n));
+        } else {
+            value &= 0x7Fu >> n;
+            for (size_t i = 1; i < n; i++)
+                value = value << 6 | ((unsigned char)s.ptr[i] & 0x3F);
+            e = buf_printf(out, "\\x{%X}", (unsigned)value);
+        }
+        s = str_sub(s, n, s.len);
+    }
+    return e;
+}

@@ -16,4 +16,11 @@ bool xtext_is_valid(struct str s);
 int xtext_encode(struct str plain, struct buf *out);
 int xtext_decode(struct str s, struct buf *out);
 
+/* RFC 6533 3: utf-8-addr-xtext, where \x{E9} writes what is not ASCII, and utf-8-addr-unitext, where it stands as it
+ * is. Either is valid; the empty one is. */
+bool utf8_xtext_is_valid(struct str s);
+
+/* Appends the form in ASCII of a valid one. 0, -EINVAL, -ENOBUFS, -ENOMEM. */
+int utf8_xtext_encode(struct str s, struct buf *out);
+
 #endif

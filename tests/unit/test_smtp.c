@@ -285,6 +285,13 @@ static void test_rcpt_params(void **state)
         {" ORCPT=rfc822", false, 0},
         {" ORCPT=;a", false, 0},
         {" ORCPT=rfc822;a+4", false, 0},
+        {" ORCPT=rfc822;\303\251", false, 0},
+        {" ORCPT=utf-8;\303\251@b", true, 0},
+        {" ORCPT=utf-8;\\x{E9}@b", true, 0},
+        {" ORCPT=utf-8;\\x{9}@b", false, 0},
+        {" ORCPT=utf-8;\\x{D800}@b", false, 0},
+        {" ORCPT=utf-8;a+b", false, 0},
+        {" ORCPT=utf-8;\303", false, 0},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
