@@ -32,14 +32,16 @@ def openssl(*words):
 
 
 def certificates(folder, **names):
-    """An authority, ca.pem, and for each name NAME.pem and NAME.key for the hosts of its list."""
+    """An authority, ca.pem, and for each name NAME.pem and NAME.key for the hosts of its list.
+    An empty list makes a certificate without any DNS-ID, whose CN is NAME."""
     openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", folder + "ca.key",
             "-out", folder + "ca.pem", "-days", "3", "-subj", "/CN=Test CA")
     for name, hosts in names.items():
         openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", folder + name + ".key",
                 "-out", folder + name + ".csr", "-subj", "/CN=" + name)
         with open(folder + "ext", "w", encoding="ascii") as f:
-            f.write("subjectAltName=%s\n" % ",".join("DNS:" + h for h in hosts))
+            f.write("basicConstraints=CA:FALSE\n")
+            f.write("subjectAltName=%s\n" % ",".join("DNS:" + h for h in hosts) if hosts else "")
         openssl("x509", "-req", "-in", folder + name + ".csr", "-CA", folder + "ca.pem", "-CAkey", folder + "ca.key",
                 "-CAcreateserial", "-days", "3", "-extfile", folder + "ext", "-out", folder + name + ".pem")
 
