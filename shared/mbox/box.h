@@ -41,6 +41,7 @@ struct mbox_store {
     struct buf notices;
     struct mbox_store *shadow; /* shows the same mailboxes where the state cannot be used */
     struct mbox_store *parent; /* of a shadow */
+    int held_state;            /* of a shadow: its state folder, locked; else -1 */
 };
 
 enum box_lock_kind {

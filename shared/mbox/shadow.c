@@ -2,13 +2,15 @@
  * A mailbox whose state cannot be used (a state folder that is not writable, a full disk, no home) is still shown: by a
  * second store over the same files with a state of its own that lives as long as the first. It changes nothing, and
  * its UIDs are under a UIDVALIDITY that nobody else gives, so that they name the right messages or none. Runs as the
- * user; makes a folder in a place for temporary files.
+ * user; makes a folder in a place for temporary files, holds a lock on it, and removes those of sessions that were
+ * killed: nobody holds them.
  */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -20,40 +22,105 @@
 #define VALIDITY_FIRST 0x80000000u /* clocks get there in 2038, and rebuild.c believes no file that says more than */
 #define VALIDITY_RANGE 0x6fffffffu /* the sum of these */
 
-static int make_folder(char **ret)
+#define PREFIX   "pennypost-shadow-"
+#define LOOKED   10000 /* entries of a place that are looked at: other people fill it too */
+#define ATTEMPTS 3     /* to hold a new folder before somebody takes it for an old one */
+
+static void empty_folder(int fd)
 {
-    static const char *const places[] = {"/dev/shm", "/tmp", "/var/tmp"};
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    DIR *folder = copy < 0 ? NULL : fdopendir(copy);
+    const struct dirent *entry;
 
-    for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
-        _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_CONF_VALUE);
-        char *name;
-
-        if (buf_printf(&path, "%s/pennypost-%d-XXXXXX", places[i], (int)getpid()) < 0)
-            return -ENOMEM;
-        name = str_dup(buf_str(&path));
-        if (name == NULL)
-            return -ENOMEM;
-        if (mkdtemp(name) != NULL) {
-            *ret = name;
-            return 0;
-        }
-        free(name);
+    if (folder == NULL) {
+        close_fd(&copy);
+        return;
     }
-    return -errno;
+    while ((entry = readdir(folder)) != NULL)
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            (void)unlinkat(fd, entry->d_name, 0);
+    (void)closedir(folder);
 }
 
-void store_remove_shadow(struct mbox_store *s)
+/* Our own folder, locked. -EAGAIN: somebody holds it, or it is gone. */
+static int hold(int at, const char *path, int *ret_fd)
 {
-    DIR *folder = s->state == NULL ? NULL : opendir(s->state);
+    int fd = openat(at, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    struct stat st;
+
+    if (fd < 0)
+        return -EAGAIN;
+    if (fstat(fd, &st) < 0 || st.st_uid != geteuid() || flock(fd, LOCK_EX | LOCK_NB) < 0 || fstat(fd, &st) < 0 ||
+        st.st_nlink == 0) {
+        close_fd(&fd);
+        return -EAGAIN;
+    }
+    *ret_fd = fd;
+    return 0;
+}
+
+static void sweep(const char *place)
+{
+    DIR *folder = opendir(place);
     const struct dirent *entry;
 
     if (folder == NULL)
         return;
-    while ((entry = readdir(folder)) != NULL)
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            (void)unlinkat(dirfd(folder), entry->d_name, 0);
+    for (unsigned i = 0; i < LOOKED && (entry = readdir(folder)) != NULL; i++) {
+        _cleanup_close_ int fd = -1;
+
+        if (!str_starts(str_from(entry->d_name), STR(PREFIX)) || hold(dirfd(folder), entry->d_name, &fd) < 0)
+            continue;
+        empty_folder(fd);
+        (void)unlinkat(dirfd(folder), entry->d_name, AT_REMOVEDIR);
+    }
     (void)closedir(folder);
+}
+
+static int make_held(const char *place, char **ret, int *ret_fd)
+{
+    for (unsigned i = 0; i < ATTEMPTS; i++) {
+        _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_CONF_VALUE);
+        char *name;
+
+        if (buf_printf(&path, "%s/" PREFIX "XXXXXX", place) < 0 || (name = str_dup(buf_str(&path))) == NULL)
+            return -ENOMEM;
+        if (mkdtemp(name) == NULL) {
+            free(name);
+            return -errno;
+        }
+        if (hold(AT_FDCWD, name, ret_fd) == 0) {
+            *ret = name;
+            return 0;
+        }
+        (void)rmdir(name);
+        free(name);
+    }
+    return -EAGAIN;
+}
+
+static int make_folder(char **ret, int *ret_fd)
+{
+    static const char *const places[] = {"/dev/shm", "/tmp", "/var/tmp"};
+
+    int r = -ENOENT;
+
+    for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
+        sweep(places[i]);
+        r = make_held(places[i], ret, ret_fd);
+        if (r == 0 || r == -ENOMEM)
+            return r;
+    }
+    return r;
+}
+
+void store_remove_shadow(struct mbox_store *s)
+{
+    if (s->held_state < 0)
+        return;
+    empty_folder(s->held_state);
     (void)rmdir(s->state);
+    close_fd(&s->held_state);
 }
 
 int store_shadow_validity(uint32_t *ret)
@@ -75,15 +142,17 @@ static int make_shadow(struct mbox_store *s)
                                          .keeper = -1,
                                          .lock_timeout = s->lock_timeout};
     _cleanup_free_ char *folder = NULL;
-    int r = make_folder(&folder);
+    int fd = -1, r = make_folder(&folder, &fd);
 
     if (r < 0)
         return r;
     options.state = folder;
     if ((r = mbox_store_new(&options, &s->shadow)) < 0) {
         (void)rmdir(folder);
+        close_fd(&fd);
         return r;
     }
+    s->shadow->held_state = fd;
     s->shadow->parent = s;
     return 0;
 }

@@ -43,6 +43,7 @@ int mbox_store_new(const struct mbox_store_options *options, struct mbox_store *
     s->owner = options->owner;
     s->clock = options->clock;
     s->keeper = options->keeper;
+    s->held_state = -1;
     s->is_locked = options->is_locked;
     s->is_delivery = options->is_delivery;
     s->lock_timeout = options->lock_timeout > 0 ? options->lock_timeout : TIMEOUT_LOCK;

@@ -3,6 +3,10 @@
  */
 #include "tests/unit/mbox_util.h"
 
+#include "shared/mbox/box.h"
+
+#include <fcntl.h>
+
 #define STRANGER "From a@example.org Sat Nov 14 12:00:00 2026\n"
 
 /* Messages of a line or none, shorter than anything that a journal would like to write over them. */
@@ -115,12 +119,51 @@ static void test_log_backwards(void **state)
     scratch_close(&s);
 }
 
+/* A session that shows mailboxes without a state is killed: the next one removes the folder it made. */
+static void test_shadow_of_the_killed(void **state)
+{
+    struct scratch s;
+    struct mbox *v;
+    char *path;
+    char left[128] = "";
+    int ends[2], status;
+    pid_t child;
+
+    (void)state;
+    scratch_open(&s);
+    append_text(s.store, "INBOX", "Subject: one\n\nfirst\n", 20);
+    path = path_of(&s, "inbox/state"); /* below a file */
+    free(s.store->state);
+    s.store->state = path;
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    child = fork();
+    if (child == 0) {
+        if (mbox_open(s.store, STR("INBOX"), 0, &v) == 0)
+            (void)!write(ends[1], s.store->shadow->state, strlen(s.store->shadow->state));
+        _exit(0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(read(ends[0], left, sizeof(left) - 1) > 0);
+    close(ends[0]);
+    close(ends[1]);
+    assert_int_equal(access(left, F_OK), 0);
+    assert_int_equal(mbox_open(s.store, STR("INBOX"), 0, &v), 0);
+    assert_int_equal(mbox_count(v), 1);
+    assert_int_equal(access(left, F_OK), -1);
+    assert_int_equal(access(s.store->shadow->state, F_OK), 0);
+    snprintf(left, sizeof(left), "%s", s.store->shadow->state);
+    assert_int_equal(mbox_close(v), 0);
+    scratch_close(&s);
+    assert_int_equal(access(left, F_OK), -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tiny_messages),
         cmocka_unit_test(test_foreign_flags_last),
         cmocka_unit_test(test_log_backwards),
+        cmocka_unit_test(test_shadow_of_the_killed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
