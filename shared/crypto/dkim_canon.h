@@ -26,6 +26,7 @@ struct dkim_canon {
     bool is_cr;    /* the last byte was a CR */
 };
 
+/* What it makes goes to `write`, which returns 0 or a negative errno; feed and end hand that on. */
 void dkim_canon_init(struct dkim_canon *c, int (*write)(void *, struct str), void *context);
 int dkim_canon_feed(struct dkim_canon *c, struct str bytes);
 int dkim_canon_end(struct dkim_canon *c);

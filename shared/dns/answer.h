@@ -52,6 +52,7 @@ struct dns_answer {
 
 #define DNS_ANSWER_INIT ((struct dns_answer){.status = DNS_FAILED, .memory = BUF_INIT(LIMIT_FRAME)})
 
+/* Frees what an answer holds; one that is DNS_ANSWER_INIT, too. */
 void dns_answer_finish(struct dns_answer *a);
 
 /* Is it one of enum dns_type? */

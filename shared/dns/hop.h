@@ -86,6 +86,7 @@ int hop_find(struct dns *d, const struct hop_self *self, struct str domain, stru
  * it stands there, no MX, no look for loops. The same results. */
 int hop_find_host(struct dns *d, struct str host, struct hop_list *ret, struct hop_failure *ret_why);
 
+/* Frees what a list holds. */
 void hop_list_finish(struct hop_list *l);
 
 #endif

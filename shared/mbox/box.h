@@ -229,6 +229,7 @@ struct box_want {
     struct box *b;
     unsigned kinds;
 };
+/* 0, or the errors of box_lock() with none of them locked. */
 int box_lock_all(const struct box_want *wants, size_t count, int seconds);
 
 /* Refreshes the dotlock during long work. */

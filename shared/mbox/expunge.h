@@ -44,6 +44,7 @@ struct expunge {
 /* Decides what happens to the bytes: runs and cuts. */
 int expunge_plan(struct expunge *e);
 
+/* Frees what a plan holds. */
 void expunge_plan_finish(struct expunge *e);
 
 #endif

@@ -6,6 +6,7 @@
 
 #include "shared/mbox/journal_file.h"
 
+/* Takes the cuts out of the file under a journal. 0, or a negative errno; what was begun is then for the replay. */
 int journal_collapse(struct box *b, const struct journal_cuts *cuts);
 
 /* How many bytes the holes [first, end) take out. */

@@ -101,6 +101,7 @@ struct queue_envelope {
 #define QUEUE_ENVELOPE_INIT      ((struct queue_envelope){0})
 #define _cleanup_queue_envelope_ _cleanup_(queue_envelope_finish)
 
+/* Frees what an envelope holds. */
 void queue_envelope_finish(struct queue_envelope *e);
 
 /* Replaces an owned string of the two structures above. -EINVAL over QUEUE_VALUE or with a NUL, -ENOMEM. */

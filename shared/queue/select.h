@@ -19,6 +19,7 @@ struct queue_filter {
  * regard to case. "<>" is the null path. */
 bool queue_pattern_matches(const char *pattern, const char *address);
 
+/* Is it one of those that are meant? */
 bool queue_filter_matches(const struct queue_filter *f, const struct queue_envelope *e);
 
 /* "pending", "deferred", ...: the words of the envelope file. */

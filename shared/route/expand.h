@@ -17,6 +17,7 @@ struct expansion {
     char *owner; /* "owner-list" if there is such an alias: the sender of what goes through that list; or NULL */
 };
 
+/* Frees what an expansion holds. */
 void expansion_finish(struct expansion *e);
 
 /* The expansion of an address on another machine: that address. *ret must be fresh. 0 or -ENOMEM. */

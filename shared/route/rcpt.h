@@ -26,6 +26,7 @@ struct rcpt_target {
     gid_t gid;
 };
 
+/* Frees what a target holds. */
 void rcpt_target_finish(struct rcpt_target *t);
 
 /* The target of a remote address. 0 or -ENOMEM. */

@@ -58,6 +58,7 @@ struct serve_count {
     uint64_t value;
 };
 
+/* The one line that tells how a session went. */
 void serve_log_summary(const char *event, const char *end, const struct session *who, const struct serve_count *counts);
 
 #endif
