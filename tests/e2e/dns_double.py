@@ -78,13 +78,23 @@ def reply(packet, records=(), rcode=0, secure=False, truncated=False, ident=None
         packet[12:end] + b"".join(records) + tail
 
 
+def same_port(host, port, family):
+    """A UDP and a TCP socket on one port; where any will do, one that is free for both."""
+    for _ in range(1 if port else 50):
+        udp = socket.socket(family, socket.SOCK_DGRAM)
+        udp.bind((host, port))
+        try:
+            return udp, socket.create_server((host, udp.getsockname()[1]), family=family)
+        except OSError:
+            udp.close()
+    raise OSError("no port that is free for UDP and TCP")
+
+
 class Double:
     def __init__(self, zone, secure=False, host="127.0.0.1", port=0):
         self.zone, self.secure, self.asked = {(n.lower(), t): v for (n, t), v in zone.items()}, secure, []
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self.udp = socket.socket(family, socket.SOCK_DGRAM)
-        self.udp.bind((host, port))
-        self.tcp = socket.create_server((host, self.udp.getsockname()[1]), family=family)
+        self.udp, self.tcp = same_port(host, port, family)
         self.address = ("[%s]:%d" if ":" in host else "%s:%d") % self.udp.getsockname()[:2]
         for run in (self.serve_udp, self.serve_tcp):
             threading.Thread(target=run, daemon=True).start()
