@@ -46,6 +46,9 @@ class Disk:
 
 
 class CutBench(run_crash.Bench):
+    def is_power_lost(self):
+        return True
+
     def cut(self, disk, flags):
         n = 1
         while n < 5000:

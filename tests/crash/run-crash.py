@@ -79,10 +79,13 @@ class Bench:
             out[name] = box
         return out
 
+    def is_power_lost(self):
+        return self.work.boot is not None
+
     def age_dotlocks(self):
         """What a power cut leaves keeps everybody out for five minutes (liblockfile), or until the recovery of the boot; here
         they pass at once. What a killed process leaves has to be no hindrance."""
-        if not self.work.boot:
+        if not self.is_power_lost():
             return
         for folder in (os.path.dirname(self.work.inbox), os.path.join(self.work.root, "mail")):
             for name in os.listdir(folder) if os.path.isdir(folder) else ():
