@@ -65,6 +65,7 @@ struct dns_ask {
     struct str name;
     uint32_t milliseconds;
 };
+/* Into a fresh frame, 0 or a negative errno; and back, whatever the other side has put there. */
 int dns_ask_encode(const struct dns_ask *q, struct frame *f);
 int dns_ask_decode(const struct frame *f, struct dns_ask *ret);
 

@@ -366,6 +366,7 @@ bool index_is_valid(const struct index_record *rec);
 void index_describe(struct index_header *h, const struct stat *st);
 bool index_describes(const struct index_header *h, const struct stat *st);
 
+/* Writes the header as ix->next says. 0 or a negative errno. */
 int index_write_header(struct index *ix);
 
 /* ---- settle.c ---- */
@@ -431,6 +432,7 @@ int store_uidvalidity(struct mbox_store *s, uint32_t *ret);
 /* Is it INBOX, or one that is offered? */
 bool store_may_be_missing(const struct mbox_store *s, struct str name);
 
+/* An identity for a mailbox (RFC 8474 5.1) that was never given before; under --epoch it depends on clock and name. */
 int store_mailboxid(struct mbox_store *s, const char *name, uint8_t ret[16]);
 
 #endif

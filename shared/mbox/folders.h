@@ -19,11 +19,13 @@ struct names {
     size_t cap;
 };
 
+/* Adds a copy at the end; 0 or -ENOMEM. Sorted lists are asked and freed by the three below. */
 int names_add(struct names *list, struct str name);
 void names_sort(struct names *list);
 bool names_has(const struct names *list, struct str name);
 void names_finish(struct names *list);
 
+/* Reads the subscriptions, and changes one of them. 0 or a negative errno. */
 int subscriptions_load(struct mbox_store *s, struct names *ret);
 int subscriptions_change(struct mbox_store *s, struct str name, bool subscribed);
 

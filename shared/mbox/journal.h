@@ -30,6 +30,7 @@ struct journal_plan {
     struct buf literals;
 };
 
+/* A plan for what stands from `start` on in a file that is `old_size` long; pieces are added in their new order. */
 void journal_plan_init(struct journal_plan *plan, uint64_t start, uint64_t old_size);
 void journal_plan_finish(struct journal_plan *plan);
 int journal_plan_copy(struct journal_plan *plan, uint64_t from, uint64_t len);
@@ -69,6 +70,7 @@ struct journal_cuts {
     struct buf literals;
 };
 
+/* Fresh cuts; each is added behind the one before. */
 void journal_cuts_init(struct journal_cuts *cuts);
 void journal_cuts_finish(struct journal_cuts *cuts);
 int journal_cuts_add(struct journal_cuts *cuts, uint64_t from, uint64_t end, uint64_t at, struct str literal);
@@ -82,6 +84,7 @@ uint64_t journal_block_size(const struct box *b, uint64_t from);
  * journal_run(). */
 int journal_cut(struct box *b, const struct journal_cuts *cuts, bool collapse);
 
+/* Is there a journal of this mailbox, finished or not? */
 bool journal_exists(const struct box *b);
 
 /* With BOX_WRITE and BOX_STATE: finishes what a journal says. One that does not fit the file any more, because a

@@ -12,6 +12,7 @@ int journal_collapse(struct box *b, const struct journal_cuts *cuts);
 /* How many bytes the holes [first, end) take out. */
 uint64_t journal_holes_cut(const struct journal_hole *holes, size_t first, size_t end);
 
+/* How long the literal of a hole is. */
 size_t journal_hole_literal(const struct journal_hole *hole);
 
 /* The plan that takes the holes out by moving; of those from `done` on the blocks are out already, only their literals

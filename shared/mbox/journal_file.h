@@ -59,6 +59,7 @@ struct journal {
     const struct journal_cuts *cuts; /* where they came from, while the journal is written */
 };
 
+/* The checksums that head and slot have to carry. */
 uint64_t journal_head_check(const struct journal_head *h);
 uint64_t journal_slot_check(const struct journal_slot *slot);
 
@@ -86,6 +87,7 @@ int journal_window(struct journal *j, const struct journal_slot *slot);
 /* Fills head and body and makes the file durable in the place of the one that is there. */
 int journal_write(struct journal *j);
 
+/* Writes all literals of the plan to their places, durably. 0 or a negative errno. */
 int journal_patch_all(struct journal *j);
 
 /* Output bytes of the plan as they will be; `len` at most JOURNAL_COPY. */

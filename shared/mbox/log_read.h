@@ -85,6 +85,7 @@ struct log_reader {
     uint32_t type;
 };
 
+/* The checksums that an entry and the head of the log have to carry. */
 uint64_t log_check(enum log_type type, const void *payload, size_t len);
 uint64_t log_head_check(const struct log_head *head);
 bool log_head_is_valid(const struct log_head *head);

@@ -51,7 +51,7 @@ struct sts_result {
     char detail[200];    /* words for the log that go with it; without a failure: why it cannot be kept, or "" */
 };
 
-/* Never fails: without a usable policy it is none (RFC 8461 3.3: "as though the domain has not implemented MTA-STS").
+/* Never fails: without a usable policy it is none, as for a domain without MTA-STS (RFC 8461 3.3).
  * With `mta_sts = no` nothing is asked. */
 void sts_find(const struct conf *conf, struct dns *dns, struct str domain, struct sts_result *ret);
 
