@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "handlers/relay/content.h"
-#include "handlers/relay/convert.h"
 #include "shared/base/macros.h"
+#include "shared/mime/content.h"
+#include "shared/mime/convert.h"
 
 #define GROUP_BYTES                                                                                                    \
     8192 /* of RCPTs sent before their answers are read: both sides' windows hold that (RFC 2920 3.1)                  \

@@ -9,10 +9,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "handlers/relay/convert.h"
 #include "handlers/relay/ehlo.h"
 #include "handlers/relay/reply.h"
 #include "shared/base/macros.h"
+#include "shared/mime/convert.h"
 
 #define CHECK(condition)                                                                                               \
     do {                                                                                                               \

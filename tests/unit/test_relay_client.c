@@ -12,10 +12,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "handlers/relay/convert.h"
 #include "handlers/relay/ehlo.h"
 #include "handlers/relay/reply.h"
 #include "shared/base/macros.h"
+#include "shared/mime/convert.h"
 
 /* ---- replies ---- */
 
@@ -211,6 +211,8 @@ static const struct {
      "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n"
      "Content-Transfer-Encoding: quoted-printable\r\n\r\n=41=E9\r\n"},
     {"MIME-Version: 1.0\nContent-Type: text/plain\nContent-Transfer-Encoding: x-own\n\n\xe9\n", NULL},
+    {"Content-Type: multipart/mixed\n\nno boundary, \xe9\n", NULL},
+    {"Content-Type: message/rfc822\nContent-Transfer-Encoding: quoted-printable\n\nSubject: x\n\n\xe9\n", NULL},
     {"MIME-Version: 1.0\nContent-Type: image/x\nContent-Transfer-Encoding: binary\n\n\xff\xfe\n",
      "MIME-Version: 1.0\r\nContent-Type: image/x\r\nContent-Transfer-Encoding: base64\r\n\r\n//4NCg==\r\n"},
     /* Only the part that needs it; the signed one beside it stays byte for byte. */
@@ -224,6 +226,16 @@ static const struct {
      "signed = as it is \r\n--s\r\nContent-Type: application/pgp-signature\r\n\r\nsig\r\n--s--\r\n--b\r\n"
      "Content-Type: text/plain; charset=latin1\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n=E9t=E9 =3D\r\n"
      "--b--\r\n"},
+    /* What is signed stays even where its label is wrong. */
+    {"MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\n"
+     "Content-Type: multipart/signed; boundary=s\n\n--s\nContent-Type: text/plain\nContent-Transfer-Encoding: 8bit\n\n"
+     "only ASCII\n--s\nContent-Type: application/pgp-signature\n\nsig\n--s--\n--b\nContent-Type: text/plain; "
+     "charset=latin1\n\n\xe9t\xe9\n\n--b--\n",
+     "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n"
+     "Content-Type: multipart/signed; boundary=s\r\n\r\n--s\r\nContent-Type: text/plain\r\n"
+     "Content-Transfer-Encoding: 8bit\r\n\r\nonly ASCII\r\n--s\r\nContent-Type: application/pgp-signature\r\n\r\n"
+     "sig\r\n--s--\r\n--b\r\nContent-Type: text/plain; charset=latin1\r\n"
+     "Content-Transfer-Encoding: quoted-printable\r\n\r\n=E9t=E9\r\n\r\n--b--\r\n"},
     /* A message in a message. */
     {"MIME-Version: 1.0\nContent-Type: message/rfc822\nContent-Transfer-Encoding: 8bit\n\nSubject: in\n"
      "Content-Type: text/plain; charset=latin1\n\n\xe9 and more letters\n",
@@ -246,6 +258,50 @@ static void test_conversion(void **state)
             continue;
         assert_int_equal(convert_read(fd, &c, collect, &out), 0);
         assert_string_equal(buf_cstr(&out), CONVERSIONS[i].wire);
+    }
+}
+
+/* What was converted for a signature passes a server without 8BITMIME as it is. */
+static void test_conversion_twice(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(CONVERSIONS); i++) {
+        _cleanup_close_ int fd = CONVERSIONS[i].wire ? file_of(str_from(CONVERSIONS[i].wire)) : -1;
+        _cleanup_convert_ struct convert c = {0};
+        _cleanup_buf_ struct buf out = BUF_INIT(10000);
+
+        if (fd < 0)
+            continue;
+        assert_int_equal(convert_plan(fd, &c), 0);
+        assert_int_equal(convert_read(fd, &c, collect, &out), 0);
+        assert_string_equal(buf_cstr(&out), CONVERSIONS[i].wire);
+    }
+}
+
+/* A multipart/signed with 8-bit text in it: converting it breaks what its signature says. */
+static void test_conversion_sealed(void **state)
+{
+    static const struct {
+        const char *file;
+        bool breaks;
+    } cases[] = {
+        {"Content-Type: multipart/signed; boundary=s\n\n--s\nContent-Type: text/plain\n\n\xe9\n--s\n"
+         "Content-Type: application/pgp-signature\n\nsig\n--s--\n",
+         true},
+        {"Content-Type: multipart/signed; boundary=s\n\n--s\nContent-Type: text/plain\n"
+         "Content-Transfer-Encoding: quoted-printable\n\n\xe9\n--s\n"
+         "Content-Type: application/pgp-signature\n\nsig\n--s--\n",
+         true},
+        {"Content-Type: multipart/mixed; boundary=s\n\n--s\nContent-Type: text/plain\n\n\xe9\n--s--\n", false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        _cleanup_close_ int fd = file_of(str_from(cases[i].file));
+        _cleanup_convert_ struct convert c = {0};
+
+        assert_int_equal(convert_plan(fd, &c), 0);
+        assert_int_equal(c.breaks_seal, cases[i].breaks);
     }
 }
 
@@ -325,6 +381,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_replies),           cmocka_unit_test(test_endless), cmocka_unit_test(test_ehlo),
         cmocka_unit_test(test_line_ends),         cmocka_unit_test(test_facts),   cmocka_unit_test(test_conversion),
+        cmocka_unit_test(test_conversion_twice),
+        cmocka_unit_test(test_conversion_sealed),
         cmocka_unit_test(test_conversion_choice), cmocka_unit_test(test_frames),  cmocka_unit_test(test_reply_frames),
     };
 

@@ -1,7 +1,7 @@
 /*
- * LF to CRLF, facts, dot stuffing. Runs in relay-session.
+ * LF to CRLF, facts, dot stuffing.
  */
-#include "handlers/relay/content.h"
+#include "shared/mime/content.h"
 
 #include <errno.h>
 #include <unistd.h>

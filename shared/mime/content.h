@@ -3,8 +3,8 @@
  * constant memory. A last line without an end gets one; a bare CR, which RFC 5321 2.3.8 forbids and which could hide an
  * end of data from us and not from others, becomes a line end.
  */
-#ifndef RELAY_CONTENT_H
-#define RELAY_CONTENT_H
+#ifndef MIME_CONTENT_H
+#define MIME_CONTENT_H
 
 #include <stdbool.h>
 #include <stdint.h>

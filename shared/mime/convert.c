@@ -1,8 +1,7 @@
 /*
- * Down-conversion in two passes: the first finds the parts that need it, the second rewrites them on the way. Runs in
- * relay-session.
+ * Down-conversion in two passes: the first finds the parts that need it, the second rewrites them on the way.
  */
-#include "handlers/relay/convert.h"
+#include "shared/mime/convert.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -26,7 +25,8 @@ enum edit_kind {
 
 /* ---- first pass ---- */
 
-/* A leaf that has 8-bit bytes. */
+/* A leaf that has 8-bit bytes, or a multipart or message that has some in front of its first child: then it may have
+ * none (structure.h), and they are content. */
 struct found {
     const struct mime_part *part;
     uint64_t bytes, high;
@@ -44,7 +44,7 @@ static int survey_body(void *context, const struct mime_part *part, struct str b
     struct survey *s = context;
     uint64_t high = 0;
 
-    if (part->kind != MIME_LEAF) /* preamble or epilogue */
+    if (part->kind != MIME_LEAF && part->child) /* epilogue, and what is between the parts */
         return 0;
     for (size_t i = 0; i < bytes.len; i++)
         high += (unsigned char)bytes.ptr[i] > 127;
@@ -92,18 +92,35 @@ static bool is_labelled(const struct mime_part *p)
     return str_ieq(str_trim(p->encoding), STR("8bit")) || str_ieq(str_trim(p->encoding), STR("binary"));
 }
 
+/* Inside of what a signature of another kind covers (RFC 1847 2.1). */
+static bool is_sealed(const struct mime_part *p)
+{
+    for (; p; p = p->parent)
+        if (mime_part_is(p, "multipart", "signed"))
+            return true;
+    return false;
+}
+
 /* Decides on one part; its children come behind it. */
 static int plan_part(struct convert *c, struct survey *s, const struct mime_part *p)
 {
-    const struct found *found = p->kind == MIME_LEAF ? find(s, p) : NULL;
+    const struct found *found = find(s, p);
     bool is_base64;
 
+    if (found && p->kind != MIME_LEAF) {
+        if (p->child && p->child->header == p->body) /* all of it is one part that was made up */
+            return -ENOTSUP;
+        found = NULL; /* a preamble */
+    }
     if (!found)
         return add_edit(c, p->header, p->body, p,
-                        is_labelled(p) && p->body - p->header <= LIMIT_HEADER ? EDIT_HEADER_7BIT : EDIT_HEADER_SAME);
-    if (p->header == p->body) /* a body of which the structure says nothing: masked like a preamble */
-        return 0;
+                        is_labelled(p) && p->body - p->header <= LIMIT_HEADER && !is_sealed(p->parent)
+                            ? EDIT_HEADER_7BIT
+                            : EDIT_HEADER_SAME);
+    if (p->header == p->body) /* a body of which the structure says nothing: there is no header to say it in */
+        return -ENOTSUP;
     if (p->encoding_kind == MIME_ENCODING_QUOTED_PRINTABLE) {
+        c->breaks_seal |= is_sealed(p->parent);
         (void)add_edit(c, p->header, p->body, p, EDIT_HEADER_SAME);
         return add_edit(c, p->body, p->end, p, EDIT_ESCAPE);
     }
@@ -111,6 +128,7 @@ static int plan_part(struct convert *c, struct survey *s, const struct mime_part
         return add_edit(c, p->header, p->body, p, EDIT_HEADER_SAME);
     if (p->encoding_kind != MIME_ENCODING_NONE || p->body - p->header > LIMIT_HEADER)
         return -ENOTSUP;
+    c->breaks_seal |= is_sealed(p->parent);
     is_base64 = !mime_part_is(p, "text", "*") || found->high > found->bytes / 3;
     (void)add_edit(c, p->header, p->body, p, is_base64 ? EDIT_HEADER_BASE64 : EDIT_HEADER_QP);
     return add_edit(c, p->body, p->end, p, is_base64 ? EDIT_BASE64 : EDIT_QP);

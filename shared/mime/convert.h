@@ -1,12 +1,13 @@
 /*
- * 8-bit messages for servers without 8BITMIME (RFC 6152 3): each part that has 8-bit text is encoded in
- * quoted-printable or base64, and only those; everything else stays as it is, byte for byte. What cannot be converted
- * without loss (an encoding that nobody knows) is refused.
+ * 8-bit messages for servers without 8BITMIME (RFC 6152 3), and before a DKIM signature is made (RFC 6376 5.3): each
+ * part that has 8-bit text is encoded in quoted-printable or base64, and only those; everything else stays as it is,
+ * byte for byte, so that converting what was converted changes nothing. What cannot be converted without loss (an
+ * encoding that nobody knows) is refused.
  */
-#ifndef RELAY_CONVERT_H
-#define RELAY_CONVERT_H
+#ifndef MIME_CONVERT_H
+#define MIME_CONVERT_H
 
-#include "handlers/relay/content.h"
+#include "shared/mime/content.h"
 #include "shared/mime/structure.h"
 
 struct convert_edit {
@@ -19,6 +20,7 @@ struct convert {
     struct mime_tree tree;
     struct convert_edit *edits; /* ascending, not overlapping */
     size_t count;
+    bool breaks_seal; /* what a multipart/signed has a signature for is changed */
 };
 #define _cleanup_convert_ _cleanup_(convert_finish)
 
