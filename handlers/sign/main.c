@@ -1,7 +1,7 @@
 /*
- * sign: reads a message (LF line ends) from fd 0 and writes its DKIM-Signature fields to fd 1; nothing if no key is for
- * the domain of its From. Started by relay as root: reads the keys, then gives everything up (own uid, empty root,
- * seccomp) before it reads the message.
+ * sign: reads a message (LF line ends) from the file on fd 0 and writes it with its DKIM-Signature fields on top to fd 1;
+ * nothing if no key is for the domain of its From. Started by relay as root: reads the keys, then gives everything up
+ * (own uid, empty root, seccomp) before it reads the message.
  */
 #include <errno.h>
 #include <signal.h>
@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "handlers/sign/keys.h"
+#include "handlers/sign/message.h"
 #include "shared/base/conf.h"
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
@@ -22,20 +23,15 @@
 #include "shared/mime/header.h"
 #include "shared/route/idna.h"
 
-#define SIGN_MEMORY (64u << 20)
-#define SIGN_FDS    8
-#define SIGN_OUT    (4 * (size_t)DKIM_FIELD_MAX)
-
-struct message {
-    struct buf header; /* with its line ends, without the empty line */
-    uint8_t body[32];  /* hash */
-};
+#define MEMORY     (96u << 20) /* the structure of a message to convert, OpenSSL */
+#define FDS        8
+#define FIELDS_MAX (4 * (size_t)DKIM_FIELD_MAX)
 
 /* OpenSSL finds its algorithms at the first use, which must be before the sandbox. */
 static int give_up_everything(void)
 {
     const struct priv_confinement confinement = {
-        .account = PRIV_USER_SMTP, .open_files = SIGN_FDS, .file_size = 0, .memory = SIGN_MEMORY};
+        .account = PRIV_USER_SMTP, .open_files = FDS, .file_size = RLIM_INFINITY, .memory = MEMORY};
     struct dkim_body *warm = NULL;
     const char *what = "hash";
     int e = dkim_body_new(&warm);
@@ -45,68 +41,10 @@ static int give_up_everything(void)
         e = priv_confine(&confinement, &what);
     if (e == 0) {
         what = "seccomp";
-        e = sandbox_enter(SANDBOX_TLS);
+        e = sandbox_enter(SANDBOX_RELAY);
     }
     if (e < 0)
         LOG_ERROR(LOG_ERR, "sandbox-failed", e, LOG_FC("step", what));
-    return e;
-}
-
-/* ---- the message ---- */
-
-/* Where the header ends in the text collected so far, with its empty line; 0: not yet. */
-static size_t header_end(struct str text, size_t from)
-{
-    ptrdiff_t at;
-
-    if (text.len > 0 && text.ptr[0] == '\n')
-        return 1;
-    at = str_find(str_sub(text, from, text.len), STR("\n\n"));
-    return at < 0 ? 0 : from + (size_t)at + 2;
-}
-
-static int collect(struct message *m, struct dkim_body *body, struct str bytes, bool *is_body)
-{
-    size_t from = m->header.len > 0 ? m->header.len - 1 : 0, end;
-    struct str rest = bytes;
-    int e = 0;
-
-    if (!*is_body) {
-        /* Only what the header may still have: a body goes past in constant memory. */
-        e = buf_add_str(&m->header, bytes);
-        if (e < 0)
-            return e == -ENOBUFS ? -EFBIG : e;
-        end = header_end(buf_str(&m->header), from);
-        if (end == 0)
-            return 0;
-        rest = str_sub(bytes, bytes.len - (m->header.len - end), bytes.len);
-        buf_truncate(&m->header, end - 1);
-        *is_body = true;
-    }
-    return dkim_body_feed(body, rest);
-}
-
-static int read_message(struct message *m)
-{
-    struct dkim_body *body = NULL;
-    bool is_body = false;
-    int e = dkim_body_new(&body);
-
-    while (e == 0) {
-        char bytes[32u << 10];
-        ssize_t n = read(STDIN_FILENO, bytes, sizeof(bytes));
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            e = -errno;
-        if (n <= 0)
-            break;
-        e = collect(m, body, (struct str){bytes, (size_t)n}, &is_body);
-    }
-    if (e == 0)
-        e = dkim_body_end(body, m->body);
-    dkim_body_free(body);
     return e;
 }
 
@@ -136,7 +74,7 @@ static int sign_with(const struct key_file *f, const struct message *m, int64_t 
     int e = dkim_key_parse(buf_str(&f->pem), &key);
 
     if (e == 0)
-        e = dkim_sign(&w, key, buf_str(&m->header), m->body, out);
+        e = dkim_sign(&w, key, buf_str(&m->header), m->body_hash, out);
     dkim_key_free(key);
     if (e < 0)
         LOG_ERROR(LOG_ERR, "dkim-failed", e, LOG_FC("key", f->name));
@@ -158,25 +96,23 @@ static int sign_all(const struct key_files *keys, const struct message *m, int64
     return e;
 }
 
-static int write_all(struct str bytes)
+/* With its fields on top, if there are any. */
+static int serve_message(const struct key_files *keys, const struct message *m, int64_t now)
 {
-    while (bytes.len > 0) {
-        ssize_t n = write(STDOUT_FILENO, bytes.ptr, bytes.len);
+    _cleanup_buf_ struct buf fields = BUF_INIT(FIELDS_MAX);
+    int e = sign_all(keys, m, now, &fields);
 
-        if (n < 0 && errno != EINTR)
-            return -errno;
-        if (n > 0)
-            bytes = str_sub(bytes, (size_t)n, bytes.len);
-    }
-    return 0;
+    if (e < 0 || fields.len == 0)
+        return e;
+    e = message_write_bytes(STDOUT_FILENO, buf_str(&fields));
+    return e < 0 ? e : message_write(m, STDOUT_FILENO);
 }
 
 static int run(const struct conf *conf)
 {
-    _cleanup_buf_ struct buf out = BUF_INIT(SIGN_OUT);
-    struct message m = {.header = BUF_INIT(LIMIT_HEADER + (64u << 10))};
     int64_t now = clock_now(&conf->clock);
     struct key_files keys = {0};
+    struct message m = {0};
     char name[256];
     int e = keys_load(conf->dkim_keys, &keys, name);
 
@@ -185,14 +121,12 @@ static int run(const struct conf *conf)
     if (e == 0 && keys.count > 0) {
         e = give_up_everything();
         if (e == 0)
-            e = read_message(&m);
+            e = message_load(STDIN_FILENO, &m);
         if (e == 0)
-            e = sign_all(&keys, &m, now, &out);
-        if (e == 0)
-            e = write_all(buf_str(&out));
+            e = serve_message(&keys, &m, now);
+        message_finish(&m);
     }
     keys_finish(&keys);
-    buf_finish(&m.header);
     return e;
 }
 
@@ -206,7 +140,7 @@ int main(int argc, char **argv)
         e = conf_args(&conf, &argc, argv);
     if (e < 0 || argc != 1) {
         (void)fprintf(stderr, "sign: %s\n",
-                      e == 0               ? "usage: sign [-c FILE] [-o key=value]... <MESSAGE"
+                      e == 0               ? "usage: sign [-c FILE] [-o key=value]... <FILE"
                       : conf.error.len > 0 ? buf_cstr(&conf.error)
                                            : strerror(-e));
         return e == 0 ? EX_USAGE : EX_CONFIG;

@@ -4,18 +4,11 @@
 #ifndef ROUTE_SIGN_H
 #define ROUTE_SIGN_H
 
-#include "shared/base/buf.h"
 #include "shared/base/conf.h"
 
-#define SIGN_FIELDS_MAX (256u << 10) /* the fields of four keys, with every field of a big header named */
-
-/* Appends the DKIM-Signature fields (LF line ends) that belong on top of the message, which is read from its first byte
- * through an fd of its own; nothing where no key is for it. 0, or a negative errno: it should have been signed and was
- * not (sign has logged why), so that the message had better wait. */
-int sign_message(const struct conf *conf, int message, struct buf *out);
-
-/* The same, with the whole signed message in a file without a name: *ret_fd is read-only, at byte 0, the caller closes
- * it; -1 where no key is for it. */
+/* The whole signed message, read from its first byte through an fd of its own, in a file without a name: *ret_fd is
+ * read-only, at byte 0, the caller closes it; -1 where no key is for it. 0, or a negative errno: it should have been
+ * signed and was not (sign has logged why), so that the message had better wait. */
 int sign_copy(const struct conf *conf, int message, int *ret_fd);
 
 #endif
