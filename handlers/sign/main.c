@@ -1,7 +1,7 @@
 /*
- * sign: reads a message (LF line ends) from the file on fd 0 and writes it with its DKIM-Signature fields on top to fd 1;
- * nothing if no key is for the domain of its From. Started by relay as root: reads the keys, then gives everything up
- * (own uid, empty root, seccomp) before it reads the message.
+ * sign: reads a message (LF line ends) from the file on fd 0 and writes it with its DKIM-Signature fields on top to
+ * fd 1; nothing if no key is for the domain of its From. Started by relay as root: reads the keys, then gives
+ * everything up (own uid, empty root, seccomp) before it reads the message.
  */
 #include <errno.h>
 #include <signal.h>

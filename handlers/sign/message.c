@@ -10,7 +10,7 @@
 #include "shared/base/limits.h"
 #include "shared/crypto/dkim.h"
 
-#define PIECE_MAX  (LIMIT_HEADER + (128u << 10)) /* of what a content_sink gets at once: a header, if it was converted */
+#define PIECE_MAX  (LIMIT_HEADER + (128u << 10)) /* of what a content_sink gets at once: a header that was converted */
 #define HEADER_MAX (LIMIT_HEADER + (128u << 10)) /* and what comes with its last piece */
 
 /* ---- reading ---- */
