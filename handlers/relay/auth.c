@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "handlers/relay/hello.h"
+#include "handlers/relay/prepare.h"
 #include "shared/base/macros.h"
 #include "shared/base/secret.h"
 #include "shared/crypto/scram.h"
@@ -17,7 +18,8 @@ struct login {
     struct wire *wire;
     const struct talk_host *host;
     struct talk_reply reply;
-    struct buf text; /* what is said next, not encoded; wiped */
+    struct buf text;    /* what is said next, not encoded; wiped */
+    enum digest digest; /* SCRAM's */
 };
 
 /* Says "AUTH mechanism initial" or a bare response, and hears the answer. The wire's errno, or 0 with l->reply. */
@@ -65,25 +67,55 @@ static int login(struct login *l)
     return r < 0 || l->reply.code != 334 ? r : say(l, NULL, l->host->secret);
 }
 
-/* An OAuth token that is refused comes back as a challenge that wants an empty answer (RFC 7628 3.2.3, XOAUTH2). */
-static int bearer(struct login *l, const char *mechanism, struct str begin)
+/* "=" and "," cannot stand in a name (saslname of RFC 5801 4 and RFC 5802 5.1). */
+static int add_name(struct buf *out, struct str name)
 {
-    int r = buf_add_str(&l->text, begin);
+    int r = 0;
 
-    if (r == 0)
-        r = buf_add_str(&l->text, l->host->user);
-    if (r == 0)
-        r = buf_add_str(&l->text, mechanism[0] == 'X' ? STR("\001auth=Bearer ") : STR(",\001auth=Bearer "));
+    for (size_t i = 0; i < name.len && r == 0; i++)
+        r = name.ptr[i] == '='   ? buf_add(out, "=3D", 3)
+            : name.ptr[i] == ',' ? buf_add(out, "=2C", 3)
+                                 : buf_add_byte(out, name.ptr[i]);
+    return r;
+}
+
+/* l->text has begun with who asks. A token that is refused comes back as a challenge that wants an answer, which says
+ * nothing (RFC 7628 3.2.3, XOAUTH2). */
+static int bearer(struct login *l, const char *mechanism, struct str nothing)
+{
+    int r = buf_add_str(&l->text, STR("\001auth=Bearer "));
+
     if (r == 0)
         r = buf_add_str(&l->text, l->host->secret);
     if (r == 0)
         r = buf_add(&l->text, "\001\001", 2);
     if (r == 0)
         r = say(l, mechanism, buf_str(&l->text));
-    return r < 0 || l->reply.code != 334 ? r : say(l, NULL, mechanism[0] == 'X' ? STR("") : STR("\001"));
+    return r < 0 || l->reply.code != 334 ? r : say(l, NULL, nothing);
 }
 
-/* ---- SCRAM-SHA-256 (RFC 5802, RFC 7677) ---- */
+static int xoauth2(struct login *l)
+{
+    int r = buf_add_str(&l->text, STR("user="));
+
+    if (r == 0)
+        r = buf_add_str(&l->text, l->host->user);
+    return r < 0 ? r : bearer(l, "XOAUTH2", STR(""));
+}
+
+/* RFC 7628 3.1: the header of GS2 has the name. */
+static int oauthbearer(struct login *l)
+{
+    int r = buf_add_str(&l->text, STR("n,a="));
+
+    if (r == 0)
+        r = add_name(&l->text, l->host->user);
+    if (r == 0)
+        r = buf_add_byte(&l->text, ',');
+    return r < 0 ? r : bearer(l, "OAUTHBEARER", STR("\001"));
+}
+
+/* ---- SCRAM (RFC 5802, RFC 7677) ---- */
 
 struct scram_challenge {
     struct str nonce;
@@ -109,23 +141,12 @@ static int parse_challenge(struct str s, struct str own_nonce, struct scram_chal
     return 0;
 }
 
-/* "=" and "," cannot stand in a name (RFC 5802 5.1). */
-static int add_name(struct buf *out, struct str name)
-{
-    int r = 0;
-
-    for (size_t i = 0; i < name.len && r == 0; i++)
-        r = name.ptr[i] == '='   ? buf_add(out, "=3D", 3)
-            : name.ptr[i] == ',' ? buf_add(out, "=2C", 3)
-                                 : buf_add_byte(out, name.ptr[i]);
-    return r;
-}
-
 /* Answers the challenge and makes the signature that the server has to show. */
 static int prove(struct login *l, struct str client_first, struct str server_first, struct str own_nonce,
                  uint8_t ret_server[static DIGEST_MAX])
 {
     _cleanup_buf_ struct buf salt = BUF_INIT(LIMIT_SASL), message = BUF_INIT(2 * LIMIT_SASL);
+    _cleanup_(buf_wipe_finish) struct buf secret = BUF_INIT(3 * LIMIT_SASL);
     struct scram_challenge c;
     uint8_t proof[DIGEST_MAX];
     int r = parse_challenge(server_first, own_nonce, &c);
@@ -137,25 +158,28 @@ static int prove(struct login *l, struct str client_first, struct str server_fir
         r = buf_printf(&message, "%.*s,%.*s,c=biws,r=%.*s", STR_ARG(client_first), STR_ARG(server_first),
                        STR_ARG(c.nonce));
     if (r == 0)
-        r = scram_prove(DIGEST_SHA256, l->host->secret, buf_str(&salt), c.rounds, buf_str(&message), proof, ret_server);
+        r = prepare_sasl(l->host->secret, &secret);
+    if (r == 0)
+        r = scram_prove(l->digest, buf_str(&secret), buf_str(&salt), c.rounds, buf_str(&message), proof, ret_server);
     buf_clear(&l->text);
     if (r == 0)
         r = buf_printf(&l->text, "c=biws,r=%.*s,p=", STR_ARG(c.nonce));
-    return r < 0 ? r : base64_encode((struct str){(char *)proof, digest_size(DIGEST_SHA256)}, &l->text);
+    return r < 0 ? r : base64_encode((struct str){(char *)proof, digest_size(l->digest)}, &l->text);
 }
 
-static bool is_signed(struct str server_final, const uint8_t *signature)
+static bool is_signed(const struct login *l, struct str server_final, const uint8_t *signature)
 {
     _cleanup_buf_ struct buf got = BUF_INIT(DIGEST_MAX);
 
     if (!str_starts(server_final, STR("v=")) || base64_decode(str_sub(server_final, 2, server_final.len), &got) < 0)
         return false;
-    return secret_equal(buf_str(&got), (struct str){(const char *)signature, digest_size(DIGEST_SHA256)});
+    return secret_equal(buf_str(&got), (struct str){(const char *)signature, digest_size(l->digest)});
 }
 
 /* "n,,n=user,r=nonce". */
 static int scram_first(struct login *l, struct buf *nonce)
 {
+    _cleanup_buf_ struct buf user = BUF_INIT(3 * LIMIT_SASL);
     uint8_t random[NONCE_BYTES];
     int r = secret_random(random, sizeof(random));
 
@@ -164,20 +188,23 @@ static int scram_first(struct login *l, struct buf *nonce)
     if (r == 0)
         r = buf_add_str(&l->text, STR("n,,n="));
     if (r == 0)
-        r = add_name(&l->text, l->host->user);
+        r = prepare_sasl(l->host->user, &user);
+    if (r == 0)
+        r = add_name(&l->text, buf_str(&user));
     return r < 0 ? r : buf_printf(&l->text, ",r=%s", buf_cstr(nonce));
 }
 
-static int scram(struct login *l)
+static int scram(struct login *l, enum digest digest, const char *mechanism)
 {
     _cleanup_buf_ struct buf nonce = BUF_INIT(64), first = BUF_INIT(LIMIT_SASL), answer = BUF_INIT(LIMIT_SASL);
     uint8_t signature[DIGEST_MAX];
     int r = scram_first(l, &nonce);
 
+    l->digest = digest;
     if (r == 0)
         r = buf_add_str(&first, str_sub(buf_str(&l->text), 3, l->text.len));
     if (r == 0)
-        r = say(l, "SCRAM-SHA-256", buf_str(&l->text));
+        r = say(l, mechanism, buf_str(&l->text));
     if (r < 0 || l->reply.code != 334)
         return r;
     r = challenge(l, &answer);
@@ -189,19 +216,19 @@ static int scram(struct login *l)
         return r < 0 || l->reply.code != 235 ? r : -EKEYREJECTED; /* 235 without a signature: somebody else's server */
     buf_clear(&answer);
     r = challenge(l, &answer);
-    if (r == 0 && !is_signed(buf_str(&answer), signature))
+    if (r == 0 && !is_signed(l, buf_str(&answer), signature))
         r = -EKEYREJECTED;
     return r < 0 ? r : say(l, NULL, STR(""));
 }
 
-static int xoauth2(struct login *l)
+static int scram_sha_256(struct login *l)
 {
-    return bearer(l, "XOAUTH2", STR("user="));
+    return scram(l, DIGEST_SHA256, "SCRAM-SHA-256");
 }
 
-static int oauthbearer(struct login *l)
+static int scram_sha_1(struct login *l)
 {
-    return bearer(l, "OAUTHBEARER", STR("n,a="));
+    return scram(l, DIGEST_SHA1, "SCRAM-SHA-1");
 }
 
 /* The best one first. */
@@ -211,8 +238,11 @@ static const struct {
     bool is_clear; /* tells the secret: inside TLS only */
     int (*run)(struct login *l);
 } MECHANISMS[] = {
-    {EHLO_SCRAM_SHA_256, TALK_LOGIN_PASSWORD, false, scram}, {EHLO_PLAIN, TALK_LOGIN_PASSWORD, true, plain},
-    {EHLO_LOGIN, TALK_LOGIN_PASSWORD, true, login},          {EHLO_OAUTHBEARER, TALK_LOGIN_TOKEN, true, oauthbearer},
+    {EHLO_SCRAM_SHA_256, TALK_LOGIN_PASSWORD, false, scram_sha_256},
+    {EHLO_SCRAM_SHA_1, TALK_LOGIN_PASSWORD, false, scram_sha_1},
+    {EHLO_PLAIN, TALK_LOGIN_PASSWORD, true, plain},
+    {EHLO_LOGIN, TALK_LOGIN_PASSWORD, true, login},
+    {EHLO_OAUTHBEARER, TALK_LOGIN_TOKEN, true, oauthbearer},
     {EHLO_XOAUTH2, TALK_LOGIN_TOKEN, true, xoauth2},
 };
 
@@ -241,6 +271,9 @@ int auth_run(struct wire *w, const struct talk_host *host, struct talk_ready *re
         return r;
     if (r == -EKEYREJECTED)
         talk_reply_set(&l.reply, TALK_AUTH, 454, "4.7.8", "the server does not know the password: its proof is wrong");
+    else if (r == -EINVAL && !w->is_gone)
+        talk_reply_set(&l.reply, TALK_AUTH, 454, "4.7.8",
+                       "the name or the password has characters that SCRAM does not allow (SASLprep, RFC 4013)");
     else if (r == -EBADMSG && !w->is_gone)
         talk_reply_set(&l.reply, TALK_AUTH, 454, "4.7.0", "the server's challenge makes no sense");
     else if (r < 0 && !w->is_gone)

@@ -12,6 +12,7 @@ enum ehlo_mechanism {
     EHLO_SCRAM_SHA_256 = 1u << 2,
     EHLO_XOAUTH2 = 1u << 3,
     EHLO_OAUTHBEARER = 1u << 4,
+    EHLO_SCRAM_SHA_1 = 1u << 5,
 };
 
 struct ehlo {

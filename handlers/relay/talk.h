@@ -58,7 +58,7 @@ enum talk_tls {
 /* How to log in there. */
 enum talk_login {
     TALK_LOGIN_NONE,
-    TALK_LOGIN_PASSWORD, /* SCRAM-SHA-256, PLAIN, LOGIN: the first that is offered */
+    TALK_LOGIN_PASSWORD, /* SCRAM-SHA-256, SCRAM-SHA-1, PLAIN, LOGIN: the first that is offered */
     TALK_LOGIN_TOKEN,    /* XOAUTH2, OAUTHBEARER (RFC 7628) */
 };
 

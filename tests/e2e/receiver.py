@@ -203,7 +203,17 @@ class Session:
         self.ask(b'{"status":"401"}')
         return False
 
-    def auth_scram_sha_256(self, initial):
+    def auth_oauthbearer(self, initial):
+        m = re.match(rb"n,a=([^,]*),\x01auth=Bearer (.*)\x01\x01$", initial)
+        if self.check(m.group(1).decode().replace("=2C", ",").replace("=3D", "="), m.group(2).decode()):
+            return True
+        self.last = self.ask(b'{"status":"invalid_token"}')
+        return False
+
+    def auth_scram_sha_1(self, initial):
+        return self.auth_scram_sha_256(initial, "sha1")
+
+    def auth_scram_sha_256(self, initial, digest="sha256"):
         bare = initial.decode()[3:]
         user, nonce = re.match(r"n=(.*),r=(.*)$", bare).groups()
         secret = self.receiver.logins.get(user, "none")
@@ -212,13 +222,13 @@ class Session:
         first = "r=%s,s=%s,i=%d" % (nonce, base64.b64encode(salt).decode(), rounds)
         final = self.ask(first.encode()).decode()
         without, proof = final.rsplit(",p=", 1)
-        salted = hashlib.pbkdf2_hmac("sha256", secret.encode(), salt, rounds)
-        client = hmac.new(salted, b"Client Key", "sha256").digest()
+        salted = hashlib.pbkdf2_hmac(digest, secret.encode(), salt, rounds)
+        client = hmac.new(salted, b"Client Key", digest).digest()
         text = ",".join((bare, first, without)).encode()
-        signature = hmac.new(hashlib.sha256(client).digest(), text, "sha256").digest()
+        signature = hmac.new(hashlib.new(digest, client).digest(), text, digest).digest()
         if bytes(a ^ b for a, b in zip(client, signature)) != base64.b64decode(proof):
             return False
-        server = hmac.new(hmac.new(salted, b"Server Key", "sha256").digest(), text, "sha256").digest()
+        server = hmac.new(hmac.new(salted, b"Server Key", digest).digest(), text, digest).digest()
         if self.receiver.lies:
             server = bytes(32)
         self.ask(b"v=" + base64.b64encode(server))

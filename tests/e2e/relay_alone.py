@@ -414,7 +414,7 @@ def login(mechanisms, tls=True, secret="pass word", **options):
 
 
 def test_mechanisms():
-    for mechanisms in ("PLAIN", "LOGIN", "SCRAM-SHA-256", "PLAIN LOGIN SCRAM-SHA-256 XOAUTH2"):
+    for mechanisms in ("PLAIN", "LOGIN", "SCRAM-SHA-1", "SCRAM-SHA-256", "PLAIN LOGIN SCRAM-SHA-256 XOAUTH2"):
         c = login(mechanisms)
         c.ready()
         assert c.session.user == "alice"
@@ -425,12 +425,25 @@ def test_mechanisms():
     assert "SCRAM-SHA-256" in [x.split()[1] for x in c.session.lines if x.startswith("AUTH")]
     c = login("SCRAM-SHA-256", user="al,i=ce", secret="x", receiver={"logins": {"al=2Ci=3Dce": "x"}})  # escaped
     c.ready()
+    # SASLprep (RFC 4013): what is typed in another way is the same; what no password may have never gets that far.
+    logins = {"logins": {"ren\u00e9": "gru\u00df IX"}}
+    c = login("SCRAM-SHA-256", user="rene\u0301", secret="gru\u00df\u00a0\u2168", receiver=logins)
+    c.ready()
+    assert c.session.user == "ren\u00e9"
+    assert "SASLprep" in login("SCRAM-SHA-256", secret="a\x01b").ready("TALK_NO_LOGIN").reply.text
 
 
 def test_token():
     c = login("XOAUTH2 PLAIN", login="TOKEN")
     c.ready()
     c.quit()
+    c = login("OAUTHBEARER XOAUTH2", login="TOKEN")
+    c.ready()
+    assert c.session.lines[-1].startswith("AUTH OAUTHBEARER ")
+    c.quit()
+    login("OAUTHBEARER", login="TOKEN", user="al,i=ce", secret="x").ready()  # escaped in the header of GS2
+    c = login("OAUTHBEARER", login="TOKEN", secret="old")
+    assert c.ready("TALK_NO_LOGIN").reply.code == 535 and c.session.last == b"\1"
     assert login("XOAUTH2", login="TOKEN", secret="old").ready("TALK_NO_LOGIN").reply.code == 535
     assert login("PLAIN", login="TOKEN").ready("TALK_NO_LOGIN").reply.enhanced == "4.7.4"
 

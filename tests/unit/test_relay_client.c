@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "handlers/relay/ehlo.h"
+#include "handlers/relay/prepare.h"
 #include "handlers/relay/reply.h"
 #include "shared/base/macros.h"
 #include "shared/mime/convert.h"
@@ -112,16 +113,57 @@ static void test_ehlo(void **state)
     feed_reply(
         &p,
         STR("250-mx.example SIZE is no keyword here\r\n250-size 1000000\r\n250-PipeLining\r\n250-8BITMIME\r\n"
-            "250-AUTH PLAIN scram-sha-256 GSSAPI\r\n250-AUTH=LOGIN\r\n250-STARTTLS\r\n250-X-NEW thing\r\n250 DSN\r\n"),
+            "250-AUTH PLAIN scram-sha-256 SCRAM-SHA-1 GSSAPI\r\n250-AUTH=LOGIN\r\n250-STARTTLS\r\n250-X-NEW thing\r\n250 DSN\r\n"),
         1, &used);
     assert_true(p.is_done);
     assert_int_equal(e.size, 1000000);
     assert_int_equal(e.extensions, TALK_EXTENDED | TALK_SIZE | TALK_PIPELINING | TALK_8BITMIME | TALK_AUTH_OFFERED |
                                        TALK_STARTTLS_OFFERED | TALK_DSN);
-    assert_int_equal(e.mechanisms, EHLO_PLAIN | EHLO_SCRAM_SHA_256 | EHLO_LOGIN);
+    assert_int_equal(e.mechanisms, EHLO_PLAIN | EHLO_SCRAM_SHA_256 | EHLO_SCRAM_SHA_1 | EHLO_LOGIN);
     feed_reply(&p, STR("250-mx.example\r\n250 SIZE garbage\r\n"), 5, &used);
     assert_int_equal(e.size, 0);
     assert_int_equal(e.extensions, TALK_EXTENDED | TALK_SIZE);
+}
+
+/* RFC 4013 3, and what else there is to prepare. */
+static void test_prepare(void **state)
+{
+    static const struct {
+        struct str in;
+        const char *out; /* NULL: refused */
+    } cases[] = {
+        {{"I\xc2\xadX", 4}, "IX"},
+        {{"user", 4}, "user"},
+        {{"USER", 4}, "USER"},
+        {{"\xc2\xaa", 2}, "a"},
+        {{"\xe2\x85\xa8", 3}, "IX"},
+        {{"\a", 1}, NULL},
+        {{"\xd8\xa7\x31", 3}, NULL},
+        {{"", 0}, ""},
+        {{"e\xcc\x81", 3}, "\xc3\xa9"},                                /* NFKC */
+        {{"a\xc2\xa0\xe3\x80\x80" "b", 7}, "a  b"},                      /* other spaces */
+        {{"\xd8\xa7\xd8\xa8", 4}, "\xd8\xa7\xd8\xa8"},                 /* all of it to the left */
+        {{"\xd8\xa7\x31\xd8\xa8", 5}, "\xd8\xa7\x31\xd8\xa8"},         /* a digit in between */
+        {{"\xd8\xa7" "a\xd8\xa8", 5}, NULL},                            /* both ways */
+        {{"\x31\xd8\xa7", 3}, NULL},
+        {{"a\0b", 3}, NULL},
+        {{"a\xc3", 2}, NULL}, /* no UTF-8 */
+        {{"a\xed\xa0\x80", 4}, NULL},
+        {{"a\xef\xbf\xbf", 4}, NULL}, /* no character */
+        {{"a\xf0\x9f\xbf\xbf", 5}, NULL},
+        {{"\xe2\x80\x8e" "a", 4}, NULL},
+        {{"\xf0\x9f\x90\xb3", 4}, "\xf0\x9f\x90\xb3"}, /* younger than RFC 3454 */
+        {{"\xc2\xad", 2}, ""},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        _cleanup_buf_ struct buf out = BUF_INIT(100);
+
+        assert_int_equal(prepare_sasl(cases[i].in, &out), cases[i].out ? 0 : -EINVAL);
+        if (cases[i].out)
+            assert_string_equal(buf_cstr(&out), cases[i].out);
+    }
 }
 
 /* ---- message bytes ---- */
@@ -380,6 +422,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_replies),           cmocka_unit_test(test_endless), cmocka_unit_test(test_ehlo),
+        cmocka_unit_test(test_prepare),
         cmocka_unit_test(test_line_ends),         cmocka_unit_test(test_facts),   cmocka_unit_test(test_conversion),
         cmocka_unit_test(test_conversion_twice),
         cmocka_unit_test(test_conversion_sealed),
