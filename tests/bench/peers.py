@@ -8,6 +8,7 @@ import sys
 
 PACKAGES = {
     "dovecot": ["dovecot-imapd", "dovecot-pop3d"],
+    "dovecot-submission": ["dovecot-submissiond"],
     "mailutils": ["mailutils-imap4d", "mailutils-pop3d"],
     "popa3d": ["popa3d"],
     "postfix": ["postfix"],
