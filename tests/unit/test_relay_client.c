@@ -110,11 +110,11 @@ static void test_ehlo(void **state)
     size_t used;
 
     (void)state;
-    feed_reply(
-        &p,
-        STR("250-mx.example SIZE is no keyword here\r\n250-size 1000000\r\n250-PipeLining\r\n250-8BITMIME\r\n"
-            "250-AUTH PLAIN scram-sha-256 SCRAM-SHA-1 GSSAPI\r\n250-AUTH=LOGIN\r\n250-STARTTLS\r\n250-X-NEW thing\r\n250 DSN\r\n"),
-        1, &used);
+    feed_reply(&p,
+               STR("250-mx.example SIZE is no keyword here\r\n250-size 1000000\r\n250-PipeLining\r\n250-8BITMIME\r\n"
+                   "250-AUTH PLAIN scram-sha-256 SCRAM-SHA-1 GSSAPI\r\n250-AUTH=LOGIN\r\n250-STARTTLS\r\n250-X-NEW "
+                   "thing\r\n250 DSN\r\n"),
+               1, &used);
     assert_true(p.is_done);
     assert_int_equal(e.size, 1000000);
     assert_int_equal(e.extensions, TALK_EXTENDED | TALK_SIZE | TALK_PIPELINING | TALK_8BITMIME | TALK_AUTH_OFFERED |
@@ -140,18 +140,27 @@ static void test_prepare(void **state)
         {{"\a", 1}, NULL},
         {{"\xd8\xa7\x31", 3}, NULL},
         {{"", 0}, ""},
-        {{"e\xcc\x81", 3}, "\xc3\xa9"},                                /* NFKC */
-        {{"a\xc2\xa0\xe3\x80\x80" "b", 7}, "a  b"},                      /* other spaces */
-        {{"\xd8\xa7\xd8\xa8", 4}, "\xd8\xa7\xd8\xa8"},                 /* all of it to the left */
-        {{"\xd8\xa7\x31\xd8\xa8", 5}, "\xd8\xa7\x31\xd8\xa8"},         /* a digit in between */
-        {{"\xd8\xa7" "a\xd8\xa8", 5}, NULL},                            /* both ways */
+        {{"e\xcc\x81", 3}, "\xc3\xa9"}, /* NFKC */
+        {{"a\xc2\xa0\xe3\x80\x80"
+          "b",
+          7},
+         "a  b"},                                              /* other spaces */
+        {{"\xd8\xa7\xd8\xa8", 4}, "\xd8\xa7\xd8\xa8"},         /* all of it to the left */
+        {{"\xd8\xa7\x31\xd8\xa8", 5}, "\xd8\xa7\x31\xd8\xa8"}, /* a digit in between */
+        {{"\xd8\xa7"
+          "a\xd8\xa8",
+          5},
+         NULL}, /* both ways */
         {{"\x31\xd8\xa7", 3}, NULL},
         {{"a\0b", 3}, NULL},
         {{"a\xc3", 2}, NULL}, /* no UTF-8 */
         {{"a\xed\xa0\x80", 4}, NULL},
         {{"a\xef\xbf\xbf", 4}, NULL}, /* no character */
         {{"a\xf0\x9f\xbf\xbf", 5}, NULL},
-        {{"\xe2\x80\x8e" "a", 4}, NULL},
+        {{"\xe2\x80\x8e"
+          "a",
+          4},
+         NULL},
         {{"\xf0\x9f\x90\xb3", 4}, "\xf0\x9f\x90\xb3"}, /* younger than RFC 3454 */
         {{"\xc2\xad", 2}, ""},
     };
@@ -421,12 +430,18 @@ static void test_reply_frames(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_replies),           cmocka_unit_test(test_endless), cmocka_unit_test(test_ehlo),
+        cmocka_unit_test(test_replies),
+        cmocka_unit_test(test_endless),
+        cmocka_unit_test(test_ehlo),
         cmocka_unit_test(test_prepare),
-        cmocka_unit_test(test_line_ends),         cmocka_unit_test(test_facts),   cmocka_unit_test(test_conversion),
+        cmocka_unit_test(test_line_ends),
+        cmocka_unit_test(test_facts),
+        cmocka_unit_test(test_conversion),
         cmocka_unit_test(test_conversion_twice),
         cmocka_unit_test(test_conversion_sealed),
-        cmocka_unit_test(test_conversion_choice), cmocka_unit_test(test_frames),  cmocka_unit_test(test_reply_frames),
+        cmocka_unit_test(test_conversion_choice),
+        cmocka_unit_test(test_frames),
+        cmocka_unit_test(test_reply_frames),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
