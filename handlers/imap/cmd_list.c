@@ -5,6 +5,7 @@
 
 #include "handlers/imap/commands.h"
 #include "handlers/imap/folders.h"
+#include "handlers/imap/list.h"
 #include "handlers/imap/respond.h"
 #include "handlers/imap/special.h"
 #include "handlers/imap/status.h"
@@ -96,6 +97,9 @@ static int add_pattern(struct list *l, struct str reference, struct str pattern)
     char *whole;
     size_t len = reference.len + pattern.len;
 
+    /* RFC 9051 6.3.9: the extended syntax ignores empty patterns. */
+    if (!pattern.len && l->is_extended)
+        return 0;
     if (l->pattern_count >= PATTERNS)
         return parse_fail(&l->s->parse, "fewer patterns");
     whole = parse_alloc(&l->s->parse, len + 1);
@@ -189,11 +193,34 @@ static void write_attribute(struct imap *s, const char **gap, const char *attrib
     *gap = " ";
 }
 
+/* Does the error mean that SELECT would fail, now and later? */
+static bool is_unselectable(int error)
+{
+    return error == -ENOENT || error == -EACCES || error == -EPERM || error == -ELOOP || error == -EBADMSG;
+}
+
+/* RFC 9051 6.3.9.2: the STATUS of what cannot be selected is left out, and the LIST response says so. */
+static void look_at(struct list *l, struct str name, unsigned *flags, struct mbox_status *ret, bool *ret_has_status)
+{
+    int r;
+
+    *ret_has_status = false;
+    if (!l->returns_status || (*flags & (MBOX_ENTRY_NOSELECT | MBOX_ENTRY_MISSING)))
+        return;
+    r = mbox_status(l->s->store, name, ret);
+    *ret_has_status = r >= 0;
+    if (is_unselectable(r))
+        *flags |= MBOX_ENTRY_NOSELECT;
+}
+
 static void write_entry(struct list *l, struct str name, unsigned flags, bool has_childinfo)
 {
     struct imap *s = l->s;
+    struct mbox_status status;
     const char *gap = "";
+    bool has_status;
 
+    look_at(l, name, &flags, &status, &has_status);
     (void)writer_printf(&s->out, "* %s (", l->is_lsub ? "LSUB" : "LIST");
     /* RFC 5258 3: \NonExistent implies \Noselect; clients that did not ask in the new way know only the latter. */
     if ((flags & MBOX_ENTRY_MISSING) && l->is_extended)
@@ -213,8 +240,8 @@ static void write_entry(struct list *l, struct str name, unsigned flags, bool ha
     if (has_childinfo)
         (void)writer_text(&s->out, " (\"CHILDINFO\" (\"SUBSCRIBED\"))");
     (void)writer_text(&s->out, "\r\n");
-    if (l->returns_status && !(flags & (MBOX_ENTRY_NOSELECT | MBOX_ENTRY_MISSING)))
-        (void)status_write(s, name, l->status);
+    if (has_status)
+        status_write(s, name, &status, l->status);
 }
 
 static void list_all(struct list *l)
@@ -252,9 +279,19 @@ static int offer_special(struct list *l)
         if (at < 0)
             r = folders_add(&l->folders, l->special.names[i], 0);
         else if (l->special.names[i].len)
-            l->folders.items[at].flags &= ~(unsigned)MBOX_ENTRY_MISSING;
+            l->folders.items[at].flags &= ~(unsigned)(MBOX_ENTRY_MISSING | MBOX_ENTRY_NOSELECT);
     }
     return r;
+}
+
+/* All mailboxes there are. */
+static int load(struct list *l)
+{
+    int r = special_load(l->s, &l->special);
+
+    if (r >= 0)
+        r = folders_load(l->s, &l->folders);
+    return r < 0 ? r : offer_special(l);
 }
 
 static int list_command(struct list *l)
@@ -283,17 +320,20 @@ static int list_command(struct list *l)
         (void)writer_text(&s->out, "* LIST (\\Noselect) \"/\" \"\"\r\n");
         return OUTCOME_OK;
     }
-    r = special_load(s, &l->special);
-    if (r >= 0)
-        r = folders_load(s, &l->folders);
-    if (r >= 0)
-        r = offer_special(l);
+    r = load(l);
     if (r >= 0 && (l->is_lsub || l->matches_recursively))
         r = collect_below(l);
     if (r < 0)
         return respond_error(s, r, "Cannot list");
     list_all(l);
     return OUTCOME_OK;
+}
+
+static void finish(struct list *l)
+{
+    folders_finish(&l->folders);
+    special_finish(&l->special);
+    free(l->below);
 }
 
 static int run(struct imap *s, bool is_lsub)
@@ -303,9 +343,24 @@ static int run(struct imap *s, bool is_lsub)
 
     folders_init(&l.folders);
     r = list_command(&l);
-    folders_finish(&l.folders);
-    special_finish(&l.special);
-    free(l.below);
+    finish(&l);
+    return r;
+}
+
+int list_write(struct imap *s, struct str name)
+{
+    struct list l = {.s = s, .is_extended = true};
+    ptrdiff_t at;
+    int r;
+
+    folders_init(&l.folders);
+    r = load(&l);
+    at = r < 0 ? -1 : folders_find(&l.folders, name);
+    if (r >= 0 && at < 0)
+        r = -ENOENT;
+    if (r >= 0)
+        write_entry(&l, name, l.folders.items[at].flags, false);
+    finish(&l);
     return r;
 }
 

@@ -11,6 +11,7 @@
 #include "handlers/imap/session.h"
 #include "handlers/imap/special.h"
 #include "handlers/imap/update.h"
+#include "shared/mime/fold.h"
 
 /* SP mailbox CRLF; a trailing separator only says that children are meant (RFC 9051 6.3.4). */
 static int parse_one(struct imap *s, struct str *ret)
@@ -24,6 +25,16 @@ static int parse_one(struct imap *s, struct str *ret)
     if (ret->len > 1 && str_ends(*ret, STR("/")))
         *ret = str_sub(*ret, 0, ret->len - 1);
     return 0;
+}
+
+/* RFC 9051 5.1: no 8-bit name is made that is not Net-Unicode (RFC 5198). What stood in modified UTF-7 is kept as it is
+ * (RFC 3501 5.1.3). 0, or OUTCOME_NO. */
+static int check_new(struct imap *s, struct str name)
+{
+    if (!s->parse.is_utf8 || fold_is_nfc(name))
+        return 0;
+    respond_code(s, "CANNOT");
+    return respond_no(s, "The name is not in normalization form C, as new names have to be");
 }
 
 /* [SP "(" "USE" SP "(" [attribute *(SP attribute)] ")" ")"] (RFC 6154 5). 0, OUTCOME_NO, or a negative errno. */
@@ -72,6 +83,8 @@ int cmd_create(void *session, struct str arguments)
         r = parse_use(s, &uses);
     if (r == 0)
         r = parse_end(&s->parse);
+    if (r == 0)
+        r = check_new(s, name);
     if (r != 0)
         return r;
     if (str_eq(name, STR("INBOX"))) {
@@ -172,7 +185,9 @@ int cmd_rename(void *session, struct str arguments)
         r = parse_one(s, &to);
     if (r >= 0)
         r = parse_end(&s->parse);
-    if (r < 0)
+    if (r == 0)
+        r = check_new(s, to);
+    if (r != 0)
         return r;
     if (str_eq(to, STR("INBOX"))) {
         respond_code(s, "ALREADYEXISTS");

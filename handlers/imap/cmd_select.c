@@ -6,6 +6,7 @@
 #include <inttypes.h>
 
 #include "handlers/imap/commands.h"
+#include "handlers/imap/list.h"
 #include "handlers/imap/qresync.h"
 #include "handlers/imap/respond.h"
 #include "handlers/imap/seqset.h"
@@ -41,12 +42,7 @@ static int describe(struct imap *s)
     (void)writer_text(&s->out, "* OK [MAILBOXID (");
     respond_object_id(s, 'F', status.mailboxid);
     (void)writer_text(&s->out, ")] Mailbox\r\n");
-    if (s->enabled & IMAP_REV2) {
-        (void)writer_text(&s->out, "* LIST () \"/\" ");
-        respond_mailbox(s, mbox_name(s->box));
-        (void)writer_text(&s->out, "\r\n");
-    }
-    return 0;
+    return s->enabled & IMAP_REV2 ? list_write(s, mbox_name(s->box)) : 0;
 }
 
 /* select-params of RFC 4466 2.1: "(" CONDSTORE / QRESYNC (...) ")". */

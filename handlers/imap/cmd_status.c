@@ -68,14 +68,10 @@ static void write_item(struct imap *s, const struct mbox_status *status, unsigne
     (void)writer_u64(&s->out, values[__builtin_ctz(bit)]);
 }
 
-int status_write(struct imap *s, struct str name, unsigned items)
+void status_write(struct imap *s, struct str name, const struct mbox_status *status, unsigned items)
 {
-    struct mbox_status status;
     const char *gap = "";
-    int r = mbox_status(s->store, name, &status);
 
-    if (r < 0)
-        return r;
     (void)writer_text(&s->out, "* STATUS ");
     respond_mailbox(s, name);
     (void)writer_text(&s->out, " (");
@@ -83,16 +79,16 @@ int status_write(struct imap *s, struct str name, unsigned items)
         if (!(items & names[i].bit))
             continue;
         (void)writer_printf(&s->out, "%s%s ", gap, names[i].name);
-        write_item(s, &status, names[i].bit);
+        write_item(s, status, names[i].bit);
         gap = " ";
     }
     (void)writer_text(&s->out, ")\r\n");
-    return 0;
 }
 
 int cmd_status(void *session, struct str arguments)
 {
     struct imap *s = session;
+    struct mbox_status status;
     struct str name;
     unsigned items;
     int r = parse_space(&s->parse);
@@ -109,6 +105,9 @@ int cmd_status(void *session, struct str arguments)
         return r;
     if (items & HIGHESTMODSEQ)
         condstore_enable(s);
-    r = status_write(s, name, items);
-    return r < 0 ? respond_error(s, r, "Cannot look at the mailbox") : OUTCOME_OK;
+    r = mbox_status(s->store, name, &status);
+    if (r < 0)
+        return respond_error(s, r, "Cannot look at the mailbox");
+    status_write(s, name, &status, items);
+    return OUTCOME_OK;
 }

@@ -254,7 +254,8 @@ static int parse_literal_string(struct parse *p, const char *expected, struct st
     return str_has_nul(*ret) ? parse_fail(p, "a literal without NUL") : 0;
 }
 
-/* quoted = DQUOTE *QUOTED-CHAR DQUOTE. 8-bit bytes are taken: clients send them, and whoever needs UTF-8 checks. */
+/* quoted = DQUOTE *QUOTED-CHAR DQUOTE. 8-bit bytes are taken: clients send them. Where they have to be UTF-8 (RFC 6855 3,
+ * RFC 9051 4.3), what is none is refused. */
 static int parse_quoted(struct parse *p, struct str *ret)
 {
     struct str text = str_sub(p->rest, 1, p->rest.len);
@@ -274,6 +275,8 @@ static int parse_quoted(struct parse *p, struct str *ret)
     }
     if (end >= text.len)
         return parse_fail(p, "the closing quote of a string");
+    if (p->is_utf8 && !utf8_valid(str_sub(text, 0, end)))
+        return parse_fail(p, "UTF-8 in a quoted string");
     if (escapes == 0) {
         *ret = str_sub(text, 0, end);
     } else {

@@ -9,7 +9,7 @@
 /* Parses "(item item ...)" into a set of bits. */
 int status_parse(struct imap *s, unsigned *ret_items);
 
-/* Writes "* STATUS name (...)". 0, or the store's error: then nothing was written. */
-int status_write(struct imap *s, struct str name, unsigned items);
+/* Writes "* STATUS name (...)" from what mbox_status() said. */
+void status_write(struct imap *s, struct str name, const struct mbox_status *status, unsigned items);
 
 #endif

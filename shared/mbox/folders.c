@@ -147,7 +147,10 @@ int mbox_delete(struct mbox_store *s, struct str name)
 
 int mbox_subscribe(struct mbox_store *s, struct str name, bool subscribed)
 {
-    int r = mbox_name_check(name);
+    _cleanup_buf_ struct buf canonical = BUF_INIT(LIMIT_MAILBOX_NAME);
+    int r;
 
-    return r < 0 ? r : subscriptions_change(s, name, subscribed);
+    if ((r = mbox_name_check(name)) < 0 || (r = name_canonical(name, &canonical)) < 0)
+        return r;
+    return subscriptions_change(s, buf_str(&canonical), subscribed);
 }

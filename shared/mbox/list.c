@@ -120,7 +120,7 @@ static int tell(struct visitor *v, struct str name, unsigned flags)
     return v->visit(v->context, name, flags);
 }
 
-/* All names once, in order: files, directories without a file, subscriptions to what is not there. */
+/* All names once, in order: files, directories without a file, subscriptions to what is not there and what is above. */
 static int tell_all(struct visitor *v, const struct names *all)
 {
     int r = tell(v, STR("INBOX"), 0);
@@ -149,6 +149,25 @@ static int add_all(struct names *to, const struct names *from)
     return r;
 }
 
+/* Subscriptions with the names above them: what is subscribed may be all there is of a branch (RFC 3501 6.3.9). Sorted,
+ * so names with the same one above them follow each other. */
+static int add_subscribed(struct names *to, const struct names *subscribed)
+{
+    struct str last = STR_NULL;
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < subscribed->count; i++) {
+        struct str name = str_from(subscribed->names[i]);
+
+        r = names_add(to, name);
+        for (size_t at = 1; r == 0 && at < name.len; at++)
+            if (name.ptr[at] == '/' && !str_starts(last, str_sub(name, 0, at + 1)))
+                r = names_add(to, str_sub(name, 0, at));
+        last = name;
+    }
+    return r;
+}
+
 int mbox_list(struct mbox_store *s, int (*visit)(void *context, struct str name, unsigned flags), void *context)
 {
     struct walk w = {.s = s};
@@ -160,7 +179,7 @@ int mbox_list(struct mbox_store *s, int (*visit)(void *context, struct str name,
     if (r == 0)
         r = subscriptions_load(s, &v.subscribed);
     if (r == 0 && (r = add_all(&all, &w.files)) == 0 && (r = add_all(&all, &w.folders)) == 0 &&
-        (r = add_all(&all, &v.subscribed)) == 0) {
+        (r = add_subscribed(&all, &v.subscribed)) == 0) {
         names_sort(&w.files);
         names_sort(&w.folders);
         names_sort(&all);

@@ -290,7 +290,7 @@ enum mbox_entry_flag {
     MBOX_ENTRY_NOSELECT = 1u << 0, /* a directory only */
     MBOX_ENTRY_HAS_CHILDREN = 1u << 1,
     MBOX_ENTRY_SUBSCRIBED = 1u << 2,
-    MBOX_ENTRY_MISSING = 1u << 3, /* subscribed, but not there */
+    MBOX_ENTRY_MISSING = 1u << 3, /* not there; it, or a name below it, is subscribed */
     MBOX_ENTRY_MARKED = 1u << 4,
 };
 

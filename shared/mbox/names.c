@@ -79,8 +79,7 @@ static bool is_directory(const char *path)
     return lstat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-/* Appends the canonical form: INBOX in upper case as the first level. */
-static int add_canonical(struct str name, struct buf *out)
+int name_canonical(struct str name, struct buf *out)
 {
     struct str rest = name, first;
 
@@ -152,7 +151,7 @@ int name_resolve(struct mbox_store *s, struct str name, char **ret_name, char **
     _cleanup_free_ char *d = NULL;
     int r;
 
-    if ((r = mbox_name_check(name)) < 0 || (r = add_canonical(name, &canonical)) < 0 ||
+    if ((r = mbox_name_check(name)) < 0 || (r = name_canonical(name, &canonical)) < 0 ||
         (r = name_path(s, buf_str(&canonical), &path)) < 0)
         return r;
     if (s->state != NULL && (r = name_side(s, buf_str(&canonical), &side)) < 0)

@@ -44,6 +44,20 @@ static size_t fold_ascii(struct str s, char *out)
     return n;
 }
 
+bool fold_is_nfc(struct str utf8)
+{
+    size_t len = 0;
+    uint8_t *nfc;
+    bool is_same;
+
+    if (!utf8.len)
+        return true;
+    nfc = u8_normalize(UNINORM_NFC, (const uint8_t *)utf8.ptr, utf8.len, NULL, &len);
+    is_same = nfc && len == utf8.len && memcmp(nfc, utf8.ptr, len) == 0;
+    free(nfc);
+    return is_same;
+}
+
 static int add_decomposed(ucs4_t c, unsigned depth, struct buf *out)
 {
     ucs4_t parts[UC_DECOMPOSITION_MAX_LENGTH];

@@ -11,6 +11,9 @@
 /* Appends the form of a UTF-8 text in which equal texts are equal bytes and memcmp() sorts. 0, -ENOBUFS, -ENOMEM. */
 int fold_text(struct str utf8, struct buf *out);
 
+/* Is a valid UTF-8 text in normalization form C, as Net-Unicode is (RFC 5198 2)? False also without memory to tell. */
+bool fold_is_nfc(struct str utf8);
+
 /* Does some text, fed in pieces as UTF-8 (a piece may end inside a character), contain a given one? */
 struct fold_search;
 

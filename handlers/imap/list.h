@@ -1,0 +1,12 @@
+/*
+ * The LIST response of one mailbox, for other commands than LIST.
+ */
+#ifndef IMAP_LIST_H
+#define IMAP_LIST_H
+
+#include "handlers/imap/imap.h"
+
+/* Writes "* LIST (attributes) "/" name". 0, -ENOENT (nothing was written), or as folders_load(). */
+int list_write(struct imap *s, struct str name);
+
+#endif
