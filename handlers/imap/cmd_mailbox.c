@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "handlers/imap/commands.h"
+#include "handlers/imap/folders.h"
 #include "handlers/imap/respond.h"
 #include "handlers/imap/session.h"
 #include "handlers/imap/special.h"
@@ -134,23 +135,6 @@ int cmd_delete(void *session, struct str arguments)
     return r < 0 ? respond_error(s, r, "Deleted, but its special use cannot be forgotten") : OUTCOME_OK;
 }
 
-/* The name that `name` has after a rename of `from`, in the parser's arena; null: it keeps its own. */
-static struct str renamed(struct imap *s, struct str name, struct str from, struct str to)
-{
-    struct str rest = str_sub(name, from.len, name.len);
-    char *copy;
-
-    if (!str_starts(name, from) || (rest.len && rest.ptr[0] != '/'))
-        return STR_NULL;
-    copy = parse_alloc(&s->parse, to.len + rest.len + 1);
-    if (!copy)
-        return STR_NULL;
-    memcpy(copy, to.ptr, to.len);
-    if (rest.len)
-        memcpy(copy + to.len, rest.ptr, rest.len);
-    return (struct str){copy, to.len + rest.len};
-}
-
 /* The selected mailbox was renamed by this very session: it stays selected under its new name, if its messages are
  * still those that the client knows. */
 static void follow(struct imap *s, struct str name)
@@ -195,7 +179,7 @@ int cmd_rename(void *session, struct str arguments)
     }
     if (s->box && !str_eq(from, STR("INBOX"))) {
         update_send(s, false);
-        now = s->box ? renamed(s, mbox_name(s->box), from, to) : STR_NULL;
+        now = s->box ? folders_renamed(&s->parse, mbox_name(s->box), from, to) : STR_NULL;
     }
     r = mbox_rename(s->store, from, to);
     if (r == -ENOENT && special_is_offered(s, from) && mbox_create(s->store, from) >= 0)

@@ -4,6 +4,7 @@
 #include "handlers/imap/folders.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "shared/base/limits.h"
 #include "shared/base/macros.h"
@@ -75,6 +76,22 @@ struct str folders_parent(struct str name)
     while (at > 0 && name.ptr[at - 1] != '/')
         at--;
     return str_sub(name, 0, at > 0 ? at - 1 : 0);
+}
+
+struct str folders_renamed(struct parse *p, struct str name, struct str from, struct str to)
+{
+    struct str rest = str_sub(name, from.len, name.len);
+    char *copy;
+
+    if (!str_starts(name, from) || (rest.len && rest.ptr[0] != '/'))
+        return STR_NULL;
+    copy = parse_alloc(p, to.len + rest.len + 1);
+    if (!copy)
+        return STR_NULL;
+    memcpy(copy, to.ptr, to.len);
+    if (rest.len)
+        memcpy(copy + to.len, rest.ptr, rest.len);
+    return (struct str){copy, to.len + rest.len};
 }
 
 /* One pass with a place to come back to: the last wildcard takes one byte more each time. A `%` that cannot grow over

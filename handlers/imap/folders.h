@@ -40,4 +40,7 @@ bool folders_match(struct str pattern, struct str name);
 /* The name's parent, empty at the top. */
 struct str folders_parent(struct str name);
 
+/* The name that `name` has after a rename of `from`, in the parser's arena; null: it keeps its own. */
+struct str folders_renamed(struct parse *p, struct str name, struct str from, struct str to);
+
 #endif

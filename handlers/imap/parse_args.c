@@ -201,10 +201,6 @@ static int mailbox_decode(struct parse *p, struct str raw, struct str *ret)
     _cleanup_buf_ struct buf name = BUF_INIT((size_t)LIMIT_MAILBOX_NAME * 4);
     char *copy;
 
-    if (str_ieq(raw, STR("INBOX"))) {
-        *ret = STR("INBOX");
-        return 0;
-    }
     if (raw.len > (size_t)LIMIT_MAILBOX_NAME * 2 || (p->is_utf8 && !utf8_valid(raw)))
         return parse_fail(p, p->is_utf8 ? "a mailbox name in UTF-8" : "a shorter mailbox name");
     if (p->is_utf8) {
@@ -230,12 +226,32 @@ static int mailbox_decode(struct parse *p, struct str raw, struct str *ret)
     return 0;
 }
 
+/* INBOX in capitals as the first level (RFC 9051 5.1: in any case). */
+static int mailbox_canonical(struct parse *p, struct str name, struct str *ret)
+{
+    char *copy;
+
+    if (!str_istarts(name, STR("INBOX")) || (name.len > 5 && name.ptr[5] != '/')) {
+        *ret = name;
+        return 0;
+    }
+    copy = parse_alloc(p, name.len);
+    if (!copy)
+        return -EMSGSIZE;
+    memcpy(copy, name.ptr, name.len);
+    memcpy(copy, "INBOX", 5);
+    *ret = (struct str){copy, name.len};
+    return 0;
+}
+
 int parse_mailbox(struct parse *p, struct str *ret)
 {
-    struct str raw;
+    struct str raw, name;
     int r = parse_astring(p, "a mailbox name", &raw);
 
-    return r < 0 ? r : mailbox_decode(p, raw, ret);
+    if (r >= 0)
+        r = mailbox_decode(p, raw, &name);
+    return r < 0 ? r : mailbox_canonical(p, name, ret);
 }
 
 int parse_list_mailbox(struct parse *p, struct str *ret)

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "handlers/imap/folders.h"
 #include "shared/base/limits.h"
 #include "shared/base/macros.h"
 
@@ -166,9 +167,16 @@ int special_moved(struct imap *s, struct str from, struct str to)
     int r = special_load(s, &sp);
 
     for (unsigned i = 0; i < SPECIAL_USES; i++) {
-        if (!sp.names[i].len || !str_eq(sp.names[i], from))
+        struct str now = STR_NULL;
+
+        if (!sp.names[i].len)
             continue;
-        sp.names[i] = to.len ? to : STR_NULL;
+        /* RENAME takes the names below along, those of INBOX apart; DELETE does not (RFC 9051 6.3.5, 6.3.6). */
+        if (to.len && !str_eq(from, STR("INBOX")))
+            now = folders_renamed(&s->parse, sp.names[i], from, to);
+        if (!now.len && !str_eq(sp.names[i], from))
+            continue;
+        sp.names[i] = now;
         sp.is_default[i] = false;
         is_changed = true;
     }

@@ -35,7 +35,7 @@ int special_of(const struct special *sp, struct str name);
 /* Gives a mailbox a set of uses (bits), takes it away from whichever had them. 0 or a negative errno. */
 int special_assign(struct imap *s, struct str name, unsigned uses);
 
-/* Follows a mailbox that was renamed, or deleted (to is empty). */
+/* Follows a mailbox that was renamed, with those below it, or deleted (to is empty). */
 int special_moved(struct imap *s, struct str from, struct str to);
 
 /* Is it one of those that are offered? `imap` is the session; mbox_store_offer() takes this. */
