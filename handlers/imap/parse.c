@@ -254,8 +254,8 @@ static int parse_literal_string(struct parse *p, const char *expected, struct st
     return str_has_nul(*ret) ? parse_fail(p, "a literal without NUL") : 0;
 }
 
-/* quoted = DQUOTE *QUOTED-CHAR DQUOTE. 8-bit bytes are taken: clients send them. Where they have to be UTF-8 (RFC 6855 3,
- * RFC 9051 4.3), what is none is refused. */
+/* quoted = DQUOTE *QUOTED-CHAR DQUOTE. 8-bit bytes are taken: clients send them. Where they have to be UTF-8
+ * (RFC 6855 3, RFC 9051 4.3), what is none is refused. */
 static int parse_quoted(struct parse *p, struct str *ret)
 {
     struct str text = str_sub(p->rest, 1, p->rest.len);

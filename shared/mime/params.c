@@ -107,7 +107,10 @@ static bool next_segment(struct str *s, struct segment *ret)
         *s = skip_blanks(*s);
         while (n < s->len && s->ptr[n] != '=' && s->ptr[n] != ';')
             n++;
-        name = str_trim(str_sub(*s, 0, n));
+        name = str_sub(*s, 0, n);
+        if (str_chr(name, '(') > 0) /* a comment behind the name */
+            name.len = (size_t)str_chr(name, '(');
+        name = str_trim(name);
         if (n >= s->len || s->ptr[n] == ';' || !name.len) {
             *s = str_sub(*s, n + 1, s->len);
             continue;
@@ -327,16 +330,27 @@ static int finish(struct buf *text, struct span value, const struct result *resu
     return 0;
 }
 
+/* Does the field begin with a quoted string? By the texts no value is one, but some senders quote "attachment" or
+ * "base64". */
+static bool is_quoted_value(struct str s)
+{
+    struct str first;
+
+    (void)str_cut(&s, ';', &first);
+    return str_starts(first, STR("\"")) && str_chr(str_sub(first, 1, first.len), '"') >= 0;
+}
+
 int mime_params_parse(struct str field_body, struct buf *text, struct str *ret_value, struct mime_params *ret)
 {
     struct str s = skip_blanks(str_sub(field_body, 0, LIMIT_HEADER_FIELD));
-    struct segment value = {.value = take_plain(&s)};
+    struct segment value = {.is_quoted = is_quoted_value(s)};
     _cleanup_free_ struct segment *segments = NULL;
     _cleanup_free_ struct result *results = NULL;
     struct parse p = {.text = text, .bytes = BUF_INIT(LIMIT_HEADER_FIELD)};
     size_t count = 0;
     int r;
 
+    value.value = value.is_quoted ? take_quoted(&s) : take_plain(&s);
     r = add_unquoted(text, &value);
     if (r)
         return r;

@@ -128,6 +128,9 @@ static int end_header(struct mime_parser *p)
     if (part->kind == MIME_MULTIPART && p->depth < LIMIT_MIME_DEPTH) {
         struct str boundary = mime_param_get(&part->params, STR("boundary"));
 
+        /* RFC 2046 5.1.1: it does not end with blanks, and those behind a delimiter do not count. */
+        while (boundary.len && (boundary.ptr[boundary.len - 1] == ' ' || boundary.ptr[boundary.len - 1] == '\t'))
+            boundary.len--;
         if (boundary.len && boundary.len <= LIMIT_BOUNDARY) {
             level->boundary = boundary;
             p->boundaries++;

@@ -112,7 +112,7 @@ static const struct {
     {"garbage type", "Content-Type: ;;;=||x|", PLAIN "3 1" TAIL},
     {"type in odd case", "CONTENT-type: Text/HTML; CHARSET=UTF-8||<b>|",
      "(\"Text\" \"HTML\" (\"CHARSET\" \"UTF-8\") NIL NIL \"7bit\" 5 1" TAIL},
-    {"comments and folds", "Content-Type: text/plain (really);|\tcharset=(what?) us-ascii (yes); format=flowed||x|",
+    {"comments and folds", "Content-Type: text/plain (really);|\tcharset (a)=(what?) us-ascii (yes); format=flowed||x|",
      "(\"text\" \"plain\" (\"charset\" \"us-ascii\" \"format\" \"flowed\") NIL NIL \"7bit\" 3 1" TAIL},
     {"not text",
      "Content-Type: image/png|Content-Transfer-Encoding: BASE64|Content-ID: <a@b>|"
@@ -193,6 +193,11 @@ static const struct {
      "(\"text\" \"html\" NIL NIL NIL \"7bit\" 3 1" TAIL},
     {"bare LF", "Content-Type: multipart/mixed; boundary=b\n\n--b\n\none\ntwo\n--b--\n",
      "(" PLAIN "7 1" TAIL " \"mixed\" (\"boundary\" \"b\") NIL NIL NIL)"},
+    {"blanks at the end of a boundary",
+     "Content-Type: multipart/mixed; boundary=\"a b \"||--a b||z|--a b  ||y|--a b--|",
+     "(" PLAIN "1 0" TAIL PLAIN "1 0" TAIL " \"mixed\" (\"boundary\" \"a b \") NIL NIL NIL)"},
+    {"quoted values", "Content-Transfer-Encoding: \"8bit\" (c)|Content-Disposition: \"inline\"; size=3||x|",
+     "(\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"8bit\" 3 1 NIL (\"inline\" (\"size\" \"3\")) NIL NIL)"},
     {"empty boundary", "Content-Type: multipart/mixed; boundary=\"\"||--||x|",
      "((\"text\" \"plain\" NIL NIL NIL \"7bit\" 9 3" TAIL " \"mixed\" (\"boundary\" \"\") NIL NIL NIL)"},
 };
