@@ -176,7 +176,7 @@ int proxy_serve(int socket, int control, int timeout_ms)
     char bytes[V2_MAX];
 
     while (clock_monotonic_ms() < end) {
-        struct pollfd p = {.fd = socket, .events = POLLIN};
+        struct pollfd p = {.fd = socket, .events = POLLIN | POLLRDHUP};
         ssize_t n = 0;
         int length = 0;
 
@@ -190,6 +190,8 @@ int proxy_serve(int socket, int control, int timeout_ms)
             return length;
         if (length > 0)
             return recv(socket, bytes, (size_t)length, 0) == length ? report(control, &h) : -EIO;
+        if (p.revents & (POLLRDHUP | POLLHUP | POLLERR)) /* half a header, and nobody who could send the rest */
+            return -ENODATA;
         (void)poll(NULL, 0, POLL_MS);
     }
     return -ETIMEDOUT;

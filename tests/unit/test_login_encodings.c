@@ -137,6 +137,27 @@ static void proxy_takes_nothing_behind_the_header(void **state)
     }
 }
 
+/* A proxy that has hung up in the middle of its header says no more. */
+static void proxy_gives_up_on_half_a_header(void **state)
+{
+    static const char *const halves[] = {"PROXY TCP4 192.0", "\r\n\r\n", ""};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(halves); i++) {
+        int client[2], control[2];
+
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, client), 0);
+        assert_int_equal(frame_pair(control), 0);
+        assert_int_equal(write(client[1], halves[i], strlen(halves[i])), strlen(halves[i]));
+        assert_int_equal(shutdown(client[1], SHUT_WR), 0);
+        assert_int_equal(proxy_serve(client[0], control[0], 3000), -ENODATA);
+        for (int side = 0; side < 2; side++) {
+            (void)close(client[side]);
+            (void)close(control[side]);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -144,6 +165,7 @@ int main(void)
         cmocka_unit_test(base64_is_strict),
         cmocka_unit_test(proxy_headers),
         cmocka_unit_test(proxy_takes_nothing_behind_the_header),
+        cmocka_unit_test(proxy_gives_up_on_half_a_header),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
