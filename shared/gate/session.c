@@ -177,20 +177,20 @@ static int read_start(const struct frame *f, struct session *s)
     return 0;
 }
 
-static int start_by_monitor(struct session *s)
+int session_receive(int control, struct session *s)
 {
     _cleanup_frame_ struct frame f = FRAME_INIT;
     int r = 0;
 
-    if (fcntl(GATE_CONTROL_FD, F_SETFD, FD_CLOEXEC) < 0)
+    if (fcntl(control, F_SETFD, FD_CLOEXEC) < 0)
         return -EBADMSG;
-    r = frame_recv(GATE_CONTROL_FD, &f, START_TIMEOUT_MS);
+    r = frame_recv(control, &f, START_TIMEOUT_MS);
     if (r < 0)
         return r;
     r = read_start(&f, s);
     if (r < 0)
         return r;
-    s->control = GATE_CONTROL_FD;
+    s->control = control;
     return 0;
 }
 
@@ -233,17 +233,14 @@ static int start_alone(struct session *s)
 
 int session_start(const struct conf *conf, struct session *ret)
 {
-    struct session s = {.control = -1,
-                        .uid = getuid(),
-                        .unread = BUF_INIT(LIMIT_FRAME),
-                        .protocol = BUF_INIT(LIMIT_FRAME),
-                        .messages = BUF_INIT(LIMIT_FRAME)};
+    struct session s = SESSION_INIT;
     const char *control = getenv(GATE_CONTROL_ENV);
     int r = 0;
 
     if (getuid() == 0 || geteuid() == 0)
         return -EPERM;
-    r = control && strcmp(control, "3") == 0 ? start_by_monitor(&s) : start_alone(&s);
+    s.uid = getuid();
+    r = control && strcmp(control, "3") == 0 ? session_receive(GATE_CONTROL_FD, &s) : start_alone(&s);
     if (r == 0)
         r = unsetenv(GATE_CONTROL_ENV) < 0 ? -errno : session_paths(conf, &s);
     if (r < 0) {

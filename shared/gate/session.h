@@ -11,6 +11,7 @@
 
 #include "shared/base/buf.h"
 #include "shared/base/conf.h"
+#include "shared/base/limits.h"
 #include "shared/base/str.h"
 
 #define GATE_CONTROL_FD  3
@@ -35,12 +36,22 @@ struct session {
                       that belongs to these paths alone */
 };
 
+/* Nobody's yet. */
+#define SESSION_INIT                                                                                                   \
+    ((struct session){.control = -1,                                                                                   \
+                      .unread = BUF_INIT(LIMIT_FRAME),                                                                 \
+                      .protocol = BUF_INIT(LIMIT_FRAME),                                                               \
+                      .messages = BUF_INIT(LIMIT_FRAME)})
 #define _cleanup_session_ _cleanup_(session_finish)
 
 /* Fills *ret, which must be zeroed or fresh. Refuses to run as root where a user's mail is touched (-EPERM).
  * 0, -EBADMSG (a monitor that speaks nonsense), -ENOENT (the invoking user has no account), other errno. */
 int session_start(const struct conf *conf, struct session *ret);
 void session_finish(struct session *s);
+
+/* The part of it that believes the monitor, on another fd, for tests: the first frame. What it filled before an error is
+ * left to session_finish(). */
+int session_receive(int control, struct session *s);
 
 /* Fills inbox, folders and state from user and home (which must be set), for programs that learn the user in another
  * way (deliver). 0, -EINVAL (a user name that cannot be a file name, a bad % in the configuration), -ENOBUFS, -ENOMEM.
