@@ -153,7 +153,6 @@ int setup_report(SSL *ssl)
     _cleanup_frame_ struct frame f = FRAME_INIT;
     _cleanup_buf_ struct buf name = BUF_INIT(511);
     uint8_t exporter[32], end_point[EVP_MAX_MD_SIZE];
-    const char *sni = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
     const unsigned char *alpn = NULL;
     unsigned alpn_len = 0;
     size_t exporter_len = server_exporter(ssl, exporter), end_point_len = server_end_point(ssl, end_point);
@@ -162,8 +161,7 @@ int setup_report(SSL *ssl)
     subject(ssl, &name);
     frame_begin(&f, FRAME_TLS_FACTS);
     if (frame_put_str(&f, str_from(SSL_get_version(ssl))) < 0 ||
-        frame_put_str(&f, str_from(SSL_get_cipher_name(ssl))) < 0 || frame_put_str(&f, str_from(sni)) < 0 ||
-        frame_put_str(&f, buf_str(&name)) < 0 ||
+        frame_put_str(&f, str_from(SSL_get_cipher_name(ssl))) < 0 || frame_put_str(&f, buf_str(&name)) < 0 ||
         frame_put_str(&f, (struct str){(const char *)exporter, exporter_len}) < 0 ||
         frame_put_str(&f, (struct str){(const char *)end_point, end_point_len}) < 0 ||
         frame_put_str(&f, (struct str){(const char *)alpn, alpn_len}) < 0 ||

@@ -49,8 +49,8 @@ struct session {
 int session_start(const struct conf *conf, struct session *ret);
 void session_finish(struct session *s);
 
-/* The part of it that believes the monitor, on another fd, for tests: the first frame. What it filled before an error is
- * left to session_finish(). */
+/* The part of it that believes the monitor, on another fd, for tests: the first frame. What it filled before an error
+ * is left to session_finish(). */
 int session_receive(int control, struct session *s);
 
 /* Fills inbox, folders and state from user and home (which must be set), for programs that learn the user in another

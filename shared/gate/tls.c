@@ -206,7 +206,7 @@ int tls_facts_read(const struct frame *f, struct tls_facts *ret)
     uint32_t is_resumed = 0;
 
     if (get_text(&in, t.version, sizeof(t.version)) < 0 || get_text(&in, t.cipher, sizeof(t.cipher)) < 0 ||
-        get_text(&in, t.sni, sizeof(t.sni)) < 0 || get_text(&in, t.subject, sizeof(t.subject)) < 0 ||
+        get_text(&in, t.subject, sizeof(t.subject)) < 0 ||
         get_bytes(&in, t.exporter, sizeof(t.exporter), &t.exporter_len) < 0 ||
         get_bytes(&in, t.end_point, sizeof(t.end_point), &t.end_point_len) < 0 ||
         get_text(&in, t.alpn, sizeof(t.alpn)) < 0 || frame_get_u32(&in, &is_resumed) < 0 || frame_end(&in) < 0)

@@ -14,7 +14,6 @@
 struct tls_facts {
     char version[16]; /* "TLSv1.3" */
     char cipher[64];
-    char sni[256];
     char alpn[32];
     char subject[512];    /* of the verified client certificate */
     uint8_t exporter[64]; /* tls-exporter channel binding (RFC 9266) */

@@ -71,8 +71,9 @@ enum frame_type {
     FRAME_TLS_FILE,
     /* monitor -> tls: that is all, drop privileges, do the handshake (no fields) */
     FRAME_TLS_GO,
-    /* tls -> monitor once, after the handshake: s version, s cipher, s SNI, s client certificate subject or "",
-     * s tls-exporter binding, s tls-server-end-point binding, s ALPN, u session was resumed (0/1) */
+    /* tls -> monitor once, after the handshake: s version, s cipher, s client certificate subject or "", s tls-exporter
+     * binding, s tls-server-end-point binding, s ALPN (one of ours), u session was resumed (0/1). Nothing in it is the
+     * client's own wording: the name that it calls us (SNI) stays in tls. */
     FRAME_TLS_FACTS,
     /* tls -> monitor: the handshake failed or nothing to start with: u it is our own fault (0/1: files, set-up), s
      * reason for the log */

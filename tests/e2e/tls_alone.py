@@ -93,7 +93,7 @@ class Server:
                 r.end()
                 return {"failed": reason, "is_ours": is_ours}
             assert name == "FRAME_TLS_FACTS", name
-            out = {"version": r.t(), "cipher": r.t(), "sni": r.t(), "subject": r.t(), "exporter": r.s(),
+            out = {"version": r.t(), "cipher": r.t(), "subject": r.t(), "exporter": r.s(),
                    "end_point": r.s(), "alpn": r.t(), "resumed": r.u(), "notes": notes}
             r.end()
             return out
@@ -132,7 +132,7 @@ def test_versions():
         c = context(minimum_version=version, maximum_version=version)
         client = c.wrap_socket(server.client, server_hostname="a.example")
         facts = server.facts()
-        assert facts["version"] == text and facts["sni"] == "a.example" and facts["subject"] == "", facts
+        assert facts["version"] == text and facts["subject"] == "", facts
         assert facts["cipher"] == client.cipher()[0] and facts["resumed"] == 0 and facts["notes"] == []
         der = client.getpeercert(binary_form=True)
         assert facts["end_point"] == hashlib.sha256(der).digest()

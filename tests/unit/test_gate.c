@@ -177,8 +177,7 @@ static int put_facts(struct frame *f, const char *version, uint32_t is_resumed, 
 {
     frame_begin(f, FRAME_TLS_FACTS);
     return frame_put_str(f, str_from(version)) < 0 || frame_put_str(f, STR("TLS_AES_256_GCM_SHA384")) < 0 ||
-                   frame_put_str(f, STR("mail.example")) < 0 || frame_put_str(f, STR("")) < 0 ||
-                   frame_put_str(f, exporter) < 0 || frame_put_str(f, STR("")) < 0 ||
+                   frame_put_str(f, STR("")) < 0 || frame_put_str(f, exporter) < 0 || frame_put_str(f, STR("")) < 0 ||
                    frame_put_str(f, STR("imap")) < 0 || frame_put_u32(f, is_resumed) < 0
                ? -1
                : 0;
@@ -325,12 +324,17 @@ static void a_missing_program_is_said(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(networks_match_by_prefix),    cmocka_unit_test(addresses_are_checked_and_normalised),
+        cmocka_unit_test(networks_match_by_prefix),
+        cmocka_unit_test(addresses_are_checked_and_normalised),
         cmocka_unit_test(only_unix_sockets_have_credentials),
-        cmocka_unit_test(a_pipe_is_no_peer),           cmocka_unit_test(the_environment_names_the_client_of_a_pipe),
-        cmocka_unit_test(only_what_is_permitted_runs), cmocka_unit_test(the_report_of_tls_is_checked),
-        cmocka_unit_test(capabilities_are_gone),       cmocka_unit_test(the_sandbox_kills),
-        cmocka_unit_test(nobody_becomes_root),         cmocka_unit_test(a_missing_program_is_said),
+        cmocka_unit_test(a_pipe_is_no_peer),
+        cmocka_unit_test(the_environment_names_the_client_of_a_pipe),
+        cmocka_unit_test(only_what_is_permitted_runs),
+        cmocka_unit_test(the_report_of_tls_is_checked),
+        cmocka_unit_test(capabilities_are_gone),
+        cmocka_unit_test(the_sandbox_kills),
+        cmocka_unit_test(nobody_becomes_root),
+        cmocka_unit_test(a_missing_program_is_said),
     };
 
     (void)argc;

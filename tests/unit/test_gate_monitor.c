@@ -111,7 +111,7 @@ static void hostile_tls(void)
     struct frame f = FRAME_INIT;
 
     frame_begin(&f, FRAME_TLS_FACTS);
-    for (int i = 0; i < 7; i++)
+    for (int i = 0; i < 6; i++)
         (void)frame_put_str(&f, STR("TLSv1.3"));
     (void)frame_put_u32(&f, 0);
     (void)frame_send(CONTROL, &f, -1);
@@ -171,7 +171,7 @@ static void hostile_size(void)
 
 static void hostile_types(void)
 {
-    for (uint16_t i = 0; i < 70; i++)
+    for (uint16_t i = 0; i < 60; i++)
         send_type(i);
 }
 
