@@ -316,32 +316,104 @@ def settings(name, text):
     return path
 
 
+def run(*argv, text=None):
+    return subprocess.run(argv, input=text, stdin=None if text else subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, timeout=60, check=False)
+
+
+def account(program, port, mechanism, user, password, more):
+    return settings(program + "rc", "account d\nhost localhost\nport %d\nuser %s\npassword %s\nauth %s\ntls on\ntls_starttls on\n"
+                    "tls_trust_file %s\n%s" % (PORTS[port], user, password, mechanism, CERTIFICATE, more))
+
+
+def mpop(mechanism, user, password, more=""):
+    rc = account("mpop", "pop3", mechanism, user, password,
+                 "delivery mbox /var/tmp/mpop\nkeep on\nuidls_file /var/tmp/uidls\n" + more)
+    return run("mpop", "-C", rc, "--auth-only", "d")
+
+
 def test_mpop():
     for mechanism in ("plain", "login", "cram-md5", "scram-sha-1", "scram-sha-256", "apop", "user"):
-        rc = settings("mpoprc", "account d\nhost localhost\nport %d\nuser alice\npassword %s\nauth %s\ntls on\ntls_starttls on\n"
-                      "tls_trust_file %s\ndelivery mbox /var/tmp/mpop\nkeep on\nuidls_file /var/tmp/uidls\n"
-                      % (PORTS["pop3"], STATE["cram"], mechanism, CERTIFICATE))
-        out = subprocess.run(["mpop", "-C", rc, "--auth-only", "d"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                             timeout=60, check=False)
+        out = mpop(mechanism, "alice", STATE["cram"])
         assert out.returncode == 0, (mechanism, out.stdout)
+    assert mpop("scram-sha-256", "alice", "mistaken").returncode != 0
+
+
+def msmtp(mechanism, user, password, more=""):
+    rc = account("msmtp", "smtp", mechanism, user, password, "from %s@localhost\n%s" % (user, more))
+    return run("msmtp", "-C", rc, "-a", "d", "alice@localhost", text=b"Subject: x\n\nx\n")
 
 
 def test_msmtp():
     for mechanism in ("plain", "login", "cram-md5", "scram-sha-1", "scram-sha-256"):
-        rc = settings("msmtprc", "account d\nhost localhost\nport %d\nfrom alice@localhost\nuser alice\npassword %s\nauth %s\n"
-                      "tls on\ntls_starttls on\ntls_trust_file %s\n" % (PORTS["smtp"], STATE["cram"], mechanism, CERTIFICATE))
-        out = subprocess.run(["msmtp", "-C", rc, "-a", "d", "alice@localhost"], input=b"Subject: x\n\nx\n",
-                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, check=False)
+        out = msmtp(mechanism, "alice", STATE["cram"])
         assert out.returncode == 0, (mechanism, out.stdout)
+    assert msmtp("scram-sha-256", "alice", "mistaken").returncode != 0
+
+
+def curl(protocol, mechanism, user, *more):
+    """Logs in and asks for something that only a logged-in client gets."""
+    url = {"imap": "imaps://localhost:%d/INBOX" % PORTS["imaps"], "pop3": "pop3://localhost:%d/" % PORTS["pop3"],
+           "smtp": "smtp://localhost:%d" % PORTS["smtp"]}[protocol]
+    ask = {"imap": ("-X", "STATUS INBOX (UIDNEXT)"), "pop3": ("--ssl-reqd", "-X", "UIDL"),
+           "smtp": ("--ssl-reqd", "--mail-from", user + "@localhost", "--mail-rcpt", "alice@localhost", "-T", "-")}[protocol]
+    out = run("curl", "-sS", "-v", "--cacert", CERTIFICATE, "--login-options", "AUTH=" + mechanism, url, *ask, *more,
+              text=b"Subject: x\r\n\r\nx\r\n")
+    # a proof that curl chose it
+    said = {"imap": b"AUTHENTICATE " + mechanism.encode(), "pop3": b"AUTH " + mechanism.encode(),
+            "smtp": b"AUTH " + mechanism.encode()}[protocol]
+    return out, out.returncode == 0 and (said in out.stdout or mechanism == "+APOP")
 
 
 def test_curl():
-    for mechanism in ("PLAIN", "LOGIN", "CRAM-MD5"):
-        out = subprocess.run(["curl", "-sS", "--cacert", CERTIFICATE, "--user", "alice:" + STATE["cram"], "--login-options",
-                              "AUTH=" + mechanism, "imaps://localhost:%d/INBOX" % PORTS["imaps"], "-X",
-                              "STATUS INBOX (UIDNEXT)"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60,
-                             check=False)
-        assert out.returncode == 0 and b"UIDNEXT" in out.stdout, (mechanism, out.stdout)
+    for protocol, mechanisms in (("imap", ("PLAIN", "LOGIN", "CRAM-MD5")), ("pop3", ("PLAIN", "LOGIN", "CRAM-MD5", "+APOP")),
+                                 ("smtp", ("PLAIN", "LOGIN", "CRAM-MD5"))):
+        for mechanism in mechanisms:
+            out, is_good = curl(protocol, mechanism, "alice", "--user", "alice:" + STATE["cram"])
+            assert is_good, (protocol, mechanism, out.stdout)
+    assert not curl("imap", "CRAM-MD5", "alice", "--user", "alice:mistaken")[1]
+
+
+def test_tokens():
+    """OAUTHBEARER and XOAUTH2: pam_unix plays the module that knows tokens."""
+    stack = "/etc/pam.d/pennypost-oauth"
+    with open(stack, "w", encoding="ascii") as f:
+        f.write("auth required pam_unix.so\naccount required pam_unix.so\n")
+    try:
+        for token, is_right in (("wonderland", True), ("mistaken", False)):
+            for protocol in ("imap", "pop3", "smtp"):  # where it may choose it takes OAUTHBEARER
+                out, is_good = curl(protocol, "OAUTHBEARER", "alice", "--user", "alice:", "--oauth2-bearer", token)
+                assert is_good == is_right, (protocol, out.stdout)
+            for mechanism in ("oauthbearer", "xoauth2"):
+                for client in (mpop, msmtp):
+                    out = client(mechanism, "alice", token)
+                    assert (out.returncode == 0) == is_right, (client, mechanism, out.stdout)
+    finally:
+        os.unlink(stack)
+
+
+def mbsync(mechanism, password, more="", user="alice"):
+    """Synchronises INBOX over TLS. The finished process, and the messages that came."""
+    folder = "/var/tmp/mbsync"
+    shutil.rmtree(folder, ignore_errors=True)
+    os.mkdir(folder)
+    rc = settings("mbsyncrc", "IMAPStore far\nHost localhost\nPort %d\nUser %s\nPass %s\nSSLType IMAPS\nSystemCertificates no\n"
+                  "CertificateFile %s\nAuthMechs %s\n%s\nMaildirStore near\nPath %s/\nInbox %s/INBOX\n\nChannel all\nFar :far:\n"
+                  "Near :near:\nPatterns INBOX\nCreate Near\nSyncState *\n"
+                  % (PORTS["imaps"], user, password, CERTIFICATE, mechanism, more, folder, folder))
+    out = run("mbsync", "-D", "-c", rc, "-a")
+    found = [n for _, _, names in os.walk(folder + "/INBOX") for n in names if not n.startswith(".")]
+    return out, found
+
+
+def test_mbsync():
+    """Its SASL library has no channel binding; certificates and tokens have tests of their own."""
+    for mechanism in ("PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256"):
+        out, found = mbsync(mechanism, STATE["cram"])
+        said = b"1 LOGIN " if mechanism == "LOGIN" else b"1 AUTHENTICATE %s " % mechanism.encode()  # LOGIN is the command
+        assert out.returncode == 0 and found and said in out.stdout.replace(b"\r\n", b" "), (mechanism, out.stdout)
+    out, found = mbsync("SCRAM-SHA-256", "mistaken")
+    assert out.returncode != 0 and not found, out.stdout
 
 
 def make_certificate(name, stem):
@@ -352,7 +424,8 @@ def make_certificate(name, stem):
 
 def connect(context, name, session=None):
     s = context.wrap_socket(socket.create_connection(("localhost", PORTS["imaps"]), 60), server_hostname=name, session=session)
-    s.recv(1000)  # the greeting; with TLS 1.3 the ticket comes before it
+    greeting = s.recv(1000)  # with TLS 1.3 the ticket comes before it
+    assert greeting.startswith(b"* OK "), (name, greeting)
     return s
 
 
@@ -409,6 +482,15 @@ def test_certificates_by_name_and_renewed():
             f.write(before)
 
 
+def test_names_that_nobody_has():
+    """Whatever a client calls us, it is served, and its bytes are not taken for a part of ours that was taken over."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    for name in ("other.example", "a" * 63 + ".example", "x\x1b[2J", "bell\x07", "del\x7f", "two words", "per%scent"):
+        connect(context, name).close()
+
+
 def test_check_security():
     """It tries, and it notices."""
     def run():
@@ -447,6 +529,16 @@ def test_external():
     connection.authenticate("EXTERNAL", lambda challenge: b"")
     assert connection.select()[1] == [b"1"]
     connection.logout()
+    more = "tls_cert_file %sc.pem\ntls_key_file %sc.key\n" % (base, base)
+    for user, is_right in (("bob", True), ("alice", False)):  # not for another user than the certificate's
+        out, found = mbsync("EXTERNAL", "unused", "ClientCertificate %sc.pem\nClientKey %sc.key\n" % (base, base), user)
+        assert (out.returncode == 0 and len(found) > 0) == is_right, out.stdout
+        for client in (mpop, msmtp):
+            out = client("external", user, "unused", more)
+            assert (out.returncode == 0) == is_right, (client, out.stdout)
+        for protocol in ("imap", "pop3", "smtp"):
+            out, is_good = curl(protocol, "EXTERNAL", user, "--user", user + ":", "--cert", base + "c.pem", "--key", base + "c.key")
+            assert is_good == is_right, (protocol, out.stdout)
     connection = imap_session()  # without a certificate
     assert "EXTERNAL" not in capabilities(connection)
     connection.login("alice", "wonderland")
@@ -480,7 +572,7 @@ def main():
                 continue
             if program == "testssl" and is_sanitized():
                 continue  # it takes minutes there and finds the same
-            if program in ("gsasl", "mpop", "msmtp", "curl", "testssl") and not shutil.which(program):
+            if program in ("gsasl", "mpop", "msmtp", "curl", "mbsync", "testssl") and not shutil.which(program):
                 TESTS.skip(name, program + " is not installed")
             else:
                 TESTS.run(function)

@@ -27,8 +27,8 @@ struct str fuzz_piece(struct str *in);
  * not -1. False: the input has ended, or the socket takes no more. */
 bool fuzz_send(struct str *in, const struct fuzz_shape *shapes, size_t count, int socket, int fd);
 
-/* Puts a copy of `fd` where a program expects its control socket; what was there is returned under another number, -1 for
- * nothing. fuzz_put_back() undoes it. */
+/* Puts a copy of `fd` where a program expects its control socket; what was there is returned under another number, -1
+ * for nothing. fuzz_put_back() undoes it. */
 int fuzz_place(int fd, int where);
 void fuzz_put_back(int saved, int where);
 

@@ -1,6 +1,6 @@
 /*
- * What each child reads from its monitor, from a hostile one: the start of a session, the request for auth, the files of
- * tls, the answers to smtp-session. The first byte chooses who reads.
+ * What each child reads from its monitor, from a hostile one: the start of a session, the request for auth, the files
+ * of tls, the answers to smtp-session. The first byte chooses who reads.
  */
 #include <fcntl.h>
 #include <stddef.h>
@@ -160,8 +160,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     questions = fuzz_piece(&in);
     if (file < 0 || frame_pair(pair) < 0 || fcntl(pair[1], F_SETFL, O_NONBLOCK) < 0)
         abort();
-    for (int i = 0;
-         i < FRAMES_MAX && fuzz_send(&in, readers[reader].shapes, readers[reader].count, pair[1], file); i++)
+    for (int i = 0; i < FRAMES_MAX && fuzz_send(&in, readers[reader].shapes, readers[reader].count, pair[1], file); i++)
         ;
     if (shutdown(pair[1], SHUT_WR) < 0)
         abort();

@@ -16,16 +16,17 @@
 #include "shared/io/frame.h"
 #include "tests/fuzz/frames.h"
 
-#define INPUT_MAX  60000 /* less than a socket holds */
+#define INPUT_MAX  60000  /* less than a socket holds */
 #define TEXT_END   '\xff' /* the client's words in the clear, those inside TLS, frames */
 #define FRAMES_MAX 40
 
 static const struct fuzz_shape SHAPES[] = {
-    {FRAME_LOGIN_START, "ssuuusss"}, {FRAME_TLS_STARTED, ""}, {FRAME_AUTH_CHALLENGE, "us"}, {FRAME_AUTH_FAILED, "uusss"},
-    {FRAME_AUTH_DONE, "usss"},       {FRAME_REFUSED, "us"},   {FRAME_PROXY_WANTED, ""},     {FRAME_HANDOVER, "ss"},
+    {FRAME_LOGIN_START, "ssuuusss"}, {FRAME_TLS_STARTED, ""},   {FRAME_AUTH_CHALLENGE, "us"},
+    {FRAME_AUTH_FAILED, "uusss"},    {FRAME_AUTH_DONE, "usss"}, {FRAME_REFUSED, "us"},
+    {FRAME_PROXY_WANTED, ""},        {FRAME_HANDOVER, "ss"},
 };
 
-#define ROOM       212992 /* bytes, which the kernel doubles: more than the challenges of so many frames make */
+#define ROOM 212992 /* bytes, which the kernel doubles: more than the challenges of so many frames make */
 
 struct client {
     int ours;   /* open to the end: what is answered must go somewhere */
