@@ -246,12 +246,12 @@ static bool hear_rcpt(struct deal_rcpt *rcpt, struct wire *w)
 /* The envelope without PIPELINING: each command waits for the answer to the one before. 0, or -ECANCELED. */
 static int envelope_slowly(struct deal *d, struct wire *w, const struct way *way)
 {
-    struct talk_reply reply;
+    struct talk_reply last; /* 421 says it for all that come behind */
 
     say_mail(d, w, way);
-    if (wire_reply(w, TALK_MAIL, &reply) < 0 || reply.code / 100 != 2) {
-        mend_class(&reply);
-        settle(d, &reply);
+    if (wire_reply(w, TALK_MAIL, &last) < 0 || last.code / 100 != 2) {
+        mend_class(&last);
+        settle(d, &last);
         return -ECANCELED;
     }
     for (uint32_t i = 0; i < d->count; i++) {
@@ -260,8 +260,9 @@ static int envelope_slowly(struct deal *d, struct wire *w, const struct way *way
         if (!w->is_gone && !w->is_closing)
             say_rcpt(&d->rcpts[i], w);
         else if (w->is_closing)
-            wire_drop(w, &d->rcpts[i - 1].reply);
+            wire_drop(w, &last);
         (void)hear_rcpt(&d->rcpts[i], w);
+        last = d->rcpts[i].reply;
     }
     return 0;
 }

@@ -485,6 +485,17 @@ def test_closing():
             c.end()
 
 
+def test_closing_beside_refusal():
+    """421 to one recipient says nothing final of the others, whoever stands between them."""
+    hook = lambda session, v, line: b"421 4.3.2 going down\r\n" if v == "RCPT" else None
+    c = Client(Receiver(features=("8BITMIME",), hook=hook))
+    c.ready()
+    replies = c.mail(utf8=1, recipients=("x@there.example", "j\u00f6rg@there.example", "y@there.example"))
+    assert [x.code for x in replies] == [421, 550, 421], replies
+    c.control.send("FRAME_RELAY_QUIT")
+    c.end()
+
+
 def test_drop_after_each_byte():
     """The server's side of a whole dialogue, cut behind each of its bytes: never a yes, and never two."""
     talk = [b"220 mx.example ESMTP\r\n", b"250-mx.example\r\n250 PIPELINING\r\n", b"250 2.1.0 sender ok\r\n",
