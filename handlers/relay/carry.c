@@ -11,6 +11,7 @@
 #include "shared/base/clock.h"
 #include "shared/base/log.h"
 #include "shared/base/macros.h"
+#include "shared/route/scratch.h"
 
 #define WATCH_MS    (3 * 60 * 60 * INT64_C(1000)) /* relay-session keeps all time-outs; this is for one that is ill */
 #define RCPTS_BYTES (LIMIT_FRAME / 2)             /* of a frame of recipients before the last one */
@@ -175,14 +176,29 @@ static int plan_added(struct relay *r, const struct slot *s, struct message *m, 
     return x;
 }
 
+/* A message of which something must be written when one of its recipients has it, needs room for that on the disk:
+ * otherwise he would get it with every run. One that can simply go makes room. */
+static bool has_room(const struct relay *r, const struct queue_envelope *e)
+{
+    size_t waiting = 0;
+
+    for (size_t i = 0; i < e->count; i++)
+        if (!queue_recipient_is_done(&e->recipients[i]))
+            waiting += e->recipients[i].notify & QUEUE_NOTIFY_SUCCESS ? 2 : 1;
+    return waiting <= 1 || scratch_has_room(r->conf, 0) != -ENOSPC;
+}
+
 /* A message that should be signed and cannot be waits: without its signature it may be refused for good. */
 static bool is_ready(struct relay *r, struct slot *s)
 {
     struct talk_reply reply;
 
-    if (s->dest->job.kind == JOB_LOCAL || signing_prepare(r, s->open) == 0)
+    if (!has_room(r, &s->open->entry.envelope))
+        talk_reply_set(&reply, TALK_DATA, 452, "4.3.1", "the disk of the queue is full");
+    else if (s->dest->job.kind == JOB_LOCAL || signing_prepare(r, s->open) == 0)
         return true;
-    talk_reply_set(&reply, TALK_DATA, 451, "4.7.5", "the message could not be signed, see the log");
+    else
+        talk_reply_set(&reply, TALK_DATA, 451, "4.7.5", "the message could not be signed, see the log");
     s->heard = 0;
     settle_rest(r, s, &reply);
     return false;

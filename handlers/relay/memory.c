@@ -37,7 +37,7 @@ static struct memory **find(struct relay *r, const char *key)
 bool memory_find(const struct relay *r, const struct dest *d, struct talk_reply *ret)
 {
     for (const struct memory *m = r->memory; m; m = m->next)
-        if (strcmp(m->key, d->key) == 0 && m->until > relay_now(r)) {
+        if (strcmp(m->key, d->key) == 0 && m->until > relay_now(r) && m->until - relay_now(r) <= WAIT_MAX) {
             *ret = m->reply;
             return true;
         }

@@ -144,13 +144,21 @@ static bool is_meant(const struct relay *r, const struct queue_recipient *rcpt)
                                  str_ieq(str_sub(address, address.len - domain.len, domain.len), domain));
 }
 
+/* A time that no run would have chosen comes from a clock that was wrong. */
+static bool is_far_off(const struct relay *r, int64_t wait)
+{
+    const struct conf *c = r->conf;
+
+    return wait > 2 * (int64_t)(c->retry_max > c->retry_min ? c->retry_max : c->retry_min);
+}
+
 bool plan_is_due(const struct relay *r, const struct queue_envelope *e, const struct queue_recipient *rcpt)
 {
     int64_t now = relay_now(r);
 
     if (e->is_held || e->hold_until > now || queue_recipient_is_done(rcpt) || !is_meant(r, rcpt))
         return false;
-    return r->filter.is_forced || rcpt->next_attempt <= now;
+    return r->filter.is_forced || rcpt->next_attempt <= now || is_far_off(r, rcpt->next_attempt - now);
 }
 
 /* Into each of the dests of its due recipients, once. */

@@ -35,6 +35,10 @@ int settle_open(struct relay *r, struct message *m, struct open **ret)
                 LOG_ERROR(LOG_ERR, "queue-entry-unreadable", x, LOG_FC("queue_id", m->id));
             return x;
         }
+        if (o->entry.envelope.created > relay_now(r)) { /* the clock has gone back: it would never be too old */
+            o->entry.envelope.created = relay_now(r);
+            o->is_changed = true;
+        }
         o->message = m;
         m->places++;
         o->next = r->opens;
@@ -159,16 +163,20 @@ static int64_t next_time(const struct relay *r, int64_t created, int64_t now)
     return now + wait * (90 * 255 + 20 * (int64_t)dice) / (100 * 255);
 }
 
-static bool is_too_old(const struct relay *r, const struct queue_envelope *e, int64_t now, bool *ret_by)
+/* Its time is up only for what was tried since a quarter of it had passed: where the clock was set, or the machine was
+ * off for a week, the first try is not the last. */
+static bool is_too_old(const struct relay *r, const struct queue_envelope *e, int64_t last_attempt, bool *ret_by)
 {
+    int64_t now = relay_now(r), lifetime = r->conf->queue_lifetime;
+
     *ret_by = e->by == QUEUE_BY_RETURN && e->by_deadline <= now;
-    return *ret_by || now - e->created >= r->conf->queue_lifetime;
+    return *ret_by || (now - e->created >= lifetime && last_attempt >= e->created + lifetime / 4);
 }
 
 static const char *set_state(struct relay *r, const struct queue_envelope *e, struct queue_recipient *rcpt,
                              unsigned code, bool is_local)
 {
-    int64_t now = relay_now(r);
+    int64_t now = relay_now(r), before = rcpt->last_attempt;
     bool is_by;
 
     rcpt->last_attempt = now;
@@ -182,7 +190,7 @@ static const char *set_state(struct relay *r, const struct queue_envelope *e, st
         r->failed++;
         return "failed";
     }
-    if (is_too_old(r, e, now, &is_by)) {
+    if (is_too_old(r, e, before, &is_by)) {
         rcpt->state = QUEUE_FAILED;
         r->failed++;
         return is_by ? "too-late" : "expired";
