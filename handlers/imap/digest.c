@@ -15,7 +15,7 @@
 
 #define DIGEST_MAX (64u << 10)
 #define TEXT_MAX   1024u /* of a text: enough to sort by */
-#define FORMAT     1     /* of the cached bytes */
+#define FORMAT     2     /* of the cached bytes */
 
 void digest_init(struct digest *d)
 {
@@ -123,10 +123,10 @@ static int put_address(struct buf *out, struct str header, const char *name, boo
         return put_folded(out, a->mailbox);
     if (a->name.len)
         r = rfc2047_decode(a->name, &text);
-    else if (addr_is_group_start(a))
-        r = rfc2047_decode(a->mailbox, &text);
-    else
-        r = addr_print(a, &text);
+    if (addr_is_group_start(a))
+        return put_folded(out, a->mailbox);
+    if (r >= 0 && text.len == 0)
+        r = buf_printf(&text, a->host.len ? "%.*s@%.*s" : "%.*s", STR_ARG(a->mailbox), STR_ARG(a->host));
     return r < 0 && r != -ENOBUFS ? r : put_folded(out, buf_str(&text));
 }
 

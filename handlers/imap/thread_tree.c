@@ -93,12 +93,14 @@ static void fill_subjects(const struct thread_forest *f, const struct subject_ta
     }
 }
 
+/* Behind the first child: that one names the subject of a dummy's thread, for the table too. The order comes later. */
 static void append_child(struct thread_forest *f, uint32_t parent, uint32_t child)
 {
-    /* In front: the siblings are sorted afterwards. */
+    uint32_t first = f->nodes[parent].child, *link = first ? &f->nodes[first].next : &f->nodes[parent].child;
+
     f->nodes[child].parent = parent;
-    f->nodes[child].next = f->nodes[parent].child;
-    f->nodes[parent].child = child;
+    f->nodes[child].next = *link;
+    *link = child;
 }
 
 /* Puts the thread `i`, which has been taken off the root, together with the thread in `slot`. False: out of memory. */
