@@ -28,8 +28,10 @@ struct list {
     unsigned status;
     struct str patterns[PATTERNS]; /* with the reference in front */
     size_t pattern_count;
-    struct str *below; /* subscribed names that do not match, sorted */
-    size_t below_count;
+    struct below {
+        struct str *names; /* subscribed ones, sorted */
+        size_t count;
+    } all, unmatched; /* all of them, and those that match no pattern */
 };
 
 /* "(" [option *(SP option)] ")" before the reference. */
@@ -132,7 +134,8 @@ static int parse_patterns(struct list *l, struct str reference, bool *ret_is_roo
     l->is_extended = true;
     do {
         r = parse_list_mailbox(p, &pattern);
-        if (r >= 0)
+        /* RFC 5258 3: one of several that is empty is ignored. */
+        if (r >= 0 && pattern.len)
             r = add_pattern(l, reference, pattern);
     } while (r >= 0 && parse_accept(p, ' '));
     return r < 0 ? r : parse_char(p, ')', "a space or a closing parenthesis");
@@ -151,31 +154,45 @@ static int compare_names(const void *a, const void *b)
     return str_cmp(*(const struct str *)a, *(const struct str *)b);
 }
 
-/* Collects the subscribed mailboxes that do not match themselves, in order: what makes their parents worth naming. */
+/* The selection options, RECURSIVEMATCH and REMOTE aside. */
+static bool is_selected(const struct list *l, struct str name, unsigned flags)
+{
+    bool is_there =
+        l->selects_subscribed || l->is_lsub ? (flags & MBOX_ENTRY_SUBSCRIBED) != 0 : !(flags & MBOX_ENTRY_MISSING);
+
+    return is_there && (!l->selects_special || special_of(&l->special, name) >= 0);
+}
+
+/* Collects the selected mailboxes in order: what makes their parents worth naming. */
 static int collect_below(struct list *l)
 {
-    l->below = calloc(l->folders.count + 1, sizeof(*l->below));
-    if (!l->below)
+    l->all.names = calloc(l->folders.count + 1, sizeof(*l->all.names));
+    l->unmatched.names = calloc(l->folders.count + 1, sizeof(*l->unmatched.names));
+    if (!l->all.names || !l->unmatched.names)
         return -ENOMEM;
     for (size_t i = 0; i < l->folders.count; i++) {
         struct str name = folders_name(&l->folders, i);
 
-        if ((l->folders.items[i].flags & MBOX_ENTRY_SUBSCRIBED) && !matches(l, name))
-            l->below[l->below_count++] = name;
+        if (!is_selected(l, name, l->folders.items[i].flags))
+            continue;
+        l->all.names[l->all.count++] = name;
+        if (!matches(l, name))
+            l->unmatched.names[l->unmatched.count++] = name;
     }
-    qsort(l->below, l->below_count, sizeof(*l->below), compare_names);
+    qsort(l->all.names, l->all.count, sizeof(*l->all.names), compare_names);
+    qsort(l->unmatched.names, l->unmatched.count, sizeof(*l->unmatched.names), compare_names);
     return 0;
 }
 
-/* Is a mailbox below it subscribed, one that does not match itself (RFC 5258 3.5)? */
-static bool has_subscribed_below(const struct list *l, struct str name)
+/* Is one of them below this name? */
+static bool has_below(const struct below *b, struct str name)
 {
-    size_t low = 0, high = l->below_count;
+    size_t low = 0, high = b->count;
 
     /* The first that is not before the name and its separator. */
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        struct str other = l->below[middle];
+        struct str other = b->names[middle];
         int c = str_cmp(str_sub(other, 0, name.len), name);
 
         if (c < 0 || (c == 0 && (other.len == name.len || (unsigned char)other.ptr[name.len] < '/')))
@@ -183,8 +200,8 @@ static bool has_subscribed_below(const struct list *l, struct str name)
         else
             high = middle;
     }
-    return low < l->below_count && l->below[low].len > name.len + 1 && str_starts(l->below[low], name) &&
-           l->below[low].ptr[name.len] == '/';
+    return low < b->count && b->names[low].len > name.len + 1 && str_starts(b->names[low], name) &&
+           b->names[low].ptr[name.len] == '/';
 }
 
 static void write_attribute(struct imap *s, const char **gap, const char *attribute)
@@ -199,28 +216,18 @@ static bool is_unselectable(int error)
     return error == -ENOENT || error == -EACCES || error == -EPERM || error == -ELOOP || error == -EBADMSG;
 }
 
-/* RFC 9051 6.3.9.2: the STATUS of what cannot be selected is left out, and the LIST response says so. */
-static void look_at(struct list *l, struct str name, unsigned *flags, struct mbox_status *ret, bool *ret_has_status)
-{
-    int r;
-
-    *ret_has_status = false;
-    if (!l->returns_status || (*flags & (MBOX_ENTRY_NOSELECT | MBOX_ENTRY_MISSING)))
-        return;
-    r = mbox_status(l->s->store, name, ret);
-    *ret_has_status = r >= 0;
-    if (is_unselectable(r))
-        *flags |= MBOX_ENTRY_NOSELECT;
-}
-
-static void write_entry(struct list *l, struct str name, unsigned flags, bool has_childinfo)
+static void write_entry(struct list *l, struct str name, unsigned flags, bool wants_status, bool has_childinfo)
 {
     struct imap *s = l->s;
     struct mbox_status status;
     const char *gap = "";
-    bool has_status;
+    int r = -ENOENT;
 
-    look_at(l, name, &flags, &status, &has_status);
+    /* RFC 9051 6.3.9.2: the STATUS of what cannot be selected is left out, and the LIST response says so. */
+    if (wants_status && !(flags & (MBOX_ENTRY_NOSELECT | MBOX_ENTRY_MISSING))) {
+        r = mbox_status(s->store, name, &status);
+        flags |= is_unselectable(r) ? MBOX_ENTRY_NOSELECT : 0;
+    }
     (void)writer_printf(&s->out, "* %s (", l->is_lsub ? "LSUB" : "LIST");
     /* RFC 5258 3: \NonExistent implies \Noselect; clients that did not ask in the new way know only the latter. */
     if ((flags & MBOX_ENTRY_MISSING) && l->is_extended)
@@ -240,7 +247,7 @@ static void write_entry(struct list *l, struct str name, unsigned flags, bool ha
     if (has_childinfo)
         (void)writer_text(&s->out, " (\"CHILDINFO\" (\"SUBSCRIBED\"))");
     (void)writer_text(&s->out, "\r\n");
-    if (has_status)
+    if (r >= 0)
         status_write(s, name, &status, l->status);
 }
 
@@ -249,22 +256,21 @@ static void list_all(struct list *l)
     for (size_t i = 0; i < l->folders.count; i++) {
         struct str name = folders_name(&l->folders, i);
         unsigned flags = l->folders.items[i].flags;
-        bool wants_subscribed = l->selects_subscribed || l->is_lsub;
-        bool is_wanted = wants_subscribed ? (flags & MBOX_ENTRY_SUBSCRIBED) != 0 : !(flags & MBOX_ENTRY_MISSING);
-        bool below = false;
+        bool is_wanted = is_selected(l, name, flags), below = false;
 
         if (!matches(l, name))
             continue;
-        if (wants_subscribed && (l->matches_recursively || (l->is_lsub && !is_wanted)))
-            below = has_subscribed_below(l, name);
-        if (l->selects_special && special_of(&l->special, name) < 0)
-            continue;
+        /* RFC 5258 3.5: who is wanted tells of every child that is, the others of those that are not named themselves.
+         */
+        if (l->matches_recursively || (l->is_lsub && !is_wanted))
+            below = has_below(is_wanted ? &l->all : &l->unmatched, name);
         if (!is_wanted && !below)
             continue;
         /* RFC 3501 6.3.9: LSUB "%" names the parents of subscribed mailboxes as \Noselect. */
         if (l->is_lsub && !is_wanted)
             flags |= MBOX_ENTRY_NOSELECT;
-        write_entry(l, name, flags, below && !l->is_lsub);
+        /* RFC 5819 3: no STATUS of what is named for its children only. */
+        write_entry(l, name, flags, l->returns_status && is_wanted, below && !l->is_lsub);
     }
 }
 
@@ -333,7 +339,8 @@ static void finish(struct list *l)
 {
     folders_finish(&l->folders);
     special_finish(&l->special);
-    free(l->below);
+    free(l->all.names);
+    free(l->unmatched.names);
 }
 
 static int run(struct imap *s, bool is_lsub)
@@ -359,7 +366,7 @@ int list_write(struct imap *s, struct str name)
     if (r >= 0 && at < 0)
         r = -ENOENT;
     if (r >= 0)
-        write_entry(&l, name, l.folders.items[at].flags, false);
+        write_entry(&l, name, l.folders.items[at].flags, false, false);
     finish(&l);
     return r;
 }
