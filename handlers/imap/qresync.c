@@ -172,6 +172,25 @@ static int all_missing(struct imap *s, uint32_t uidnext, struct numset *ret)
     return next < uidnext ? numset_add(ret, next, uidnext - 1) : 0;
 }
 
+/* Takes out what the client still sees: that it is gone is told by a VANISHED without EARLIER, which moves message
+ * numbers (RFC 7162 3.2.10). */
+static int drop_visible(struct imap *s, struct numset *told)
+{
+    _cleanup_numset_ struct numset visible = NUMSET_INIT;
+    int r = 0;
+
+    for (size_t i = 0; i < told->count; i++) {
+        uint32_t seq = mbox_seq_from(s->box, told->ranges[i].first);
+        struct mbox_info info;
+
+        for (; r >= 0 && mbox_info(s->box, seq, &info) >= 0 && info.uid <= told->ranges[i].last; seq++)
+            r = numset_add(&visible, info.uid, info.uid);
+    }
+    for (size_t i = 0; r >= 0 && i < visible.count; i++)
+        r = numset_remove(told, visible.ranges[i].first, visible.ranges[i].last);
+    return r;
+}
+
 int qresync_vanished(struct imap *s, uint64_t modseq, const struct numset *known, uint32_t above)
 {
     _cleanup_numset_ struct numset gone = NUMSET_INIT, told = NUMSET_INIT;
@@ -187,6 +206,8 @@ int qresync_vanished(struct imap *s, uint64_t modseq, const struct numset *known
     }
     if (r >= 0)
         r = add_common(&gone, known, above, &told);
+    if (r >= 0)
+        r = drop_visible(s, &told);
     if (r < 0)
         return r;
     if (told.count > 0) {

@@ -131,12 +131,17 @@ static void write_lower_bound(struct imap *s)
 {
     struct mbox_info info = {.is_expunged = false};
 
-    if (!(s->enabled & IMAP_QRESYNC) || s->reply_code.len)
+    if (!(s->enabled & IMAP_QRESYNC))
         return;
     for (uint32_t seq = 1, count = mbox_count(s->box); seq <= count && !info.is_expunged; seq++)
         if (mbox_info(s->box, seq, &info) < 0)
             return;
-    if (info.is_expunged)
+    if (!info.is_expunged)
+        return;
+    /* The tagged reply has one code: MODIFIED or EXPUNGEISSUED is there already (the example of section 6). */
+    if (s->reply_code.len)
+        (void)writer_printf(&s->out, "* OK [HIGHESTMODSEQ %" PRIu64 "] An expunge is held back\r\n", s->modseq_told);
+    else
         respond_code(s, "HIGHESTMODSEQ %" PRIu64, s->modseq_told);
 }
 

@@ -156,7 +156,8 @@ bool mbox_is_readonly(const struct mbox *b);
 struct str mbox_name(const struct mbox *b);
 uint32_t mbox_count(const struct mbox *b);
 
-/* Facts of the view's mailbox. */
+/* Facts of the view's mailbox as of the last mbox_poll(): HIGHESTMODSEQ and UIDNEXT promise nothing that it has not
+ * told. */
 int mbox_view_status(struct mbox *b, struct mbox_status *ret);
 
 /* Facts of a mailbox without a view (STATUS); does not consume \Recent. */

@@ -222,6 +222,7 @@ int mbox_view_status(struct mbox *v, struct mbox_status *ret)
     uint64_t at;
 
     status_head(v->ix.head, &s);
+    s.highestmodseq = v->modseq;
     if (index_look(&v->ix, &h) && h.count == v->nrec && h.count - h.live == v->hidden) {
         s.messages = mbox_count(v);
         status_sums(&h, &s);

@@ -157,13 +157,40 @@ static void test_shadow_of_the_killed(void **state)
     assert_int_equal(access(left, F_OK), -1);
 }
 
+/* A view's facts promise nothing that it has not told (RFC 7162 3.2): HIGHESTMODSEQ grows with the poll. */
+static void test_view_status(void **state)
+{
+    static const char mail[] = "From a@example.org Sat Nov 14 12:00:00 2026\nSubject: one\n\nx\n";
+    const struct mbox_flags seen = {.system = MBOX_SEEN};
+    _cleanup_numset_ struct numset uids = NUMSET_INIT;
+    struct mbox_status before, now;
+    struct mbox *one, *other;
+    struct scratch s;
+
+    (void)state;
+    scratch_open(&s);
+    write_file(s.inbox, mail, sizeof(mail) - 1);
+    assert_int_equal(mbox_open(s.store, STR("INBOX"), 0, &one), 0);
+    assert_int_equal(mbox_open(s.store, STR("INBOX"), 0, &other), 0);
+    assert_int_equal(mbox_view_status(one, &before), 0);
+    assert_int_equal(numset_add(&uids, 1, 1), 0);
+    assert_int_equal(mbox_set_flags(other, &uids, MBOX_FLAGS_ADD, seen, UINT64_MAX, NULL), 0);
+    assert_int_equal(mbox_view_status(one, &now), 0);
+    assert_int_equal(now.highestmodseq, before.highestmodseq);
+    poll_ok(one);
+    assert_int_equal(mbox_view_status(one, &now), 0);
+    assert_true(now.highestmodseq > before.highestmodseq);
+    assert_int_equal(mbox_close(one), 0);
+    assert_int_equal(mbox_close(other), 0);
+    scratch_close(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tiny_messages),
-        cmocka_unit_test(test_foreign_flags_last),
-        cmocka_unit_test(test_log_backwards),
-        cmocka_unit_test(test_shadow_of_the_killed),
+        cmocka_unit_test(test_tiny_messages), cmocka_unit_test(test_foreign_flags_last),
+        cmocka_unit_test(test_log_backwards), cmocka_unit_test(test_shadow_of_the_killed),
+        cmocka_unit_test(test_view_status),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
