@@ -111,9 +111,7 @@ static int search_command(struct imap *s, struct search *q, struct search_result
         if (r < 0)
             r = respond_error(s, r, "Cannot search");
     }
-    /* RFC 5182 2.1: a SEARCH with SAVE that fails empties the saved result. */
-    if (r == OUTCOME_NO && (result->returns & RETURN_SAVE))
-        numset_clear(&s->saved);
+    search_unsave(s, result, r);
     return r;
 }
 

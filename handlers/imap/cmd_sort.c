@@ -115,16 +115,14 @@ static int sort_command(struct imap *s, struct search *q, struct search_result *
         r = sort_parse(s, &program);
     if (r >= 0)
         r = parse_rest(s, q);
-    if (r < 0)
-        return r;
-    if (r == 0)
+    if (r == 0) {
         r = search_run(q, result);
-    if (r == 0)
-        r = sort_found(s, &program, result);
-    if (r < 0)
-        r = respond_error(s, r, "Cannot sort");
-    if (r == OUTCOME_NO && (result->returns & RETURN_SAVE))
-        numset_clear(&s->saved); /* as a SEARCH that fails */
+        if (r >= 0)
+            r = sort_found(s, &program, result);
+        if (r < 0)
+            r = respond_error(s, r, "Cannot sort");
+    }
+    search_unsave(s, result, r); /* as a SEARCH that fails */
     return r;
 }
 

@@ -75,7 +75,7 @@ int search_run(struct search *q, struct search_result *result)
 
 int search_highest_modseq(struct imap *s, struct search_result *result, uint32_t first, uint32_t last)
 {
-    bool is_all = !result->is_extended || (result->returns & (RETURN_ALL | RETURN_COUNT | RETURN_SAVE));
+    bool is_all = !result->is_extended || (result->returns & (RETURN_ALL | RETURN_COUNT));
     const struct numset *found = &result->found;
 
     for (size_t i = 0; i < found->count && result->has_modseq; i++) {
@@ -111,6 +111,14 @@ int search_save(struct imap *s, const struct search_result *result, const struct
     if (r >= 0 && (result->returns & RETURN_MAX))
         r = numset_add(&s->saved, max, max);
     return r;
+}
+
+void search_unsave(struct imap *s, const struct search_result *result, int outcome)
+{
+    bool is_no = outcome == OUTCOME_NO || outcome == -EMSGSIZE || outcome == -ENOMEM || outcome == -ENOBUFS;
+
+    if (is_no && (result->returns & RETURN_SAVE))
+        numset_clear(&s->saved);
 }
 
 void search_write_esearch(struct imap *s)

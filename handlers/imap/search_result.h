@@ -40,6 +40,10 @@ int search_highest_modseq(struct imap *s, struct search_result *result, uint32_t
 int search_save(struct imap *s, const struct search_result *result, const struct numset *uids, uint32_t min,
                 uint32_t max);
 
+/* A search with SAVE that is answered with NO, by the command or by the driver, empties the saved result
+ * (RFC 5182 2.1); `outcome` is what the command comes to. */
+void search_unsave(struct imap *s, const struct search_result *result, int outcome);
+
 /* "* ESEARCH (TAG "a") UID": how the response begins. */
 void search_write_esearch(struct imap *s);
 
