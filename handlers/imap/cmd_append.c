@@ -21,11 +21,16 @@ struct append {
     uint64_t size; /* of all so far */
 };
 
-/* "No such mailbox" has its own code here (RFC 9051 7.1, TRYCREATE). */
+/* "No such mailbox" has its own code here (RFC 9051 7.1, TRYCREATE), and binary content too (RFC 3516 4.4). */
 static int refuse(struct append *a, int error)
 {
-    int r = respond_error(a->s, error, "Cannot append");
+    int r;
 
+    if (error == -ENOTSUP) {
+        respond_code(a->s, "UNKNOWN-CTE");
+        return respond_no(a->s, "Cannot append: a mailbox keeps lines; binary parts have to be encoded");
+    }
+    r = respond_error(a->s, error, "Cannot append");
     if (error == -ENOENT)
         respond_code(a->s, "TRYCREATE");
     return r;
@@ -66,9 +71,24 @@ static int parse_message(struct append *a, struct mbox_append_options *ret_optio
     return parse_literal_head(p, ret_literal);
 }
 
+/* Would these bytes not come back as they are? An mbox holds lines, so that line ends are made whole, and no NUL can be
+ * sent in BODY[]. What is sent as UTF-8 text may have bare line ends as any other text. */
+static bool is_binary(const struct append *a, struct str bytes, char *last)
+{
+    for (size_t i = 0; i < bytes.len; i++) {
+        char c = bytes.ptr[i];
+
+        if (c == '\0' || (!a->is_utf8 && (c == '\n') != (*last == '\r')))
+            return true;
+        *last = c;
+    }
+    return false;
+}
+
 /* Moves the literal into the store. When that fails, the rest is read all the same: the client sends it anyway. */
 static int stream(struct append *a, uint64_t size, bool is_literal8, int *ret_error)
 {
+    char last = '\0';
     int error = 0;
 
     while (size > 0) {
@@ -81,12 +101,14 @@ static int stream(struct append *a, uint64_t size, bool is_literal8, int *ret_er
         /* RFC 9051 9: only a literal8 carries NULs. */
         if (error == 0 && !is_literal8 && str_has_nul(bytes))
             error = -EINVAL;
+        if (error == 0 && is_literal8 && is_binary(a, bytes, &last))
+            error = -ENOTSUP;
         if (error == 0)
             error = mbox_append_write(a->to, bytes.ptr, bytes.len);
         size -= bytes.len;
         line_consume(&a->s->in, bytes.len);
     }
-    *ret_error = error;
+    *ret_error = error == 0 && is_literal8 && !a->is_utf8 && last == '\r' ? -ENOTSUP : error;
     return 0;
 }
 
