@@ -69,7 +69,7 @@ int digest_cram_md5(struct auth *a)
     struct str response;
     int r = secret_random(random, sizeof(random));
 
-    if (a->has_initial && a->initial.len > 0)
+    if (a->has_initial) /* nor an empty one (RFC 5034 4) */
         return auth_fail(a, AUTH_CLASS_MECHANISM, "CRAM-MD5 has no initial response");
     /* RFC 2195 2: the form of a message identifier. */
     if (r == 0)

@@ -14,6 +14,17 @@ void pop3_capa_common(struct writer *out, const struct pop3_policy *policy)
         (void)writer_printf(out, "EXPIRE %u\r\n", policy->expire);
 }
 
+void pop3_add_words(struct buf *out, struct str words)
+{
+    int r = 0;
+
+    for (size_t i = 0; i < words.len && r >= 0; i++) {
+        char c = words.ptr[i];
+
+        r = buf_add_byte(out, c == '[' ? '(' : c == ']' ? ')' : c < ' ' || c > '~' ? '?' : c);
+    }
+}
+
 bool pop3_lang(struct writer *out, struct str arguments)
 {
     struct str range = str_trim(arguments); /* RFC 4647 2.1: "*", "en", "en-US" */

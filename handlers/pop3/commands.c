@@ -65,7 +65,7 @@ int pop3_list(void *session, struct str arguments)
         return print_all(s, print_size);
     r = pop3_take_message(s, &arguments, &seq, &info);
     if (!r)
-        r = pop3_no_more(s, arguments, "LIST [number]");
+        r = pop3_no_more(s, arguments, "LIST or LIST number");
     return r ? r : pop3_ok(s, "%u %llu", seq, (unsigned long long)info.size);
 }
 
@@ -95,7 +95,7 @@ int pop3_uidl(void *session, struct str arguments)
         return print_all(s, print_uid);
     r = pop3_take_message(s, &arguments, &seq, &info);
     if (!r)
-        r = pop3_no_more(s, arguments, "UIDL [number]");
+        r = pop3_no_more(s, arguments, "UIDL or UIDL number");
     if (r)
         return r;
     (void)writer_text(&s->out, "+OK ");

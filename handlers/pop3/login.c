@@ -39,11 +39,9 @@ static int complain(struct login *l, int error)
 
 /* ---- commands ---- */
 
-/* RFC 2449 5: what is for this state only, with `end` behind each line. */
+/* RFC 2449 5: what only this stage knows and the session announces too, with `end` behind each line. */
 static void print_own_capabilities(const struct login *l, const char *end, struct buf *out)
 {
-    if (l->facts.can_tls)
-        (void)buf_printf(out, "STLS%s", end);
     if (l->facts.plaintext_allowed)
         (void)buf_printf(out, "USER%s", end);
     if (l->facts.mechanisms[0] != '\0')
@@ -57,6 +55,8 @@ static int cmd_capa(void *session, struct str arguments)
 
     (void)ok(l, "capabilities follow");
     pop3_capa_common(&l->out, l->protocol->own ? l->protocol->own : &(struct pop3_policy){.expire = POP3_EXPIRE_NEVER});
+    if (l->facts.can_tls)
+        (void)writer_text(&l->out, "STLS\r\n"); /* RFC 2595 8: in this state only */
     print_own_capabilities(l, "\r\n", &own);
     (void)writer_str(&l->out, buf_str(&own));
     (void)writer_text(&l->out, ".\r\n");
@@ -91,12 +91,12 @@ static int cmd_stls(void *session, struct str arguments)
     return login_do_starttls(session, "+OK begin TLS now\r\n", "-ERR TLS is not available\r\n");
 }
 
-/* RFC 3206 */
+/* RFC 3206 5: AUTH is also an expired account and a violation of policy. */
 static const char *response_code(uint32_t class)
 {
     static const char *const codes[] = {[AUTH_CLASS_CREDENTIALS] = "[AUTH] ",
                                         [AUTH_CLASS_EXPIRED] = "[AUTH] ",
-                                        [AUTH_CLASS_DENIED] = "[SYS/PERM] ",
+                                        [AUTH_CLASS_DENIED] = "[AUTH] ",
                                         [AUTH_CLASS_TEMPORARY] = "[SYS/TEMP] "};
 
     return class < ARRAY_SIZE(codes) && codes[class] ? codes[class] : "";
@@ -105,13 +105,14 @@ static const char *response_code(uint32_t class)
 /* The answer to a success is the session's: the maildrop may still be locked (RFC 1939 4). */
 static int conclude(struct login *l, const struct sasl_outcome *o)
 {
-    buf_clear(&l->user);
+    _cleanup_buf_ struct buf text = BUF_INIT(LIMIT_NOTE);
+
     if (o->is_done) {
         print_own_capabilities(l, "\n", &l->protocol_data);
         return LOGIN_DONE;
     }
-    (void)writer_printf(&l->out, "-ERR %s%s\r\n", response_code(o->auth_class),
-                        o->text.len > 0 ? buf_cstr(&o->text) : "authentication failed");
+    pop3_add_words(&text, o->text.len > 0 ? buf_str(&o->text) : STR("authentication failed"));
+    (void)writer_printf(&l->out, "-ERR %s%s\r\n", response_code(o->auth_class), buf_cstr(&text));
     return login_is_last_attempt(l) ? LOGIN_LEAVE : LOGIN_OK;
 }
 
@@ -137,7 +138,7 @@ static int cmd_pass(void *session, struct str arguments)
     if (l->user.len == 0)
         return bad(l, "send USER first");
     if (arguments.len > LIMIT_PASSWORD || !utf8_valid(arguments))
-        return bad(l, "password too long or not UTF-8");
+        return bad(l, "[AUTH] password too long or not UTF-8"); /* RFC 3206 6 */
     r = login_begin_attempt(l);
     if (r == 0)
         r = sasl_plain(l->control, l->attempts, buf_str(&l->user), arguments, &o);
@@ -223,7 +224,7 @@ static const struct command COMMANDS[] = {
     {"LAST", T, 0, NULL},
 };
 
-static int on_line(struct login *l, struct str line)
+static int run_line(struct login *l, struct str line)
 {
     const struct command *command = NULL;
     struct str name;
@@ -238,6 +239,15 @@ static int on_line(struct login *l, struct str line)
     if ((command->flags & NO_ARGUMENTS) && line.len > 0)
         return bad(l, "that command takes no arguments");
     return command->run(l, line);
+}
+
+static int on_line(struct login *l, struct str line)
+{
+    int r = run_line(l, line);
+
+    if (!str_istarts(line, STR("USER ")))
+        buf_clear(&l->user); /* RFC 1939 7: PASS comes immediately after USER */
+    return r;
 }
 
 const struct login_protocol POP3_LOGIN = {

@@ -60,29 +60,46 @@ int pop3_policy_uidl(const struct pop3_policy *p, uint32_t uidvalidity, uint32_t
     return r < 0 ? r : buf_add_u64(out, uid);
 }
 
-int pop3_policy_login(const struct pop3_policy *p, const char *state, struct clock *clock, uint32_t *ret_wait)
+/* The file, made when there is none and `is_in`. Its fd or a negative errno. */
+static int open_last_login(const char *state, bool is_in, bool *ret_is_new)
 {
-    _cleanup_close_ int folder = -1, fd = -1;
+    _cleanup_close_ int folder = open(state, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int fd = -1;
+
+    if (folder < 0)
+        return -errno;
+    if (is_in)
+        fd = openat(folder, LOGIN_FILE, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    *ret_is_new = fd >= 0;
+    if (fd < 0)
+        fd = openat(folder, LOGIN_FILE, O_WRONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    return fd < 0 ? -errno : fd;
+}
+
+int pop3_policy_login(const struct pop3_policy *p, const char *state, struct clock *clock, bool is_in,
+                      uint32_t *ret_wait)
+{
+    _cleanup_close_ int fd = -1;
     int64_t now = clock_now(clock);
+    bool is_new = false;
     struct stat st;
-    bool is_first;
 
     if (!p->login_delay)
         return 0;
-    folder = open(state, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (folder < 0)
-        return -errno;
-    fd = openat(folder, LOGIN_FILE, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    is_first = fd >= 0;
-    if (!is_first)
-        fd = openat(folder, LOGIN_FILE, O_WRONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0 || fstat(fd, &st) < 0)
+    fd = open_last_login(state, is_in, &is_new);
+    if (fd == -ENOENT && !is_in)
+        return 0;
+    if (fd < 0)
+        return fd;
+    if (fstat(fd, &st) < 0)
         return -errno;
     /* A time in the future is a clock that was set back: it counts for nothing. */
-    if (!is_first && st.st_mtime <= now && now - st.st_mtime < p->login_delay) {
+    if (!is_new && st.st_mtime <= now && now - st.st_mtime < p->login_delay) {
         *ret_wait = p->login_delay - (uint32_t)(now - st.st_mtime);
         return -EBUSY;
     }
+    if (!is_in)
+        return 0;
     return futimens(fd, (const struct timespec[]){{.tv_sec = now}, {.tv_sec = now}}) < 0 ? -errno : 0;
 }
 

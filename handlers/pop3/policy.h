@@ -30,9 +30,11 @@ int pop3_policy_read(const struct conf *conf, struct pop3_policy *ret, const cha
 /* Appends the unique-id of a message (RFC 1939 7: 1 to 70 characters from ! to ~). */
 int pop3_policy_uidl(const struct pop3_policy *p, uint32_t uidvalidity, uint32_t uid, struct buf *out);
 
-/* Notes the login in the user's state folder. -EBUSY: the last one is less than login_delay seconds ago (and this one
- * does not count); *ret_wait tells how many are left. Another error: it could not be noted. */
-int pop3_policy_login(const struct pop3_policy *p, const char *state, struct clock *clock, uint32_t *ret_wait);
+/* May the user log in? With `is_in` the login is noted in the user's state folder. -EBUSY: the last one is less than
+ * login_delay seconds ago (and this one does not count); *ret_wait tells how many are left. Another error: it could not
+ * be noted. */
+int pop3_policy_login(const struct pop3_policy *p, const char *state, struct clock *clock, bool is_in,
+                      uint32_t *ret_wait);
 
 /* Is the message to be removed at QUIT though the client did not ask (RFC 2449 6.7)? Only what was read is. */
 bool pop3_policy_is_expired(const struct pop3_policy *p, const struct mbox_info *info, bool is_retrieved, int64_t now);

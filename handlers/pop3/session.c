@@ -1,6 +1,7 @@
 /*
  * The life of a POP3 session (see session.h). Runs in pop3-session as the user, on the client's connection.
  */
+#include "handlers/pop3/capa.h"
 #include "handlers/pop3/login.h"
 #include "handlers/pop3/session.h"
 
@@ -12,6 +13,9 @@
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
 #include "shared/serve/serve.h"
+
+#define TEXT  490 /* RFC 2449 4: a line of 512 octets, with "-ERR [LOGIN-DELAY] " and the line end */
+#define WORDS 256 /* of PAM's */
 
 #define T (1u << POP3_TRANSACTION)
 #define A (1u << POP3_AUTHORIZATION)
@@ -49,7 +53,7 @@ static const struct command commands[] = {
 
 int pop3_ok(struct pop3 *s, const char *format, ...)
 {
-    _cleanup_buf_ struct buf text = BUF_INIT(LIMIT_LINE_POP3);
+    _cleanup_buf_ struct buf text = BUF_INIT(TEXT);
     va_list ap;
 
     va_start(ap, format);
@@ -61,7 +65,7 @@ int pop3_ok(struct pop3 *s, const char *format, ...)
 
 int pop3_err(struct pop3 *s, const char *code, const char *format, ...)
 {
-    _cleanup_buf_ struct buf text = BUF_INIT(LIMIT_LINE_POP3);
+    _cleanup_buf_ struct buf text = BUF_INIT(TEXT);
     va_list ap;
 
     va_start(ap, format);
@@ -148,12 +152,18 @@ int pop3_init(struct pop3 *s, struct conf *conf, struct session *who, int rfd, i
     return serve_connect(&c, conf, who, &s->store);
 }
 
-void pop3_finish(struct pop3 *s)
+void pop3_release(struct pop3 *s)
 {
     int r = mbox_close(s->box);
 
+    s->box = NULL;
     if (r < 0)
         LOG_ERROR(LOG_WARNING, "mailbox_close", r);
+}
+
+void pop3_finish(struct pop3 *s)
+{
+    pop3_release(s);
     serve_log_notices(s->store);
     mbox_store_free(s->store);
     line_reader_finish(&s->in);
@@ -191,14 +201,20 @@ static void read_protocol_data(struct pop3 *s)
     }
 }
 
-/* RFC 2449 6.5. A user whose login cannot be noted is let in. */
-static int note_login(struct pop3 *s, uint32_t *ret_wait)
+/* RFC 2449 6.5: asked before the maildrop is opened, which is work, and noted when it is open: from then on the delay
+ * counts. A user whose login cannot be noted is let in. -EBUSY: answered. */
+static int delay_login(struct pop3 *s, bool is_in)
 {
-    int r = s->who->is_preauth ? 0 : pop3_policy_login(&s->policy, s->who->state, &s->conf->clock, ret_wait);
+    uint32_t wait = 0;
+    int r = s->who->is_preauth ? 0 : pop3_policy_login(&s->policy, s->who->state, &s->conf->clock, is_in, &wait);
 
-    if (r >= 0 || r == -EBUSY || r == -ENOENT)
+    if (r == -EBUSY) {
+        s->end = "login_delay";
+        (void)pop3_err(s, "LOGIN-DELAY", "Please wait %u more seconds between two sessions", wait);
         return r;
-    LOG_ERROR(LOG_WARNING, "login_delay", r);
+    }
+    if (r < 0)
+        LOG_ERROR(LOG_WARNING, "login_delay", r);
     return 0;
 }
 
@@ -225,15 +241,12 @@ static int open_maildrop(struct pop3 *s)
  * it is the greeting. What PAM has to say goes with it. */
 static void greet(struct pop3 *s)
 {
-    _cleanup_buf_ struct buf said = BUF_INIT(LIMIT_LINE_POP3 / 2);
+    _cleanup_buf_ struct buf said = BUF_INIT(WORDS);
     struct str rest = buf_str(&s->who->messages), line;
 
     while (rest.len) {
         (void)str_cut(&rest, '\n', &line);
-        for (size_t i = 0; i < line.len; i++) {
-            if (line.ptr[i] >= ' ' && line.ptr[i] <= '~')
-                (void)buf_add_byte(&said, line.ptr[i]);
-        }
+        pop3_add_words(&said, line);
         if (line.len)
             (void)buf_add_byte(&said, ' ');
     }
@@ -309,8 +322,7 @@ static const char *end_by(int error)
 static int begin(struct pop3 *s)
 {
     const char *key = "";
-    uint32_t wait = 0;
-    int r = pop3_policy_read(s->conf, &s->policy, &key), noted;
+    int r = pop3_policy_read(s->conf, &s->policy, &key);
 
     if (r < 0) {
         LOG_ERROR(LOG_ERR, "configuration", r, LOG_FC("key", key));
@@ -318,26 +330,21 @@ static int begin(struct pop3 *s)
         return r;
     }
     read_protocol_data(s);
-    noted = note_login(s, &wait);
-    if (noted == -EBUSY) {
-        s->end = "login_delay";
-        (void)pop3_err(s, "LOGIN-DELAY", "Please wait %u more seconds between two sessions", wait);
-        return noted;
-    }
+    r = delay_login(s, false);
+    if (r < 0)
+        return r;
     r = open_maildrop(s);
     if (r < 0) {
         LOG_ERROR(LOG_WARNING, "maildrop", r);
         s->end = r == -EBUSY ? "in_use" : "error";
         if (r == -ENOENT || r == -ENOTDIR)
-            (void)pop3_err(s, "SYS/PERM", "The folder of the mailbox or its state (%s) cannot be used", s->who->state);
+            (void)pop3_err(s, "SYS/PERM", "The folder of the mailbox or its state (%.300s) cannot be used",
+                           s->who->state);
         else
             (void)pop3_store_err(s, r);
         return r;
     }
-    /* At the first login of all the store has just made the state folder. */
-    if (noted == -ENOENT)
-        (void)note_login(s, &wait);
-    return 0;
+    return delay_login(s, true);
 }
 
 int pop3_run(struct pop3 *s)
@@ -345,6 +352,7 @@ int pop3_run(struct pop3 *s)
     int r = begin(s);
 
     if (r < 0) {
+        pop3_release(s); /* RFC 1939 4: before the command is rejected */
         (void)writer_flush(&s->out);
         return r;
     }

@@ -62,6 +62,9 @@ struct pop3 {
 int pop3_init(struct pop3 *s, struct conf *conf, struct session *who, int rfd, int wfd);
 void pop3_finish(struct pop3 *s);
 
+/* Closes the maildrop, if it is open: others may have it now. */
+void pop3_release(struct pop3 *s);
+
 /* Opens the maildrop, answers the login, serves commands to the end. 0: ended by QUIT with +OK; else a negative errno.
  */
 int pop3_run(struct pop3 *s);

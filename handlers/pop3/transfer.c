@@ -95,14 +95,16 @@ struct beginning {
     uint64_t removed;    /* octets of the original that it replaces */
 };
 
-/* RFC 6856 2.1: without UTF8 an internationalized message is shown by a surrogate. */
-static int replace_header(struct beginning *b, size_t header_size)
+/* RFC 6856 2.1: without UTF8 an internationalized message is shown by a surrogate. -ENOBUFS: it cannot be made. */
+static int replace_header(struct beginning *b, size_t header_size, bool is_whole)
 {
     struct str header = str_sub(b->bytes, 0, header_size);
     int r;
 
     if (!downgrade_is_needed(header))
         return 0;
+    if (!is_whole)
+        return -ENOBUFS;
     r = downgrade_header(header, &b->replaced);
     if (r >= 0)
         r = buf_add_str(&b->replaced, str_sub(b->bytes, header_size, b->bytes.len));
@@ -135,10 +137,9 @@ static int begin(struct pop3 *s, struct mbox_stream *stream, struct beginning *b
             return r;
         b->bytes = buf_str(&b->joined);
         length = header_length(b->bytes, &is_whole);
-        if (!piece.len)
-            break;
+        is_whole |= !piece.len; /* there is no body */
     }
-    return length <= LIMIT_HEADER ? replace_header(b, length) : 0;
+    return replace_header(b, length, is_whole);
 }
 
 static int send_message(struct pop3 *s, uint32_t seq, const struct mbox_info *info, bool is_top, uint32_t lines)
@@ -152,7 +153,9 @@ static int send_message(struct pop3 *s, uint32_t seq, const struct mbox_info *in
     if (r < 0)
         return pop3_store_err(s, r);
     r = begin(s, stream, &b);
-    if (r < 0) {
+    if (r == -ENOBUFS) {
+        r = pop3_err(s, "UTF8", "This message can be had after UTF8 only, a command for the time before login");
+    } else if (r < 0) {
         r = pop3_store_err(s, r);
     } else {
         if (is_top)
@@ -201,8 +204,10 @@ int pop3_top(void *session, struct str arguments)
 
     if (r)
         return r;
-    if (!str_word(&arguments, &word) || str_to_u32(word, &lines) < 0)
+    if (!str_word(&arguments, &word) || (r = str_to_u32(word, &lines)) == -EINVAL)
         return pop3_err(s, NULL, "A number of lines is missing, the form is: TOP number lines");
+    if (r == -ERANGE)
+        lines = UINT32_MAX; /* more than there can be: the whole message (RFC 1939 7) */
     r = pop3_no_more(s, arguments, "TOP number lines");
     if (r)
         return r;

@@ -47,7 +47,7 @@ static int update(struct pop3 *s)
 int pop3_quit(void *session, struct str arguments)
 {
     struct pop3 *s = session;
-    int r = pop3_no_more(s, arguments, "QUIT"), e;
+    int r = pop3_no_more(s, arguments, "QUIT");
     uint64_t left;
 
     if (r)
@@ -55,10 +55,7 @@ int pop3_quit(void *session, struct str arguments)
     r = update(s);
     left = mbox_count(s->box) - s->deleted - s->count.expired;
     /* The maildrop is free before the client hears of it: it may come back at once. */
-    e = mbox_close(s->box);
-    s->box = NULL;
-    if (e < 0)
-        LOG_ERROR(LOG_WARNING, "mailbox_close", e);
+    pop3_release(s);
     if (r >= 0) {
         s->is_leaving = true;
         s->end = "quit";

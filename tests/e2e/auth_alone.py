@@ -491,6 +491,8 @@ def test_cram_and_apop():
         assert a.result().get("user" if result else "class") == (result or "CREDENTIALS")
         a.end()
     assert len(challenges) == 4
+    for initial in (b"", b"alice " + b"0" * 32):  # RFC 5034 4: the server speaks first
+        assert attempt("CRAM-MD5", initial)["class"] == "MECHANISM"
     text = b"<1896.697170952@dbc.mtview.ca.us>"
     for user, secret, result in (("alice", password, "alice"), ("alice", plain_one, None)):
         digest = hashlib.md5(text + secret.encode()).hexdigest().encode()
