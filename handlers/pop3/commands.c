@@ -50,7 +50,7 @@ static int print_size(struct pop3 *s, uint32_t seq, const struct mbox_info *info
 {
     (void)writer_u64(&s->out, seq);
     (void)writer_add(&s->out, " ", 1);
-    (void)writer_u64(&s->out, info->size);
+    (void)writer_u64(&s->out, pop3_size(s, seq, info));
     return writer_add(&s->out, "\r\n", 2);
 }
 
@@ -66,7 +66,7 @@ int pop3_list(void *session, struct str arguments)
     r = pop3_take_message(s, &arguments, &seq, &info);
     if (!r)
         r = pop3_no_more(s, arguments, "LIST or LIST number");
-    return r ? r : pop3_ok(s, "%u %llu", seq, (unsigned long long)info.size);
+    return r ? r : pop3_ok(s, "%u %llu", seq, (unsigned long long)pop3_size(s, seq, &info));
 }
 
 static int print_uid(struct pop3 *s, uint32_t seq, const struct mbox_info *info)

@@ -86,6 +86,9 @@ int pop3_store_err(struct pop3 *s, int error);
  * its facts; otherwise POP3_ERR, answered. */
 int pop3_take_message(struct pop3 *s, struct str *arguments, uint32_t *ret_seq, struct mbox_info *ret);
 
+/* The octets that RETR sends of it (RFC 6856 2.1: that is what LIST has to tell, though a surrogate is sent). */
+uint64_t pop3_size(struct pop3 *s, uint32_t seq, const struct mbox_info *info);
+
 /* No arguments are left: 0; otherwise POP3_ERR, answered with the form that is right. */
 int pop3_no_more(struct pop3 *s, struct str arguments, const char *form);
 

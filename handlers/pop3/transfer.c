@@ -95,6 +95,9 @@ struct beginning {
     uint64_t removed;    /* octets of the original that it replaces */
 };
 
+#define BEGINNING_INIT                                                                                                 \
+    ((struct beginning){.joined = BUF_INIT(4 * LIMIT_HEADER), .replaced = BUF_INIT(16 * LIMIT_HEADER)})
+
 /* RFC 6856 2.1: without UTF8 an internationalized message is shown by a surrogate. -ENOBUFS: it cannot be made. */
 static int replace_header(struct beginning *b, size_t header_size, bool is_whole)
 {
@@ -116,14 +119,14 @@ static int replace_header(struct beginning *b, size_t header_size, bool is_whole
 }
 
 /* Reads it. What can go wrong goes wrong now, while there is still a way to say so. */
-static int begin(struct pop3 *s, struct mbox_stream *stream, struct beginning *b)
+static int begin(struct pop3 *s, struct mbox_stream *stream, const struct mbox_info *info, struct beginning *b)
 {
     struct str piece;
     bool is_whole;
     size_t length;
     int r = mbox_stream_next(stream, &b->bytes);
 
-    if (r < 0 || s->is_utf8)
+    if (r < 0 || s->is_utf8 || !info->has_8bit)
         return r;
     length = header_length(b->bytes, &is_whole);
     while (!is_whole && b->bytes.len && b->bytes.len < LIMIT_HEADER) {
@@ -142,17 +145,44 @@ static int begin(struct pop3 *s, struct mbox_stream *stream, struct beginning *b
     return replace_header(b, length, is_whole);
 }
 
+/* Of the whole message: octets that RETR sends. */
+static uint64_t shown_size(const struct beginning *b, const struct mbox_info *info)
+{
+    return b->removed ? info->size - b->removed + b->bytes.len : info->size;
+}
+
+static void beginning_finish(struct beginning *b)
+{
+    buf_finish(&b->joined);
+    buf_finish(&b->replaced);
+}
+
+uint64_t pop3_size(struct pop3 *s, uint32_t seq, const struct mbox_info *info)
+{
+    struct beginning b = BEGINNING_INIT;
+    struct mbox_stream *stream = NULL;
+    uint64_t size = info->size;
+
+    if (s->is_utf8 || !info->has_8bit)
+        return size;
+    if (mbox_stream_new(s->box, seq, &stream) >= 0 && begin(s, stream, info, &b) >= 0)
+        size = shown_size(&b, info);
+    mbox_stream_free(stream);
+    beginning_finish(&b);
+    return size;
+}
+
 static int send_message(struct pop3 *s, uint32_t seq, const struct mbox_info *info, bool is_top, uint32_t lines)
 {
     struct transfer t = {
         .out = &s->out, .is_line_start = true, .is_header = true, .is_line_empty = true, .lines = lines};
-    struct beginning b = {.joined = BUF_INIT(4 * LIMIT_HEADER), .replaced = BUF_INIT(16 * LIMIT_HEADER)};
+    struct beginning b = BEGINNING_INIT;
     struct mbox_stream *stream;
     int r = mbox_stream_new(s->box, seq, &stream);
 
     if (r < 0)
         return pop3_store_err(s, r);
-    r = begin(s, stream, &b);
+    r = begin(s, stream, info, &b);
     if (r == -ENOBUFS) {
         r = pop3_err(s, "UTF8", "This message can be had after UTF8 only, a command for the time before login");
     } else if (r < 0) {
@@ -161,13 +191,11 @@ static int send_message(struct pop3 *s, uint32_t seq, const struct mbox_info *in
         if (is_top)
             (void)pop3_ok(s, "Header and %u lines of message %u", lines, seq);
         else
-            (void)pop3_ok(s, "%llu octets",
-                          (unsigned long long)(b.removed ? info->size - b.removed + b.bytes.len : info->size));
+            (void)pop3_ok(s, "%llu octets", (unsigned long long)shown_size(&b, info));
         r = send_pieces(s, stream, b.bytes, &t, is_top);
     }
     mbox_stream_free(stream);
-    buf_finish(&b.joined);
-    buf_finish(&b.replaced);
+    beginning_finish(&b);
     return r;
 }
 

@@ -63,6 +63,7 @@ enum index_bit {
     INDEX_HAS_INTEROP = 1u << 7, /* the file says something about flags or UID */
     INDEX_IN_PLACE = 1u << 8,    /* our own append, and still where it was appended */
     INDEX_IS_TORN = 1u << 9,     /* and cut off by a crash */
+    INDEX_HAS_8BIT = 1u << 10,   /* bytes above 127 in the header that is shown */
 };
 
 /* One message. Records stand in ascending order of UIDs, which nearly always is the order in the file too. */
@@ -92,7 +93,7 @@ struct index_record {
 _Static_assert(sizeof(struct index_record) == 128, "records are mapped: their size is part of the format");
 
 #define INDEX_MAGIC        0x31584950504e4550u
-#define INDEX_VERSION      3u
+#define INDEX_VERSION      4u
 #define INDEX_HEADER_SIZE  16384u
 #define INDEX_KEYWORD_SIZE (LIMIT_KEYWORD + 1)
 

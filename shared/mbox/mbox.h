@@ -133,6 +133,7 @@ struct mbox_info {
     struct mbox_flags flags;
     bool is_recent;   /* this view is the first to see it (RFC 3501 2.3.2) */
     bool is_expunged; /* gone, but mbox_poll() has not been allowed to say so yet */
+    bool has_8bit;    /* its header has bytes above 127 */
     uint64_t modseq;
     uint64_t size;               /* octets in wire form: RFC822.SIZE */
     int64_t internaldate;        /* seconds since 1970 */

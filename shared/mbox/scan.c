@@ -200,6 +200,7 @@ static void take_line(struct scanner *s, struct str line, bool is_start)
         return;
     }
     s->in_block = false;
+    s->m.has_8bit |= !str_is_ascii(line);
     s->m.size += line.len - quoted;
     if (line.ptr[line.len - 1] == '\n' && (is_exact_lf(s) || !has_crlf))
         s->m.size++;

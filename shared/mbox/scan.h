@@ -29,6 +29,7 @@ struct scan_message {
     bool lacks_newline;           /* the file ends in the middle of its last line: the wire form has it completed */
     bool has_stray;               /* interop fields outside the block */
     bool has_interop;             /* any of them at all */
+    bool has_8bit;                /* bytes above 127 in the header that is shown */
     bool has_base;                /* an X-IMAPbase or X-IMAP field; the three below come from it */
     bool is_pseudo;               /* "FOLDER INTERNAL DATA" of UW-IMAP */
     uint32_t uidvalidity;

@@ -80,6 +80,7 @@ int sync_record(struct sync_op *op, const struct scan_message *m, struct index_r
     rec.bits = (uint16_t)((m->lacks_newline ? INDEX_LACKS_NEWLINE : 0) | (m->has_stray ? INDEX_HAS_STRAY : 0) |
                           (m->has_marker ? INDEX_HAS_MARKER : 0) | (m->has_base ? INDEX_HAS_BASE : 0) |
                           (m->has_interop ? INDEX_HAS_INTEROP : 0) | (is_in_place ? INDEX_IN_PLACE : 0) |
+                          (m->has_8bit ? INDEX_HAS_8BIT : 0) |
                           (is_in_place && m->marker.end > size ? INDEX_IS_TORN : 0));
     if ((r = keyword_bits(op->h->keywords, sync_keywords_most(m), m->keywords, op->log, &rec.file_keywords)) < 0)
         return r;

@@ -151,6 +151,7 @@ int mbox_info(struct mbox *v, uint32_t seq, struct mbox_info *ret)
                               .is_recent =
                                   mbox_is_readonly(v) ? rec.uid >= v->recent_from : numset_has(&v->recent, rec.uid),
                               .is_expunged = (rec.bits & INDEX_EXPUNGED) != 0,
+                              .has_8bit = (rec.bits & INDEX_HAS_8BIT) != 0,
                               .modseq = rec.modseq,
                               .size = rec.size,
                               .internaldate = rec.internaldate,

@@ -83,6 +83,7 @@ int mbox_info(struct mbox *b, uint32_t seq, struct mbox_info *ret)
         return -EINVAL;
     *ret = (struct mbox_info){.uid = 100 + seq,
                               .is_expunged = fake.is_replayed,
+                              .has_8bit = !str_is_ascii(str_from(fake.messages[seq - 1])),
                               .size = strlen(fake.messages[seq - 1]),
                               .flags.system = fake.flags[seq - 1],
                               .savedate = fake.saved[seq - 1]};
