@@ -112,7 +112,17 @@ static const enum talk_body BODIES[] = {[QUEUE_BODY_7BIT] = TALK_BODY_7BIT,
 static const enum talk_ret RETS[] = {
     [QUEUE_RET_UNSET] = TALK_RET_UNSET, [QUEUE_RET_FULL] = TALK_RET_FULL, [QUEUE_RET_HDRS] = TALK_RET_HDRS};
 
-static int send_mail(struct slot *s)
+static const enum talk_by BYS[] = {
+    [QUEUE_BY_NONE] = TALK_BY_NONE, [QUEUE_BY_RETURN] = TALK_BY_RETURN, [QUEUE_BY_NOTIFY] = TALK_BY_NOTIFY};
+
+static int64_t by_seconds(const struct relay *r, const struct queue_envelope *e)
+{
+    int64_t left = e->by == QUEUE_BY_NONE ? 0 : e->by_deadline - relay_now(r);
+
+    return left > TALK_BY_MAX ? TALK_BY_MAX : left < -TALK_BY_MAX ? -TALK_BY_MAX : left;
+}
+
+static int send_mail(const struct relay *r, struct slot *s)
 {
     const struct queue_envelope *e = &s->open->entry.envelope;
     _cleanup_frame_ struct frame f = FRAME_INIT;
@@ -123,6 +133,9 @@ static int send_mail(struct slot *s)
         .is_requiretls = e->requires_tls && s->dest->job.kind != JOB_LOCAL,
         .envid = str_from(e->envid),
         .ret = RETS[e->ret],
+        .by = BYS[e->by],
+        .by_trace = e->by_trace,
+        .by_seconds = by_seconds(r, e),
         .count = s->count,
     };
     int x = talk_put_mail(&f, &m);
@@ -225,7 +238,7 @@ static int begin(struct relay *r, struct slot *s, struct message *m)
     if (x == 0 && s->count > 0 && is_ready(r, s)) {
         s->agains = 0;
         s->open->entry.envelope.attempts++;
-        x = send_mail(s);
+        x = send_mail(r, s);
         return x < 0 ? x : 1;
     }
     let_go(r, s);
@@ -328,7 +341,7 @@ static int on_done(struct relay *r, struct slot *s, struct frame_reader *in)
     if (kept > 0 && (is_v4 || !usable))
         return ask_again(s, is_v4);
     if (kept > 0)
-        return send_mail(s);
+        return send_mail(r, s);
     let_go(r, s);
     if (usable)
         next_message(r, s);
@@ -400,7 +413,7 @@ static int on_up(struct relay *r, struct slot *s, struct frame_reader *in)
     if (s->dest->job.kind != JOB_LOCAL)
         memory_clear(r, s->dest);
     if (s->open)
-        return send_mail(s);
+        return send_mail(r, s);
     next_message(r, s);
     return 0;
 }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shared/base/clock.h"
 #include "shared/base/macros.h"
 #include "shared/mime/content.h"
 #include "shared/mime/convert.h"
@@ -15,6 +16,14 @@
 #define GROUP_BYTES                                                                                                    \
     8192 /* of RCPTs sent before their answers are read: both sides' windows hold that (RFC 2920 3.1)                  \
           */
+
+/* As in RFC 3461 4.1; the bits of struct talk_rcpt. */
+enum notify {
+    NOTIFY_NEVER = 1u << 0,
+    NOTIFY_SUCCESS = 1u << 1,
+    NOTIFY_FAILURE = 1u << 2,
+    NOTIFY_DELAY = 1u << 3,
+};
 
 /* How the message goes, settled before MAIL. */
 struct way {
@@ -31,6 +40,7 @@ int deal_begin(struct deal *d, const struct talk_mail *mail, int message)
     int r;
 
     *d = (struct deal){.mail = *mail, .text = BUF_INIT(LIMIT_LINE_SMTP), .message = message};
+    d->by_at = clock_monotonic_ms() + mail->by_seconds * 1000;
     r = buf_reserve(&d->text, mail->sender.len + mail->envid.len);
     if (r == 0)
         r = buf_add_str(&d->text, mail->sender);
@@ -138,6 +148,45 @@ static int choose_body(struct deal *d, struct way *way, uint32_t extensions)
     return r;
 }
 
+/* ---- DELIVERBY ---- */
+
+static int64_t by_left(const struct deal *d)
+{
+    return (d->by_at - clock_monotonic_ms()) / 1000;
+}
+
+/* RFC 2852 4.1.4.1: what is to come back in time goes to nobody who does not promise that. */
+static void check_by(struct deal *d, const struct ehlo *ehlo)
+{
+    struct talk_reply reply;
+    int64_t left = by_left(d);
+
+    if (d->mail.by != TALK_BY_RETURN)
+        return;
+    if (left <= 0)
+        talk_reply_set(&reply, TALK_MAIL, 554, "5.4.7", "the time in which the message was to be delivered is over");
+    else if (!(ehlo->extensions & TALK_DELIVERBY))
+        talk_reply_set(&reply, TALK_MAIL, 554, "5.3.3",
+                       "the message is to be delivered in time or returned, and the server knows nothing of that "
+                       "(DELIVERBY)");
+    else if (left < (int64_t)ehlo->by_least)
+        talk_reply_set(&reply, TALK_MAIL, 554, "5.4.7",
+                       "the message is to be delivered in %lld seconds, and the server wants %u at least",
+                       (long long)left, ehlo->by_least);
+    else
+        return;
+    settle(d, &reply);
+}
+
+/* RFC 2852 4.1.4.2: a server that knows nothing of the wish is at least asked to tell of delays, unless the sender
+ * wants to hear nothing. */
+static uint32_t notify_of(const struct deal *d, const struct deal_rcpt *r, const struct ehlo *ehlo)
+{
+    if (d->mail.by != TALK_BY_NOTIFY || (ehlo->extensions & TALK_DELIVERBY) || r->notify & NOTIFY_NEVER)
+        return r->notify;
+    return (r->notify ? r->notify : NOTIFY_FAILURE) | NOTIFY_DELAY;
+}
+
 /* Settles the recipients for whom it cannot be done. */
 static void choose(struct deal *d, const struct wire *w, struct way *way)
 {
@@ -162,6 +211,7 @@ static void choose(struct deal *d, const struct wire *w, struct way *way)
             settle_ours(d, 550, "5.7.30",
                         "the message demands TLS all the way (REQUIRETLS), which the server does not have");
     }
+    check_by(d, &w->ehlo);
     if (w->ehlo.size > 0 && way->facts.size > w->ehlo.size) {
         (void)snprintf(text, sizeof(text), "the message has %llu octets and the server takes %llu",
                        (unsigned long long)way->facts.size, (unsigned long long)w->ehlo.size);
@@ -176,36 +226,39 @@ static void say_mail(const struct deal *d, struct wire *w, const struct way *way
     static const char *const rets[] = {
         [TALK_RET_UNSET] = "", [TALK_RET_FULL] = " RET=FULL", [TALK_RET_HDRS] = " RET=HDRS"};
     bool has_dsn = (w->ehlo.extensions & TALK_DSN) != 0;
-    char size[32] = "", envid[128] = "";
+    char size[32] = "", envid[128] = "", by[32] = "";
 
     if (w->ehlo.extensions & TALK_SIZE)
         (void)snprintf(size, sizeof(size), " SIZE=%llu", (unsigned long long)way->facts.size);
     if (has_dsn && d->mail.envid.len > 0)
         (void)snprintf(envid, sizeof(envid), " ENVID=%.*s", STR_ARG(d->mail.envid));
-    wire_command(w, "MAIL FROM:<%.*s>%s%s%s%s%s%s%s", STR_ARG(d->mail.sender), size, way->body ? " BODY=" : "",
+    if (d->mail.by != TALK_BY_NONE && (w->ehlo.extensions & TALK_DELIVERBY))
+        (void)snprintf(by, sizeof(by), " BY=%lld;%s%s", (long long)by_left(d), d->mail.by == TALK_BY_RETURN ? "R" : "N",
+                       d->mail.by_trace ? "T" : "");
+    wire_command(w, "MAIL FROM:<%.*s>%s%s%s%s%s%s%s%s", STR_ARG(d->mail.sender), size, way->body ? " BODY=" : "",
                  way->body ? way->body : "", way->is_utf8 ? " SMTPUTF8" : "", has_dsn ? rets[d->mail.ret] : "", envid,
-                 d->mail.is_requiretls ? " REQUIRETLS" : "");
+                 d->mail.is_requiretls ? " REQUIRETLS" : "", by);
 }
 
 static const char *notify_text(uint32_t notify, char out[static 40])
 {
     if (notify == 0)
         return "";
-    if (notify & 1)
+    if (notify & NOTIFY_NEVER)
         return " NOTIFY=NEVER";
-    (void)snprintf(out, 40, " NOTIFY%s%s%s", notify & 2 ? "=SUCCESS" : "",
-                   notify & 4 ? (notify & 2 ? ",FAILURE" : "=FAILURE") : "",
-                   notify & 8 ? (notify & 6 ? ",DELAY" : "=DELAY") : "");
+    (void)snprintf(out, 40, " NOTIFY%s%s%s", notify & NOTIFY_SUCCESS ? "=SUCCESS" : "",
+                   notify & NOTIFY_FAILURE ? (notify & NOTIFY_SUCCESS ? ",FAILURE" : "=FAILURE") : "",
+                   notify & NOTIFY_DELAY ? (notify & (NOTIFY_SUCCESS | NOTIFY_FAILURE) ? ",DELAY" : "=DELAY") : "");
     return out;
 }
 
-static void say_rcpt(const struct deal_rcpt *r, struct wire *w)
+static void say_rcpt(const struct deal *d, const struct deal_rcpt *r, struct wire *w)
 {
     char notify[40];
 
     if (w->ehlo.extensions & TALK_DSN)
-        wire_command(w, "RCPT TO:<%s>%s%s%s", r->address, notify_text(r->notify, notify), r->orcpt[0] ? " ORCPT=" : "",
-                     r->orcpt);
+        wire_command(w, "RCPT TO:<%s>%s%s%s", r->address, notify_text(notify_of(d, r, &w->ehlo), notify),
+                     r->orcpt[0] ? " ORCPT=" : "", r->orcpt);
     else
         wire_command(w, "RCPT TO:<%s>", r->address);
 }
@@ -258,7 +311,7 @@ static int envelope_slowly(struct deal *d, struct wire *w, const struct way *way
         if (!d->rcpts[i].is_open)
             continue;
         if (!w->is_gone && !w->is_closing)
-            say_rcpt(&d->rcpts[i], w);
+            say_rcpt(d, &d->rcpts[i], w);
         else if (w->is_closing)
             wire_drop(w, &last);
         (void)hear_rcpt(&d->rcpts[i], w);
@@ -281,7 +334,7 @@ static int envelope_pipelined(struct deal *d, struct wire *w, const struct way *
 
         for (; sent < d->count && bytes < GROUP_BYTES; sent++)
             if (d->rcpts[sent].is_open) {
-                say_rcpt(&d->rcpts[sent], w);
+                say_rcpt(d, &d->rcpts[sent], w);
                 bytes += strlen(d->rcpts[sent].address) + strlen(d->rcpts[sent].orcpt) + 64;
             }
         if (sent == d->count && !way->is_chunked) {

@@ -18,6 +18,7 @@ struct deal_rcpt {
 struct deal {
     struct talk_mail mail; /* views into `text` */
     struct buf text;
+    int64_t by_at; /* clock_monotonic_ms() by which it is to be delivered, if mail.by says so */
     int message;
     struct deal_rcpt *rcpts;
     uint32_t count; /* taken so far, mail.count in the end */

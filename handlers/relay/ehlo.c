@@ -20,6 +20,7 @@ static const struct {
     {{"AUTH", 4}, TALK_AUTH_OFFERED},
     {{"REQUIRETLS", 10}, TALK_REQUIRETLS},
     {{"ENHANCEDSTATUSCODES", 19}, TALK_ENHANCED},
+    {{"DELIVERBY", 9}, TALK_DELIVERBY},
 };
 
 static const struct {
@@ -42,6 +43,15 @@ static void take_mechanisms(struct ehlo *e, struct str rest)
         for (size_t i = 0; i < ARRAY_SIZE(MECHANISMS); i++)
             if (str_ieq(word, MECHANISMS[i].name))
                 e->mechanisms |= MECHANISMS[i].bit;
+}
+
+/* RFC 2852 2: min-by-time *( "," extension-token ), of which the first may be empty. */
+static void take_least(struct ehlo *e, struct str rest)
+{
+    struct str least;
+
+    (void)str_cut(&rest, ',', &least);
+    (void)str_to_u32(str_trim(least), &e->by_least);
 }
 
 void ehlo_line(void *context, struct str text, unsigned number)
@@ -68,4 +78,6 @@ void ehlo_line(void *context, struct str text, unsigned number)
     /* RFC 1870 3: a server may announce no number, or 0. */
     if (str_ieq(word, STR("SIZE")))
         (void)str_to_u64(str_trim(rest), &e->size);
+    if (str_ieq(word, STR("DELIVERBY")))
+        take_least(e, rest);
 }

@@ -19,6 +19,7 @@ struct ehlo {
     uint32_t extensions; /* bits of enum talk_extension */
     uint32_t mechanisms; /* bits of enum ehlo_mechanism */
     uint64_t size;       /* largest message, 0: no limit announced */
+    uint32_t by_least;   /* seconds that BY=...;R must leave (RFC 2852 2), 0: no minimum announced */
 };
 
 /* A line of the reply, without its code; number 0 is the greeting and offers nothing. For reply_parser.line, with a

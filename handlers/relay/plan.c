@@ -144,6 +144,11 @@ static bool is_meant(const struct relay *r, const struct queue_recipient *rcpt)
                                  str_ieq(str_sub(address, address.len - domain.len, domain.len), domain));
 }
 
+bool plan_is_to_return(const struct relay *r, const struct queue_envelope *e)
+{
+    return e->by == QUEUE_BY_RETURN && queue_envelope_is_late(e, relay_now(r));
+}
+
 /* A time that no run would have chosen comes from a clock that was wrong. */
 static bool is_far_off(const struct relay *r, int64_t wait)
 {
@@ -156,7 +161,8 @@ bool plan_is_due(const struct relay *r, const struct queue_envelope *e, const st
 {
     int64_t now = relay_now(r);
 
-    if (e->is_held || e->hold_until > now || queue_recipient_is_done(rcpt) || !is_meant(r, rcpt))
+    if (e->is_held || e->hold_until > now || queue_recipient_is_done(rcpt) || !is_meant(r, rcpt) ||
+        plan_is_to_return(r, e))
         return false;
     return r->filter.is_forced || rcpt->next_attempt <= now || is_far_off(r, rcpt->next_attempt - now);
 }
@@ -191,11 +197,33 @@ static int plan_envelope(struct relay *r, const char *id, const struct queue_env
     return x;
 }
 
-/* An envelope that needs a run although no recipient is due: all are done and it was not removed, or a report is due.
- */
-static bool is_unfinished(const struct queue_envelope *e)
+/* An envelope that needs a look although nothing of it is tried: all are done and it was not removed, or it comes too
+ * late. What the admin holds stays as it is. */
+static bool is_unfinished(const struct relay *r, const struct queue_envelope *e)
 {
-    return queue_envelope_is_done(e);
+    return queue_envelope_is_done(e) || (!e->is_held && plan_is_to_return(r, e));
+}
+
+/* RFC 2852 4.1.3: its sender wants to hear now that it is late. What is tried in this run tells him afterwards. */
+static bool is_to_tell(const struct relay *r, const char *id, const struct queue_envelope *e)
+{
+    return e->by == QUEUE_BY_NOTIFY && !e->is_held && !e->is_by_told && queue_envelope_is_late(e, relay_now(r)) &&
+           !find_message(r, id);
+}
+
+/* Takes it and lets it go, which does what there is to do without an attempt. */
+static int look_after(struct relay *r, const char *id, const struct queue_envelope *e)
+{
+    struct message *m = add_message(r, id, e);
+    struct open *o;
+
+    if (!m)
+        return -ENOMEM;
+    m->places = 1;
+    if (settle_open(r, m, &o) == 0)
+        settle_close(r, o);
+    plan_leave(r, m);
+    return 0;
 }
 
 static int plan_id(struct relay *r, const char *id)
@@ -216,19 +244,11 @@ static int plan_id(struct relay *r, const char *id)
                       LOG_FC("what", x == -EBADMSG ? "moved to the folder corrupt" : "left alone"));
         return x == -EBADMSG || x == -EPROTONOSUPPORT || x == -EAGAIN || x == -ENOENT ? 0 : x;
     }
-    if (x == 0 && is_unfinished(&e)) {
-        struct message *m = add_message(r, id, &e);
-        struct open *o;
-
-        if (!m)
-            return -ENOMEM;
-        m->places = 1;
-        if (settle_open(r, m, &o) == 0)
-            settle_close(r, o);
-        plan_leave(r, m);
-        return 0;
-    }
-    return x < 0 ? x : plan_envelope(r, id, &e);
+    if (x == 0 && is_unfinished(r, &e))
+        return look_after(r, id, &e);
+    if (x == 0)
+        x = plan_envelope(r, id, &e);
+    return x == 0 && is_to_tell(r, id, &e) ? look_after(r, id, &e) : x;
 }
 
 /* The more urgent first, then the older (RFC 6710 4.1). */

@@ -117,10 +117,13 @@ void plan_leave(struct relay *r, struct message *m);
 void plan_finish(struct relay *r);
 /* Is there anything to be done for this recipient now, by this run? */
 bool plan_is_due(const struct relay *r, const struct queue_envelope *e, const struct queue_recipient *rcpt);
+/* Has the time passed after which nothing of it may be tried (RFC 2852 4.1.3)? */
+bool plan_is_to_return(const struct relay *r, const struct queue_envelope *e);
 
 /* settle.c: holds an entry for a slot. 0; -EAGAIN somebody else has it, -ENOENT gone, other errno. */
 int settle_open(struct relay *r, struct message *m, struct open **ret);
-/* A slot (or nobody) is finished with it: writes what changed, reports, removes or releases. */
+/* A slot (or nobody) is finished with it: writes what changed, reports, removes or releases. What comes too late (RFC
+ * 2852, mode R) fails here, without being tried. */
 void settle_close(struct relay *r, struct open *o);
 /* What became of a recipient. `host` may be "". */
 void settle_reply(struct relay *r, struct open *o, uint32_t index, const struct talk_reply *reply, const char *host,

@@ -39,6 +39,7 @@ int reports_delay(struct relay *r, struct open *o)
 
     if (x == 0) {
         o->entry.envelope.is_delay_warned = true;
+        o->entry.envelope.is_by_told = queue_envelope_is_late(&o->entry.envelope, relay_now(r));
         o->is_changed = true;
     }
     log_reports(o, "delay-reported", &counts, x);

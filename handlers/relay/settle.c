@@ -107,11 +107,64 @@ static bool wants_report(const struct queue_envelope *e)
     return false;
 }
 
+/* Because it waits for long, or because its sender wanted to hear when a time has passed (RFC 2852 4.1.3). */
 static bool wants_warning(const struct relay *r, const struct queue_envelope *e)
 {
     uint32_t after = r->conf->delay_warning;
+    int64_t now = relay_now(r);
 
-    return after > 0 && !e->is_delay_warned && !queue_envelope_is_done(e) && relay_now(r) - e->created >= after;
+    if (queue_envelope_is_done(e))
+        return false;
+    return (after > 0 && !e->is_delay_warned && now - e->created >= after) ||
+           (e->by == QUEUE_BY_NOTIFY && !e->is_by_told && queue_envelope_is_late(e, now));
+}
+
+static void log_result(const struct relay *r, const struct open *o, const struct queue_recipient *rcpt,
+                       const char *status, const char *host, const struct slot *s)
+{
+    const struct queue_envelope *e = &o->entry.envelope;
+    char delay[24];
+    bool has_tls = s && s->is_up && s->ready.tls[0];
+
+    (void)snprintf(delay, sizeof(delay), "%lld", (long long)(relay_now(r) - e->created));
+    LOG_EVENT(LOG_INFO, status, LOG_FC("queue_id", o->entry.id), LOG_FC("to", rcpt->address),
+              LOG_FC("from", queue_recipient_sender(e, rcpt)), LOG_FC("hop", host), LOG_FC("addr", s ? s->address : ""),
+              LOG_FC("tls", has_tls ? s->ready.tls : "none"),
+              LOG_FC("verified", has_tls && s->ready.is_verified ? "yes" : "no"), LOG_FC("delay", delay),
+              LOG_FC("reply", rcpt->reply ? rcpt->reply : ""));
+}
+
+/* ---- what comes too late ---- */
+
+/* RFC 2852 4.1.3: 5.4.7 whatever the last attempt led to. It is we who say so. */
+static int set_late(struct queue_recipient *rcpt)
+{
+    _cleanup_buf_ struct buf text = BUF_INIT(QUEUE_VALUE);
+    int x = buf_printf(&text, "554 5.4.7 The time in which it was to be delivered is over");
+
+    if (x == 0 && rcpt->reply)
+        x = buf_printf(&text, "; last: %s", rcpt->reply);
+    free(steal_ptr(rcpt->host));
+    rcpt->state = QUEUE_FAILED;
+    return x < 0 ? x : queue_envelope_set(&rcpt->reply, buf_str(&text));
+}
+
+/* RFC 2852 4.1.3: nothing of it is tried any more. */
+static void fail_late(struct relay *r, struct open *o)
+{
+    struct queue_envelope *e = &o->entry.envelope;
+
+    for (size_t i = 0; i < e->count && !e->is_held && plan_is_to_return(r, e); i++) {
+        struct queue_recipient *rcpt = &e->recipients[i];
+
+        if (queue_recipient_is_done(rcpt))
+            continue;
+        if (set_late(rcpt) < 0)
+            complain(r, o, "memory", -ENOMEM);
+        r->failed++;
+        o->is_changed = true;
+        log_result(r, o, rcpt, "too-late", "", NULL);
+    }
 }
 
 void settle_close(struct relay *r, struct open *o)
@@ -119,6 +172,8 @@ void settle_close(struct relay *r, struct open *o)
     struct queue_envelope *e = &o->entry.envelope;
     int x = 0;
 
+    if (o->slots == 1) /* nobody else is at it */
+        fail_late(r, o);
     if (wants_report(e)) { /* what is final is on the disk before it is told */
         write_back(r, o);
         x = reports_final(r, o);
@@ -165,19 +220,17 @@ static int64_t next_time(const struct relay *r, int64_t created, int64_t now)
 
 /* Its time is up only for what was tried since a quarter of it had passed: where the clock was set, or the machine was
  * off for a week, the first try is not the last. */
-static bool is_too_old(const struct relay *r, const struct queue_envelope *e, int64_t last_attempt, bool *ret_by)
+static bool is_too_old(const struct relay *r, const struct queue_envelope *e, int64_t last_attempt)
 {
-    int64_t now = relay_now(r), lifetime = r->conf->queue_lifetime;
+    int64_t lifetime = r->conf->queue_lifetime;
 
-    *ret_by = e->by == QUEUE_BY_RETURN && e->by_deadline <= now;
-    return *ret_by || (now - e->created >= lifetime && last_attempt >= e->created + lifetime / 4);
+    return relay_now(r) - e->created >= lifetime && last_attempt >= e->created + lifetime / 4;
 }
 
 static const char *set_state(struct relay *r, const struct queue_envelope *e, struct queue_recipient *rcpt,
                              unsigned code, bool is_local)
 {
     int64_t now = relay_now(r), before = rcpt->last_attempt;
-    bool is_by;
 
     rcpt->last_attempt = now;
     if (code / 100 == 2) {
@@ -190,30 +243,38 @@ static const char *set_state(struct relay *r, const struct queue_envelope *e, st
         r->failed++;
         return "failed";
     }
-    if (is_too_old(r, e, before, &is_by)) {
+    if (plan_is_to_return(r, e)) {
+        r->failed++;
+        return set_late(rcpt) < 0 ? "too-late-unsaid" : "too-late";
+    }
+    if (is_too_old(r, e, before)) {
         rcpt->state = QUEUE_FAILED;
         r->failed++;
-        return is_by ? "too-late" : "expired";
+        return "expired";
     }
     rcpt->state = QUEUE_DEFERRED;
     rcpt->next_attempt = next_time(r, e->created, now);
+    if (e->by == QUEUE_BY_RETURN && rcpt->next_attempt > e->by_deadline)
+        rcpt->next_attempt = e->by_deadline;
     r->deferred++;
     return "deferred";
 }
 
-static void log_result(const struct relay *r, const struct open *o, const struct queue_recipient *rcpt,
-                       const char *status, const char *host, const struct slot *s)
+/* RFC 2852 4.1.4: a trace was asked for, or the next hop knows nothing of the wish to hear of delays. */
+static bool is_relaying_told(const struct relay *r, const struct queue_envelope *e, uint32_t extensions)
 {
-    const struct queue_envelope *e = &o->entry.envelope;
-    char delay[24];
-    bool has_tls = s && s->is_up && s->ready.tls[0];
+    if (e->by == QUEUE_BY_NOTIFY && !(extensions & TALK_DELIVERBY) && !queue_envelope_is_late(e, relay_now(r)))
+        return true;
+    return e->by != QUEUE_BY_NONE && e->by_trace;
+}
 
-    (void)snprintf(delay, sizeof(delay), "%lld", (long long)(relay_now(r) - e->created));
-    LOG_EVENT(LOG_INFO, status, LOG_FC("queue_id", o->entry.id), LOG_FC("to", rcpt->address),
-              LOG_FC("from", queue_recipient_sender(e, rcpt)), LOG_FC("hop", host), LOG_FC("addr", s ? s->address : ""),
-              LOG_FC("tls", has_tls ? s->ready.tls : "none"),
-              LOG_FC("verified", has_tls && s->ready.is_verified ? "yes" : "no"), LOG_FC("delay", delay),
-              LOG_FC("reply", rcpt->reply ? rcpt->reply : ""));
+static void note_relayed(const struct relay *r, const struct queue_envelope *e, struct queue_recipient *rcpt,
+                         uint32_t extensions)
+{
+    if (!(rcpt->notify & QUEUE_NOTIFY_NEVER) && is_relaying_told(r, e, extensions))
+        rcpt->notify |= QUEUE_NOTIFY_SUCCESS;
+    else if (extensions & TALK_DSN) /* RFC 3461 4.1, 5.2.2: such a server has taken the duty over */
+        rcpt->is_reported = true;
 }
 
 void settle_reply(struct relay *r, struct open *o, uint32_t index, const struct talk_reply *reply, const char *host,
@@ -234,9 +295,8 @@ void settle_reply(struct relay *r, struct open *o, uint32_t index, const struct 
         rcpt->host = NULL;
     }
     status = set_state(r, e, rcpt, reply->code, is_local);
-    /* RFC 3461 4.1, 5.2.2: a server that knows of DSN has taken the duty over. */
-    if (rcpt->state == QUEUE_RELAYED && s && (s->ready.extensions & TALK_DSN))
-        rcpt->is_reported = true;
+    if (rcpt->state == QUEUE_RELAYED && s)
+        note_relayed(r, e, rcpt, s->ready.extensions);
     o->is_changed = true;
     log_result(r, o, rcpt, status, host, s);
 }

@@ -31,7 +31,8 @@ enum talk_frame {
      * u extensions, U largest message */
     FRAME_RELAY_READY,
     /* relay -> session with [fd], the message: s sender, u enum talk_body, u SMTPUTF8 (0/1), u REQUIRETLS (0/1), s
-     * ENVID (xtext), u enum talk_ret, u recipients */
+     * ENVID (xtext), u enum talk_ret, u enum talk_by, u trace (0/1), U seconds from now, two's complement, u
+     * recipients */
     FRAME_RELAY_MAIL,
     /* session -> relay: more recipients, please (no fields) */
     FRAME_RELAY_MORE,
@@ -96,10 +97,14 @@ enum talk_extension {
     TALK_REQUIRETLS = 1u << 9,
     TALK_ENHANCED = 1u << 10,
     TALK_EXTENDED = 1u << 11, /* EHLO was understood */
+    TALK_DELIVERBY = 1u << 12,
 };
 
 enum talk_body { TALK_BODY_UNKNOWN, TALK_BODY_7BIT, TALK_BODY_8BIT, TALK_BODY_BINARY };
 enum talk_ret { TALK_RET_UNSET, TALK_RET_FULL, TALK_RET_HDRS };
+enum talk_by { TALK_BY_NONE, TALK_BY_RETURN, TALK_BY_NOTIFY }; /* RFC 2852 4 */
+
+#define TALK_BY_MAX INT64_C(999999999) /* seconds, to the past and to the future */
 
 /* u code, s enhanced, s text, u phase, u ours (0/1) */
 struct talk_reply {
@@ -145,7 +150,10 @@ struct talk_mail {
     bool is_requiretls;
     struct str envid;
     enum talk_ret ret;
-    uint32_t count; /* recipients, 1 to LIMIT_RECIPIENTS */
+    enum talk_by by;
+    bool by_trace;
+    int64_t by_seconds; /* from now, negative: ago */
+    uint32_t count;     /* recipients, 1 to LIMIT_RECIPIENTS */
 };
 
 struct talk_rcpt {

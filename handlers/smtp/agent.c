@@ -114,16 +114,24 @@ static bool is_own_sender(const struct smtp_agent *a, const struct smtp_path *pa
 /* Keeps what MAIL said. */
 static int keep_envelope(struct smtp_agent *a, const struct smtp_envelope *envelope)
 {
+    const struct mail_params *p = &envelope->params;
     int e = 0;
 
     buf_clear(&a->sender);
-    a->params = envelope->params;
+    a->params = *p;
     a->params.envid = STR_NULL;
+    a->by_deadline = p->by == QUEUE_BY_NONE ? 0 : clock_now(&a->conf->clock) + p->by_seconds;
     if (!a->may_relay && a->params.priority > 0) /* RFC 6710 4.1: strangers may only give way */
         a->params.priority = 0;
-    if (envelope->params.envid.len > 0)
-        e = queue_envelope_set(&a->envid, envelope->params.envid);
+    if (p->envid.len > 0)
+        e = queue_envelope_set(&a->envid, p->envid);
     return e < 0 ? e : buf_add_str(&a->sender, envelope->sender);
+}
+
+/* Seconds from now until the message is released; 0: it is not held. */
+static int64_t hold_of(const struct mail_params *p, int64_t now)
+{
+    return p->hold_until > now ? p->hold_until - now : p->hold_for;
 }
 
 /* Why that sender or that message is not welcome. False: it is. */
@@ -131,6 +139,7 @@ static bool refuse_mail(const struct smtp_agent *a, const struct smtp_envelope *
                         struct smtp_answer *ret)
 {
     const struct mail_params *p = &envelope->params;
+    int64_t now = clock_now(&a->conf->clock);
 
     if (a->needs_auth && !a->user)
         answer_set(ret, 530, "5.7.0", "Authentication required");
@@ -141,8 +150,12 @@ static bool refuse_mail(const struct smtp_agent *a, const struct smtp_envelope *
                    (unsigned long long)a->conf->message_size);
     else if (scratch_has_room(a->conf, p->size) == -ENOSPC)
         answer_set(ret, 452, "4.3.1", "The disk is full");
-    else if (p->hold_until > clock_now(&a->conf->clock) + HOLD_MAX) /* RFC 4865 4 */
+    else if (p->hold_until > now + HOLD_MAX) /* RFC 4865 4 */
         answer_set(ret, 501, "5.5.4", "A message can be held for %lld seconds at most", (long long)HOLD_MAX);
+    else if (p->by == QUEUE_BY_RETURN && p->by_seconds < BY_LEAST) /* RFC 2852 3 */
+        answer_set(ret, 555, "5.5.4", "BY needs %d seconds at least to return a message", BY_LEAST);
+    else if (p->by != QUEUE_BY_NONE && hold_of(p, now) > 0 && hold_of(p, now) > p->by_seconds) /* RFC 4865 5.2.2 */
+        answer_set(ret, 501, "5.5.4", "The message would be late before it is released");
     else
         return false;
     return true;
@@ -438,13 +451,20 @@ static bool is_size_fine(const struct smtp_agent *a)
     return fstat(a->file, &facts) == 0 && (uint64_t)facts.st_size <= a->conf->message_size + LIMIT_HEADER;
 }
 
+static void refuse_all(unsigned code, const char *enhanced, const char *text, struct smtp_answer *ret, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        answer_set(&ret[i], code, enhanced, "%s", text);
+}
+
 int agent_commit(struct smtp_agent *a, unsigned content, struct smtp_answer *ret, size_t count)
 {
     if (a->file < 0 || count != a->count)
         return -EBADMSG;
     if (!is_size_fine(a)) {
-        for (size_t i = 0; i < count; i++)
-            answer_set(&ret[i], 552, "5.3.4", "The message is too big");
+        refuse_all(552, "5.3.4", "The message is too big", ret, count);
+    } else if (a->params.by == QUEUE_BY_RETURN && a->by_deadline <= clock_now(&a->conf->clock)) { /* RFC 2852 4.1.3 */
+        refuse_all(554, "5.4.7", "The time in which it was to be delivered is over", ret, count);
     } else {
         memset(ret, 0, count * sizeof(*ret));
         dispatch_message(a, content, ret);

@@ -45,6 +45,7 @@ struct smtp_agent {
     struct buf forwarder; /* what stands for it when an alias leads to another machine; empty: not made yet */
     struct mail_params params; /* without envid, which is: */
     char *envid;               /* or NULL */
+    int64_t by_deadline;       /* of params.by: by_seconds from MAIL on, seconds since 1970 */
     struct agent_recipient *recipients;
     size_t count;
     size_t targets;                            /* of all of them */

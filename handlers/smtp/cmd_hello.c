@@ -81,6 +81,7 @@ static void offer(struct smtp_session *s)
     session_reply_line(s, 250, "SMTPUTF8");                             /* RFC 6531 */
     session_reply_line(s, 250, "DSN");                                  /* RFC 3461 */
     session_reply_line(s, 250, "MT-PRIORITY");                          /* RFC 6710 */
+    session_reply_line(s, 250, "DELIVERBY %d", BY_LEAST);               /* RFC 2852 */
     session_reply_line(s, 250, "LIMITS RCPTMAX=%d", LIMIT_RECIPIENTS);  /* RFC 9422 */
     if (s->kind != SMTP_KIND_LMTP)
         session_reply_line(s, 250, "ETRN"); /* RFC 1985 */

@@ -14,6 +14,7 @@
 #define ENVID_MAX    100                    /* RFC 3461 4.4 */
 #define ORCPT_MAX    500                    /* RFC 3461 4.2 */
 #define BY_MAX       INT64_C(999999999)     /* RFC 2852 4 */
+#define BY_LEAST     60                     /* seconds: what a queue run and a slow next hop may take (RFC 2852 7) */
 #define HOLD_MAX     (INT64_C(366) * 86400) /* seconds a message may wait for its release: a year */
 #define PRIORITY_MAX 9                      /* RFC 6710 4.1 */
 

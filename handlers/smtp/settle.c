@@ -52,7 +52,7 @@ static int begin_envelope(struct settler *s, unsigned content)
     q->priority = a->params.priority;
     q->by = a->params.by;
     q->by_trace = a->params.by_trace;
-    q->by_deadline = a->params.by == QUEUE_BY_NONE ? 0 : s->now + a->params.by_seconds;
+    q->by_deadline = a->by_deadline;
     q->hold_until = a->params.hold_for > 0 ? s->now + a->params.hold_for : a->params.hold_until;
     q->next_attempt = q->hold_until;
     e = queue_envelope_set(&q->sender, buf_str(&a->sender));

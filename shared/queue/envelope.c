@@ -54,6 +54,7 @@ static const struct key KEYS[] = {
     KEY(queue_envelope, "hold-until", NUMBER, hold_until),
     KEY(queue_envelope, "held", BOOL, is_held),
     KEY(queue_envelope, "delay-warned", BOOL, is_delay_warned),
+    KEY(queue_envelope, "deliverby-told", BOOL, is_by_told),
     KEY(queue_envelope, "next-attempt", NUMBER, next_attempt),
     KEY(queue_envelope, "attempts", WORD32, attempts),
 };
@@ -140,6 +141,11 @@ int queue_envelope_add(struct queue_envelope *e, struct str address, struct queu
     e->recipients[e->count] = r;
     *ret = &e->recipients[e->count++];
     return 0;
+}
+
+bool queue_envelope_is_late(const struct queue_envelope *e, int64_t now)
+{
+    return e->by != QUEUE_BY_NONE && e->by_deadline <= now;
 }
 
 bool queue_recipient_is_done(const struct queue_recipient *r)

@@ -92,6 +92,7 @@ struct queue_envelope {
     int64_t hold_until;  /* FUTURERELEASE, RFC 4865; 0: no */
     bool is_held;        /* by the admin */
     bool is_delay_warned;
+    bool is_by_told;      /* that the deadline of QUEUE_BY_NOTIFY has passed */
     int64_t next_attempt; /* of the earliest recipient */
     uint32_t attempts;
     struct queue_recipient *recipients;
@@ -110,6 +111,10 @@ int queue_envelope_set(char **field, struct str value);
 /* Adds a recipient, remote and pending, and gives it to be filled in; the pointer is good until the next call. -E2BIG
  * over QUEUE_RECIPIENTS, -EINVAL, -ENOMEM. */
 int queue_envelope_add(struct queue_envelope *e, struct str address, struct queue_recipient **ret);
+
+/* Has its deadline (RFC 2852) passed? With QUEUE_BY_RETURN nothing of it may be tried any more; with QUEUE_BY_NOTIFY
+ * its sender is to be told once that it is late. */
+bool queue_envelope_is_late(const struct queue_envelope *e, int64_t now);
 
 /* Is there nothing left to do for it? */
 bool queue_recipient_is_done(const struct queue_recipient *r);

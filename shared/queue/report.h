@@ -29,7 +29,8 @@ int queue_report(struct queue *q, struct clock *clock, const char *hostname, str
                  struct report_counts *ret);
 
 /* The warning that a message is late (RFC 3461 4.1 DELAY), for recipients that are DEFERRED or PENDING and did not
- * forbid it; `until`: when we give up, seconds since 1970. Marks nothing: the caller sets is_delay_warned. */
+ * forbid it; `until`: when we give up, seconds since 1970. Behind the deadline of QUEUE_BY_NOTIFY it says so (RFC 2852
+ * 4.1.3). Marks nothing: the caller sets is_delay_warned and is_by_told. */
 int queue_report_delay(struct queue *q, struct clock *clock, const char *hostname, const struct queue_entry *t,
                        int64_t until, struct report_counts *ret);
 

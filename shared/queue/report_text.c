@@ -35,9 +35,15 @@ static bool is_status(struct str s)
  * keeps the 4.x.x that it failed with in the end (RFC 3464 2.3.4). */
 void report_status(const struct report *r, const struct queue_recipient *q, char out[static 16])
 {
+    const struct queue_envelope *e = &r->entry->envelope;
     struct str reply = str_from(q->reply), word;
     char class = r->action == REPORT_SUCCESS ? '2' : r->action == REPORT_DELAYED ? '4' : '5';
 
+    /* RFC 2852 4.1.3 */
+    if (r->action == REPORT_DELAYED && e->by == QUEUE_BY_NOTIFY && queue_envelope_is_late(e, clock_now(r->clock))) {
+        (void)snprintf(out, 16, "4.4.7");
+        return;
+    }
     if (r->action != REPORT_SUCCESS && str_word(&reply, &word) && word.len == 3) {
         if (word.ptr[0] == '4' || word.ptr[0] == '5')
             class = word.ptr[0];
@@ -131,7 +137,7 @@ static int add_recipient(const struct report *r, const struct queue_recipient *q
 {
     static const char *const ends[] = {
         [QUEUE_DELIVERED] = "is in the mailbox",
-        [QUEUE_RELAYED] = "was handed on to a server that sends no such notices, so you may not hear more",
+        [QUEUE_RELAYED] = "was handed on to another server, so you may not hear more",
         [QUEUE_EXPANDED] = "was sent on to several recipients",
     };
     char status[16];

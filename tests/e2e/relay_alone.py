@@ -108,7 +108,7 @@ class Client:
             f.write(data)
             f.flush()
             self.control.send("FRAME_RELAY_MAIL", s(sender), u(T["TALK_BODY_" + body]), u(utf8), u(requiretls),
-                              s(envid), u(T["TALK_RET_" + ret]), u(len(recipients)), fd=f.fileno())
+                              s(envid), u(T["TALK_RET_" + ret]), u(0), u(0), u(0), u(0), u(len(recipients)), fd=f.fileno())
         left = list(recipients)
         replies = []
         while True:

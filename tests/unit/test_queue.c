@@ -38,6 +38,7 @@ static void fill(struct queue_envelope *e)
     e->priority = -4;
     e->by = QUEUE_BY_NOTIFY;
     e->by_deadline = 1795900600;
+    e->is_by_told = true;
     e->attempts = 3;
     assert_int_equal(queue_envelope_add(e, STR("bob@example.net"), &r), 0);
     r->state = QUEUE_DEFERRED;
@@ -63,6 +64,7 @@ static const char TEXT[] = "pennypost-envelope 1\n"
                            "deliverby notify\n"
                            "deliverby-deadline 1795900600\n"
                            "held yes\n"
+                           "deliverby-told yes\n"
                            "attempts 3\n"
                            "to bob@example.net\n"
                            "to-sender \n"
