@@ -13,6 +13,7 @@ import time
 
 from dns_double import SERVFAIL, Double, a, mx, ptr, txt
 from frames import Tests
+from world import wait_until
 
 SMTP = os.path.abspath(sys.argv[1])
 TESTS = Tests()
@@ -154,16 +155,20 @@ def hostile_answers_end_no_session():
         assert said[:3] == "250", said
 
 
+def resolvers(pid):
+    with open("/proc/%d/task/%d/children" % (pid, pid), encoding="ascii") as f:
+        children = f.read().split()
+    return [int(c) for c in children if b"resolve" in open("/proc/%s/cmdline" % c, "rb").read()]
+
+
 def a_resolver_that_is_killed():
     """Nobody waits for it, and another one is started for the next question."""
     silent = dict(ZONE)
     silent[("1.2.0.192.slow.test", "A")] = lambda packet, is_tcp: None
     with Double(silent) as dns, Client(dns, "dnsbl=slow.test", "sender_dns=yes", xclient=GOOD) as client:
         assert client.say("EHLO good.test")[:3] == "250"
-        with open("/proc/%d/task/%d/children" % (client.process.pid, client.process.pid), encoding="ascii") as f:
-            children = f.read().split()
-        found = [int(c) for c in children if b"resolve" in open("/proc/%s/cmdline" % c, "rb").read()]
-        assert len(found) == 1, children
+        found = wait_until(lambda: resolvers(client.process.pid))  # between fork and exec it has another name
+        assert len(found) == 1, found
         os.kill(found[0], signal.SIGKILL)
         began = time.monotonic()
         assert client.say("MAIL FROM:<a@good.test>")[:3] == "250"

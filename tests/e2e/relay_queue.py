@@ -249,7 +249,8 @@ def test_sender_of_recipients():
     q = hop(r)
     q.add("x@there.example", ["y@there.example", "to-sender owner@here.example"], "z@there.example")
     q.run()
-    assert sorted((m.sender, len(m.recipients)) for m in r.messages) == [("a@here.example", 2), ("owner@here.example", 1)]
+    seen = sorted((m.sender, len(m.recipients)) for m in r.messages)
+    assert seen == [("a@here.example", 2), ("owner@here.example", 1)], (seen, q.log)
 
 
 def test_too_many_recipients():
