@@ -96,10 +96,10 @@ static int begin_anew(struct rebuild *rb)
     int r;
 
     /* Before anything is believed: without a state nobody can say that the end was ever seen. */
-    if (rb->scratch.next.count > 0 && tail_is_torn(b, &rb->scratch.records[rb->scratch.next.count - 1])) {
-        b->torn = rb->scratch.records[rb->scratch.next.count - 1].offset;
+    rb->op.uidnext = 0;
+    if (rb->scratch.next.count > 0 &&
+        tail_is_torn(b, &rb->scratch.records[rb->scratch.next.count - 1], false, &b->torn))
         return -EUCLEAN;
-    }
     if ((r = store_mailboxid(b->store, b->name, h->mailboxid)) < 0)
         return r;
     if (b->store->parent == NULL && headers_are_good(rb, &last)) {

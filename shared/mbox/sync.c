@@ -108,10 +108,8 @@ int sync_new(struct sync_op *op, struct index_record *rec)
     if (h->uidnext == UINT32_MAX)
         return -EOVERFLOW;
     is_seen = op->seen > 0 ? rec->offset < op->seen : rec->uid != 0 && rec->uid < op->uidnext;
-    if (!is_seen && tail_is_torn(op->b, rec)) {
-        op->b->torn = rec->offset;
+    if (!is_seen && tail_is_torn(op->b, rec, op->seen > 0 || op->uidnext > 0, &op->b->torn))
         return -EUCLEAN;
-    }
     rec->bits |= sync_uid_is_good(h, rec) ? INDEX_UID_IN_FILE : 0;
     rec->uid = rec->bits & INDEX_UID_IN_FILE ? rec->uid : h->uidnext;
     h->uidnext = rec->uid + 1;

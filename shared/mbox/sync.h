@@ -16,7 +16,7 @@ struct sync_op {
     uint64_t modseq;
     bool is_used; /* something did get it */
     struct box *b;
-    uint32_t uidnext; /* as it was: UIDs below were given */
+    uint32_t uidnext; /* as it was: UIDs below were given; 0: not known */
     uint64_t seen;    /* messages in front of this place were seen, so a crash cannot have cut them off */
     int64_t now;
 };

@@ -210,11 +210,46 @@ int tail_look_torn(struct box *b, const struct index_header *known)
     return -EUCLEAN;
 }
 
-bool tail_is_torn(struct box *b, const struct index_record *rec)
+/* The marker of the message that begins at `offset`. False: it has none, or not all of it is there. */
+static bool read_marker(struct box *b, uint64_t offset, struct interop_marker *ret)
 {
-    if (b->takes_torn || !(rec->bits & INDEX_IN_PLACE) || rec->offset + rec->length != (uint64_t)b->facts.st_size)
+    uint64_t size = (uint64_t)b->facts.st_size;
+    size_t n = offset >= size ? 0 : size - offset < LOOK ? (size_t)(size - offset) : LOOK;
+    char bytes[LOOK];
+    const char *lf, *end;
+
+    if (n == 0 || file_read(b->fd, bytes, n, offset) < 0 || (lf = memchr(bytes, '\n', n)) == NULL)
         return false;
-    return (rec->bits & INDEX_IS_TORN) != 0;
+    end = memchr(lf + 1, '\n', n - (size_t)(lf + 1 - bytes));
+    return end != NULL && interop_marker_parse(str_trim((struct str){lf + 1, (size_t)(end - lf) - 1}), ret) &&
+           ret->form != INTEROP_FOREIGN && ret->offset == offset;
+}
+
+/* Where the append begins of which this message is: what stands in front of a torn one is as little acknowledged. */
+static uint64_t begin_of_append(struct box *b, const struct interop_marker *torn)
+{
+    struct interop_marker first;
+
+    return torn->begin < torn->offset && read_marker(b, torn->begin, &first) && first.begin == torn->begin &&
+                   first.end == torn->end
+               ? torn->begin
+               : torn->offset;
+}
+
+bool tail_is_torn(struct box *b, const struct index_record *rec, bool is_unseen, uint64_t *ret)
+{
+    struct interop_marker marker;
+
+    /* Fields outside of the block: another program has edited it, and its length is what that made it. */
+    if (b->takes_torn || !(rec->bits & INDEX_IS_TORN) || (rec->bits & INDEX_HAS_STRAY) ||
+        rec->offset + rec->length != (uint64_t)b->facts.st_size)
+        return false;
+    if (!read_marker(b, rec->offset, &marker)) {
+        *ret = rec->offset;
+        return true;
+    }
+    *ret = begin_of_append(b, &marker);
+    return is_unseen || marker.offset + marker.length > (uint64_t)b->facts.st_size;
 }
 
 /* It was never acknowledged, but bytes are not thrown away where they can be kept. */
@@ -279,12 +314,43 @@ static bool find_marker(const char *bytes, size_t n, size_t *ret_at, struct inte
     return false;
 }
 
+/* Are there fields of other programs behind the block of the message whose From_ line begins here? */
+static bool is_edited(const char *bytes, size_t n)
+{
+    const char *end = bytes + n, *p = memchr(bytes, '\n', n), *lf;
+    bool in_block = true;
+
+    for (p = p == NULL ? end : p + 1; p < end && (lf = memchr(p, '\n', (size_t)(end - p))) != NULL; p = lf + 1) {
+        struct str line = str_trim((struct str){p, (size_t)(lf - p)});
+        bool is_field = *p != ' ' && *p != '\t' && interop_is_hidden(interop_field(line));
+
+        if (line.len == 0)
+            return false;
+        if (is_field && !in_block)
+            return true;
+        in_block = in_block && is_field;
+    }
+    return false;
+}
+
+/* Is the last message in these bytes, which begin at `offset`, one of ours and not all there? *ret: where to cut. */
+static bool find_torn(struct box *b, const char *bytes, size_t n, uint64_t offset, uint64_t *ret)
+{
+    struct interop_marker marker;
+    size_t at;
+
+    if (!find_marker(bytes, n, &at, &marker) || marker.form == INTEROP_FOREIGN || marker.offset != offset + at ||
+        marker.offset + marker.length <= offset + n || is_edited(bytes + at, n - at))
+        return false;
+    *ret = begin_of_append(b, &marker);
+    return true;
+}
+
 /* One cut. *ret_cut: there was something, look again. */
 static int recover_once(struct box *b, uint64_t most, bool *ret_cut)
 {
-    uint64_t size = (uint64_t)b->facts.st_size;
+    uint64_t size = (uint64_t)b->facts.st_size, cut;
     _cleanup_free_ char *bytes = NULL;
-    struct interop_marker marker;
     size_t n, at;
     int r;
 
@@ -294,13 +360,11 @@ static int recover_once(struct box *b, uint64_t most, bool *ret_cut)
     if ((r = read_tail(b, most, &bytes, &n)) < 0)
         return r;
     at = torn_at(bytes, n, size - n, n == size);
-    if (at == n) {
-        if (!find_marker(bytes, n, &at, &marker) || marker.form == INTEROP_FOREIGN || marker.offset != size - n + at ||
-            marker.end <= size)
-            return 0;
-    }
+    cut = size - n + at;
+    if (at == n && !find_torn(b, bytes, n, size - n, &cut))
+        return 0;
     *ret_cut = true;
-    return tail_cut(b, size - n + at);
+    return tail_cut(b, cut);
 }
 
 int tail_recover(struct box *b, uint64_t most)

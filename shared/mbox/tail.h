@@ -11,8 +11,10 @@
  * -EBADMSG: it does not begin like an mbox. */
 int tail_look(struct box *b, bool *ret_crlf, struct str *ret_repair);
 
-/* Is this message, which nobody has seen yet, one that a crash cut off? */
-bool tail_is_torn(struct box *b, const struct index_record *rec);
+/* Is this message one that a crash cut off? *ret: where to cut, which is where its append begins. is_unseen: nobody was
+ * told of it; then it also is when it is whole, but not all that was appended together with it is there. Where that is
+ * not known a whole one stays: the others may have been removed. */
+bool tail_is_torn(struct box *b, const struct index_record *rec, bool is_unseen, uint64_t *ret);
 
 /* Does the file, which is not what the index (may be NULL) describes, end in NULs that a power cut left, or in the
  * beginning of a From_ line? -EUCLEAN: so it does, from b->torn on. */

@@ -53,12 +53,23 @@ static void reopen(struct scratch *s, enum how how)
     }
 }
 
+/* Without a state a whole message stays even if it was appended together with one that is not there: somebody may have
+ * removed that one. */
+static bool may_stay(const char *text, size_t old_len, size_t cut, enum how how)
+{
+    const char *from = strstr(text + old_len + 5, "\n\nFrom x ") + 2, *marker = strchr(from, '\n');
+
+    return (how == STATE_LOST || how == BY_DELIVER) && cut >= (size_t)(from - text) - old_len &&
+           cut <= (size_t)(strchr(marker + 1, '\n') - text) - old_len;
+}
+
 static void try_cut(bool is_foreign, enum how how, size_t cut, bool has_nuls)
 {
     struct scratch s;
     size_t old_len, new_len;
     struct mbox *v;
     char *text;
+    uint32_t stays;
 
     scratch_open(&s);
     text = make_file(&s, is_foreign, &old_len, &new_len);
@@ -70,17 +81,20 @@ static void try_cut(bool is_foreign, enum how how, size_t cut, bool has_nuls)
     assert_int_equal(mbox_open(s.store, STR("INBOX"), 0, &v), 0);
     assert_int_equal(mbox_count(v), 1);
     assert_int_equal(mbox_close(v), 0);
+    stays = may_stay(text, old_len, cut, how);
     if (has_nuls)
         memset(text + old_len + cut, 0, new_len - old_len - cut);
     write_file(s.inbox, text, has_nuls ? new_len : old_len + cut);
     reopen(&s, how);
     assert_int_equal(mbox_open(s.store, STR("INBOX"), 0, &v), 0);
-    if (mbox_count(v) != (how == BY_DELIVER ? 2 : 1))
+    if (mbox_count(v) != stays + (how == BY_DELIVER ? 2 : 1))
         print_message("foreign %d how %d cut %zu nuls %d\n", is_foreign, how, cut, has_nuls);
-    assert_int_equal(mbox_count(v), how == BY_DELIVER ? 2 : 1);
+    assert_int_equal(mbox_count(v), stays + (how == BY_DELIVER ? 2 : 1));
     assert_message(v, 1, is_foreign ? "Subject: acknowledged\r\n\r\nFrom the beginning\r\n" : first);
+    if (stays)
+        assert_message(v, 2, second);
     if (how == BY_DELIVER)
-        assert_message(v, 2, "Subject: later\r\n\r\nl\r\n");
+        assert_message(v, 2 + stays, "Subject: later\r\n\r\nl\r\n");
     assert_int_equal(mbox_close(v), 0);
     free(text);
     scratch_close(&s);
@@ -134,6 +148,83 @@ static void test_seen_is_kept(void **state)
     assert_int_equal(mbox_close(v), 0);
     free(text);
     scratch_close(&s);
+}
+
+/* The last of two that were appended together is removed, by us or by another program: the other one is no torn append
+ * for those who do not know the state. */
+static void try_shortened(enum how how, bool is_foreign)
+{
+    struct numset uids = NUMSET_INIT;
+    struct scratch s;
+    size_t old_len, new_len;
+    struct mbox *v;
+    char *text;
+
+    scratch_open(&s);
+    text = make_file(&s, false, &old_len, &new_len);
+    assert_int_equal(mbox_open(s.store, STR("INBOX"), 0, &v), 0);
+    assert_int_equal(mbox_count(v), 3);
+    assert_int_equal(numset_add(&uids, 3, 3), 0);
+    if (!is_foreign)
+        assert_int_equal(mbox_remove(v, &uids, NULL), 0);
+    assert_int_equal(mbox_close(v), 0);
+    if (is_foreign)
+        write_file(s.inbox, text, (size_t)(strstr(text + old_len + 5, "\n\nFrom x ") + 2 - text));
+    reopen(&s, how);
+    assert_int_equal(mbox_open(s.store, STR("INBOX"), 0, &v), 0);
+    assert_int_equal(mbox_count(v), how == BY_DELIVER ? 3 : 2);
+    assert_message(v, 2, second);
+    assert_int_equal(mbox_close(v), 0);
+    numset_finish(&uids);
+    free(text);
+    scratch_close(&s);
+}
+
+static void test_batch_shortened(void **state)
+{
+    (void)state;
+    for (int how = 0; how < HOWS; how++) {
+        try_shortened((enum how)how, false);
+        try_shortened((enum how)how, true);
+    }
+}
+
+/* A program that writes its own flags, as mutt does, makes the last message shorter than its marker says. */
+static void try_edited(enum how how)
+{
+    struct scratch s;
+    struct mbox *v;
+    size_t len;
+    char *text, *block, *end;
+
+    scratch_open(&s);
+    append_text(s.store, "INBOX", first, sizeof(first) - 1);
+    remove_tree(s.state);
+    mbox_store_free(s.store);
+    scratch_store(&s);
+    text = read_file(s.inbox, &len);
+    block = strstr(text, "X-UID:");
+    end = strstr(text, "Subject:");
+    memmove(block, end, strlen(end) + 1);
+    end = strstr(text, "\n\n") + 1;
+    memmove(end + 20, end, strlen(end) + 1);
+    memcpy(end, "Status: RO\nLines: 3\n", 20);
+    assert_true(strlen(text) < len);
+    write_file(s.inbox, text, strlen(text));
+    reopen(&s, how);
+    assert_int_equal(mbox_open(s.store, STR("INBOX"), 0, &v), 0);
+    assert_int_equal(mbox_count(v), how == BY_DELIVER ? 2 : 1);
+    assert_message(v, 1, first);
+    assert_int_equal(mbox_close(v), 0);
+    free(text);
+    scratch_close(&s);
+}
+
+static void test_edited_is_kept(void **state)
+{
+    (void)state;
+    for (int how = 0; how < HOWS; how++)
+        try_edited((enum how)how);
 }
 
 /* Appends `count` messages of `lines` lines each together. */
@@ -258,9 +349,10 @@ static void test_unended(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_torn),          cmocka_unit_test(test_nuls),
-        cmocka_unit_test(test_seen_is_kept),  cmocka_unit_test(test_first_block_lost),
-        cmocka_unit_test(test_later_is_kept), cmocka_unit_test(test_unended),
+        cmocka_unit_test(test_torn),           cmocka_unit_test(test_nuls),
+        cmocka_unit_test(test_seen_is_kept),   cmocka_unit_test(test_batch_shortened),
+        cmocka_unit_test(test_edited_is_kept), cmocka_unit_test(test_first_block_lost),
+        cmocka_unit_test(test_later_is_kept),  cmocka_unit_test(test_unended),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
