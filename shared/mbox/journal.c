@@ -404,6 +404,16 @@ int journal_remove(struct box *b)
     return file_sync_folder(buf_cstr(&path)); /* an old one that came back would undo what was done since */
 }
 
+int journal_end(struct journal *j)
+{
+    static const struct journal_head nothing;
+    int r = journal_remove(j->b);
+
+    if (r < 0 && file_write(j->fd, &nothing, sizeof(nothing), 0) == 0 && fdatasync(j->fd) == 0)
+        return 0;
+    return r;
+}
+
 int journal_patch_all(struct journal *j)
 {
     int r;
@@ -427,7 +437,7 @@ static int run(struct box *b, const struct journal_plan *plan, enum journal_kind
     if (r == 0)
         r = kind == JOURNAL_MOVE ? journal_move(&j, plan->start) : journal_patch_all(&j);
     if (r == 0)
-        r = journal_remove(b);
+        r = journal_end(&j);
     close_fd(&j.fd);
     free(j.copy);
     return r;
@@ -441,6 +451,8 @@ int journal_move_instead(struct journal *j, const struct journal_plan *plan, boo
     *ret_begun = r == 0;
     if (r == 0)
         r = journal_move(&next, plan->start);
+    if (r == 0)
+        r = journal_end(&next);
     close_fd(&next.fd);
     return r;
 }

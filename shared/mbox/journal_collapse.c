@@ -66,23 +66,44 @@ static uint64_t get_slot(struct journal *j)
     return slot.progress;
 }
 
+/* Where an interrupted collapse has got to: the file has a hole there that does not belong to it. */
+struct displaced {
+    uint64_t at;
+    uint64_t len; /* 0: there is none */
+};
+
+/* Reads as if the hole were not there. */
+static int read_around(struct journal *j, const struct displaced *hole, uint8_t *data, size_t len, uint64_t offset)
+{
+    size_t n = offset >= hole->at ? 0 : hole->at - offset < len ? (size_t)(hole->at - offset) : len;
+    int r = file_read(j->b->fd, data, n, offset);
+
+    return r < 0 ? r : file_read(j->b->fd, data + n, len - n, offset + n + hole->len);
+}
+
 /* Checksum of up to JOURNAL_EDGE bytes in front of a hole (not those of the hole before it) or behind it, of which
  * `shift` bytes in front of them are out already. */
-static int edge(struct journal *j, size_t i, bool is_behind, uint64_t shift, uint64_t *ret)
+static int edge(struct journal *j, size_t i, bool is_behind, uint64_t shift, const struct displaced *hole,
+                uint64_t *ret)
 {
-    const struct journal_hole *hole = &j->holes[i];
+    const struct journal_hole *own = &j->holes[i];
+    uint8_t bytes[JOURNAL_EDGE];
     uint64_t from, to;
+    int r;
 
     if (is_behind) {
-        from = hole->end;
-        to = i + 1 < hole_count(j) ? hole[1].from : j->head.old_size;
+        from = own->end;
+        to = i + 1 < hole_count(j) ? own[1].from : j->head.old_size;
         to = to - from > JOURNAL_EDGE ? from + JOURNAL_EDGE : to;
     } else {
-        to = hole->from;
-        from = i > 0 ? hole[-1].end : 0;
+        to = own->from;
+        from = i > 0 ? own[-1].end : 0;
         from = to - from > JOURNAL_EDGE ? to - JOURNAL_EDGE : from;
     }
-    return journal_edge(j, from - shift, to - shift, ret);
+    if ((r = read_around(j, hole, bytes, (size_t)(to - from), from - shift)) < 0)
+        return r;
+    *ret = mhash64(bytes, (size_t)(to - from));
+    return 0;
 }
 
 static uint64_t body_sum(const struct journal *j)
@@ -93,6 +114,7 @@ static uint64_t body_sum(const struct journal *j)
 static int store(struct journal *j)
 {
     static const uint8_t nothing[sizeof(struct collapse_slot)];
+    static const struct displaced none;
     const struct journal_cuts *cuts = j->cuts;
     uint64_t holes = cuts->count * sizeof(*cuts->holes);
     int r;
@@ -102,7 +124,7 @@ static int store(struct journal *j)
     for (size_t i = 0; i < hole_count(j); i++) {
         struct journal_hole *hole = &j->holes[i];
 
-        if ((r = edge(j, i, false, 0, &hole->before)) < 0 || (r = edge(j, i, true, 0, &hole->behind)) < 0)
+        if ((r = edge(j, i, false, 0, &none, &hole->before)) < 0 || (r = edge(j, i, true, 0, &none, &hole->behind)) < 0)
             return r;
         if (hole->cut > 0 && (r = file_read(j->b->fd, hole->old, sizeof(hole->old), hole->at)) < 0)
             return r;
@@ -209,7 +231,7 @@ static int move_rest(struct journal *j, size_t done)
         return r;
     /* Not even that, and nothing is out yet: all is as it was. */
     if (put_slot(j, PROGRESS_CANCELLED) == 0 && take_back_nonces(j) == 0)
-        (void)journal_remove(j->b);
+        (void)journal_end(j);
     return r;
 }
 
@@ -259,7 +281,7 @@ int journal_collapse(struct box *b, const struct journal_cuts *cuts)
     if (r == 0 && (r = put_nonces(&j)) == 0)
         r = carry_out(&j, cuts->count);
     if (r == 0)
-        r = journal_remove(b);
+        r = journal_end(&j);
     close_fd(&j.fd);
     free(j.copy);
     return r;
@@ -289,27 +311,29 @@ static int find_done(struct journal *j, size_t *ret)
 }
 
 /* Is everything around the holes as it was? */
-static bool has_edges(struct journal *j, size_t done)
+static bool has_edges(struct journal *j, size_t done, const struct displaced *hole)
 {
     uint64_t shift = 0, sum;
 
     for (size_t i = 0; i < hole_count(j); i++) {
-        if (edge(j, i, false, shift, &sum) < 0 || sum != j->holes[i].before)
+        if (edge(j, i, false, shift, hole, &sum) < 0 || sum != j->holes[i].before)
             return false;
         if (i >= done)
             shift += j->holes[i].cut;
-        if (edge(j, i, true, shift, &sum) < 0 || sum != j->holes[i].behind)
+        if (edge(j, i, true, shift, hole, &sum) < 0 || sum != j->holes[i].behind)
             return false;
     }
     return true;
 }
 
-/* The hole that an interrupted collapse left behind its place: only XFS does that. */
-static int finish_displaced(struct journal *j, size_t done)
+/* The hole that an interrupted collapse left behind its place: only XFS does that. -ESTALE: there is one that it did
+ * not leave. */
+static int find_displaced(struct journal *j, size_t done, struct displaced *ret)
 {
     struct box *b = j->b;
     off_t size = lseek(b->fd, 0, SEEK_END), hole, data;
 
+    *ret = (struct displaced){0};
     while (done < hole_count(j) && j->holes[done].cut == 0)
         done++;
     if (done == hole_count(j))
@@ -324,15 +348,25 @@ static int finish_displaced(struct journal *j, size_t done)
         return -errno;
     if (data < 0)
         data = size;
-    if ((uint64_t)(data - hole) != j->holes[done].cut)
-        return -ESTALE;
-    if (data == size)
-        return ftruncate(b->fd, hole) < 0 ? -errno : 0;
-    return collapse(b, (uint64_t)hole, j->holes[done].cut);
+    *ret = (struct displaced){(uint64_t)hole, (uint64_t)(data - hole)};
+    return ret->len == j->holes[done].cut ? 0 : -ESTALE;
+}
+
+/* Takes it out. */
+static int finish_displaced(struct journal *j, const struct displaced *hole)
+{
+    off_t size = lseek(j->b->fd, 0, SEEK_END);
+
+    if (size < 0)
+        return -errno;
+    if (hole->at + hole->len == (uint64_t)size)
+        return ftruncate(j->b->fd, (off_t)hole->at) < 0 ? -errno : 0;
+    return collapse(j->b, hole->at, hole->len);
 }
 
 int journal_finish_collapse(struct journal *j)
 {
+    struct displaced hole = {0};
     uint64_t progress;
     size_t done;
     int r;
@@ -342,11 +376,13 @@ int journal_finish_collapse(struct journal *j)
     progress = get_slot(j);
     done = hole_count(j);
     if (progress == PROGRESS_CANCELLED)
-        return has_edges(j, done) ? take_back_nonces(j) : -ESTALE;
-    if (progress == PROGRESS_BEGUN && ((r = find_done(j, &done)) < 0 || (r = finish_displaced(j, done)) < 0))
+        return has_edges(j, done, &hole) ? take_back_nonces(j) : -ESTALE;
+    if (progress == PROGRESS_BEGUN && ((r = find_done(j, &done)) < 0 || (r = find_displaced(j, done, &hole)) < 0))
         return r;
-    if (!has_edges(j, done))
+    if (!has_edges(j, done, &hole))
         return -ESTALE;
+    if (hole.len > 0 && (r = finish_displaced(j, &hole)) < 0)
+        return r;
     if (progress == 0 && (r = put_nonces(j)) < 0)
         return r;
     return carry_out(j, done);

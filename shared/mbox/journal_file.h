@@ -109,9 +109,15 @@ int journal_finish_grow(struct journal *j);
 /* Finishes a JOURNAL_COLLAPSE, or takes back one that was given up. -ESTALE as above. */
 int journal_finish_collapse(struct journal *j);
 
-/* A plan carried out under a journal of its own, which takes the place of the one that is there. *ret_begun: that one
- * is in place, so that a failure is mended by its replay. */
+/* A plan carried out under a journal of its own, which takes the place of the one that is there and is removed.
+ * *ret_begun: it is in place, so that a failure is mended by its replay. */
 int journal_move_instead(struct journal *j, const struct journal_plan *plan, bool *ret_begun);
+
+/* Removes the journal, durably. */
 int journal_remove(struct box *b);
+
+/* The same when what it says is done. If it cannot be removed, or may come back after a power cut, it is made void: its
+ * replay would undo what is written later. */
+int journal_end(struct journal *j);
 
 #endif

@@ -106,7 +106,7 @@ static int extend(struct journal *j)
     if (r == 0 && fsync(b->fd) < 0)
         r = errno;
     if (r != 0 && ftruncate(b->fd, (off_t)j->head.old_size) == 0)
-        (void)journal_remove(b); /* full: nothing was touched */
+        (void)journal_end(j); /* full: nothing was touched */
     return -r;
 }
 
@@ -142,7 +142,7 @@ int journal_grow(struct box *b, const struct journal_plan *plan)
     if (r == 0)
         r = overwrite(&j);
     if (r == 0)
-        r = journal_remove(b);
+        r = journal_end(&j);
     close_fd(&j.fd);
     free(j.copy);
     return r;

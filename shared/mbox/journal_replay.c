@@ -260,7 +260,7 @@ int journal_replay(struct box *b)
             r = journal_remove(b);
         } else if (r == 0) {
             (void)store_notice(b->store, "%s: an interrupted change was finished", b->name);
-            r = journal_remove(b);
+            r = journal_end(&j);
         } else if (r == -ESTALE) {
             r = put_aside(b);
         }
