@@ -29,7 +29,7 @@ struct mbox_store {
     int keeper;
     bool is_keeper_lost; /* it did not answer in time */
     bool is_locked;
-    int lock_timeout; /* seconds */
+    int lock_timeout;                                   /* seconds */
     bool (*is_offered)(void *context, struct str name); /* see mbox_store_offer() */
     void *context;
     bool is_delivery; /* tells nobody a UID: its part of the log becomes durable with the next that does */
@@ -178,7 +178,7 @@ struct box {
     uint64_t log_id;
     uint64_t log_size;
     bool is_log_lazy; /* its end may not be durable */
-    unsigned held; /* enum box_lock_kind */
+    unsigned held;    /* enum box_lock_kind */
     bool has_dotlock;
     dev_t dotlock_dev; /* which one is ours, when no keeper holds it */
     ino_t dotlock_ino;
@@ -432,6 +432,15 @@ int store_prepare(struct mbox_store *s);
 int store_uidvalidity(struct mbox_store *s, uint32_t *ret);
 /* Is it INBOX, or one that is offered? */
 bool store_may_be_missing(const struct mbox_store *s, struct str name);
+
+/* ---- reserve.c ---- */
+
+/* Keeps some room of the disk for what follows, if there is plenty. */
+void store_keep_reserve(struct mbox_store *s);
+
+/* After an error: gives room that was kept back to the file system, for opening a mailbox or (frees) for removing
+ * messages. True: the same is worth another try. */
+bool store_use_reserve(struct mbox_store *s, int error, bool frees);
 
 /* An identity for a mailbox (RFC 8474 5.1) that was never given before; under --epoch it depends on clock and name. */
 int store_mailboxid(struct mbox_store *s, const char *name, uint8_t ret[16]);

@@ -216,12 +216,20 @@ static int expunge(struct mbox *v, const struct numset *uids, bool only_deleted,
     return r;
 }
 
+/* On a full disk this is what has to work. */
+static int expunge_in_need(struct mbox *v, const struct numset *uids, bool only_deleted, struct numset *ret_uids)
+{
+    int r = expunge(v, uids, only_deleted, ret_uids);
+
+    return r < 0 && store_use_reserve(v->b->store, r, true) ? expunge(v, uids, only_deleted, ret_uids) : r;
+}
+
 int mbox_expunge(struct mbox *v, const struct numset *uids, struct numset *ret_uids)
 {
-    return expunge(v, uids, true, ret_uids);
+    return expunge_in_need(v, uids, true, ret_uids);
 }
 
 int mbox_remove(struct mbox *v, const struct numset *uids, struct numset *ret_uids)
 {
-    return expunge(v, uids, false, ret_uids);
+    return expunge_in_need(v, uids, false, ret_uids);
 }

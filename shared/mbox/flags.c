@@ -147,8 +147,8 @@ static int change(struct flag_change *c, struct numset *ret_modified)
     return r;
 }
 
-int mbox_set_flags(struct mbox *v, const struct numset *uids, enum mbox_flags_mode mode, struct mbox_flags flags,
-                   uint64_t unchanged_since, struct numset *ret_modified)
+static int set_flags(struct mbox *v, const struct numset *uids, enum mbox_flags_mode mode, struct mbox_flags flags,
+                     uint64_t unchanged_since, struct numset *ret_modified)
 {
     struct flag_change *c;
     int r;
@@ -177,4 +177,16 @@ int mbox_set_flags(struct mbox *v, const struct numset *uids, enum mbox_flags_mo
     buf_finish(&c->log);
     free(c);
     return r;
+}
+
+/* On a full disk messages must be markable that are to go. */
+int mbox_set_flags(struct mbox *v, const struct numset *uids, enum mbox_flags_mode mode, struct mbox_flags flags,
+                   uint64_t unchanged_since, struct numset *ret_modified)
+{
+    bool dooms = (flags.system & MBOX_DELETED) && mode != MBOX_FLAGS_REMOVE;
+    int r = set_flags(v, uids, mode, flags, unchanged_since, ret_modified);
+
+    return r < 0 && dooms && store_use_reserve(v->b->store, r, false)
+               ? set_flags(v, uids, mode, flags, unchanged_since, ret_modified)
+               : r;
 }

@@ -151,7 +151,7 @@ int journal_output(struct journal *j, uint64_t at, uint8_t *data, size_t len)
 
 static uint64_t window_place(const struct journal *j, uint64_t sequence)
 {
-    return j->head.windows + (sequence & 1) * JOURNAL_WINDOW;
+    return j->head.windows + (sequence & 1) * j->head.block;
 }
 
 int journal_window(struct journal *j, const struct journal_slot *slot)
@@ -230,12 +230,18 @@ static int store_slot(struct journal *j, struct journal_slot *slot)
     return r == 0 && fdatasync(j->fd) < 0 ? -errno : r;
 }
 
+/* Can what is so far away be copied without the journal? */
+static bool crosses(const struct journal *j, uint64_t gap)
+{
+    return gap >= JOURNAL_DIRECT || gap >= j->head.block;
+}
+
 static int choose_window(struct journal *j, uint64_t at, struct journal_slot *ret)
 {
     uint64_t rest = j->head.new_size - at;
     uint64_t gap = journal_source(&j->plan, at) - at;
-    bool is_direct = gap >= JOURNAL_DIRECT || gap >= rest;
-    uint64_t most = is_direct ? gap : JOURNAL_WINDOW;
+    bool is_direct = crosses(j, gap) || gap >= rest;
+    uint64_t most = is_direct ? gap : j->head.block;
 
     *ret = (struct journal_slot){
         .sequence = ++j->sequence, .at = at, .len = rest < most ? rest : most, .is_direct = is_direct};
@@ -335,21 +341,33 @@ static int fill_head(struct journal *j)
     return 0;
 }
 
-/* Blocks for the windows are taken before anything is touched: the disk cannot fill up in the middle. */
+static int reserve_windows(struct journal *j, uint64_t gap, uint64_t rest)
+{
+    uint64_t window = j->head.block;
+    int r = posix_fallocate(j->fd, (off_t)j->head.slots, (off_t)(2 * JOURNAL_ALIGN));
+
+    if (r != 0 || crosses(j, gap) || gap >= rest)
+        return -r;
+    if (rest <= window) /* only the window of sequence 1 is used */
+        return -posix_fallocate(j->fd, (off_t)window_place(j, 1), (off_t)rest);
+    return -posix_fallocate(j->fd, (off_t)j->head.windows, (off_t)(2 * window));
+}
+
+/* Blocks for the windows are taken before anything is touched: the disk cannot fill up in the middle. Where there is
+ * little room the windows are small. */
 static int reserve(struct journal *j)
 {
     uint64_t gap = journal_source(&j->plan, j->head.start) - j->head.start;
     uint64_t rest = j->head.new_size - j->head.start;
-    uint64_t windows = gap >= JOURNAL_DIRECT || gap >= rest ? 0
-                       : rest <= JOURNAL_WINDOW             ? JOURNAL_WINDOW + rest
-                                                            : 2 * JOURNAL_WINDOW;
-    int r = posix_fallocate(j->fd, (off_t)j->head.slots, (off_t)(2 * JOURNAL_ALIGN));
+    int r;
 
-    if (r == 0 && windows > 0 && rest <= JOURNAL_WINDOW) /* only the window of sequence 1 is used */
-        r = posix_fallocate(j->fd, (off_t)window_place(j, 1), (off_t)rest);
-    else if (r == 0 && windows > 0)
-        r = posix_fallocate(j->fd, (off_t)j->head.windows, (off_t)windows);
-    return -r;
+    for (j->head.block = JOURNAL_WINDOW;; j->head.block /= 16) {
+        r = reserve_windows(j, gap, rest);
+        if ((r != -ENOSPC && r != -EDQUOT) || j->head.block <= JOURNAL_TIGHT ||
+            rest > JOURNAL_STEPS * (uint64_t)(j->head.block / 16) ||
+            ftruncate(j->fd, (off_t)j->head.slots) < 0) /* what it did get */
+            return r;
+    }
 }
 
 static int store_plan(struct journal *j)

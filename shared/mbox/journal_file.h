@@ -8,8 +8,10 @@
 
 #define JOURNAL_MAGIC  0x334c4e4a534e4550u
 #define JOURNAL_EDGE   512u         /* bytes that are checked to know the file again */
-#define JOURNAL_WINDOW (16u << 20)  /* bytes that go through the journal in one step */
-#define JOURNAL_DIRECT (1u << 20)   /* a gap of this size is crossed without it */
+#define JOURNAL_WINDOW (16u << 20)  /* bytes that go through the journal in one step, where there is room */
+#define JOURNAL_TIGHT  (64u << 10)  /* at least */
+#define JOURNAL_STEPS  4096u        /* with smaller windows: more steps would take too long */
+#define JOURNAL_DIRECT (1u << 20)   /* a gap of this size, or of a window, is crossed without it */
 #define JOURNAL_COPY   (256u << 10) /* buffer */
 #define JOURNAL_ALIGN  4096u
 
@@ -18,7 +20,7 @@ enum journal_kind { JOURNAL_MOVE = 1, JOURNAL_PATCH, JOURNAL_GROW, JOURNAL_COLLA
 struct journal_head {
     uint64_t magic;
     uint32_t kind;
-    uint32_t block; /* of a collapse: the block size */
+    uint32_t block; /* of a collapse: the block size; of a move: the size of a window */
     uint64_t dev;
     uint64_t ino;
     uint64_t start;

@@ -62,6 +62,8 @@ static int load(struct journal *j)
     if (j->head.magic != JOURNAL_MAGIC || j->head.check != journal_head_check(&j->head) ||
         j->head.gap_len > JOURNAL_EDGE || j->head.tail_len > JOURNAL_EDGE)
         return -EBADMSG;
+    if (j->head.kind == JOURNAL_MOVE && j->head.block == 0) /* of an earlier version */
+        j->head.block = JOURNAL_WINDOW;
     if (j->head.kind == JOURNAL_GROW || j->head.kind == JOURNAL_COLLAPSE)
         return 0; /* they check their bodies themselves */
     return load_plan(j);

@@ -27,7 +27,7 @@ struct rename_job {
     struct mbox_store *s;
     struct str from;
     struct str to;
-    struct names children; /* whole old names, the mailbox itself too */
+    struct names children;  /* whole old names, the mailbox itself too */
     struct box_want *boxes; /* those of them that can be opened */
     size_t box_count;
 };
@@ -175,8 +175,10 @@ static int open_boxes(struct rename_job *job)
             continue;
         if (r < 0)
             return r;
-        job->boxes[job->box_count++] = (struct box_want){
-            .b = b, .kinds = BOX_STATE | (b->fd < 0 ? 0u : b->is_writable ? BOX_WRITE : BOX_READ)};
+        job->boxes[job->box_count++] = (struct box_want){.b = b,
+                                                         .kinds = BOX_STATE | (b->fd < 0        ? 0u
+                                                                               : b->is_writable ? BOX_WRITE
+                                                                                                : BOX_READ)};
     }
     return 0;
 }

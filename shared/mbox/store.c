@@ -169,11 +169,11 @@ int store_prepare(struct mbox_store *s)
     if (s->state == NULL || s->has_key)
         return 0;
     r = load_key(s);
-    if (r != -ENOENT)
-        return r;
-    if ((r = make_folder(s->state)) < 0)
-        return r;
-    return load_key(s);
+    if (r == -ENOENT && (r = make_folder(s->state)) == 0)
+        r = load_key(s);
+    if (r == 0)
+        store_keep_reserve(s);
+    return r;
 }
 
 void mbox_store_offer(struct mbox_store *s, bool (*is_offered)(void *context, struct str name), void *context)

@@ -411,9 +411,19 @@ static int open_view(struct mbox_store *s, struct str name, unsigned flags, stru
     return 0;
 }
 
-int mbox_open(struct mbox_store *s, struct str name, unsigned flags, struct mbox **ret)
+/* On a full disk too, if it was not too full before. */
+static int open_in_need(struct mbox_store *s, struct str name, unsigned flags, struct mbox **ret)
 {
     int r = open_view(s, name, flags, ret);
+
+    if (r < 0 && store_use_reserve(s, r, false))
+        r = open_view(s, name, flags, ret);
+    return r;
+}
+
+int mbox_open(struct mbox_store *s, struct str name, unsigned flags, struct mbox **ret)
+{
+    int r = open_in_need(s, name, flags, ret);
     /* UIDLs that do not last would make clients fetch everything again. */
     bool lasts = flags & MBOX_OPEN_POP3;
     struct mbox_store *shadow = r < 0 && !lasts ? store_shadow(s, name, r) : NULL;

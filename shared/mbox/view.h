@@ -38,7 +38,7 @@ struct mbox {
     int watch; /* inotify, -1: none */
     bool is_watch_tried;
     bool is_watch_whole; /* it tells of everything */
-    int pop3_fd; /* holds the maildrop lock */
+    int pop3_fd;         /* holds the maildrop lock */
     int cache_fd;
     uint64_t cache_id;  /* of the file that it is */
     struct block block; /* read-ahead */

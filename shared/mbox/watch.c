@@ -20,9 +20,9 @@
 static bool is_shared_with_hosts(const char *path)
 {
     static const unsigned long types[] = {
-        0x6969 /* NFS */,       0xff534d42 /* CIFS */, 0xfe534d42 /* SMB2 */, 0x517b /* SMB */,  0x01021997 /* 9P */,
-        0x65735546 /* FUSE */, 0x5346414f /* AFS */,  0x00c36400 /* Ceph */, 0x7461636f /* OCFS2 */,
-        0x01161970 /* GFS2 */,
+        0x6969 /* NFS */,       0xff534d42 /* CIFS */, 0xfe534d42 /* SMB2 */, 0x517b /* SMB */,
+        0x01021997 /* 9P */,    0x65735546 /* FUSE */, 0x5346414f /* AFS */,  0x00c36400 /* Ceph */,
+        0x7461636f /* OCFS2 */, 0x01161970 /* GFS2 */,
     };
     struct statfs fs;
 

@@ -416,6 +416,8 @@ long call_run(const struct interpose_plan *plan, struct call *c)
     if (plan->has_no_collapse && c->nr == SYS_fallocate &&
         (c->arg[1] & (FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE)))
         return -EOPNOTSUPP;
+    if (plan->room > 0 && c->nr == SYS_fallocate && !(c->arg[1] & ~FALLOC_FL_KEEP_SIZE) && c->arg[3] > plan->room)
+        return -ENOSPC;
     if (plan->has_no_sync && (c->nr == SYS_fsync || c->nr == SYS_fdatasync))
         return 0;
     if (c->nr == SYS_unlinkat)

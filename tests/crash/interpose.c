@@ -12,6 +12,7 @@
  *                 that need space fail with CRASH_ERRNO; a write does its first half.  stop: SIGSTOP before call number
  *                 CRASH_AT, for a test that does something meanwhile.  trace: all calls go to CRASH_TRACE.
  *   CRASH_NO_COLLAPSE  fallocate(COLLAPSE_RANGE, INSERT_RANGE) answer EOPNOTSUPP, as tmpfs, btrfs and NFS do
+ *   CRASH_ROOM    fallocate of more bytes than this at once answers ENOSPC
  *   CRASH_NO_SYNC      fsync and fdatasync succeed and do nothing: with it the power-cut test must find losses
  *   CRASH_BOOT         a file that is read in the place of the kernel's boot id: the machine was started again
  *
@@ -284,6 +285,7 @@ __attribute__((constructor)) static void start(void)
     plan.shutdown = (uint32_t)env_number("CRASH_SHUTDOWN");
     plan.is_sticky = env_number("CRASH_STICKY") != 0;
     plan.has_no_sync = env_number("CRASH_NO_SYNC") != 0;
+    plan.room = env_number("CRASH_ROOM");
     plan.has_no_collapse = env_number("CRASH_NO_COLLAPSE") != 0;
     if (plan.dir_len == 0 || plan.dir_len >= sizeof(plan.dir) || env_mode(getenv("CRASH_MODE")) < 0 ||
         open_trace() < 0 || sigaction(SIGSYS, &action, NULL) < 0 || install_filter() < 0)

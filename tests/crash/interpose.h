@@ -23,6 +23,7 @@ struct interpose_plan {
     uint32_t shutdown;    /* MODE_CUT: 0 all is flushed, 1 the journal is, 2 nothing is */
     bool is_sticky;       /* later calls that need space fail as well */
     bool has_no_collapse; /* the file system cannot COLLAPSE_RANGE */
+    long room;            /* fallocate of more bytes at once finds the disk full; 0: no matter how many */
     bool has_no_sync;     /* syncs are not made: what a store that forgets them would do */
 };
 

@@ -2,7 +2,7 @@
 """The real thing: the store on loop-mounted ext4 and XFS, the file system shut down (FS_IOC_SHUTDOWN) before every system
 call that changes a file, mounted again, looked at. As root, in a mount namespace of its own.
 
-  powercut.py [--quick] [--only TEXT] [--fs ext4,xfs] BUILD_DIR
+  powercut.py [--quick] [--only TEXT] [--fs ext4,ext4-1k,xfs] BUILD_DIR
 
 NOLOGFLUSH (2) loses what is neither synced nor written back, LOGFLUSH (1) keeps metadata whose data may be lost."""
 
@@ -30,7 +30,7 @@ class Disk:
         os.makedirs(self.mount)
         with open(self.image, "wb") as f:
             f.truncate(320 << 20) # mkfs.xfs wants 300 MiB; it stays a sparse file
-        argv = {"ext4": ["mkfs.ext4", "-q", "-F"], "xfs": ["mkfs.xfs", "-q", "-f"]}[kind]
+        argv = {"ext4": ["mkfs.ext4", "-q", "-F"], "ext4-1k": ["mkfs.ext4", "-q", "-F", "-b", "1024"], "xfs": ["mkfs.xfs", "-q", "-f"]}[kind]
         subprocess.run(argv + [self.image], check=True, capture_output=True)
         self.up()
 
@@ -72,7 +72,7 @@ def main():
     parser.add_argument("build")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", default="")
-    parser.add_argument("--fs", default="ext4,xfs")
+    parser.add_argument("--fs", default="")
     args = parser.parse_args()
     build, result, points = os.path.abspath(args.build), crashlib.Result(), 0
     libc = ctypes.CDLL(None, use_errno=True)
@@ -82,7 +82,7 @@ def main():
     scratch = tempfile.mkdtemp(prefix="crash-cut-", dir=build)
     disk = None
     try:
-        for kind in args.fs.split(","):
+        for kind in (args.fs or ("ext4,xfs" if args.quick else "ext4,ext4-1k,xfs")).split(","):
             try:
                 disk = Disk(kind, scratch)
             except (OSError, subprocess.CalledProcessError) as error:

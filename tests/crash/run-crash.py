@@ -52,6 +52,8 @@ class Bench:
         self.trace = os.path.join(folder, "trace")
         self.errors, self.points = [], 0
         self.env = {"CRASH_NO_COLLAPSE": 1} if scenario.no_collapse else {}
+        if scenario.room:
+            self.env["CRASH_ROOM"] = scenario.room
         self.texts = {}
         for path in list(self.files.values()) + [self.new_file]:
             with open(path, "rb") as f:

@@ -9,9 +9,9 @@ class Scenario:
     """seed(work, files): makes the boxes. steps: commands of one process. Each step that ends in ACK and is in `atomic`
     must be there whole or not at all."""
 
-    def __init__(self, name, seed, steps, atomic=(), no_collapse=False, extra=None, options=()):
+    def __init__(self, name, seed, steps, atomic=(), no_collapse=False, room=0, options=()):
         self.name, self.seed, self.steps, self.atomic, self.no_collapse = name, seed, steps, atomic, no_collapse
-        self.new_messages = extra or {}
+        self.room = room # see CRASH_ROOM
         self.options = ("-t", "2", *options) # of `work`
 
     def words(self, files, count=None):
@@ -125,6 +125,8 @@ ALL = [
     Scenario("moved expunge every second, own", own, [["open", "INBOX"], ["remove", ODD], ["close"]], no_collapse=True),
     Scenario("moved expunge middle, foreign", opened, [["open", "INBOX"], ["remove", "3:5"], ["close"]], no_collapse=True),
     Scenario("moved expunge of unflushed flags", unflushed, [["open", "INBOX"], ["remove", "2"], ["close"]], no_collapse=True),
+    Scenario("moved expunge, small windows", large, [["open", "INBOX"], ["remove", "3"], ["remove", "1"], ["close"]], no_collapse=True,
+             room=100000),
     Scenario("copy", own, [["open", "INBOX"], ["copy", "2:4", "Work"], ["close"]], atomic=(1,)),
     Scenario("copy to the same box", own, [["open", "INBOX"], ["poll"], ["copy", "2:3", "Work"], ["copy", "5", "Work"], ["close"]],
              atomic=(2, 3)),
