@@ -37,6 +37,7 @@ static const struct verdict {
     {-EACCES, EX_CANTCREAT, "451 4.3.0 The mailbox may not be written"},
     {-EROFS, EX_CANTCREAT, "451 4.3.0 The mailbox is on a read-only file system"},
     {-ENOENT, EX_CANTCREAT, "451 4.3.0 The mailbox cannot be created"},
+    {-ENODEV, EX_TEMPFAIL, "451 4.3.0 The folder of the mailbox is not there"},
     {-EIO, EX_IOERR, "451 4.3.0 The disk reports an error"},
 };
 

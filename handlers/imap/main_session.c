@@ -5,10 +5,24 @@
  *
  * Exit status: 0 ended by LOGOUT, 1 by the end of input or an error, 64 and up wrong usage or set-up (sysexits).
  */
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "handlers/imap/session.h"
 #include "shared/serve/serve.h"
+
+#define FILES_MOST 65536
+
+/* RENAME holds the mailboxes below the one that it moves, two files each. */
+static void allow_files(void)
+{
+    struct rlimit l;
+
+    if (getrlimit(RLIMIT_NOFILE, &l) < 0)
+        return;
+    l.rlim_cur = l.rlim_max < FILES_MOST ? l.rlim_max : FILES_MOST;
+    (void)setrlimit(RLIMIT_NOFILE, &l);
+}
 
 static void log_summary(const struct imap *s, int64_t started)
 {
@@ -29,6 +43,7 @@ static int run(struct conf *conf, struct session *who)
     struct imap s;
     int r = imap_init(&s, conf, who, STDIN_FILENO, STDOUT_FILENO);
 
+    allow_files();
     if (r >= 0)
         r = imap_run(&s);
     else

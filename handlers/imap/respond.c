@@ -181,8 +181,10 @@ static const struct {
     {-EFBIG, "TOOBIG", "the message is larger than this server takes"},
     {-ENOTEMPTY, "HASCHILDREN", "there are mailboxes below it"},
     {-ENOBUFS, "LIMIT", "this is more than the server can handle at once"},
+    {-EMFILE, "LIMIT", "there are more mailboxes below it than files may be open"},
     {-ENOMEM, "UNAVAILABLE", "the server is out of memory"},
     {-EIO, "UNAVAILABLE", "the disk reports an error"},
+    {-ENODEV, "UNAVAILABLE", "the folder of the mailbox is not there"},
 };
 
 int respond_error(struct imap *s, int error, const char *what)

@@ -56,6 +56,8 @@ int pop2_store_fail(struct pop2 *s, int error)
     case -EDQUOT:
     case -EFBIG:
         return pop2_fail(s, "full", "There is no disk space left, nothing was changed");
+    case -ENODEV:
+        return pop2_fail(s, "error", "The folder of the mailbox is not there");
     default:
         return pop2_fail(s, "error", "%s", strerror(-error));
     }

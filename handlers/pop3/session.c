@@ -97,6 +97,8 @@ int pop3_store_err(struct pop3 *s, int error)
     case -EDQUOT:
     case -EFBIG:
         return pop3_err(s, "SYS/TEMP", "There is no disk space left, nothing was changed");
+    case -ENODEV:
+        return pop3_err(s, "SYS/TEMP", "The folder of the mailbox is not there");
     case -ESTALE:
     case -ENOENT:
         return pop3_err(s, NULL, "The message is no longer there: another program has removed it");

@@ -131,13 +131,10 @@ static void be_self(void)
 static int open_folder(struct keeper *k)
 {
     _cleanup_free_ char *inbox = NULL;
-    _cleanup_buf_ struct buf spool = BUF_INIT(LIMIT_PATHNAME);
     char *slash = NULL;
     struct stat st;
-    int r = conf_expand(str_from(k->conf->spool), str_from(k->user.name), str_from(k->user.home), &spool);
+    int r = session_inbox(k->conf, str_from(k->user.name), str_from(k->user.home), &inbox);
 
-    if (r == 0)
-        r = session_spool_path(buf_cstr(&spool), str_from(k->user.name), &inbox);
     if (r < 0)
         return r;
     slash = strrchr(inbox, '/');

@@ -75,6 +75,24 @@ static bool is_overridden(const struct conf *conf, struct str key)
     return false;
 }
 
+/* A folder of all users' mail that is not there must not be taken for the mailbox of one, which would be empty. */
+static bool is_missing_folder(const struct conf *conf, const char *spool)
+{
+    struct stat st;
+
+    return !is_overridden(conf, STR("spool")) && strchr(conf->spool, '%') == NULL && stat(spool, &st) < 0;
+}
+
+int session_inbox(const struct conf *conf, struct str user, struct str home, char **ret)
+{
+    _cleanup_buf_ struct buf spool = BUF_INIT(LIMIT_PATHNAME);
+    int r = conf_expand(str_from(conf->spool), user, home, &spool);
+
+    if (r == 0 && is_missing_folder(conf, buf_cstr(&spool)))
+        r = buf_add_byte(&spool, '/');
+    return r < 0 ? r : session_spool_path(buf_cstr(&spool), user, ret);
+}
+
 /* The path without links and dots, as far as its folder exists. */
 static int add_identity(const char *path, struct buf *out)
 {
@@ -115,11 +133,8 @@ static int separate_state(struct session *s)
 
 int session_paths(const struct conf *conf, struct session *s)
 {
-    _cleanup_free_ char *spool = NULL;
-    int r = expand(conf->spool, s, &spool);
+    int r = session_inbox(conf, str_from(s->user), str_from(s->home), &s->inbox);
 
-    if (r == 0)
-        r = session_spool_path(spool, str_from(s->user), &s->inbox);
     if (r == 0)
         r = expand(conf->folders, s, &s->folders);
     if (r == 0)

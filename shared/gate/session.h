@@ -62,4 +62,8 @@ int session_paths(const struct conf *conf, struct session *s);
  * frees it. -EINVAL: the name cannot be a file name. */
 int session_spool_path(const char *spool, struct str user, char **ret);
 
+/* The same from the configuration. One that is not there counts as a folder, unless it names a place for each user (%)
+ * or was given on the command line. The errors of conf_expand(), too. */
+int session_inbox(const struct conf *conf, struct str user, struct str home, char **ret);
+
 #endif

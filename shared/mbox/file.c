@@ -46,6 +46,16 @@ int file_open(struct mbox_store *s, const char *path, bool *ret_writable, int *r
     return 0;
 }
 
+/* A spool that is not mounted must not be taken for an empty mailbox. */
+static bool has_folder(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    _cleanup_free_ char *folder =
+        slash == NULL || slash == path ? NULL : str_dup((struct str){path, (size_t)(slash - path)});
+
+    return folder == NULL || access(folder, F_OK) == 0;
+}
+
 int box_reopen(struct box *b)
 {
     struct stat st;
@@ -55,6 +65,8 @@ int box_reopen(struct box *b)
     if (lstat(b->path, &st) < 0) {
         if (errno != ENOENT)
             return -errno;
+        if (b->is_inbox && !has_folder(b->path))
+            return -ENODEV;
         close_fd(&b->fd);
         b->facts = (struct stat){0};
         return 0;

@@ -143,7 +143,7 @@ struct mbox_info {
 };
 
 /* Opens a view of a mailbox (UTF-8 name; INBOX in any case). A missing INBOX opens as an empty mailbox, and so does one
- * that is offered. */
+ * that is offered. -ENODEV: the folder in which INBOX belongs is not there. */
 int mbox_open(struct mbox_store *s, struct str name, unsigned flags, struct mbox **ret);
 
 /* Ends the view; flags not yet in the file are written there unless others still hold it back. NULL is fine.

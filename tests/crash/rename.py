@@ -6,6 +6,8 @@ the messages are there whole, under the old name or the new one, or, when it is 
 
 import argparse
 import os
+import resource
+import subprocess
 import sys
 import tempfile
 
@@ -89,6 +91,29 @@ class Bench:
         return not is_done, wrong
 
 
+def many_children(build, folder, count=400):
+    """More mailboxes below one than a process may have files open to begin with: renamed, or refused when it may not have more."""
+    work = crashlib.Work(build, os.path.join(folder, "many", "root"), demote=True)
+    if "imap-session" not in work.programs:
+        return ["imap-session is not built"]
+    work.fresh()
+    os.makedirs(os.path.join(work.paths[1], "Work.sbd"), 0o700)
+    for name in ["Work"] + ["Work.sbd/%d" % n for n in range(count)]:
+        with open(os.path.join(work.paths[1], name), "wb"):
+            pass
+    work.give()
+    wrong = []
+    for hard, answer in ((512, b"b NO [LIMIT]"), (4096, b"b OK")):
+        p = subprocess.run([work.programs["imap-session"]] + work.options(), input=b"b RENAME Work Play\r\nc LOGOUT\r\n", timeout=120,
+                           capture_output=True, check=False, **work.as_user,
+                           preexec_fn=lambda most=hard: resource.setrlimit(resource.RLIMIT_NOFILE, (256, most)))
+        if answer not in p.stdout:
+            wrong.append("with %d files: %r" % (hard, p.stdout[-200:]))
+    if len(os.listdir(os.path.join(work.paths[1], "Play.sbd"))) != count:
+        wrong.append("not all children came along")
+    return wrong
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true")
@@ -110,6 +135,11 @@ def main():
                 points += at
                 print("%-8s %-8s %4d points %4d bad" % (step, mode, at, len(errors)), *errors[:5], sep="\n    ")
                 passed, failed = passed + (not errors), failed + bool(errors)
+        os.chmod(folder, 0o755)
+        os.mkdir(os.path.join(folder, "many"))
+        wrong = many_children(os.path.abspath(args.build), folder)
+        print("many children:", wrong or "as it should be")
+        passed, failed = passed + (not wrong), failed + bool(wrong)
     print("points tried: %d" % points)
     print("%d passed, %d failed" % (passed, failed))
     return failed != 0

@@ -133,6 +133,30 @@ static void the_spool_is_a_folder_or_the_box(void **state)
     assert_null(path);
 }
 
+static void a_missing_spool_is_no_mailbox(void **state)
+{
+    struct conf conf;
+    char *path = NULL;
+    char *argv[] = {(char[]){"x"}, (char[]){"-c"}, (char[]){"/dev/null"}, (char[]){"-ospool=/nowhere/box"}, NULL};
+    int argc = 4;
+
+    (void)state;
+    assert_int_equal(conf_init(&conf), 0);
+    assert_int_equal(conf_set(&conf, STR("spool"), STR("/nowhere/mail")), 0);
+    assert_int_equal(session_inbox(&conf, STR("bob"), STR("/home/bob"), &path), 0);
+    assert_string_equal(path, "/nowhere/mail/bob");
+    free(path);
+    assert_int_equal(conf_set(&conf, STR("spool"), STR("%h/nowhere")), 0);
+    assert_int_equal(session_inbox(&conf, STR("bob"), STR("/home/bob"), &path), 0);
+    assert_string_equal(path, "/home/bob/nowhere");
+    free(path);
+    assert_int_equal(conf_args(&conf, &argc, argv), 0);
+    assert_int_equal(session_inbox(&conf, STR("bob"), STR("/home/bob"), &path), 0);
+    assert_string_equal(path, "/nowhere/box");
+    free(path);
+    conf_finish(&conf);
+}
+
 /* ---- failed logins ---- */
 
 static void guessing_gets_slower(void **state)
@@ -272,6 +296,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(a_dotlock_keeps_others_out, make_place, remove_place),
         cmocka_unit_test_setup_teardown(a_stale_dotlock_is_broken_a_fresh_one_is_not, make_place, remove_place),
         cmocka_unit_test_setup_teardown(a_dotlock_of_another_is_never_removed, make_place, remove_place),
+        cmocka_unit_test(a_missing_spool_is_no_mailbox),
         cmocka_unit_test_setup_teardown(the_spool_is_a_folder_or_the_box, make_place, remove_place),
         cmocka_unit_test_setup_teardown(guessing_gets_slower, make_place, remove_place),
         cmocka_unit_test_setup_teardown(addresses_of_one_ipv6_network_count_as_one, make_place, remove_place),

@@ -403,6 +403,46 @@ static void test_no_state(void **state)
     scratch_close(&s);
 }
 
+/* The spool is not mounted for a while: that is not a mailbox without messages. */
+static void test_spool_gone(void **state)
+{
+    struct mbox_append *a;
+    struct mbox_info info;
+    struct scratch s;
+    struct mbox *v, *w;
+    uint32_t validity, uid;
+    char *spool, *away;
+
+    (void)state;
+    scratch_open(&s);
+    spool = path_of(&s, "spool");
+    away = path_of(&s, "away");
+    assert_int_equal(mkdir(spool, 0700), 0);
+    mbox_store_free(s.store);
+    snprintf(s.inbox, sizeof(s.inbox), "%s/me", spool);
+    scratch_store(&s);
+    append_text(s.store, "INBOX", "Subject: a\n\n", 12);
+    assert_int_equal(mbox_open(s.store, STR("INBOX"), 0, &v), 0);
+    assert_int_equal(rename(spool, away), 0);
+    assert_int_equal(mbox_poll(v, false, NULL), -ENODEV);
+    assert_int_equal(mbox_open(s.store, STR("INBOX"), 0, &w), -ENODEV);
+    assert_int_equal(mbox_append_new(s.store, STR("INBOX"), &a), 0);
+    assert_int_equal(mbox_append_message(a, &(struct mbox_append_options){0}), 0);
+    assert_int_equal(mbox_append_write(a, "Subject: b\n\n", 12), 0);
+    assert_int_equal(mbox_append_commit(a, &validity, &uid), -ENODEV);
+    mbox_append_free(a);
+    assert_int_equal(rename(away, spool), 0);
+    poll_ok(v);
+    assert_int_equal(mbox_count(v), 1);
+    assert_int_equal(mbox_info(v, 1, &info), 0);
+    assert_int_equal(info.uid, 1);
+    assert_false(info.is_expunged);
+    assert_int_equal(mbox_close(v), 0);
+    free(spool);
+    free(away);
+    scratch_close(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -419,6 +459,7 @@ int main(void)
         cmocka_unit_test(test_watch_from_the_beginning),
         cmocka_unit_test(test_odd_index),
         cmocka_unit_test(test_no_state),
+        cmocka_unit_test(test_spool_gone),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
