@@ -1,26 +1,13 @@
 /*
  * Journals that do not fit any more: another program was there first, or the journal could not be removed.
  */
+#include "tests/unit/mbox_disk.h"
 #include "tests/unit/mbox_util.h"
-
-#include <fcntl.h>
-#include <linux/falloc.h>
-#include <linux/magic.h>
-#include <sys/syscall.h>
-#include <sys/vfs.h>
 
 #define BLOCK 4096u
 
-/* Stand in front of libc's: a process that dies where blocks are given back, a file that cannot be removed. */
-static bool dies_at_collapse;
+/* Stands in front of libc's: a file that cannot be removed. */
 static const char *stuck; /* suffix */
-
-int fallocate(int fd, int mode, off_t offset, off_t len)
-{
-    if (dies_at_collapse && (mode & FALLOC_FL_COLLAPSE_RANGE))
-        _exit(0);
-    return (int)syscall(SYS_fallocate, fd, mode, offset, len);
-}
 
 int unlink(const char *path)
 {
@@ -31,14 +18,6 @@ int unlink(const char *path)
         return -1;
     }
     return unlinkat(AT_FDCWD, path, 0);
-}
-
-static bool can_collapse(const char *folder)
-{
-    struct statfs fs;
-
-    return statfs(folder, &fs) == 0 && fs.f_bsize == BLOCK &&
-           (fs.f_type == EXT4_SUPER_MAGIC || fs.f_type == 0x58465342 /* XFS */);
 }
 
 /* Messages of five blocks and more. */
@@ -73,7 +52,7 @@ static void remove_and_die(struct scratch *s, uint32_t uid)
     int status;
 
     if (child == 0) {
-        dies_at_collapse = true;
+        disk_dies = true;
         assert_int_equal(mbox_open(s->store, STR("INBOX"), 0, &v), 0);
         remove_uid(v, uid);
         _exit(1);
@@ -104,7 +83,7 @@ static void test_foreign_hole(void **state)
 
     (void)state;
     scratch_open(&s);
-    if (!can_collapse(s.dir)) {
+    if (!disk_can_collapse(s.dir)) {
         scratch_close(&s);
         skip();
     }

@@ -2,13 +2,8 @@
  * Random sequences of operations on a mailbox, by several views and by foreign programs, against a list in memory.
  * PENNYPOST_TEST_SEED and PENNYPOST_TEST_ROUNDS choose another walk.
  */
+#include "tests/unit/mbox_disk.h"
 #include "tests/unit/mbox_util.h"
-
-#include <fcntl.h>
-#include <linux/falloc.h>
-#include <linux/magic.h>
-#include <sys/syscall.h>
-#include <sys/vfs.h>
 
 #include "shared/base/limits.h"
 #include "shared/mbox/scan.h"
@@ -37,23 +32,7 @@ struct model {
     unsigned serial;
 };
 
-/* Stands in front of libc's: how often blocks were given back, and now and then a file system that cannot. */
-static unsigned collapses;
-static bool is_refused;
 static bool is_sorted; /* nobody sorts it: in a mailbox out of order everything is moved */
-
-int fallocate(int fd, int mode, off_t offset, off_t len)
-{
-    int r;
-
-    if (is_refused && (mode & FALLOC_FL_COLLAPSE_RANGE)) {
-        errno = EOPNOTSUPP;
-        return -1;
-    }
-    r = (int)syscall(SYS_fallocate, fd, mode, offset, len);
-    collapses += r == 0 && (mode & FALLOC_FL_COLLAPSE_RANGE) != 0;
-    return r;
-}
 
 static uint32_t chance(struct model *m, uint32_t below)
 {
@@ -468,7 +447,7 @@ static void walk(uint64_t seed, unsigned rounds)
     m->random = seed;
     m->uidnext = 1;
     scratch_open(&m->s);
-    is_refused = seed % 4 == 0;
+    disk_refuses = seed % 4 == 0;
     is_sorted = seed % 2 == 1;
     for (unsigned i = 0; i < rounds && m->count < MESSAGES - 10; i++) {
         uint32_t pick = chance(m, sizeof(operations) / sizeof(*operations));
@@ -492,14 +471,6 @@ static void walk(uint64_t seed, unsigned rounds)
     free(m);
 }
 
-/* Is this a file system that can give blocks back? */
-static bool can_collapse(const char *folder)
-{
-    struct statfs fs;
-
-    return statfs(folder, &fs) == 0 && (fs.f_type == EXT4_SUPER_MAGIC || fs.f_type == 0x58465342 /* XFS */);
-}
-
 static void test_walks(void **state)
 {
     const char *folder = getenv("SCRATCH");
@@ -515,9 +486,9 @@ static void test_walks(void **state)
         print_message("walk %d\n", (int)i);
         walk(i, rounds != NULL ? (unsigned)strtoul(rounds, NULL, 10) : 120);
     }
-    print_message("blocks were given back %u times\n", collapses);
-    if (can_collapse(folder ? folder : "/tmp"))
-        assert_true(collapses > 10);
+    print_message("blocks were given back %u times\n", disk_collapses);
+    if (disk_can_collapse(folder ? folder : "/tmp"))
+        assert_true(disk_collapses > 10);
 }
 
 int main(void)
