@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "shared/base/macros.h"
+#include "shared/base/maker.h"
 #include "shared/base/secret.h"
 
 #define LOCK_MODE 0644
@@ -31,6 +32,8 @@ int dotlock_init(struct dotlock *l, int folder, const char *name)
 static int make_unique(struct dotlock *l, char *out, size_t size, int *ret_fd, struct stat *ret)
 {
     _cleanup_close_ int fd = -1;
+    char text[MAKER_TEXT] = "0\n";
+    size_t len = 2;
     uint64_t number = 0;
     int r = secret_random(&number, sizeof(number));
 
@@ -42,7 +45,10 @@ static int make_unique(struct dotlock *l, char *out, size_t size, int *ret_fd, s
         return -errno;
     /* Zero is what liblockfile writes when it wants no process to be looked at. An empty file means the same, and has
      * to do on a full disk: that is where somebody wants to expunge. */
-    if ((write(fd, "0\n", 2) != 2 && errno != ENOSPC && errno != EDQUOT) || fstat(fd, ret) < 0) {
+    (void)maker_text(text, &len);
+    errno = 0;
+    if ((write(fd, text, len) != (ssize_t)len && errno != 0 && errno != ENOSPC && errno != EDQUOT) ||
+        fstat(fd, ret) < 0) {
         r = errno > 0 ? -errno : -EIO;
         (void)unlinkat(l->folder, out, 0);
         return r;
@@ -59,6 +65,17 @@ static bool break_stale(const struct dotlock *l, time_t now)
     if (fstatat(l->folder, l->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
         return errno == ENOENT;
     return now > st.st_mtime + DOTLOCK_STALE && unlinkat(l->folder, l->name, 0) == 0;
+}
+
+/* Removes a lock whose maker was killed. */
+static bool break_orphan(const struct dotlock *l)
+{
+    _cleanup_close_ int fd = openat(l->folder, l->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    struct stat open_one, named;
+
+    return fd >= 0 && maker_is_gone(fd) && fstat(fd, &open_one) == 0 &&
+           fstatat(l->folder, l->name, &named, AT_SYMLINK_NOFOLLOW) == 0 && named.st_dev == open_one.st_dev &&
+           named.st_ino == open_one.st_ino && unlinkat(l->folder, l->name, 0) == 0;
 }
 
 /* Over NFS link(2) may succeed and say that it failed: what counts is the number of links. */
@@ -84,7 +101,7 @@ int dotlock_try(struct dotlock *l)
     r = make_unique(l, unique, sizeof(unique), &fd, &st);
     if (r < 0)
         return r;
-    is_linked = link_lock(l, unique) || (break_stale(l, st.st_mtime) && link_lock(l, unique));
+    is_linked = link_lock(l, unique) || ((break_stale(l, st.st_mtime) || break_orphan(l)) && link_lock(l, unique));
     (void)unlinkat(l->folder, unique, 0);
     if (!is_linked)
         return -EAGAIN;

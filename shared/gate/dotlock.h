@@ -1,7 +1,8 @@
 /*
  * The dotlock of a spool file, as liblockfile makes it: a unique file linked to NAME.lock, safe over NFS. Its content
- * is no process id, since other nodes could not judge it; it is kept fresh while held and is stale after five minutes.
- * Ask for it only while holding the kernel lock of the file (or when there is no file yet): a stale dotlock is broken.
+ * names its maker to ourselves only (shared/base/maker.h); it is kept fresh while held and is stale after five minutes,
+ * for us at once when its maker was killed.
+ * Ask for it only while holding the kernel lock of the file (or when there is no file yet): such a dotlock is broken.
  */
 #ifndef GATE_DOTLOCK_H
 #define GATE_DOTLOCK_H

@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,27 +15,24 @@
 #include <unistd.h>
 
 #include "shared/base/macros.h"
+#include "shared/base/maker.h"
 
-#define MARK     "0\npennypost %016llx %d\n"
-#define MARK_MAX 64
-
-static int make(const char *path, uint64_t boot)
+static int make(const char *path)
 {
     _cleanup_close_ int fd = -1;
     const char *slash = strrchr(path, '/');
-    char folder[PATH_MAX], mark[MARK_MAX], unnamed[32];
-    int len;
+    char folder[PATH_MAX], mark[MAKER_TEXT], unnamed[32];
+    size_t len;
 
-    if (boot == 0 || slash == NULL || slash == path)
+    if (slash == NULL || slash == path || maker_text(mark, &len) < 0)
         return -EOPNOTSUPP; /* nobody could judge it */
     if (snprintf(folder, sizeof(folder), "%.*s", (int)(slash - path), path) >= (int)sizeof(folder))
         return -ENAMETOOLONG;
     fd = open(folder, O_TMPFILE | O_WRONLY | O_CLOEXEC, 0644);
     if (fd < 0)
         return errno == EISDIR ? -EOPNOTSUPP : -errno;
-    len = snprintf(mark, sizeof(mark), MARK, (unsigned long long)boot, (int)getpid());
     errno = 0;
-    if (write(fd, mark, (size_t)len) != len)
+    if (write(fd, mark, len) != (ssize_t)len)
         return errno > 0 ? -errno : -ENOSPC;
     (void)snprintf(unnamed, sizeof(unnamed), "/proc/self/fd/%d", fd);
     if (linkat(AT_FDCWD, unnamed, AT_FDCWD, path, AT_SYMLINK_FOLLOW) < 0)
@@ -44,40 +40,19 @@ static int make(const char *path, uint64_t boot)
     return 0;
 }
 
-/* Is this what make() wrote in a process of this boot that is gone? */
-static bool is_orphan(const char *text, uint64_t boot)
-{
-    char mark[MARK_MAX];
-    const char *number = strrchr(text, ' ');
-    long pid = number != NULL ? strtol(number + 1, NULL, 10) : 0;
-
-    if (pid <= 0 || pid > INT_MAX)
-        return false;
-    (void)snprintf(mark, sizeof(mark), MARK, (unsigned long long)boot, (int)pid);
-    return strcmp(text, mark) == 0 && kill((pid_t)pid, 0) < 0 && errno == ESRCH;
-}
-
 /* Removes the dotlock if its maker died. */
-static bool break_orphan(const char *path, uint64_t boot)
+static bool break_orphan(const char *path)
 {
     _cleanup_close_ int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    char text[MARK_MAX];
     struct stat open_one, named;
-    ssize_t n;
 
-    if (fd < 0 || fstat(fd, &open_one) < 0 || !S_ISREG(open_one.st_mode))
-        return false;
-    n = pread(fd, text, sizeof(text) - 1, 0);
-    if (n <= 0 || memchr(text, 0, (size_t)n) != NULL)
-        return false;
-    text[n] = '\0';
-    return is_orphan(text, boot) && lstat(path, &named) == 0 && named.st_dev == open_one.st_dev &&
-           named.st_ino == open_one.st_ino && unlink(path) == 0;
+    return fd >= 0 && maker_is_gone(fd) && fstat(fd, &open_one) == 0 && lstat(path, &named) == 0 &&
+           named.st_dev == open_one.st_dev && named.st_ino == open_one.st_ino && unlink(path) == 0;
 }
 
-int dotlock_make(const char *path, uint64_t boot)
+int dotlock_make(const char *path)
 {
-    int r = make(path, boot);
+    int r = make(path);
 
-    return r == -EEXIST && break_orphan(path, boot) ? make(path, boot) : r;
+    return r == -EEXIST && break_orphan(path) ? make(path) : r;
 }

@@ -327,28 +327,42 @@ static int store_plan(struct journal *j)
     return r == 0 && j->head.kind == JOURNAL_MOVE ? reserve(j) : r;
 }
 
+/* A file for the journal: under its own name if there is none yet (it counts only with its head, which is written
+ * last), else beside the one whose place it takes. */
+static int open_journal(struct journal *j, const char *final, const char *beside, bool *ret_beside)
+{
+    const int flags = O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC;
+
+    *ret_beside = false;
+    j->fd = open(final, flags | O_EXCL, 0600);
+    if (j->fd < 0 && errno == EEXIST) {
+        *ret_beside = true;
+        j->fd = open(beside, flags | O_TRUNC, 0600);
+    }
+    return j->fd < 0 ? -errno : 0;
+}
+
 int journal_write_with(struct journal *j, int (*store)(struct journal *j))
 {
     _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_CONF_VALUE * 8);
     _cleanup_buf_ struct buf final = BUF_INIT(LIMIT_CONF_VALUE * 8);
+    bool is_beside;
     int r;
 
     if ((r = buf_printf(&path, "%s.journal.new", j->b->side)) < 0 ||
-        (r = buf_printf(&final, "%s.journal", j->b->side)) < 0 || (r = fill_head(j)) < 0)
+        (r = buf_printf(&final, "%s.journal", j->b->side)) < 0 || (r = fill_head(j)) < 0 ||
+        (r = open_journal(j, buf_cstr(&final), buf_cstr(&path), &is_beside)) < 0)
         return r;
-    j->fd = open(buf_cstr(&path), O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (j->fd < 0)
-        return -errno;
     r = store(j);
     j->head.check = journal_head_check(&j->head);
     if (r == 0)
         r = file_write(j->fd, &j->head, sizeof(j->head), 0);
     if (r == 0 && fsync(j->fd) < 0)
         r = -errno;
-    if (r == 0 && rename(buf_cstr(&path), buf_cstr(&final)) < 0)
+    if (r == 0 && is_beside && rename(buf_cstr(&path), buf_cstr(&final)) < 0)
         r = -errno;
     if (r < 0)
-        (void)unlink(buf_cstr(&path));
+        (void)unlink(buf_cstr(is_beside ? &path : &final));
     return r < 0 ? r : file_sync_folder(buf_cstr(&final));
 }
 
@@ -372,11 +386,15 @@ int journal_remove(struct box *b)
 int journal_end(struct journal *j)
 {
     static const struct journal_head nothing;
-    int r = journal_remove(j->b);
+    _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_CONF_VALUE * 8);
+    int r = buf_printf(&path, "%s.journal", j->b->side);
 
-    if (r < 0 && file_write(j->fd, &nothing, sizeof(nothing), 0) == 0 && fdatasync(j->fd) == 0)
-        return 0;
-    return r;
+    if (r < 0)
+        return r;
+    if (file_write(j->fd, &nothing, sizeof(nothing), 0) < 0 || fdatasync(j->fd) < 0)
+        return journal_remove(j->b);
+    (void)unlink(buf_cstr(&path));
+    return 0;
 }
 
 int journal_patch_all(struct journal *j)

@@ -118,8 +118,8 @@ int journal_move_instead(struct journal *j, const struct journal_plan *plan, boo
 /* Removes the journal, durably. */
 int journal_remove(struct box *b);
 
-/* The same when what it says is done. If it cannot be removed, or may come back after a power cut, it is made void: its
- * replay would undo what is written later. */
+/* The same when what it says is done: it is made void, durably, which costs less than to make its removal durable. One
+ * that came back would undo what was written since. */
 int journal_end(struct journal *j);
 
 #endif

@@ -115,7 +115,7 @@ static int dotlock(struct box *b)
     }
     if ((r = buf_printf(&path, "%s.lock", b->path)) < 0)
         return r;
-    r = dotlock_make(buf_cstr(&path), store_boot(b->store));
+    r = dotlock_make(buf_cstr(&path));
     if (r == 0)
         return has_dotlock(b, buf_cstr(&path));
     errno = 0;

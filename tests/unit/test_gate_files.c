@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -88,6 +89,23 @@ static void a_stale_dotlock_is_broken_a_fresh_one_is_not(void **state)
     assert_int_equal(dotlock_try(&a), -EAGAIN);
     times[1].tv_sec -= 60;
     assert_int_equal(utimensat(p->folder, "bob.lock", times, 0), 0);
+    assert_int_equal(dotlock_try(&a), 0);
+    assert_int_equal(dotlock_release(&a), 0);
+}
+
+static void a_dotlock_of_a_killed_process_is_broken(void **state)
+{
+    struct place *p = *state;
+    struct dotlock a;
+    pid_t child = fork();
+    int status;
+
+    if (child == 0)
+        _exit(dotlock_init(&a, p->folder, "bob") == 0 && dotlock_try(&a) == 0 ? 0 : 1);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_int_equal(faccessat(p->folder, "bob.lock", F_OK, 0), 0);
+    assert_int_equal(dotlock_init(&a, p->folder, "bob"), 0);
     assert_int_equal(dotlock_try(&a), 0);
     assert_int_equal(dotlock_release(&a), 0);
 }
@@ -295,6 +313,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_dotlock_keeps_others_out, make_place, remove_place),
         cmocka_unit_test_setup_teardown(a_stale_dotlock_is_broken_a_fresh_one_is_not, make_place, remove_place),
+        cmocka_unit_test_setup_teardown(a_dotlock_of_a_killed_process_is_broken, make_place, remove_place),
         cmocka_unit_test_setup_teardown(a_dotlock_of_another_is_never_removed, make_place, remove_place),
         cmocka_unit_test(a_missing_spool_is_no_mailbox),
         cmocka_unit_test_setup_teardown(the_spool_is_a_folder_or_the_box, make_place, remove_place),

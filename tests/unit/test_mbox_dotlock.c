@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 
 #include "shared/base/macros.h"
+#include "shared/base/maker.h"
 #include "shared/mbox/box.h"
 
 /* A dotlock that another program has put in the place of ours is not ours to remove. */
@@ -42,12 +43,13 @@ static void test_foreign_dotlock_stays(void **state)
  * no process, of another boot or of a living one is left to its age. */
 static void test_dotlock_of_dead_process(void **state)
 {
-    static const char *const alive[] = {"0\n", "0\npennypost 0000000000000001 999999999\n", "0\npennypost ",
-                                        "999999999\n"};
+    static const char *const alive[] = {"0\n", "0\npennypost 00000000-0000-0000-0000-000000000001 999999999\n",
+                                        "0\npennypost ", "999999999\n"};
     _cleanup_free_ char *lock = NULL;
     struct scratch s;
     struct box *b;
-    char living[80];
+    char living[MAKER_TEXT];
+    size_t len;
     int status;
     pid_t pid;
 
@@ -68,8 +70,7 @@ static void test_dotlock_of_dead_process(void **state)
     box_unlock(b);
     assert_int_equal(access(lock, F_OK), -1);
 
-    (void)snprintf(living, sizeof(living), "0\npennypost %016llx %d\n",
-                   (unsigned long long)store_boot(s.store), (int)getpid());
+    assert_int_equal(maker_text(living, &len), 0);
     for (size_t i = 0; i <= ARRAY_SIZE(alive); i++) {
         const char *text = i < ARRAY_SIZE(alive) ? alive[i] : living;
 
