@@ -5,6 +5,7 @@
 #include <inttypes.h>
 
 #include "handlers/imap/commands.h"
+#include "handlers/imap/quota.h"
 #include "handlers/imap/respond.h"
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
@@ -22,6 +23,8 @@ void capability_write(struct imap *s)
         " SORT SORT=DISPLAY ESORT THREAD=ORDEREDSUBJECT THREAD=REFERENCES THREAD=REFS "
         "I18NLEVEL=1 SAVEDATE PREVIEW OBJECTID",
         s->conf->message_size);
+    if (quota_is_any(s))
+        (void)writer_text(&s->out, " QUOTA QUOTA=RES-STORAGE");
     /* RFC 4978 3: not offered a second time. */
     if (!s->compress)
         (void)writer_text(&s->out, " COMPRESS=DEFLATE");

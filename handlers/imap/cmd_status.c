@@ -16,20 +16,29 @@ enum {
     UIDNEXT = 1u << 2,
     UIDVALIDITY = 1u << 3,
     UNSEEN = 1u << 4,
-    DELETED = 1u << 5,       /* RFC 9051 6.3.11 */
-    SIZE = 1u << 6,          /* RFC 8438 */
-    HIGHESTMODSEQ = 1u << 7, /* RFC 7162 3.1.7 */
-    APPENDLIMIT = 1u << 8,   /* RFC 7889 */
-    MAILBOXID = 1u << 9,     /* RFC 8474 */
+    DELETED = 1u << 5,         /* RFC 9051 6.3.11 */
+    SIZE = 1u << 6,            /* RFC 8438 */
+    HIGHESTMODSEQ = 1u << 7,   /* RFC 7162 3.1.7 */
+    APPENDLIMIT = 1u << 8,     /* RFC 7889 */
+    DELETED_STORAGE = 1u << 9, /* RFC 9208 4.1.4 */
+    MAILBOXID = 1u << 10,      /* RFC 8474 */
 };
 
 static const struct {
     const char *name;
     unsigned bit;
 } names[] = {
-    {"MESSAGES", MESSAGES},       {"RECENT", RECENT},       {"UIDNEXT", UIDNEXT}, {"UIDVALIDITY", UIDVALIDITY},
-    {"UNSEEN", UNSEEN},           {"DELETED", DELETED},     {"SIZE", SIZE},       {"HIGHESTMODSEQ", HIGHESTMODSEQ},
-    {"APPENDLIMIT", APPENDLIMIT}, {"MAILBOXID", MAILBOXID},
+    {"MESSAGES", MESSAGES},
+    {"RECENT", RECENT},
+    {"UIDNEXT", UIDNEXT},
+    {"UIDVALIDITY", UIDVALIDITY},
+    {"UNSEEN", UNSEEN},
+    {"DELETED", DELETED},
+    {"SIZE", SIZE},
+    {"HIGHESTMODSEQ", HIGHESTMODSEQ},
+    {"APPENDLIMIT", APPENDLIMIT},
+    {"DELETED-STORAGE", DELETED_STORAGE},
+    {"MAILBOXID", MAILBOXID},
 };
 
 int status_parse(struct imap *s, unsigned *ret_items)
@@ -55,9 +64,9 @@ int status_parse(struct imap *s, unsigned *ret_items)
 
 static void write_item(struct imap *s, const struct mbox_status *status, unsigned bit)
 {
-    const uint64_t values[] = {status->messages,    status->recent,        status->uidnext,
-                               status->uidvalidity, status->unseen,        status->deleted,
-                               status->size,        status->highestmodseq, s->conf->message_size};
+    const uint64_t values[] = {status->messages,      status->recent,      status->uidnext, status->uidvalidity,
+                               status->unseen,        status->deleted,     status->size,    status->highestmodseq,
+                               s->conf->message_size, status->deleted_size};
 
     if (bit == MAILBOXID) {
         (void)writer_text(&s->out, "(");

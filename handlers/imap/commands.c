@@ -38,6 +38,9 @@ const struct command commands_table[] = {
     {"ENABLE", UNBOXED, 0, cmd_enable},
     {"ID", ANY, 0, cmd_id},
     {"NAMESPACE", ANY, 0, cmd_namespace},
+    {"GETQUOTA", ANY, 0, cmd_getquota},
+    {"GETQUOTAROOT", ANY, 0, cmd_getquotaroot},
+    {"SETQUOTA", ANY, 0, cmd_setquota},
     {"COMPRESS", ANY, 0, cmd_compress},
     {"LOGOUT", ANY, IMAP_NO_UPDATE, cmd_logout},
 };

@@ -56,6 +56,11 @@ int cmd_copy(void *session, struct str arguments);
 int cmd_move(void *session, struct str arguments);
 int cmd_idle(void *session, struct str arguments);
 
+/* cmd_quota.c */
+int cmd_getquota(void *session, struct str arguments);
+int cmd_getquotaroot(void *session, struct str arguments);
+int cmd_setquota(void *session, struct str arguments);
+
 /* compress.c */
 int cmd_compress(void *session, struct str arguments);
 

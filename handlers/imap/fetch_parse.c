@@ -35,8 +35,18 @@ static const struct {
     {"PREVIEW", FETCH_PREVIEW, NEEDS_CONTENT},
 };
 
+/* May it be asked for several times, for different things? */
+static bool has_arguments(enum fetch_kind kind)
+{
+    return kind == FETCH_SECTION || kind == FETCH_BINARY || kind == FETCH_BINARY_SIZE || kind == FETCH_PREVIEW;
+}
+
 static struct fetch_item *fetch_add(struct fetch *f, enum fetch_kind kind, unsigned flags)
 {
+    /* What is asked twice is told once. */
+    for (size_t i = 0; i < f->count && !has_arguments(kind); i++)
+        if (f->items[i].kind == kind)
+            return &f->items[i];
     if (f->count == f->cap) {
         size_t cap = f->cap ? f->cap * 2 : 8;
         struct fetch_item *more = cap > FETCH_ITEMS ? NULL : parse_alloc(&f->s->parse, cap * sizeof(*more));

@@ -4,17 +4,13 @@
 #include "handlers/smtp/room.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/quota.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "shared/base/fsquota.h"
+#include "shared/base/macros.h"
 #include "shared/gate/session.h"
-
-#define QUOTA_BLOCK 1024 /* bytes in the units of the limits, quotactl(2) */
 
 static int check_size(const struct conf *conf, uint64_t used, uint64_t size)
 {
@@ -25,31 +21,17 @@ static int check_size(const struct conf *conf, uint64_t used, uint64_t size)
     return used >= conf->mailbox_size || used + size > conf->mailbox_size ? -EDQUOT : 0;
 }
 
-/* The hard limit of blocks: what write(2) would fail at. No quota, a kernel or a network file system that does not
- * tell: there is room. */
+/* The hard limit: what write(2) would fail at. Where nobody tells there is room. */
 static int check_quota(const char *path, uid_t uid, uint64_t size)
 {
-#ifdef SYS_quotactl_fd
-    char *slash = strrchr(path, '/');
-    _cleanup_free_ char *folder = strndup(path, slash && slash != path ? (size_t)(slash - path) : 1);
-    _cleanup_close_ int fd = folder ? open(slash ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    struct dqblk quota = {0};
-    uint64_t limit;
+    _cleanup_close_ int fd = fsquota_open(path);
+    struct fsquota quota;
 
-    if (fd < 0 || syscall(SYS_quotactl_fd, fd, QCMD(Q_GETQUOTA, USRQUOTA), uid, &quota) < 0)
+    if (fd < 0 || fsquota_ask(fd, uid, &quota) < 0 || quota.hard == 0)
         return 0;
-    limit = quota.dqb_bhardlimit * QUOTA_BLOCK;
-    if (limit == 0)
-        return 0;
-    if (size > limit)
+    if (size > quota.hard)
         return -EFBIG;
-    return quota.dqb_curspace >= limit || quota.dqb_curspace + size > limit ? -EDQUOT : 0;
-#else
-    (void)path;
-    (void)uid;
-    (void)size;
-    return 0;
-#endif
+    return quota.used >= quota.hard || quota.used + size > quota.hard ? -EDQUOT : 0;
 }
 
 int room_in_mailbox(const struct conf *conf, const struct rcpt_target *target, uint64_t size)

@@ -93,7 +93,7 @@ struct index_record {
 _Static_assert(sizeof(struct index_record) == 128, "records are mapped: their size is part of the format");
 
 #define INDEX_MAGIC        0x31584950504e4550u
-#define INDEX_VERSION      4u
+#define INDEX_VERSION      5u
 #define INDEX_HEADER_SIZE  16384u
 #define INDEX_KEYWORD_SIZE (LIMIT_KEYWORD + 1)
 
@@ -138,7 +138,8 @@ struct index_header {
     uint64_t first_unseen; /* no record before this one is unseen */
     uint32_t logged;       /* index_is_logged() */
     uint32_t is_log_lazy;  /* the log holds UIDs that may not be durable yet: nobody was told them */
-    uint8_t reserved[24];
+    uint64_t deleted_bytes; /* of the wire forms of those that are \Deleted */
+    uint8_t reserved[16];
     uint64_t check;                                    /* over all before it */
     char keywords[LIMIT_KEYWORDS][INDEX_KEYWORD_SIZE]; /* NUL-terminated */
 };

@@ -224,7 +224,10 @@ static void count_record(struct index_header *h, uint64_t at, const struct index
     if (rec->bits & INDEX_EXPUNGED)
         return;
     h->bytes += is_added ? rec->size : -rec->size;
-    h->deleted += rec->flags & MBOX_DELETED ? one : 0;
+    if (rec->flags & MBOX_DELETED) {
+        h->deleted += one;
+        h->deleted_bytes += is_added ? rec->size : -rec->size;
+    }
     h->unwritten += index_is_unwritten(rec) ? one : 0;
     h->logged += index_is_logged(rec) ? one : 0;
     if (!is_unseen(rec))

@@ -124,6 +124,7 @@ struct mbox_status {
     uint32_t recent;
     uint32_t deleted;
     uint64_t size;         /* sum of the wire sizes */
+    uint64_t deleted_size; /* of those that are \Deleted */
     uint32_t first_unseen; /* sequence number, 0: none */
     uint8_t mailboxid[16]; /* RFC 8474: stays over RENAME, never repeats */
 };

@@ -30,7 +30,7 @@ int index_purge(struct box *b)
     if ((r = index_new(b, false, &fresh)) < 0)
         return r;
     fresh.next = *head;
-    fresh.next.count = fresh.next.bytes = fresh.next.first_unseen = 0;
+    fresh.next.count = fresh.next.bytes = fresh.next.deleted_bytes = fresh.next.first_unseen = 0;
     fresh.next.unseen = fresh.next.deleted = fresh.next.unwritten = fresh.next.logged = 0;
     fresh.next.is_settled = 0;
     for (uint64_t i = 0; r == 0 && i < head->count; i++) {

@@ -171,7 +171,10 @@ static void status_count(struct mbox_status *s, const struct index_record *rec)
 {
     s->messages++;
     s->size += rec->size;
-    s->deleted += (rec->flags & MBOX_DELETED) != 0;
+    if (rec->flags & MBOX_DELETED) {
+        s->deleted++;
+        s->deleted_size += rec->size;
+    }
     if (!(rec->flags & MBOX_SEEN)) {
         s->unseen++;
         if (s->first_unseen == 0)
@@ -198,6 +201,7 @@ static void status_sums(const struct index_header *h, struct mbox_status *s)
 {
     s->unseen = h->unseen;
     s->deleted = h->deleted;
+    s->deleted_size = h->deleted_bytes;
     s->size = h->bytes;
 }
 

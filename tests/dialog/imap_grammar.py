@@ -409,13 +409,33 @@ class Parser:
             return name.decode(), self.number()
         if name in (b"UIDNEXT", b"UIDVALIDITY"):
             return name.decode(), self.nz_number()
-        if name in (b"SIZE", b"HIGHESTMODSEQ"):
+        if name in (b"SIZE", b"HIGHESTMODSEQ", b"DELETED-STORAGE"):
             return name.decode(), self.number64()
         if name == b"APPENDLIMIT":
             return name.decode(), None if self.accept(b"NIL") else self.number()
         if name == b"MAILBOXID":
             return name.decode(), self.object_id()
         self.fail("a status item")
+
+    def data_quota(self):
+        self.space()
+        root = self.astring()
+        self.space()
+        return root, self.parenthesised(self.quota_resource, False)
+
+    def quota_resource(self):
+        name = self.atom()
+        self.space()
+        usage = self.number64()
+        self.space()
+        return name, usage, self.number64()
+
+    def data_quotaroot(self):
+        self.space()
+        name, roots = self.mailbox(), []
+        while self.accept(b" "):
+            roots.append(self.astring())
+        return name, roots
 
     def data_namespace(self):
         result = []
