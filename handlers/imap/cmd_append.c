@@ -51,6 +51,9 @@ static int parse_message(struct append *a, struct mbox_append_options *ret_optio
     }
     if (r >= 0 && parse_peek(p) == '"') {
         r = parse_date_time(p, &ret_options->internaldate, &ret_options->internaldate_offset);
+        /* 0 is "now" to the store; all that is before 1970 is kept as its beginning. */
+        if (ret_options->internaldate == 0)
+            ret_options->internaldate = -1;
         if (r >= 0)
             r = parse_space(p);
     }

@@ -70,7 +70,7 @@ static int copy_one(struct mbox *v, uint32_t seq, struct mbox_append *a)
     }
     options.sender = buf_str(&sender);
     options.flags.system = rec.flags;
-    options.internaldate = rec.internaldate != 0 ? rec.internaldate : 1;
+    options.internaldate = rec.internaldate != 0 ? rec.internaldate : -1; /* 0 would be now */
     options.internaldate_offset = rec.date_offset;
     if ((r = mbox_append_message(a, &options)) < 0)
         return r;

@@ -265,7 +265,7 @@ struct mbox_append_options {
     struct mbox_flags flags; /* system bits; keywords by name below */
     const struct str *keywords;
     size_t keyword_count;
-    int64_t internaldate; /* 0: now */
+    int64_t internaldate; /* 0: now; before 1970 there is only its first second */
     int16_t internaldate_offset;
     uint64_t size_max; /* 0: LIMIT_MESSAGE_SIZE */
     /* Of an append of one message: it may be there from an attempt whose end nobody saw. If it is, byte for byte and
