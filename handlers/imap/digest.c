@@ -88,68 +88,104 @@ static int put_folded(struct buf *out, struct str text)
     return r < 0 ? r : put_text(out, buf_str(&folded));
 }
 
-static int put_subject(struct buf *out, struct str header, bool *ret_is_reply)
+/* Bodies of the fields that matter, the first of each name; null: none. */
+enum field { DATE, MESSAGE_ID, SUBJECT, FROM, TO, CC, REFERENCES, IN_REPLY_TO, FIELDS };
+
+static void find_fields(struct str header, struct str body[FIELDS])
+{
+    static const struct str wanted[FIELDS] = {
+        [DATE] = {"Date", 4},
+        [MESSAGE_ID] = {"Message-ID", 10},
+        [SUBJECT] = {"Subject", 7},
+        [FROM] = {"From", 4},
+        [TO] = {"To", 2},
+        [CC] = {"Cc", 2},
+        [REFERENCES] = {"References", 10},
+        [IN_REPLY_TO] = {"In-Reply-To", 11},
+    };
+    struct header_iter i = header_iterate(header);
+    struct header_field field;
+
+    while (header_next(&i, &field))
+        for (size_t f = 0; f < FIELDS; f++)
+            if (!body[f].ptr && str_ieq(field.name, wanted[f]))
+                body[f] = field.body;
+}
+
+static int put_subject(struct buf *out, struct str body, bool *ret_is_reply)
 {
     _cleanup_buf_ struct buf base = BUF_INIT((size_t)LIMIT_HEADER_FIELD * 4);
-    struct header_field field;
-    int r = 0;
+    int r = body.ptr ? subject_base(body, &base, ret_is_reply) : 0;
 
-    *ret_is_reply = false;
-    if (header_find(header, STR("Subject"), &field))
-        r = subject_base(field.body, &base, ret_is_reply);
     return r < 0 && r != -ENOBUFS ? r : put_folded(out, buf_str(&base));
 }
 
-/* The first address of a field: its mailbox name, or what a reader sees of it (RFC 5957 3). */
-static int put_address(struct buf *out, struct str header, const char *name, bool is_display)
+/* Two texts of the first address of a field: its mailbox name, and what a reader sees of it (RFC 5957 3). */
+struct address {
+    struct buf mailbox;
+    struct buf display;
+};
+
+static int read_address(struct str body, struct address *ret)
 {
     _cleanup_addr_list_ struct addr_list list = {0};
-    _cleanup_buf_ struct buf text = BUF_INIT((size_t)LIMIT_HEADER_FIELD * 4);
-    struct header_field field;
     const struct addr *a = NULL;
     int r = 0;
 
     addr_list_init(&list);
-    if (header_find(header, str_from(name), &field))
-        r = addr_parse(field.body, &list);
-    if (r < 0)
-        return r;
+    if (body.ptr)
+        r = addr_parse(body, &list);
     for (size_t i = 0; i < list.count && !a; i++)
         if (!addr_is_group_end(&list.items[i]))
             a = &list.items[i];
-    if (!a)
-        return put_text(out, STR(""));
-    if (!is_display)
-        return put_folded(out, a->mailbox);
-    if (a->name.len)
-        r = rfc2047_decode(a->name, &text);
+    if (r < 0 || !a)
+        return r;
+    r = buf_add_str(&ret->mailbox, a->mailbox);
+    if (r < 0)
+        return r;
     if (addr_is_group_start(a))
-        return put_folded(out, a->mailbox);
-    if (r >= 0 && text.len == 0)
-        r = buf_printf(&text, a->host.len ? "%.*s@%.*s" : "%.*s", STR_ARG(a->mailbox), STR_ARG(a->host));
-    return r < 0 && r != -ENOBUFS ? r : put_folded(out, buf_str(&text));
+        return buf_add_str(&ret->display, a->mailbox);
+    if (a->name.len)
+        r = rfc2047_decode(a->name, &ret->display);
+    if (r >= 0 && ret->display.len == 0)
+        r = buf_printf(&ret->display, a->host.len ? "%.*s@%.*s" : "%.*s", STR_ARG(a->mailbox), STR_ARG(a->host));
+    return r == -ENOBUFS ? 0 : r;
+}
+
+/* In the order of enum digest_text. */
+static int put_addresses(struct buf *out, const struct str body[FIELDS])
+{
+    struct address of[3];
+    int r = 0;
+
+    for (size_t i = 0; i < ARRAY_SIZE(of); i++)
+        of[i] = (struct address){.mailbox = BUF_INIT((size_t)LIMIT_HEADER_FIELD * 4),
+                                 .display = BUF_INIT((size_t)LIMIT_HEADER_FIELD * 4)};
+    for (size_t i = 0; i < ARRAY_SIZE(of) && r >= 0; i++)
+        r = read_address(body[FROM + i], &of[i]);
+    for (size_t i = 0; i < ARRAY_SIZE(of) && r >= 0; i++)
+        r = put_folded(out, buf_str(&of[i].mailbox));
+    for (size_t i = 0; i < 2 && r >= 0; i++)
+        r = put_folded(out, buf_str(&of[i].display));
+    for (size_t i = 0; i < ARRAY_SIZE(of); i++) {
+        buf_finish(&of[i].mailbox);
+        buf_finish(&of[i].display);
+    }
+    return r;
 }
 
 /* References, else the first id of In-Reply-To; of a very long chain its end. */
-static int put_references(struct buf *out, struct str header)
+static int put_references(struct buf *out, struct str references, struct str in_reply_to)
 {
     uint64_t ring[DIGEST_REFERENCES];
-    struct header_field field;
     size_t count = 0, first;
-    struct str text = STR("");
     uint64_t id;
     int r = 0;
 
-    if (header_find(header, STR("References"), &field))
-        text = field.body;
-    while ((id = take_id(&text)) != 0)
+    while ((id = take_id(&references)) != 0)
         ring[count++ % DIGEST_REFERENCES] = id;
-    if (count == 0 && header_find(header, STR("In-Reply-To"), &field)) {
-        text = field.body;
-        id = take_id(&text);
-        if (id)
-            ring[count++] = id;
-    }
+    if (count == 0 && (id = take_id(&in_reply_to)) != 0)
+        ring[count++] = id;
     first = count > DIGEST_REFERENCES ? count - DIGEST_REFERENCES : 0;
     for (size_t i = first; i < count && r >= 0; i++)
         r = put(out, &ring[i % DIGEST_REFERENCES], sizeof(ring[0]));
@@ -165,44 +201,32 @@ struct fixed {
 };
 
 /* Works it out from the header, as bytes: fixed part, texts, references to the end. */
-static int make(struct digest *d, struct message *m)
+static int make(struct message *m, struct buf *out)
 {
     struct fixed fixed = {.format = FORMAT, .date = m->info.internaldate};
-    struct header_field field;
-    struct str header, text;
+    struct str body[FIELDS] = {STR_NULL};
     bool is_reply = false;
     int16_t offset;
     int r = message_header(m);
 
     if (r < 0)
         return r;
-    header = buf_str(&m->header.bytes);
-    if (header_find(header, STR("Date"), &field) && date_parse(field.body, &fixed.date, &offset) < 0)
+    find_fields(buf_str(&m->header.bytes), body);
+    if (body[DATE].ptr && date_parse(body[DATE], &fixed.date, &offset) < 0)
         fixed.date = m->info.internaldate;
-    if (header_find(header, STR("Message-ID"), &field)) {
-        text = field.body;
-        fixed.id = take_id(&text);
-    }
-    buf_clear(&d->bytes);
-    r = put(&d->bytes, &fixed, sizeof(fixed));
+    fixed.id = take_id(&body[MESSAGE_ID]);
+    buf_clear(out);
+    r = put(out, &fixed, sizeof(fixed));
     if (r >= 0)
-        r = put_subject(&d->bytes, header, &is_reply);
+        r = put_subject(out, body[SUBJECT], &is_reply);
     if (r >= 0)
-        r = put_address(&d->bytes, header, "From", false);
+        r = put_addresses(out, body);
     if (r >= 0)
-        r = put_address(&d->bytes, header, "To", false);
-    if (r >= 0)
-        r = put_address(&d->bytes, header, "Cc", false);
-    if (r >= 0)
-        r = put_address(&d->bytes, header, "From", true);
-    if (r >= 0)
-        r = put_address(&d->bytes, header, "To", true);
-    if (r >= 0)
-        r = put_references(&d->bytes, header);
+        r = put_references(out, body[REFERENCES], body[IN_REPLY_TO]);
     if (r < 0)
         return r;
     fixed.is_reply = is_reply;
-    memcpy(d->bytes.data, &fixed, sizeof(fixed));
+    memcpy(out->data, &fixed, sizeof(fixed));
     return 0;
 }
 
@@ -247,11 +271,19 @@ int digest_get(struct digest *d, struct message *m)
     if (mbox_cache_get(m->s->box, m->seq, MBOX_CACHE_THREAD, &cached) >= 0 && buf_add_str(&d->bytes, cached) >= 0 &&
         parse(d) >= 0)
         return 0;
-    r = make(d, m);
+    r = make(m, &d->bytes);
     if (r < 0)
         return r;
     (void)mbox_cache_put(m->s->box, m->seq, MBOX_CACHE_THREAD, buf_str(&d->bytes));
     return parse(d);
+}
+
+void digest_keep(struct message *m)
+{
+    _cleanup_buf_ struct buf bytes = BUF_INIT(DIGEST_MAX);
+
+    if (make(m, &bytes) >= 0)
+        (void)mbox_cache_put(m->s->box, m->seq, MBOX_CACHE_THREAD, buf_str(&bytes));
 }
 
 size_t digest_reference_count(const struct digest *d)

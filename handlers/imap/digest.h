@@ -35,6 +35,9 @@ void digest_finish(struct digest *d);
 /* Fills it for the message that `m` stands on. 0, -ESTALE, -ENOMEM, ... */
 int digest_get(struct digest *d, struct message *m);
 
+/* Only puts it into the cache. For whoever has the header at hand. */
+void digest_keep(struct message *m);
+
 size_t digest_reference_count(const struct digest *d);
 uint64_t digest_reference(const struct digest *d, size_t i);
 

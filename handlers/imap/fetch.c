@@ -140,12 +140,19 @@ static int write_envelope(struct fetch *f)
 static int write_structure(struct fetch *f, bool is_extended)
 {
     struct message *m = &f->message;
-    int r = message_tree(m);
+    bool is_followed = true;
+    int r;
 
-    buf_clear(&m->scratch);
-    f->is_unparsed = r >= 0 && !mime_tree_is_followed(&m->tree);
-    if (r >= 0)
-        r = bodystructure_print(m->tree.root, is_extended, false, &m->scratch);
+    if (is_extended) {
+        r = message_structure(m, &is_followed);
+    } else {
+        r = message_tree(m);
+        is_followed = r < 0 || mime_tree_is_followed(&m->tree);
+        buf_clear(&m->scratch);
+        if (r >= 0)
+            r = bodystructure_print(m->tree.root, false, false, &m->scratch);
+    }
+    f->is_unparsed = !is_followed;
     if (r >= 0)
         return writer_str(&f->s->out, buf_str(&m->scratch));
     f->is_missing = true;

@@ -5,8 +5,12 @@
 #include "handlers/imap/message.h"
 
 #include <errno.h>
+#include <string.h>
 
+#include "handlers/imap/digest.h"
 #include "shared/base/limits.h"
+#include "shared/base/macros.h"
+#include "shared/mime/bodystructure.h"
 #include "shared/mime/envelope.h"
 
 #define SCRATCH_MAX  (16u << 20) /* a printed structure of LIMIT_MIME_PARTS parts, an envelope of LIMIT_ADDRESSES */
@@ -110,15 +114,59 @@ static int feed_parser(void *context, struct str piece)
     return mime_parser_feed(m->parser, piece);
 }
 
-int message_tree(struct message *m)
+/* The cached bytes: this, BODYSTRUCTURE as it is printed, the tree. */
+struct structure {
+    uint32_t format;
+    uint32_t is_followed;
+    uint64_t printed;
+};
+#define STRUCTURE_FORMAT 2u
+
+static int structure_read(struct message *m, struct structure *ret, struct str *ret_printed, struct str *ret_tree)
 {
     struct str cached;
+    int r = mbox_cache_get(m->s->box, m->seq, MBOX_CACHE_STRUCTURE, &cached);
+
+    if (r < 0)
+        return r;
+    if (cached.len < sizeof(*ret))
+        return -EBADMSG;
+    memcpy(ret, cached.ptr, sizeof(*ret));
+    cached = str_sub(cached, sizeof(*ret), cached.len);
+    if (ret->format != STRUCTURE_FORMAT || ret->printed > cached.len)
+        return -EBADMSG;
+    *ret_printed = str_sub(cached, 0, ret->printed);
+    *ret_tree = str_sub(cached, ret->printed, cached.len);
+    return 0;
+}
+
+/* Puts the tree into the cache; what is too large for it is worked out each time. */
+static void structure_keep(struct message *m)
+{
+    struct structure head = {.format = STRUCTURE_FORMAT, .is_followed = mime_tree_is_followed(&m->tree)};
+    int r;
+
+    buf_clear(&m->scratch);
+    r = buf_add(&m->scratch, &head, sizeof(head));
+    if (r >= 0)
+        r = bodystructure_print(m->tree.root, true, false, &m->scratch);
+    if (r < 0)
+        return;
+    head.printed = m->scratch.len - sizeof(head);
+    memcpy(m->scratch.data, &head, sizeof(head));
+    if (mime_tree_write(&m->tree, &m->scratch) >= 0)
+        (void)mbox_cache_put(m->s->box, m->seq, MBOX_CACHE_STRUCTURE, buf_str(&m->scratch));
+}
+
+int message_tree(struct message *m)
+{
+    struct str printed, tree;
+    struct structure head;
     int r;
 
     if (m->has_tree)
         return 0;
-    if (mbox_cache_get(m->s->box, m->seq, MBOX_CACHE_STRUCTURE, &cached) >= 0 &&
-        mime_tree_read(cached, m->info.size, &m->tree) >= 0) {
+    if (structure_read(m, &head, &printed, &tree) >= 0 && mime_tree_read(tree, m->info.size, &m->tree) >= 0) {
         m->has_tree = true;
         return 0;
     }
@@ -133,10 +181,27 @@ int message_tree(struct message *m)
     if (r < 0)
         return r;
     m->has_tree = true;
-    buf_clear(&m->scratch);
-    if (mime_tree_write(&m->tree, &m->scratch) >= 0)
-        (void)mbox_cache_put(m->s->box, m->seq, MBOX_CACHE_STRUCTURE, buf_str(&m->scratch));
+    structure_keep(m);
     return 0;
+}
+
+int message_structure(struct message *m, bool *ret_is_followed)
+{
+    struct str printed, tree;
+    struct structure head;
+    int r;
+
+    if (!m->has_tree && structure_read(m, &head, &printed, &tree) >= 0) {
+        buf_clear(&m->scratch);
+        *ret_is_followed = head.is_followed != 0;
+        return buf_add_str(&m->scratch, printed);
+    }
+    r = message_tree(m);
+    if (r < 0)
+        return r;
+    *ret_is_followed = mime_tree_is_followed(&m->tree);
+    buf_clear(&m->scratch);
+    return bodystructure_print(m->tree.root, true, false, &m->scratch);
 }
 
 int message_envelope(struct message *m)
@@ -153,5 +218,6 @@ int message_envelope(struct message *m)
     if (r < 0)
         return r;
     (void)mbox_cache_put(m->s->box, m->seq, MBOX_CACHE_ENVELOPE, buf_str(&m->scratch));
+    digest_keep(m); /* a list that is shown is sorted next: the header is not read again for it */
     return 0;
 }

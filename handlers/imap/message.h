@@ -36,6 +36,9 @@ int message_header(struct message *m);
 /* Its MIME tree. 0, -ESTALE, ... */
 int message_tree(struct message *m);
 
+/* Its BODYSTRUCTURE as IMAP prints it, in m->scratch; *ret_is_followed: see mime_tree_is_followed(). 0, -ESTALE, ... */
+int message_structure(struct message *m, bool *ret_is_followed);
+
 /* Its envelope as IMAP prints it, in m->scratch. 0, -ESTALE, ... */
 int message_envelope(struct message *m);
 

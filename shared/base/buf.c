@@ -74,11 +74,6 @@ int buf_add_str(struct buf *b, struct str s)
     return buf_add(b, s.ptr, s.len);
 }
 
-int buf_add_byte(struct buf *b, char c)
-{
-    return buf_add(b, &c, 1);
-}
-
 int buf_add_u64(struct buf *b, uint64_t n)
 {
     char digits[20];

@@ -39,7 +39,14 @@ int buf_reserve(struct buf *b, size_t more);
 /* Append. 0, -ENOBUFS, -ENOMEM; on failure the buffer is as before. */
 int buf_add(struct buf *b, const void *data, size_t len);
 int buf_add_str(struct buf *b, struct str s);
-int buf_add_byte(struct buf *b, char c);
+static inline int buf_add_byte(struct buf *b, char c)
+{
+    if (b->len + 1 >= b->cap || b->len >= b->max)
+        return buf_add(b, &c, 1);
+    b->data[b->len++] = c;
+    b->data[b->len] = '\0';
+    return 0;
+}
 int buf_add_u64(struct buf *b, uint64_t n); /* in decimal */
 int buf_printf(struct buf *b, const char *format, ...) _printf_(2, 3);
 int buf_vprintf(struct buf *b, const char *format, va_list ap) _printf_(2, 0);

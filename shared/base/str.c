@@ -8,30 +8,6 @@ struct str str_from(const char *c)
     return (struct str){c, c ? strlen(c) : 0};
 }
 
-struct str str_sub(struct str s, size_t at, size_t len)
-{
-    if (at > s.len)
-        at = s.len;
-    if (len > s.len - at)
-        len = s.len - at;
-    return (struct str){s.ptr ? s.ptr + at : NULL, len};
-}
-
-char ascii_lower(char c)
-{
-    return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
-}
-
-char ascii_upper(char c)
-{
-    return c >= 'a' && c <= 'z' ? (char)(c - ('a' - 'A')) : c;
-}
-
-bool ascii_is_digit(char c)
-{
-    return c >= '0' && c <= '9';
-}
-
 bool ascii_is_alpha(char c)
 {
     c = ascii_lower(c);
@@ -53,11 +29,6 @@ static int compare_folded(const char *a, const char *b, size_t n)
             return x < y ? -1 : 1;
     }
     return 0;
-}
-
-bool str_ieq(struct str a, struct str b)
-{
-    return a.len == b.len && compare_folded(a.ptr, b.ptr, a.len) == 0;
 }
 
 static int compare_lengths(size_t a, size_t b)

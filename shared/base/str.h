@@ -25,15 +25,27 @@ struct str {
 struct str str_from(const char *c);
 
 /* The view from byte `at`, `len` bytes long; both are clipped to the end of `s`. */
-struct str str_sub(struct str s, size_t at, size_t len);
+static inline struct str str_sub(struct str s, size_t at, size_t len)
+{
+    if (at > s.len)
+        at = s.len;
+    if (len > s.len - at)
+        len = s.len - at;
+    return (struct str){at ? s.ptr + at : s.ptr, len};
+}
 
-/* Equal bytes; str_ieq folds ASCII letters only (protocol keywords are ASCII whatever the locale). */
+/* Equal bytes. */
 bool str_eq(struct str a, struct str b);
-bool str_ieq(struct str a, struct str b);
 
 /* Order as memcmp, shorter first; str_icmp folds ASCII letters. */
 int str_cmp(struct str a, struct str b);
 int str_icmp(struct str a, struct str b);
+
+/* Equal but for the case of ASCII letters (protocol keywords are ASCII whatever the locale). */
+static inline bool str_ieq(struct str a, struct str b)
+{
+    return a.len == b.len && str_icmp(a, b) == 0;
+}
 
 /* Does it begin or end with these bytes? str_istarts folds ASCII letters. */
 bool str_starts(struct str s, struct str prefix);
@@ -67,9 +79,18 @@ char *str_dup(struct str s);
 bool str_has_nul(struct str s);
 
 /* ASCII case folding, independent of the locale. */
-char ascii_lower(char c);
-char ascii_upper(char c);
-bool ascii_is_digit(char c);
+static inline char ascii_lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
+}
+static inline char ascii_upper(char c)
+{
+    return c >= 'a' && c <= 'z' ? (char)(c - ('a' - 'A')) : c;
+}
+static inline bool ascii_is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
 bool ascii_is_alpha(char c);
 
 /* 1 to 4: bytes of the valid UTF-8 sequence (RFC 3629) at the front of `s`; 0: not valid. */

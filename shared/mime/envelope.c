@@ -31,6 +31,8 @@ struct envelope {
     struct str body[FIELDS]; /* of the first field of each name; null: none */
     struct addr_list list;   /* reused for each address field */
     struct buf line;         /* an unfolded field */
+    size_t from;             /* where the From was printed, and how long that is */
+    size_t from_len;
 };
 
 static enum envelope_field field_number(struct str name)
@@ -86,8 +88,17 @@ static int parse_all(struct envelope *e, struct str header, enum envelope_field 
     return r;
 }
 
+/* RFC 9051 7.5.2: an absent or empty Sender or Reply-To is the From, which has been printed already. */
+static int print_from(const struct envelope *e, struct buf *out)
+{
+    int r = buf_reserve(out, e->from_len);
+
+    return r ? r : buf_add(out, out->data + e->from, e->from_len);
+}
+
 static int print_addresses(struct envelope *e, struct str header, enum envelope_field f, struct buf *out)
 {
+    size_t start = out->len;
     int r = 0;
 
     addr_list_clear(&e->list);
@@ -95,16 +106,18 @@ static int print_addresses(struct envelope *e, struct str header, enum envelope_
         r = f >= TO ? parse_all(e, header, f) : addr_parse(e->body[f], &e->list);
     if (r)
         return r;
-    /* RFC 9051 7.5.2: an absent or empty Sender or Reply-To is the From. */
-    if (!e->list.count && (f == SENDER || f == REPLY_TO) && e->body[FROM].ptr)
-        r = addr_parse(e->body[FROM], &e->list);
-    if (!r && !e->list.count)
-        return buf_add(out, "NIL", 3);
-    if (!r)
-        r = buf_add_byte(out, '(');
+    if (!e->list.count && (f == SENDER || f == REPLY_TO))
+        return print_from(e, out);
+    r = e->list.count ? buf_add_byte(out, '(') : buf_add(out, "NIL", 3);
     for (size_t i = 0; i < e->list.count && !r; i++)
         r = print_address(&e->list.items[i], e->is_utf8, out);
-    return r ? r : buf_add_byte(out, ')');
+    if (!r && e->list.count)
+        r = buf_add_byte(out, ')');
+    if (f == FROM) {
+        e->from = start;
+        e->from_len = out->len - start;
+    }
+    return r;
 }
 
 static int print_fields(struct envelope *e, struct str header, struct buf *out)

@@ -138,6 +138,12 @@ static size_t plain_length(struct str s)
     return at < 0 ? s.len : (size_t)at + 1;
 }
 
+/* What is no encoded word: most often ASCII, sometimes 8-bit text of a charset that nobody tells. */
+static int add_plain(struct str s, struct buf *out)
+{
+    return str_is_ascii(s) ? buf_add_str(out, s) : charset_to_utf8(STR(""), s, false, out);
+}
+
 static int decode_line(struct str s, struct buf *bytes, struct buf *out)
 {
     bool is_after_word = false;
@@ -155,7 +161,7 @@ static int decode_line(struct str s, struct buf *bytes, struct buf *out)
             r = decode_words(s, bytes, out, &n);
         } else {
             n = plain_length(s);
-            r = charset_to_utf8(STR(""), str_sub(s, 0, n), false, out);
+            r = add_plain(str_sub(s, 0, n), out);
         }
         s = str_sub(s, n, s.len);
     }
@@ -170,7 +176,7 @@ int rfc2047_decode(struct str body, struct buf *out)
     int r = header_unfold(body, &line);
 
     if (!r && !memmem(buf_cstr(&line), line.len, "=?", 2))
-        r = charset_to_utf8(STR(""), buf_str(&line), false, out);
+        r = add_plain(buf_str(&line), out);
     else if (!r)
         r = decode_line(buf_str(&line), &bytes, out);
     if (r)
