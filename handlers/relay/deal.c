@@ -140,7 +140,7 @@ static int choose_body(struct deal *d, struct way *way, uint32_t extensions)
     else if (is_8bit && (extensions & TALK_8BITMIME))
         way->body = "8BITMIME";
     else if (way->facts.has_8bit_body)
-        r = convert_plan(d->message, &way->convert);
+        r = convert_plan(d->message, CONVERT_7BIT, &way->convert);
     way->is_converted = r == 0 && way->convert.edits != NULL;
     if (way->is_converted)
         way->is_chunked = false; /* its size is not known beforehand */

@@ -104,7 +104,7 @@ static int serve_message(const struct key_files *keys, const struct message *m, 
 
     if (e < 0 || fields.len == 0)
         return e;
-    e = message_write_bytes(STDOUT_FILENO, buf_str(&fields));
+    e = content_write_bytes(STDOUT_FILENO, buf_str(&fields));
     return e < 0 ? e : message_write(m, STDOUT_FILENO);
 }
 

@@ -4,32 +4,13 @@
 #include "handlers/sign/message.h"
 
 #include <errno.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "shared/base/limits.h"
 #include "shared/crypto/dkim.h"
 
-#define PIECE_MAX  (LIMIT_HEADER + (128u << 10)) /* of what a content_sink gets at once: a header that was converted */
 #define HEADER_MAX (LIMIT_HEADER + (128u << 10)) /* and what comes with its last piece */
 
 /* ---- reading ---- */
-
-/* Hands on what a content_sink gets with LF line ends: there every CR is one of a CRLF. */
-static int to_lf(struct str bytes, content_sink *sink, void *context)
-{
-    int r = 0;
-
-    while (bytes.len > 0 && r == 0) {
-        ptrdiff_t cr = str_chr(bytes, '\r');
-        size_t n = cr < 0 ? bytes.len : (size_t)cr;
-
-        if (n > 0)
-            r = sink(context, str_sub(bytes, 0, n));
-        bytes = str_sub(bytes, n + (cr >= 0), bytes.len);
-    }
-    return r;
-}
 
 static int read_wire(const struct message *m, content_sink *sink, void *context)
 {
@@ -77,7 +58,7 @@ static int collect(void *context, struct str bytes)
 
 static int collect_wire(void *context, struct str bytes)
 {
-    return to_lf(bytes, collect, context);
+    return content_to_lf(bytes, collect, context);
 }
 
 static int read_message(struct message *m)
@@ -100,7 +81,7 @@ static int plan(struct message *m)
 
     if (e < 0 || !facts.has_8bit_body)
         return e;
-    e = convert_plan(m->file, &m->convert);
+    e = convert_plan(m->file, CONVERT_7BIT, &m->convert);
     m->is_converted = e == 0 && !m->convert.breaks_seal;
     return e == -ENOTSUP ? 0 : e;
 }
@@ -122,47 +103,11 @@ void message_finish(struct message *m)
 
 /* ---- writing ---- */
 
-int message_write_bytes(int out, struct str bytes)
-{
-    while (bytes.len > 0) {
-        ssize_t n = write(out, bytes.ptr, bytes.len);
-
-        if (n < 0 && errno != EINTR)
-            return -errno;
-        if (n > 0)
-            bytes = str_sub(bytes, (size_t)n, bytes.len);
-    }
-    return 0;
-}
-
-struct writing {
-    int out;
-    struct buf held; /* one write(2) for many lines, PIECE_MAX */
-};
-
-static int hold(void *context, struct str bytes)
-{
-    struct writing *w = context;
-
-    return buf_add_str(&w->held, bytes);
-}
-
-static int write_wire(void *context, struct str bytes)
-{
-    struct writing *w = context;
-    int e = to_lf(bytes, hold, w);
-
-    if (e == 0)
-        e = message_write_bytes(w->out, buf_str(&w->held));
-    buf_clear(&w->held);
-    return e;
-}
-
 int message_write(const struct message *m, int out)
 {
-    struct writing w = {.out = out, .held = BUF_INIT(PIECE_MAX)};
-    int e = read_wire(m, write_wire, &w);
+    struct content_file file = {.fd = out, .held = BUF_INIT(CONTENT_PIECE)};
+    int e = read_wire(m, content_write, &file);
 
-    buf_finish(&w.held);
+    buf_finish(&file.held);
     return e;
 }

@@ -27,7 +27,4 @@ void message_finish(struct message *m);
 /* Writes it with LF line ends. 0 or a negative errno of pread(2), write(2). */
 int message_write(const struct message *m, int out);
 
-/* All of it to `out`. 0 or a negative errno. */
-int message_write_bytes(int out, struct str bytes);
-
 #endif

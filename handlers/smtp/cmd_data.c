@@ -57,6 +57,10 @@ int cmd_data(void *session, struct str arguments)
         session_reply(s, 501, "5.5.4", "DATA stands alone");
         return 0;
     }
+    if (s->txn.params.body == QUEUE_BODY_BINARYMIME) { /* RFC 3030 3 */
+        session_reply(s, 503, "5.5.1", "BODY=BINARYMIME needs BDAT");
+        return 0;
+    }
     if (!session_in_sync(s))
         return 0;
     e = begin(s, false);

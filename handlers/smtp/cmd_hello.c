@@ -76,13 +76,14 @@ static void offer(struct smtp_session *s)
     session_reply_line(s, 250, "%s greets you", s->conf->hostname);
     session_reply_line(s, 250, "SIZE %" PRIu64, s->conf->message_size); /* RFC 1870 */
     session_reply_line(s, 250, "8BITMIME");                             /* RFC 6152 */
-    session_reply_line(s, 250, "CHUNKING");                             /* RFC 3030 */
-    session_reply_line(s, 250, "PIPELINING");                           /* RFC 2920 */
-    session_reply_line(s, 250, "SMTPUTF8");                             /* RFC 6531 */
-    session_reply_line(s, 250, "DSN");                                  /* RFC 3461 */
-    session_reply_line(s, 250, "MT-PRIORITY");                          /* RFC 6710 */
-    session_reply_line(s, 250, "DELIVERBY %d", BY_LEAST);               /* RFC 2852 */
-    session_reply_line(s, 250, "LIMITS RCPTMAX=%d", LIMIT_RECIPIENTS);  /* RFC 9422 */
+    session_reply_line(s, 250, "BINARYMIME");                           /* RFC 3030 */
+    session_reply_line(s, 250, "CHUNKING");
+    session_reply_line(s, 250, "PIPELINING");                          /* RFC 2920 */
+    session_reply_line(s, 250, "SMTPUTF8");                            /* RFC 6531 */
+    session_reply_line(s, 250, "DSN");                                 /* RFC 3461 */
+    session_reply_line(s, 250, "MT-PRIORITY");                         /* RFC 6710 */
+    session_reply_line(s, 250, "DELIVERBY %d", BY_LEAST);              /* RFC 2852 */
+    session_reply_line(s, 250, "LIMITS RCPTMAX=%d", LIMIT_RECIPIENTS); /* RFC 9422 */
     if (s->kind != SMTP_KIND_LMTP)
         session_reply_line(s, 250, "ETRN"); /* RFC 1985 */
     if (s->conf->send_to_terminal) {        /* RFC 1869 4.1.1.1 names the optional commands of RFC 821 so */

@@ -39,9 +39,11 @@ static void end_line(struct data_reader *d, enum state next)
 /* A LF that no CR came before. Returns whether it ends a line in this mode. */
 static bool bare_lf(struct data_reader *d)
 {
-    if (d->mode == DATA_STRICT)
+    bool is_end = d->mode == DATA_NORMALIZE || d->mode == DATA_LENIENT;
+
+    if (!is_end)
         d->faults |= DATA_BARE_LF;
-    return d->mode != DATA_STRICT;
+    return is_end;
 }
 
 static enum state behind_bare_lf(const struct data_reader *d)
@@ -66,6 +68,7 @@ static void step_in_line(struct data_reader *d, char c)
 static void step_after_cr(struct data_reader *d, char c)
 {
     if (c == '\n') {
+        d->is_raw = d->mode == DATA_BINARY && d->is_empty_line;
         end_line(d, LINE_START);
         return;
     }
@@ -115,6 +118,8 @@ static void step_after_dot_bare_cr(struct data_reader *d, char c)
 
 static void step(struct data_reader *d, char c)
 {
+    if (d->state != AFTER_CR)
+        d->is_empty_line = d->state == LINE_START;
     switch ((enum state)d->state) {
     case LINE_START:
     case LINE_START_BARE:
@@ -163,11 +168,14 @@ size_t data_feed(struct data_reader *d, struct str bytes)
         struct str rest = str_sub(bytes, i, bytes.len);
         size_t span;
 
-        if (d->state == IN_LINE && (span = plain_span(rest)) > 0) {
+        if (d->is_raw) {
+            emit(d, rest.ptr, rest.len);
+            i = bytes.len;
+        } else if (d->state == IN_LINE && (span = plain_span(rest)) > 0) {
             emit(d, rest.ptr, span);
             i += span;
-        } else if (d->state == AFTER_CR && rest.len > 1 && rest.ptr[0] == '\n' && rest.ptr[1] != '.' &&
-                   (span = plain_span(str_sub(rest, 1, rest.len))) > 0) {
+        } else if (d->mode != DATA_BINARY && d->state == AFTER_CR && rest.len > 1 && rest.ptr[0] == '\n' &&
+                   rest.ptr[1] != '.' && (span = plain_span(str_sub(rest, 1, rest.len))) > 0) {
             /* A whole line at once: its predecessor's end and its text. */
             emit(d, rest.ptr, span + 1);
             d->size++;

@@ -16,6 +16,7 @@ enum data_mode {
     DATA_STRICT,    /* bare LF spoils the message */
     DATA_NORMALIZE, /* bare LF is a line end inside the message, but never part of the end of the data */
     DATA_LENIENT,   /* bare LF is a line end everywhere: a pipe or terminal */
+    DATA_BINARY,    /* BINARYMIME (RFC 3030): the header as in DATA_STRICT, what is behind it as it comes */
 };
 
 enum data_fault {
@@ -32,6 +33,8 @@ struct data_reader {
     void *context;
 
     int state; /* enum in data.c; 0: at the start of the message */
+    bool is_empty_line;
+    bool is_raw; /* DATA_BINARY: behind the empty line that ends the header */
     bool is_end;
     bool has_8bit;   /* octets above 127 were among them */
     unsigned faults; /* bits of enum data_fault */
@@ -44,7 +47,7 @@ void data_init(struct data_reader *d, enum data_mode mode, int (*write)(void *, 
 /* Feeds bytes; returns how many belong to the message and its end. When d->is_end, what follows are commands. */
 size_t data_feed(struct data_reader *d, struct str bytes);
 
-/* A counted message is complete: its last line gets its end. */
+/* A counted message is complete: its last line gets its end, unless it is binary. */
 void data_end_counted(struct data_reader *d);
 
 #endif

@@ -54,9 +54,25 @@ static int put(struct intake *i, struct str bytes)
     return e < 0 ? e : buf_add_str(&i->out, bytes);
 }
 
+/* Text with LF line ends. */
+static int put_text(struct intake *i, struct str text)
+{
+    int e = 0;
+
+    while (i->is_binary && text.len > 0 && e == 0) {
+        struct str line;
+        bool is_whole = str_cut(&text, '\n', &line);
+
+        e = put(i, line);
+        if (e == 0 && is_whole)
+            e = put(i, STR("\r\n"));
+    }
+    return e < 0 ? e : put(i, text);
+}
+
 int intake_prepend(struct intake *i, struct str text)
 {
-    return put(i, text);
+    return put_text(i, text);
 }
 
 static int add_missing(struct intake *i)
@@ -66,9 +82,9 @@ static int add_missing(struct intake *i)
     if (!i->adds_fields)
         return 0;
     if (!(i->header.fields & HEADER_DATE))
-        e = put(i, buf_str(&i->missing));
+        e = put_text(i, buf_str(&i->missing));
     if (e == 0 && !(i->header.fields & HEADER_MESSAGE_ID))
-        e = put(i, buf_str(&i->missing_id));
+        e = put_text(i, buf_str(&i->missing_id));
     return e;
 }
 
@@ -83,10 +99,12 @@ int intake_write(void *intake, struct str bytes)
     in_header = header_watch(&i->header, bytes);
     if (i->header.received > LIMIT_RECEIVED)
         return -ELOOP;
-    e = put(i, str_sub(bytes, 0, in_header));
+    if (i->is_binary && i->header.is_malformed)
+        return -EBADMSG;
+    e = put_text(i, str_sub(bytes, 0, in_header));
     if (e == 0 && i->header.is_ended && !i->header.is_malformed)
         e = add_missing(i);
-    return e < 0 ? e : put(i, str_sub(bytes, in_header, bytes.len));
+    return e < 0 ? e : put_text(i, str_sub(bytes, in_header, bytes.len));
 }
 
 int intake_end(struct intake *i)

@@ -15,6 +15,7 @@
 
 struct intake {
     int fd;         /* borrowed */
+    bool is_binary; /* the file gets the octets of the wire: CRLF also where lines come with LF (struct data_reader) */
     struct buf out; /* not yet written */
     struct header_watch header;
     bool adds_fields;   /* submission (RFC 6409 8): Date and Message-ID where they are missing */
@@ -32,7 +33,8 @@ int intake_prepend(struct intake *i, struct str text);
 int intake_write(void *intake, struct str bytes);
 
 /* The message is complete: writes what is left. 0 or a negative errno (-ENOSPC, -EDQUOT, -EFBIG, -EIO). -ELOOP: more
- * trace fields than LIMIT_RECEIVED. -EBADMSG: a submission whose header cannot be completed. */
+ * trace fields than LIMIT_RECEIVED. -EBADMSG: a submission whose header cannot be completed, or a binary message
+ * without a proper one. */
 int intake_end(struct intake *i);
 
 #endif

@@ -56,6 +56,8 @@ static int prepare_missing(struct smtp_session *s, struct intake *in)
 
 static enum data_mode mode_of(const struct smtp_session *s)
 {
+    if (s->txn.params.body == QUEUE_BODY_BINARYMIME)
+        return DATA_BINARY;
     if (s->is_lenient)
         return DATA_LENIENT;
     return str_ieq(str_from(s->conf->smtp_bare_newline), STR("normalize")) ? DATA_NORMALIZE : DATA_STRICT;
@@ -131,6 +133,7 @@ int message_open(struct smtp_session *s, int fd, bool is_counted)
     m->fd = fd;
     intake_init(&m->in, fd);
     data_init(&m->reader, mode_of(s), intake_write, &m->in);
+    m->in.is_binary = m->reader.mode == DATA_BINARY;
     m->reader.is_counted = is_counted;
     e = write_trace(s, &m->in);
     return e < 0 ? e : prepare_missing(s, &m->in);

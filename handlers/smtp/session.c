@@ -131,7 +131,8 @@ unsigned session_offers(const struct smtp_session *s)
 
     if (!s->is_esmtp)
         return 0;
-    offers = OFFER_SIZE | OFFER_8BITMIME | OFFER_SMTPUTF8 | OFFER_DSN | OFFER_MT_PRIORITY | OFFER_DELIVERBY;
+    offers = OFFER_SIZE | OFFER_8BITMIME | OFFER_BINARYMIME | OFFER_SMTPUTF8 | OFFER_DSN | OFFER_MT_PRIORITY |
+             OFFER_DELIVERBY;
     if (s->kind == SMTP_KIND_SUBMISSION)
         offers |= OFFER_AUTH;
     if (s->is_tls) /* RFC 8689 2 */

@@ -6,12 +6,13 @@
 #include <errno.h>
 #include <unistd.h>
 
-#include "shared/base/buf.h"
 #include "shared/base/macros.h"
 
 #define PIECE (32u << 10)
 
 struct lines {
+    content_sink *sink;
+    void *context;
     struct buf out; /* at most twice a piece */
     bool is_cr;     /* the last byte was a CR, and its CRLF has been written */
     bool is_inside; /* of a line */
@@ -50,7 +51,7 @@ static int convert(struct lines *l, struct str s)
     return r;
 }
 
-static int read_on(int fd, struct lines *l, content_sink *sink, void *context)
+int content_read_raw(int fd, content_sink *sink, void *context)
 {
     _cleanup_free_ char *piece = malloc(PIECE);
     off_t at = 0;
@@ -66,18 +67,26 @@ static int read_on(int fd, struct lines *l, content_sink *sink, void *context)
         if (n < 0)
             continue;
         at += n;
-        r = convert(l, (struct str){piece, (size_t)n});
-        if (r == 0 && l->out.len > 0)
-            r = sink(context, buf_str(&l->out));
+        r = sink(context, (struct str){piece, (size_t)n});
     }
-    return r == 0 && l->is_inside ? sink(context, STR("\r\n")) : r;
+    return r;
+}
+
+static int pass_lines(void *context, struct str bytes)
+{
+    struct lines *l = context;
+    int r = convert(l, bytes);
+
+    return r == 0 && l->out.len > 0 ? l->sink(l->context, buf_str(&l->out)) : r;
 }
 
 int content_read(int fd, content_sink *sink, void *context)
 {
-    struct lines l = {.out = BUF_INIT(2 * PIECE + 2)};
-    int r = read_on(fd, &l, sink, context);
+    struct lines l = {.sink = sink, .context = context, .out = BUF_INIT(2 * PIECE + 2)};
+    int r = content_read_raw(fd, pass_lines, &l);
 
+    if (r == 0 && l.is_inside)
+        r = sink(context, STR("\r\n"));
     buf_finish(&l.out);
     return r;
 }
@@ -115,6 +124,50 @@ int content_scan(int fd, struct content_facts *ret)
 
     if (r == 0)
         *ret = s.facts;
+    return r;
+}
+
+int content_to_lf(struct str bytes, content_sink *sink, void *context)
+{
+    int r = 0;
+
+    while (bytes.len > 0 && r == 0) {
+        ptrdiff_t cr = str_chr(bytes, '\r');
+        size_t n = cr < 0 ? bytes.len : (size_t)cr;
+
+        if (n > 0)
+            r = sink(context, str_sub(bytes, 0, n));
+        bytes = str_sub(bytes, n + (cr >= 0), bytes.len);
+    }
+    return r;
+}
+
+int content_write_bytes(int fd, struct str bytes)
+{
+    while (bytes.len > 0) {
+        ssize_t n = write(fd, bytes.ptr, bytes.len);
+
+        if (n < 0 && errno != EINTR)
+            return -errno;
+        if (n > 0)
+            bytes = str_sub(bytes, (size_t)n, bytes.len);
+    }
+    return 0;
+}
+
+static int hold(void *context, struct str bytes)
+{
+    return buf_add_str(context, bytes);
+}
+
+int content_write(void *context, struct str bytes)
+{
+    struct content_file *f = context;
+    int r = content_to_lf(bytes, hold, &f->held);
+
+    if (r == 0)
+        r = content_write_bytes(f->fd, buf_str(&f->held));
+    buf_clear(&f->held);
     return r;
 }
 

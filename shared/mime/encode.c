@@ -107,17 +107,18 @@ static int base64_feed(struct encoder *e, struct str s, struct buf *out)
 
 /* ---- quoted-printable: held is a blank that may be trailing, then a CR that may be a line end's ---- */
 
+/* A line that is begun here must not become a delimiter (RFC 2046 5.1.1): one that was a line before is none. */
 static int qp_put(struct encoder *e, uint8_t c, bool is_encoded, struct buf *out)
 {
     static const char digits[] = "0123456789ABCDEF";
-    unsigned width = is_encoded ? 3 : 1;
     int r = 0;
 
-    if (e->column + width > LINE_LENGTH - 1) {
+    if (e->column + (is_encoded ? 3 : 1) > LINE_LENGTH - 1) {
         r = buf_add(out, "=\r\n", 3);
         e->column = 0;
+        is_encoded |= c == '-';
     }
-    e->column += width;
+    e->column += is_encoded ? 3 : 1;
     if (r)
         return r;
     return is_encoded ? buf_add(out, (char[]){'=', digits[c >> 4], digits[c & 15]}, 3) : buf_add_byte(out, (char)c);

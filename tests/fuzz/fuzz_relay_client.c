@@ -76,7 +76,7 @@ static void fuzz_message(struct str input)
     CHECK(content_read(fd, collect, &out) == 0);
     CHECK(facts.size == out.len && (out.len == 0 || str_ends(buf_str(&out), STR("\r\n"))));
     buf_clear(&out);
-    if (convert_plan(fd, &c) < 0)
+    if (convert_plan(fd, CONVERT_7BIT, &c) < 0)
         return;
     CHECK(convert_read(fd, &c, collect, &out) == 0);
     if (facts.has_8bit_header)

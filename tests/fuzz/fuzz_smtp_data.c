@@ -30,6 +30,7 @@ static void feed(struct str input, enum data_mode mode, size_t step, struct resu
 {
     *r = (struct result){.out = BUF_INIT(1u << 20)};
     data_init(&r->d, mode, collect, &r->out);
+    r->d.is_counted = mode == DATA_BINARY;
     while (r->used < input.len && !r->d.is_end)
         r->used += data_feed(&r->d, str_sub(input, r->used, step));
 }
@@ -64,6 +65,19 @@ static size_t strict_end(struct str input)
     return at < 0 ? input.len : (size_t)at + 5;
 }
 
+/* The header in lines, then the bytes as they came. */
+static void check_binary(struct str input)
+{
+    ptrdiff_t end = str_starts(input, STR("\r\n")) ? 0 : str_find(input, STR("\r\n\r\n"));
+    struct result whole;
+
+    feed(input, DATA_BINARY, input.len + 1, &whole);
+    check_same(input, DATA_BINARY, &whole, 1);
+    if (end >= 0 && whole.d.faults == 0)
+        CHECK(str_ends(buf_str(&whole.out), str_sub(input, (size_t)end + (end == 0 ? 2 : 4), input.len)));
+    buf_finish(&whole.out);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct str input = {(const char *)data, size};
@@ -79,5 +93,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_header(buf_str(&whole.out));
         buf_finish(&whole.out);
     }
+    check_binary(input);
     return 0;
 }

@@ -302,7 +302,7 @@ static void test_conversion(void **state)
         _cleanup_close_ int fd = file_of(str_from(CONVERSIONS[i].file));
         _cleanup_convert_ struct convert c = {0};
         _cleanup_buf_ struct buf out = BUF_INIT(10000);
-        int r = convert_plan(fd, &c);
+        int r = convert_plan(fd, CONVERT_7BIT, &c);
 
         assert_int_equal(r, CONVERSIONS[i].wire ? 0 : -ENOTSUP);
         if (r < 0)
@@ -323,7 +323,7 @@ static void test_conversion_twice(void **state)
 
         if (fd < 0)
             continue;
-        assert_int_equal(convert_plan(fd, &c), 0);
+        assert_int_equal(convert_plan(fd, CONVERT_7BIT, &c), 0);
         assert_int_equal(convert_read(fd, &c, collect, &out), 0);
         assert_string_equal(buf_cstr(&out), CONVERSIONS[i].wire);
     }
@@ -351,7 +351,7 @@ static void test_conversion_sealed(void **state)
         _cleanup_close_ int fd = file_of(str_from(cases[i].file));
         _cleanup_convert_ struct convert c = {0};
 
-        assert_int_equal(convert_plan(fd, &c), 0);
+        assert_int_equal(convert_plan(fd, CONVERT_7BIT, &c), 0);
         assert_int_equal(c.breaks_seal, cases[i].breaks);
     }
 }
@@ -370,7 +370,7 @@ static void test_conversion_choice(void **state)
 
     _cleanup_close_ int fd = file_of(buf_str(&text));
 
-    assert_int_equal(convert_plan(fd, &c), 0);
+    assert_int_equal(convert_plan(fd, CONVERT_7BIT, &c), 0);
     assert_int_equal(convert_read(fd, &c, collect, &out), 0);
     assert_true(str_find(buf_str(&out), STR("Content-Transfer-Encoding: base64\r\n")) > 0);
     for (size_t i = 0; i < out.len; i++) {

@@ -108,6 +108,43 @@ static void test_data_nul(void **state)
     assert_int_equal(d.faults, DATA_NUL);
 }
 
+/* BINARYMIME (RFC 3030): the header is lines, with LF in the end; what is behind it is what came. */
+static void test_data_binary(void **state)
+{
+    static const struct {
+        struct str input, out;
+        unsigned faults;
+        uint64_t size;
+    } cases[] = {
+        {{"a: b\r\n\r\n\0\r\n.\r\n\n\r", 16}, {"a: b\n\n\0\r\n.\r\n\n\r", 14}, 0, 16},
+        {{"\r\n\r\n\0", 5}, {"\n\r\n\0", 4}, 0, 5},
+        {{"a: b\r\n.c: d\r\n\r\n", 15}, {"a: b\n.c: d\n\n", 12}, 0, 15},
+        {{"a: b", 4}, {"a: b\n", 5}, 0, 6},
+        {{"a: b\nc: d\r\n\r\n", 13}, {NULL, 0}, DATA_BARE_LF, 0},
+        {{"a: b\rc: d\r\n\r\n", 13}, {NULL, 0}, DATA_BARE_CR, 0},
+        {{"a: \0\r\n\r\n", 8}, {NULL, 0}, DATA_NUL, 0},
+        {{"a: b\r", 5}, {NULL, 0}, DATA_BARE_CR, 0},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+        for (size_t step = 1; step < 17; step++) {
+            _cleanup_buf_ struct buf out = BUF_INIT(1000);
+            struct data_reader d;
+
+            data_init(&d, DATA_BINARY, collect, &out);
+            d.is_counted = true;
+            for (size_t at = 0; at < cases[i].input.len; at += step)
+                (void)data_feed(&d, str_sub(cases[i].input, at, step));
+            data_end_counted(&d);
+            assert_int_equal(d.faults, cases[i].faults);
+            if (cases[i].faults)
+                continue;
+            assert_true(str_eq(buf_str(&out), cases[i].out));
+            assert_int_equal(d.size, cases[i].size);
+        }
+}
+
 /* Every string of up to 8 of these letters: a strict reader ends exactly behind the first CRLF.CRLF (the data begins
  * behind a CRLF), and a message without fault is the text with stuffing undone. */
 static void test_data_exhaustive(void **state)
@@ -238,10 +275,11 @@ static void test_header_malformed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_data_table),      cmocka_unit_test(test_data_nul),
-        cmocka_unit_test(test_data_exhaustive), cmocka_unit_test(test_data_size),
-        cmocka_unit_test(test_data_counted),    cmocka_unit_test(test_data_sink_error),
-        cmocka_unit_test(test_header),          cmocka_unit_test(test_header_malformed),
+        cmocka_unit_test(test_data_table),       cmocka_unit_test(test_data_nul),
+        cmocka_unit_test(test_data_binary),      cmocka_unit_test(test_data_exhaustive),
+        cmocka_unit_test(test_data_size),        cmocka_unit_test(test_data_counted),
+        cmocka_unit_test(test_data_sink_error),  cmocka_unit_test(test_header),
+        cmocka_unit_test(test_header_malformed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
