@@ -43,8 +43,9 @@ def clear():
 class Outcome:
     """What a session with one message led to."""
 
-    def __init__(self, inject, recipients):
+    def __init__(self, inject, recipients, is_binary=False):
         clear()
+        self.is_binary = is_binary
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             listener.listen()
@@ -75,12 +76,14 @@ class Outcome:
 
     def talk(self, recipients):
         self.reply()
-        for command in ("EHLO x", "MAIL FROM:<s@example.org>", *("RCPT TO:<%s>" % r for r in recipients), "DATA"):
+        message = b"Subject: one\r\n\r\n" + BODY
+        commands = ["EHLO x", "MAIL FROM:<s@example.org>" + " BODY=BINARYMIME" * self.is_binary]
+        for command in (*commands, *("RCPT TO:<%s>" % r for r in recipients), *["DATA"] * (not self.is_binary)):
             self.sock.sendall(command.encode() + b"\r\n")
             answer = self.reply()
             if answer[0] not in "23":
                 return answer[:3]
-        self.sock.sendall(b"Subject: one\r\n\r\n" + BODY + b".\r\n")
+        self.sock.sendall(b"BDAT %d LAST\r\n" % len(message) + message if self.is_binary else message + b".\r\n")
         return self.reply()[:3]
 
 
@@ -118,12 +121,12 @@ def judge(outcome, has_local, has_remote):
     return ""
 
 
-def every_call(name, calls, fault, recipients):
+def every_call(name, calls, fault, recipients, is_binary=False):
     has_local = any("alice" in r for r in recipients)
     has_remote = any("example" in r for r in recipients)
     codes = collections.Counter()
     for n in range(1, MOST + 1):
-        outcome = Outcome("%s:%s:when=%d" % (calls, fault, n), recipients)
+        outcome = Outcome("%s:%s:when=%d" % (calls, fault, n), recipients, is_binary)
         codes[outcome.code] += 1
         wrong = judge(outcome, has_local, has_remote)
         if wrong:
@@ -145,6 +148,10 @@ def main():
                              ("to both", ["alice@mail.test", "x@example.com"])):
         every_call("kill -9, " + name, WRITES, "signal=SIGKILL", recipients)
         every_call("disk full, " + name, CREATES, "error=ENOSPC", recipients)
+    # Put into lines first, by a process of its own.
+    both = ["alice@mail.test", "x@example.com"]
+    every_call("kill -9, binary", WRITES, "signal=SIGKILL", both, True)
+    every_call("disk full, binary", CREATES, "error=ENOSPC", both, True)
     print("%d passed, %d failed" % (TESTS.passed, TESTS.failed))
     return TESTS.failed > 0
 
