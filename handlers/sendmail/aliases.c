@@ -3,16 +3,15 @@
  * asks NSS.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sysexits.h>
 
 #include "handlers/sendmail/modes.h"
 #include "shared/base/limits.h"
 #include "shared/base/macros.h"
 #include "shared/route/alias.h"
+#include "shared/route/listfile.h"
 #include "shared/route/path.h"
 #include "shared/route/rcpt.h"
 
@@ -24,30 +23,6 @@ struct check {
     unsigned line; /* of the entry at hand */
     unsigned errors, entries;
 };
-
-static int read_file(const char *path, struct buf *out)
-{
-    _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    struct stat facts;
-
-    if (fd < 0 || fstat(fd, &facts) < 0)
-        return -errno;
-    if (!S_ISREG(facts.st_mode))
-        return -EINVAL;
-    for (;;) {
-        int e = buf_reserve(out, 64u << 10);
-        ssize_t n;
-
-        if (e < 0)
-            return e == -ENOBUFS ? -EFBIG : e;
-        n = read(fd, out->data + out->len, 64u << 10);
-        if (n == 0)
-            return 0;
-        if (n < 0 && errno != EINTR)
-            return -errno;
-        out->len += n > 0 ? (size_t)n : 0;
-    }
-}
 
 /* Line number of a view into the text. */
 static unsigned line_of(const struct check *c, const char *at)
@@ -134,7 +109,7 @@ int mode_aliases(const struct conf *conf)
 {
     struct check c = {.conf = conf, .text = BUF_INIT(ALIASES_MAX)};
     struct str rest, name, list;
-    int e = conf->aliases[0] ? read_file(conf->aliases, &c.text) : 0;
+    int e = conf->aliases[0] ? listfile_read(conf->aliases, NULL, &c.text, NULL) : 0;
 
     if (e < 0 && e != -ENOENT) {
         (void)fprintf(stderr, "newaliases: %s: %s\n", conf->aliases, strerror(-e));

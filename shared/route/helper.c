@@ -14,8 +14,7 @@
 
 #define LEAVE_MS 5000 /* behind the end of its output */
 
-/* All that it writes, to the end. */
-static int collect(int fd, int64_t deadline, struct buf *out)
+int helper_collect(int fd, int64_t deadline, bool is_line, struct buf *out)
 {
     for (;;) {
         struct pollfd p = {.fd = fd, .events = POLLIN};
@@ -36,6 +35,8 @@ static int collect(int fd, int64_t deadline, struct buf *out)
             return -errno;
         if (n > 0 && buf_add(out, bytes, (size_t)n) < 0)
             return -EMSGSIZE;
+        if (n > 0 && is_line && bytes[n - 1] == '\n')
+            return 0;
     }
 }
 
@@ -55,7 +56,7 @@ int helper_run(const struct chain_spec *spec, int timeout_ms, struct buf *out)
     close_fd(&writer);
     if (e < 0)
         return e;
-    e = collect(reader, clock_monotonic_ms() + timeout_ms, out);
+    e = helper_collect(reader, clock_monotonic_ms() + timeout_ms, false, out);
     status = chain_end(&child, e < 0 ? 0 : LEAVE_MS);
     if (e == 0 && status < 0)
         e = status;

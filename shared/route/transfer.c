@@ -6,13 +6,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "shared/route/helper.h"
 #include "shared/route/scratch.h"
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
@@ -59,33 +59,6 @@ static void judge(int status, bool is_kept, struct str line, struct smtp_answer 
     answer_from_status(status, ret);
     if (is_said && answer_is_ok(&said) == answer_is_ok(ret))
         *ret = said;
-}
-
-/* Collects deliver's line: until it closes its output, or, when its exit status says nothing, until the line's end. */
-static int read_verdict(int fd, int64_t deadline, bool needs_status, struct buf *line)
-{
-    for (;;) {
-        struct pollfd p = {.fd = fd, .events = POLLIN};
-        int64_t left = deadline - clock_monotonic_ms();
-        char bytes[512];
-        ssize_t n;
-
-        if (left <= 0)
-            return -ETIMEDOUT;
-        if (poll(&p, 1, (int)left) < 0 && errno != EINTR)
-            return -errno;
-        if (!p.revents)
-            continue;
-        n = read(fd, bytes, sizeof(bytes));
-        if (n == 0)
-            return 0;
-        if (n < 0 && errno != EINTR)
-            return -errno;
-        if (n > 0 && buf_add(line, bytes, (size_t)n) < 0)
-            return -EMSGSIZE;
-        if (n > 0 && !needs_status && bytes[n - 1] == '\n')
-            return 0;
-    }
 }
 
 /* Of the monitor's fds a keeper needs the log and its control socket. No exec will close the others. */
@@ -182,13 +155,13 @@ void transfer_begin(struct transfer *t)
     t->error = start(t, message, writer, &t->child);
 }
 
-/* Its line and, where that tells something, its status. */
+/* Its line, to the end where that tells something, then with its status. */
 static int wait_for(struct transfer *t, struct buf *line)
 {
     int status = 0;
 
     if (t->error == 0)
-        t->error = read_verdict(t->reply, t->deadline, !needs_keeper(t), line);
+        t->error = helper_collect(t->reply, t->deadline, needs_keeper(t), line);
     close_fd(&t->reply);
     if (t->child.pid > 0 && (t->error < 0 || !needs_keeper(t)))
         status = chain_end(&t->child, t->error < 0 ? 0 : END_TIMEOUT);
