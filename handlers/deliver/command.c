@@ -32,6 +32,7 @@ struct run {
     struct str head;
     char block[COMMAND_BLOCK];
     size_t at, len; /* what of the block is left to write */
+    int error;      /* of reading the message: the command has a part of it only */
     struct buf said;
 };
 
@@ -130,6 +131,7 @@ static bool refill(struct run *r)
         n = read(STDIN_FILENO, r->block, sizeof(r->block));
     while (n < 0 && errno == EINTR);
     r->len = n > 0 ? (size_t)n : 0;
+    r->error = n < 0 ? -errno : 0;
     return n > 0;
 }
 
@@ -160,7 +162,7 @@ static void listen_to(struct run *r)
         (void)buf_add_byte(&r->said, bytes[i]);
 }
 
-/* 1: it has ended; 0: not yet; -ETIMEDOUT. */
+/* 1: it has ended; 0: not yet; -ETIMEDOUT, or what kept us from reading the message. */
 static int step(struct run *r, int64_t deadline)
 {
     struct pollfd fds[] = {
@@ -173,6 +175,8 @@ static int step(struct run *r, int64_t deadline)
         return 0;
     if (fds[0].revents)
         feed(r);
+    if (r->error < 0)
+        return r->error;
     if (fds[1].revents)
         listen_to(r);
     return fds[2].revents ? 1 : 0;
@@ -208,12 +212,12 @@ int command_run(const struct session *s, const struct deliver_options *o, struct
         do
             e = step(&r, deadline);
         while (e == 0);
-        if (e == -ETIMEDOUT)
+        if (e < 0)
             (void)kill(-r.pid, SIGKILL);
         if (r.output >= 0)
             listen_to(&r);
         ret->status = wait_for(&r);
-        if (e == -ETIMEDOUT)
+        if (e < 0)
             ret->status = EX_TEMPFAIL;
         keep_first_line(&r.said, &ret->output);
         e = 0;

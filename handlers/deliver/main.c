@@ -19,7 +19,8 @@
 #include "shared/base/log.h"
 #include "shared/gate/session.h"
 
-/* What a failure of the store means: the first row that fits. */
+/* What a failure of the store means: the first row that fits. Whatever may pass is EX_TEMPFAIL: other mailers return
+ * mail for EX_CANTCREAT and EX_IOERR. */
 static const struct verdict {
     int error;
     int status;
@@ -32,13 +33,13 @@ static const struct verdict {
     {-ENOSPC, EX_TEMPFAIL, "452 4.3.1 The disk is full"},
     {-EFBIG, EX_DATAERR, "552 5.3.4 The message is too big for the mailbox"},
     {-EMULTIHOP, EX_DATAERR, "554 5.4.6 The message has been delivered to this address before"},
-    {-EPERM, EX_CANTCREAT, "451 4.3.0 The mailbox is no plain file of its owner"},
-    {-ELOOP, EX_CANTCREAT, "451 4.3.0 The mailbox is no plain file of its owner"}, /* a symbolic link */
-    {-EACCES, EX_CANTCREAT, "451 4.3.0 The mailbox may not be written"},
-    {-EROFS, EX_CANTCREAT, "451 4.3.0 The mailbox is on a read-only file system"},
-    {-ENOENT, EX_CANTCREAT, "451 4.3.0 The mailbox cannot be created"},
+    {-EPERM, EX_TEMPFAIL, "451 4.3.0 The mailbox is no plain file of its owner"},
+    {-ELOOP, EX_TEMPFAIL, "451 4.3.0 The mailbox is no plain file of its owner"}, /* a symbolic link */
+    {-EACCES, EX_TEMPFAIL, "451 4.3.0 The mailbox may not be written"},
+    {-EROFS, EX_TEMPFAIL, "451 4.3.0 The mailbox is on a read-only file system"},
+    {-ENOENT, EX_TEMPFAIL, "451 4.3.0 The mailbox cannot be created"},
     {-ENODEV, EX_TEMPFAIL, "451 4.3.0 The folder of the mailbox is not there"},
-    {-EIO, EX_IOERR, "451 4.3.0 The disk reports an error"},
+    {-EIO, EX_TEMPFAIL, "451 4.3.0 The disk reports an error"},
 };
 
 /* `says_all`: behind a keeper the exit status does not reach the monitor, so success is said too. */
@@ -60,7 +61,7 @@ static int leave(int error, bool says_all)
 
 static int usage(void)
 {
-    (void)fprintf(stderr, "usage: deliver [-R] [-d user] [-f sender] [-a recipient] [-m mailbox | -F file |\n"
+    (void)fprintf(stderr, "usage: deliver [-LR] [-d user] [-f sender] [-a recipient] [-m mailbox | -F file |\n"
                           "               -C command] [-c FILE] [-o key=value]...\n"
                           "       deliver --recover\n");
     return EX_USAGE;
@@ -71,12 +72,13 @@ static int parse_arguments(int argc, char **argv, struct deliver_options *o)
     int c;
 
     opterr = 0;
-    while ((c = getopt(argc, argv, "d:f:r:a:m:C:F:eR")) != -1) {
+    while ((c = getopt(argc, argv, "d:f:r:a:m:C:F:eLR")) != -1) {
         if (c == 'd')
             o->user = optarg;
-        else if (c == 'f' || c == 'r') /* -r: the historic spelling of mail.local */
+        else if (c == 'f' || c == 'r') { /* -r: the historic spelling of mail.local */
             o->sender = optarg;
-        else if (c == 'a')
+            o->has_sender = true;
+        } else if (c == 'a')
             o->address = optarg;
         else if (c == 'm')
             o->mailbox = optarg;
@@ -86,6 +88,8 @@ static int parse_arguments(int argc, char **argv, struct deliver_options *o)
             o->file = optarg;
         else if (c == 'R')
             o->is_again = true;
+        else if (c == 'L')
+            o->finds_loops = true;
         else if (c != 'e') /* -e of other delivery agents: our exit statuses are always meaningful */
             return -EINVAL;
     }
@@ -101,10 +105,18 @@ static const struct {
     int ours;
     const char *reply;
 } STATUSES[] = {
-    {EX_OK, EX_OK, "250 2.1.5"},           {EX_TEMPFAIL, EX_TEMPFAIL, "451 4.3.0"}, {111, EX_TEMPFAIL, "451 4.3.0"},
-    {EX_OSERR, EX_TEMPFAIL, "451 4.3.0"},  {EX_IOERR, EX_TEMPFAIL, "451 4.3.0"},    {126, EX_TEMPFAIL, "451 4.3.5"},
-    {127, EX_TEMPFAIL, "451 4.3.5"},       {EX_NOUSER, EX_NOUSER, "550 5.1.1"},     {EX_NOPERM, EX_NOPERM, "550 5.7.1"},
-    {EX_DATAERR, EX_DATAERR, "550 5.6.0"}, {-1, EX_UNAVAILABLE, "550 5.3.0"},
+    {EX_OK, EX_OK, "250 2.1.5"},
+    {EX_TEMPFAIL, EX_TEMPFAIL, "451 4.3.0"},
+    {111, EX_TEMPFAIL, "451 4.3.0"},
+    {EX_OSERR, EX_TEMPFAIL, "451 4.3.0"},
+    {EX_IOERR, EX_TEMPFAIL, "451 4.3.0"},
+    {126, EX_TEMPFAIL, "451 4.3.5"},
+    {EX_CANTCREAT, EX_TEMPFAIL, "451 4.3.0"},
+    {127, EX_TEMPFAIL, "451 4.3.5"},
+    {EX_NOUSER, EX_NOUSER, "550 5.1.1"},
+    {EX_NOPERM, EX_NOPERM, "550 5.7.1"},
+    {EX_DATAERR, EX_DATAERR, "550 5.6.0"},
+    {-1, EX_UNAVAILABLE, "550 5.3.0"},
 };
 
 static int run_command(const struct conf *conf, const struct session *s, const struct deliver_options *o)
@@ -119,7 +131,7 @@ static int run_command(const struct conf *conf, const struct session *s, const s
     if (e == 0)
         e = buf_add_byte(&head, '\n');
     if (e == 0)
-        e = deliver_head(conf, s, o, &head);
+        e = deliver_head(conf, s, o, false, &head);
     if (e == 0)
         e = command_run(s, o, buf_str(&head), &result);
     if (e < 0)
@@ -210,5 +222,6 @@ int main(int argc, char **argv)
     if (e == 0)
         e = deliver_message(&conf, &s, &o);
     log_outcome(&o, &s, e);
+    free(o.found_sender);
     return leave(e, s.control >= 0);
 }

@@ -8,13 +8,14 @@
 
 #include "handlers/deliver/deliver.h"
 #include "handlers/deliver/loop.h"
+#include "handlers/deliver/prologue.h"
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
 #include "shared/mbox/mbox.h"
 
 #define DELIVER_BLOCK (64u << 10)
 #define ADDRESS_MAX   1024
-#define HEAD_MAX      4096
+#define HEAD_MAX      (4096 + 2 * PROLOGUE_MAX)
 
 /* Control characters in an argument would break out of the header. */
 static bool is_clean(const char *text)
@@ -32,37 +33,61 @@ static int find_address(const struct conf *conf, const struct session *s, const 
 }
 
 /* RFC 5321 4.4: the final delivery puts the reverse-path on top. Delivered-To is what finds loops. */
-int deliver_head(const struct conf *conf, const struct session *s, const struct deliver_options *o, struct buf *out)
+int deliver_head(const struct conf *conf, const struct session *s, const struct deliver_options *o, bool is_known,
+                 struct buf *out)
 {
     int e = is_clean(o->sender) && is_clean(o->address) ? 0 : -EINVAL;
 
     if (e == 0)
-        e = buf_printf(out, "Return-Path: <%s>\nDelivered-To: ", o->sender);
+        e = buf_printf(out, "Return-Path: <%s>\n", o->sender);
+    if (e < 0 || is_known)
+        return e;
+    e = buf_add_str(out, STR("Delivered-To: "));
     if (e == 0)
         e = find_address(conf, s, o, out);
     return e < 0 ? e : buf_add_byte(out, '\n');
 }
 
+/* How many bytes, 0 at the end; or a negative errno. */
+static ssize_t read_input(char *block, size_t size)
+{
+    ssize_t n;
+
+    do
+        n = read(STDIN_FILENO, block, size);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
+}
+
 static int copy_input(struct mbox_append *a, const char *address)
 {
-    struct loop_watch loop = {.address = str_from(address)};
+    struct loop_watch loop = {.address = str_from(address), .is_over = address == NULL};
     char block[DELIVER_BLOCK];
+    ssize_t n;
+    int e = 0;
 
-    for (;;) {
-        ssize_t n = read(STDIN_FILENO, block, sizeof(block));
-        int e;
-
-        if (n < 0 && errno == EINTR)
-            continue;
+    while (e == 0 && (n = read_input(block, sizeof(block))) != 0) {
         if (n < 0)
-            return -errno;
-        if (n == 0)
-            return loop.is_found ? -EMULTIHOP : 0;
+            return (int)n;
         loop_watch(&loop, (struct str){block, (size_t)n});
         e = loop.is_found ? -EMULTIHOP : mbox_append_write(a, block, (size_t)n);
-        if (e < 0)
-            return e;
     }
+    return e == 0 && loop.is_found ? -EMULTIHOP : e;
+}
+
+/* A pipe gives in pieces: as much as the prologue may have. */
+static int read_front(struct buf *front)
+{
+    int e = buf_reserve(front, PROLOGUE_MAX);
+
+    while (e == 0 && front->len < PROLOGUE_MAX) {
+        ssize_t n = read_input(front->data + front->len, PROLOGUE_MAX - front->len);
+
+        if (n <= 0)
+            return (int)n;
+        front->len += (size_t)n;
+    }
+    return e;
 }
 
 static void log_notices(struct mbox_store *store)
@@ -92,6 +117,19 @@ static int check_size(const struct conf *conf, const char *path)
     return (uint64_t)box.st_size + (uint64_t)message.st_size > conf->mailbox_size ? -EDQUOT : 0;
 }
 
+/* A recipe or a .forward may name a folder that is not there yet. */
+static int open_append(struct mbox_store *store, struct str mailbox, struct mbox_append **ret)
+{
+    int e = mbox_append_new(store, mailbox, ret);
+
+    if (e == -ENOENT) {
+        e = mbox_create(store, mailbox);
+        if (e == 0 || e == -EEXIST)
+            e = mbox_append_new(store, mailbox, ret);
+    }
+    return e;
+}
+
 static int append(struct conf *conf, struct mbox_store *store, const struct deliver_options *o, struct str head,
                   const char *address)
 {
@@ -102,21 +140,51 @@ static int append(struct conf *conf, struct mbox_store *store, const struct deli
                                                 .is_again = o->is_again,
                                                 .internaldate = now,
                                                 .internaldate_offset = (int16_t)clock_utc_offset(&conf->clock, now)};
-    int e = mbox_append_new(store, str_from(o->mailbox), &a);
+    int e = open_append(store, str_from(o->mailbox), &a);
 
     if (e == 0)
         e = mbox_append_message(a, &options);
     if (e == 0)
         e = mbox_append_write(a, head.ptr, head.len);
     if (e == 0)
-        e = copy_input(a, address);
+        e = copy_input(a, o->finds_loops ? address : NULL);
     if (e == 0)
         e = mbox_append_commit(a, &uidvalidity, &uid);
     mbox_append_free(a);
     return e;
 }
 
-int deliver_message(struct conf *conf, const struct session *s, const struct deliver_options *o)
+/* What goes in front of the rest of fd 0; who called us by hand may have told the sender there. */
+static int make_head(const struct conf *conf, const struct session *s, struct deliver_options *o, const char *address,
+                     struct buf *head)
+{
+    _cleanup_buf_ struct buf front = BUF_INIT(PROLOGUE_MAX);
+    struct prologue p = PROLOGUE_INIT;
+    int e;
+
+    if (o->finds_loops)
+        return deliver_head(conf, s, o, false, head);
+    e = read_front(&front);
+    if (e == 0)
+        e = prologue_read(&p, buf_str(&front), str_from(address));
+    if (e == 0 && !o->has_sender && p.sender.ptr) {
+        o->found_sender = str_dup(p.sender);
+        if (o->found_sender)
+            o->sender = o->found_sender;
+        else
+            e = -ENOMEM;
+    }
+    if (e == 0)
+        e = deliver_head(conf, s, o, p.is_known, head);
+    if (e == 0)
+        e = buf_add_str(head, buf_str(&p.fields));
+    if (e == 0)
+        e = buf_add_str(head, str_sub(buf_str(&front), p.size, front.len));
+    prologue_finish(&p);
+    return e;
+}
+
+int deliver_message(struct conf *conf, const struct session *s, struct deliver_options *o)
 {
     struct mbox_store_options options = {.inbox = s->inbox,
                                          .folders = s->folders,
@@ -127,10 +195,10 @@ int deliver_message(struct conf *conf, const struct session *s, const struct del
                                          .is_delivery = true};
     _cleanup_buf_ struct buf address = BUF_INIT(ADDRESS_MAX), head = BUF_INIT(HEAD_MAX);
     struct mbox_store *store = NULL;
-    int e = deliver_head(conf, s, o, &head);
+    int e = find_address(conf, s, o, &address);
 
     if (e == 0)
-        e = find_address(conf, s, o, &address);
+        e = make_head(conf, s, o, buf_cstr(&address), &head);
     if (o->file) { /* an mbox file somewhere: appended to, nothing else is known of it */
         options.inbox = o->file;
         options.folders = options.state = NULL;

@@ -116,10 +116,10 @@ static int start(const struct transfer *t, int message, int reply, struct chain_
     struct priv_user user = {0};
     int e = 0;
 
-    if (t->target->kind == RCPT_MAILBOX && t->is_again)
-        spec.arguments[6] = "-R";
-    if (t->target->kind != RCPT_MAILBOX) {
-        spec.arguments[6] = t->target->kind == RCPT_COMMAND ? "-C" : "-F";
+    if (t->target->kind == RCPT_MAILBOX) {
+        spec.arguments[6] = t->is_again ? "-LR" : "-L";
+    } else {
+        spec.arguments[6] = t->target->kind == RCPT_COMMAND ? "-C" : "-LF";
         spec.arguments[7] = t->target->argument;
     }
     spec.fds[0] = message;
