@@ -1,6 +1,7 @@
 /*
- * APPEND (RFC 9051 6.3.12, RFC 3502): streams messages from the client into the store. Runs in imap-session as the
- * user. Nothing is visible in the mailbox before all of them have come, and OK means that they are on disk.
+ * APPEND (RFC 9051 6.3.12, RFC 3502) and REPLACE (RFC 8508): stream messages from the client into the store. Runs in
+ * imap-session as the user. Nothing is visible in the mailbox before all of them have come, and OK means that they are
+ * on disk.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -9,6 +10,8 @@
 #include "handlers/imap/flags.h"
 #include "handlers/imap/quota.h"
 #include "handlers/imap/respond.h"
+#include "handlers/imap/seqset.h"
+#include "handlers/imap/update.h"
 #include "shared/base/limits.h"
 #include "shared/base/macros.h"
 
@@ -18,7 +21,8 @@ struct append {
     struct str mailbox;
     struct mbox_append *to;
     uint32_t count;
-    uint64_t size; /* of all so far */
+    uint64_t size;  /* of all so far */
+    uint64_t freed; /* REPLACE: what goes from the same mailbox; only what is more than that counts (RFC 8508 3.4) */
 };
 
 /* "No such mailbox" has its own code here (RFC 9051 7.1, TRYCREATE), and binary content too (RFC 3516 4.4). */
@@ -131,7 +135,7 @@ static int take_message(struct append *a)
     if (literal.size > s->conf->message_size)
         return refuse(a, -EFBIG);
     a->size += literal.size;
-    r = quota_check(s, a->mailbox, a->size);
+    r = a->size <= a->freed ? 0 : quota_check(s, a->mailbox, a->size - a->freed);
     if (r < 0)
         return refuse(a, r);
     if (literal.size == 0)
@@ -190,6 +194,86 @@ int cmd_append(void *session, struct str arguments)
         r = parse_end(&s->parse);
     if (r == 0)
         r = commit(&a);
+    mbox_append_free(a.to);
+    return r;
+}
+
+/* seq-number: of the message to replace. ret->uid is 0 when there is none of that UID. */
+static int parse_replaced(struct imap *s, struct mbox_info *ret)
+{
+    struct parse *p = &s->parse;
+    struct str before = p->rest;
+    uint32_t seq = mbox_count(s->box), number;
+    int r;
+
+    *ret = (struct mbox_info){.uid = 0};
+    if (!parse_accept(p, '*')) {
+        r = parse_nz_number(p, s->is_uid ? "a UID or *" : "the number of a message or *", &number);
+        if (r < 0)
+            return r;
+        seq = s->is_uid ? mbox_seq(s->box, number) : number;
+    }
+    if (seq != 0 && seq <= mbox_count(s->box))
+        return mbox_info(s->box, seq, ret);
+    if (s->is_uid)
+        return 0;
+    p->rest = before;
+    return seqset_refuse(s);
+}
+
+/* Each step is durable before the next, so that the message is there in its old or its new form, or for a moment in
+ * both. An old one that somebody else has removed meanwhile is gone as it should be. */
+static int replace(struct append *a, uint32_t old)
+{
+    struct imap *s = a->s;
+    _cleanup_numset_ struct numset uids = NUMSET_INIT, gone = NUMSET_INIT;
+    uint32_t uidvalidity = 0, uid = 0;
+    int r = numset_add(&uids, old, old);
+
+    if (r >= 0)
+        r = mbox_append_commit(a->to, &uidvalidity, &uid);
+    if (r < 0)
+        return refuse(a, r);
+    /* RFC 8508 4.3: before the EXPUNGE. */
+    if (uid)
+        (void)writer_printf(&s->out, "* OK [APPENDUID %" PRIu32 " %" PRIu32 "] The new message is stored\r\n",
+                            uidvalidity, uid);
+    r = mbox_remove(s->box, &uids, &gone);
+    if (r < 0)
+        return respond_error(s, r, "The new message is stored, the old one cannot be removed");
+    if (gone.count > 0)
+        update_send_gone(s); /* RFC 8508 4.5 */
+    return OUTCOME_OK;
+}
+
+int cmd_replace(void *session, struct str arguments)
+{
+    struct imap *s = session;
+    struct append a = {.s = s};
+    struct mbox_info old;
+    int r = parse_space(&s->parse);
+
+    if (r >= 0)
+        r = parse_replaced(s, &old);
+    if (r >= 0)
+        r = parse_space(&s->parse);
+    if (r >= 0)
+        r = parse_mailbox(&s->parse, &a.mailbox);
+    if (r < 0)
+        return r;
+    if (mbox_is_readonly(s->box))
+        return respond_error(s, -EROFS, "Cannot replace");
+    if (old.uid == 0 || old.is_expunged) {
+        respond_code(s, old.uid ? "EXPUNGEISSUED" : "NONEXISTENT");
+        return respond_no(s, "The message to be replaced is not there");
+    }
+    if (str_eq(a.mailbox, mbox_name(s->box)))
+        a.freed = old.size;
+    r = take_message(&a);
+    if (r == 0)
+        r = parse_end(&s->parse);
+    if (r == 0)
+        r = replace(&a, old.uid);
     mbox_append_free(a.to);
     return r;
 }

@@ -72,7 +72,8 @@ static int tell_vanished(struct fetch *f, struct str set)
 int cmd_fetch(void *session, struct str arguments)
 {
     struct imap *s = session;
-    _cleanup_numset_ struct numset seqs = NUMSET_INIT;
+    _cleanup_numset_ struct numset seqs = NUMSET_INIT, page = NUMSET_INIT;
+    const struct numset *wanted = &seqs;
     struct fetch f = {.s = s};
     struct str set = STR("");
     int seen = 0, r = parse_space(&s->parse);
@@ -92,6 +93,12 @@ int cmd_fetch(void *session, struct str arguments)
         r = parse_end(&s->parse);
     if (r < 0)
         return r;
+    if (f.partial.is_wanted) {
+        wanted = &page;
+        r = partial_take(&f.partial, &seqs, &page);
+        if (r < 0)
+            return respond_error(s, r, "Cannot fetch");
+    }
     if (f.has_modseq || f.has_changed_since)
         condstore_enable(s);
     if (f.wants_vanished) {
@@ -100,8 +107,8 @@ int cmd_fetch(void *session, struct str arguments)
             return respond_error(s, r, "Cannot tell what vanished");
     }
     message_init(&f.message, s);
-    for (size_t i = 0; i < seqs.count && r >= 0; i++)
-        r = fetch_range(&f, seqs.ranges[i].first, seqs.ranges[i].last, &seen);
+    for (size_t i = 0; i < wanted->count && r >= 0; i++)
+        r = fetch_range(&f, wanted->ranges[i].first, wanted->ranges[i].last, &seen);
     message_finish(&f.message);
     if (r < 0)
         return r;

@@ -29,7 +29,8 @@ static int parse_charset(struct imap *s, struct search *q)
 }
 
 /* esearch-response (RFC 4466 2.6.2, RFC 9051 7.3.4) */
-static void write_extended(struct imap *s, const struct search_result *result, const struct numset *found)
+static void write_extended(struct imap *s, const struct search_result *result, const struct numset *found,
+                           const struct numset *page)
 {
     unsigned returns = result->is_extended ? result->returns : RETURN_ALL;
 
@@ -43,6 +44,12 @@ static void write_extended(struct imap *s, const struct search_result *result, c
             (void)writer_text(&s->out, " ALL ");
             respond_numset(s, found);
         }
+    }
+    if (returns & RETURN_PARTIAL) {
+        (void)writer_printf(&s->out, " PARTIAL (%.*s ", STR_ARG(result->partial.text));
+        if (page->count > 0)
+            respond_numset(s, page);
+        (void)writer_text(&s->out, page->count > 0 ? ")" : "NIL)");
     }
     if (returns & RETURN_COUNT)
         (void)writer_printf(&s->out, " COUNT %" PRIu64, numset_size(found));
@@ -70,11 +77,13 @@ static void write_plain(struct imap *s, const struct search_result *result, cons
 
 static int answer(struct imap *s, struct search_result *result)
 {
-    _cleanup_numset_ struct numset uids = NUMSET_INIT;
+    _cleanup_numset_ struct numset uids = NUMSET_INIT, page_uids = NUMSET_INIT;
     const struct numset *found = &result->found;
-    int r = 0;
+    int r = result->partial.is_wanted ? partial_take(&result->partial, found, &result->page) : 0;
 
-    if (s->is_uid || (result->returns & RETURN_SAVE))
+    if (r >= 0 && s->is_uid)
+        r = seqset_uids(s, &result->page, &page_uids);
+    if (r >= 0 && (s->is_uid || (result->returns & RETURN_SAVE)))
         r = seqset_uids(s, &result->found, &uids);
     if (r >= 0 && uids.count > 0)
         r = search_save(s, result, &uids, uids.ranges[0].first, uids.ranges[uids.count - 1].last);
@@ -90,7 +99,7 @@ static int answer(struct imap *s, struct search_result *result)
     if (!result->is_extended && !(s->enabled & IMAP_REV2))
         write_plain(s, result, found);
     else if (result->returns != RETURN_SAVE)
-        write_extended(s, result, found);
+        write_extended(s, result, found, s->is_uid ? &page_uids : &result->page);
     return OUTCOME_OK;
 }
 
@@ -118,13 +127,13 @@ static int search_command(struct imap *s, struct search *q, struct search_result
 int cmd_search(void *session, struct str arguments)
 {
     struct imap *s = session;
-    struct search_result result = {.found = NUMSET_INIT};
+    struct search_result result = {.is_extended = false};
     struct search q;
     int r;
 
     search_init(&q, s);
     r = search_command(s, &q, &result);
     search_finish(&q);
-    numset_finish(&result.found);
+    search_finish_result(&result);
     return r;
 }

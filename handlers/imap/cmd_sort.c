@@ -41,6 +41,8 @@ static void to_uids(struct imap *s, uint32_t *numbers, size_t count)
 /* RFC 5267 3.2: ALL in the sorted order, MIN and MAX are the first and the last of it. */
 static void write_extended(struct imap *s, const struct search_result *result, const uint32_t *numbers, size_t count)
 {
+    uint64_t from, end;
+
     search_write_esearch(s);
     if (count > 0 && (result->returns & RETURN_MIN))
         (void)writer_printf(&s->out, " MIN %" PRIu32, numbers[0]);
@@ -48,6 +50,13 @@ static void write_extended(struct imap *s, const struct search_result *result, c
         (void)writer_printf(&s->out, " MAX %" PRIu32, numbers[count - 1]);
     for (size_t i = 0; i < count && (result->returns & RETURN_ALL); i++)
         (void)writer_printf(&s->out, "%s%" PRIu32, i ? "," : " ALL ", numbers[i]);
+    if (result->returns & RETURN_PARTIAL) {
+        partial_bounds(&result->partial, count, &from, &end);
+        (void)writer_printf(&s->out, " PARTIAL (%.*s%s", STR_ARG(result->partial.text), from < end ? "" : " NIL");
+        for (uint64_t i = from; i < end; i++)
+            (void)writer_printf(&s->out, "%s%" PRIu32, i > from ? "," : " ", numbers[i]);
+        (void)writer_text(&s->out, ")");
+    }
     if (result->returns & RETURN_COUNT)
         (void)writer_printf(&s->out, " COUNT %zu", count);
     if (result->has_modseq && count > 0)
@@ -65,6 +74,34 @@ static void write_plain(struct imap *s, const struct search_result *result, cons
     if (result->has_modseq && count > 0)
         (void)writer_printf(&s->out, " (MODSEQ %" PRIu64 ")", result->modseq);
     (void)writer_text(&s->out, "\r\n");
+}
+
+static int compare_numbers(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+/* What PARTIAL names of the sorted messages, as a set. */
+static int take_page(struct search_result *result, const uint32_t *numbers, size_t count)
+{
+    _cleanup_free_ uint32_t *page = NULL;
+    uint64_t from, end;
+    int r = 0;
+
+    if (!result->partial.is_wanted)
+        return 0;
+    partial_bounds(&result->partial, count, &from, &end);
+    page = calloc(end - from + 1, sizeof(*page));
+    if (!page)
+        return -ENOMEM;
+    for (uint64_t i = from; i < end; i++)
+        page[i - from] = numbers[i];
+    qsort(page, end - from, sizeof(*page), compare_numbers);
+    for (uint64_t i = from; i < end && r >= 0; i++)
+        r = numset_add(&result->page, page[i - from], page[i - from]);
+    return r;
 }
 
 static int save(struct imap *s, const struct search_result *result, const uint32_t *numbers, size_t count)
@@ -86,6 +123,8 @@ static int sort_found(struct imap *s, const struct sort_program *program, struct
     size_t count = (size_t)numset_size(&result->found);
     int r = sort_messages(s, program, &result->found, &numbers);
 
+    if (r >= 0)
+        r = take_page(result, numbers, count);
     if (r >= 0 && count > 0)
         r = search_highest_modseq(s, result, numbers[0], numbers[count - 1]);
     if (r < 0)
@@ -129,14 +168,14 @@ static int sort_command(struct imap *s, struct search *q, struct search_result *
 int cmd_sort(void *session, struct str arguments)
 {
     struct imap *s = session;
-    struct search_result result = {.found = NUMSET_INIT};
+    struct search_result result = {.is_extended = false};
     struct search q;
     int r;
 
     search_init(&q, s);
     r = sort_command(s, &q, &result);
     search_finish(&q);
-    numset_finish(&result.found);
+    search_finish_result(&result);
     return r;
 }
 
@@ -196,13 +235,13 @@ static int thread_command(struct imap *s, struct search *q, struct search_result
 int cmd_thread(void *session, struct str arguments)
 {
     struct imap *s = session;
-    struct search_result result = {.found = NUMSET_INIT};
+    struct search_result result = {.is_extended = false};
     struct search q;
     int r;
 
     search_init(&q, s);
     r = thread_command(s, &q, &result);
     search_finish(&q);
-    numset_finish(&result.found);
+    search_finish_result(&result);
     return r;
 }

@@ -19,6 +19,7 @@ const struct command commands_table[] = {
     {"MOVE", SELECTED, IMAP_HAS_UID, cmd_move},
     {"EXPUNGE", SELECTED, IMAP_HAS_UID, cmd_expunge},
     {"APPEND", ANY, 0, cmd_append},
+    {"REPLACE", SELECTED, IMAP_HAS_UID, cmd_replace},
     {"IDLE", ANY, 0, cmd_idle},
     {"NOOP", ANY, 0, cmd_noop},
     {"CHECK", SELECTED, 0, cmd_check},

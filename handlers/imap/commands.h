@@ -52,6 +52,7 @@ int cmd_thread(void *session, struct str arguments);
 
 /* cmd_append.c, cmd_copy.c, cmd_idle.c */
 int cmd_append(void *session, struct str arguments);
+int cmd_replace(void *session, struct str arguments);
 int cmd_copy(void *session, struct str arguments);
 int cmd_move(void *session, struct str arguments);
 int cmd_idle(void *session, struct str arguments);

@@ -5,6 +5,7 @@
 #define IMAP_FETCH_H
 
 #include "handlers/imap/message.h"
+#include "handlers/imap/partial.h"
 #include "handlers/imap/section.h"
 
 enum fetch_kind {
@@ -49,9 +50,10 @@ struct fetch {
     bool has_changed_since;
     uint64_t changed_since; /* only messages with a higher MODSEQ */
     bool wants_vanished;
-    bool is_missing;     /* a message was gone: tagged NO [EXPUNGEISSUED] */
-    bool is_unparsed;    /* the structure of this message could not be told right: [PARSE] */
-    bool is_unknown_cte; /* BINARY met an encoding that it cannot undo: tagged NO [UNKNOWN-CTE] */
+    struct partial partial; /* of the messages named, only these */
+    bool is_missing;        /* a message was gone: tagged NO [EXPUNGEISSUED] */
+    bool is_unparsed;       /* the structure of this message could not be told right: [PARSE] */
+    bool is_unknown_cte;    /* BINARY met an encoding that it cannot undo: tagged NO [UNKNOWN-CTE] */
     struct message message;
 };
 

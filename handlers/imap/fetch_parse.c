@@ -137,11 +137,11 @@ static int parse_item(struct fetch *f)
     return parse_fail(p, "an item like FLAGS, ENVELOPE or BODY[]");
 }
 
-/* [SP "(" "CHANGEDSINCE" SP modseq [SP "VANISHED"] ")"], in either order. */
+/* [SP "(" modifier *(SP modifier) ")"]: CHANGEDSINCE, VANISHED (RFC 7162 3.2.6), PARTIAL (RFC 9394 3.3). */
 int fetch_parse_modifiers(struct fetch *f)
 {
     struct parse *p = &f->s->parse;
-    bool can_vanish = f->s->is_uid && (f->s->enabled & IMAP_QRESYNC);
+    bool is_uid = f->s->is_uid, can_vanish = is_uid && (f->s->enabled & IMAP_QRESYNC);
     int r;
 
     if (!parse_accept(p, ' '))
@@ -157,8 +157,12 @@ int fetch_parse_modifiers(struct fetch *f)
                 r = condstore_parse_modseq(f->s, &f->changed_since);
         } else if (can_vanish && parse_accept_word(p, STR("VANISHED"))) {
             f->wants_vanished = true;
+        } else if (is_uid && !f->partial.is_wanted && parse_accept_word(p, STR("PARTIAL"))) {
+            r = partial_parse(p, &f->partial);
         } else {
-            return parse_fail(p, can_vanish ? "CHANGEDSINCE or VANISHED" : "CHANGEDSINCE");
+            return parse_fail(p, can_vanish ? "CHANGEDSINCE, VANISHED or one PARTIAL"
+                                 : is_uid   ? "CHANGEDSINCE or one PARTIAL"
+                                            : "CHANGEDSINCE");
         }
     } while (r < 0 || parse_accept(p, ' '));
     /* RFC 7162 3.2.6 */

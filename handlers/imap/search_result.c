@@ -7,6 +7,7 @@
 
 #include "handlers/imap/qresync.h"
 #include "handlers/imap/respond.h"
+#include "handlers/imap/seqset.h"
 #include "shared/base/macros.h"
 #include "shared/mime/charset.h"
 
@@ -29,9 +30,19 @@ int search_parse_return(struct imap *s, struct search_result *result)
 
         while (i < ARRAY_SIZE(names) && !parse_accept_word(p, str_from(names[i].name)))
             i++;
-        if (i == ARRAY_SIZE(names))
-            return parse_fail(p, "MIN, MAX, ALL, COUNT or SAVE");
-        result->returns |= names[i].bit;
+        if (i < ARRAY_SIZE(names)) {
+            result->returns |= names[i].bit;
+        } else if (!result->partial.is_wanted && parse_accept_word(p, STR("PARTIAL"))) {
+            result->returns |= RETURN_PARTIAL;
+            r = partial_parse(p, &result->partial);
+        } else {
+            return parse_fail(p, "MIN, MAX, ALL, COUNT, SAVE or one PARTIAL");
+        }
+        if (r < 0)
+            return r;
+        /* RFC 9394 3.1 */
+        if ((result->returns & RETURN_ALL) && (result->returns & RETURN_PARTIAL))
+            return parse_fail(p, "ALL or PARTIAL, not both");
         if (parse_peek(p) != ')' && !parse_accept(p, ' '))
             return parse_fail(p, "a space or a closing parenthesis");
     }
@@ -81,7 +92,7 @@ int search_highest_modseq(struct imap *s, struct search_result *result, uint32_t
     for (size_t i = 0; i < found->count && result->has_modseq; i++) {
         for (uint32_t seq = found->ranges[i].first; seq <= found->ranges[i].last; seq++) {
             bool is_wanted = is_all || (seq == first && (result->returns & RETURN_MIN)) ||
-                             (seq == last && (result->returns & RETURN_MAX));
+                             (seq == last && (result->returns & RETURN_MAX)) || numset_has(&result->page, seq);
             struct mbox_info info;
             int r = mbox_info(s->box, seq, &info);
 
@@ -104,13 +115,13 @@ int search_save(struct imap *s, const struct search_result *result, const struct
     numset_clear(&s->saved);
     if (uids->count == 0)
         return 0;
-    if ((result->returns & (RETURN_ALL | RETURN_COUNT)) || !(result->returns & (RETURN_MIN | RETURN_MAX)))
+    if ((result->returns & (RETURN_ALL | RETURN_COUNT)) || result->returns == RETURN_SAVE)
         return numset_add_set(&s->saved, uids);
     if (result->returns & RETURN_MIN)
         r = numset_add(&s->saved, min, min);
     if (r >= 0 && (result->returns & RETURN_MAX))
         r = numset_add(&s->saved, max, max);
-    return r;
+    return r < 0 ? r : seqset_uids(s, &result->page, &s->saved);
 }
 
 void search_unsave(struct imap *s, const struct search_result *result, int outcome)
@@ -119,6 +130,12 @@ void search_unsave(struct imap *s, const struct search_result *result, int outco
 
     if (is_no && (result->returns & RETURN_SAVE))
         numset_clear(&s->saved);
+}
+
+void search_finish_result(struct search_result *result)
+{
+    numset_finish(&result->found);
+    numset_finish(&result->page);
 }
 
 void search_write_esearch(struct imap *s)

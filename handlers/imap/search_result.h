@@ -5,6 +5,7 @@
 #ifndef IMAP_SEARCH_RESULT_H
 #define IMAP_SEARCH_RESULT_H
 
+#include "handlers/imap/partial.h"
 #include "handlers/imap/search.h"
 
 enum search_return {
@@ -13,15 +14,21 @@ enum search_return {
     RETURN_ALL = 1u << 2,
     RETURN_COUNT = 1u << 3,
     RETURN_SAVE = 1u << 4,
+    RETURN_PARTIAL = 1u << 5,
 };
 
 struct search_result {
     bool is_extended;
     unsigned returns;    /* bits of enum search_return */
     struct numset found; /* sequence numbers */
+    struct partial partial;
+    struct numset page; /* of those found, what PARTIAL names */
     bool has_modseq;
     uint64_t modseq; /* the highest of what is returned */
 };
+
+/* Frees what it holds; it begins as all zero. */
+void search_finish_result(struct search_result *result);
 
 /* SP "(" [option *(SP option)] ")" SP, behind "RETURN". */
 int search_parse_return(struct imap *s, struct search_result *result);
@@ -32,11 +39,13 @@ int search_set_charset(struct search *q, struct str name);
 /* Runs the search over the whole mailbox. */
 int search_run(struct search *q, struct search_result *result);
 
-/* The highest mod-sequence of what is returned; with MIN or MAX alone, of those (RFC 4731 3.2). `first` and `last` are
+/* The highest mod-sequence of what is returned; with MIN, MAX or PARTIAL but without ALL and COUNT, of those
+ * (RFC 4731 3.2). `first` and `last` are
  * the messages that MIN and MAX name. */
 int search_highest_modseq(struct imap *s, struct search_result *result, uint32_t first, uint32_t last);
 
-/* `$` (RFC 5182 2.1, RFC 9051 6.4.4.1): all of them, or with MIN or MAX alone those two. Does nothing without SAVE. */
+/* `$` (RFC 5182 2.1, RFC 9394 3.2): all of them, or what MIN, MAX and PARTIAL name when there is neither ALL nor COUNT.
+ * Does nothing without SAVE. */
 int search_save(struct imap *s, const struct search_result *result, const struct numset *uids, uint32_t min,
                 uint32_t max);
 

@@ -392,6 +392,15 @@ class Parser:
                 result["MODSEQ"] = self.number64()
             elif name == b"ALL":
                 result["ALL"] = self.sequence_set()
+            elif name == b"PARTIAL":  # RFC 9394 4
+                self.need(b"(")
+                minus = b"-" if self.accept(b"-") else b""
+                self.nz_number()
+                self.need(b":" + minus)
+                self.nz_number()
+                self.space()
+                result["PARTIAL"] = None if self.accept(b"NIL") else self.sequence_set()
+                self.need(b")")
             else:
                 self.fail("MIN, MAX, ALL, COUNT or MODSEQ")
         return result
