@@ -108,8 +108,13 @@ static int each(struct flag_change *c, int (*visit)(struct flag_change *c, uint6
 
 static int log_visit(struct flag_change *c, uint64_t at, const struct index_record *rec)
 {
+    int r = 0;
+
     (void)at;
-    return group(c, rec);
+    /* Our MODSEQ is going to hide somebody else's: what that one changed is still to be told. */
+    if (view_is_foreign(c->v, rec->modseq))
+        r = numset_add(&c->v->untold, rec->uid, rec->uid);
+    return r < 0 ? r : group(c, rec);
 }
 
 static int index_visit(struct flag_change *c, uint64_t at, const struct index_record *rec)

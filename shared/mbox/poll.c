@@ -89,12 +89,12 @@ void view_own(struct mbox *v, uint64_t modseq)
         v->own[v->own_count++] = modseq;
 }
 
-static bool is_own(const struct mbox *v, uint64_t modseq)
+bool view_is_foreign(const struct mbox *v, uint64_t modseq)
 {
     for (size_t i = 0; i < v->own_count; i++)
         if (v->own[i] == modseq)
-            return true;
-    return false;
+            return false;
+    return modseq > v->modseq;
 }
 
 /* The index file was replaced: the same messages in the new one, by their UIDs. Records of the new one up to there that
@@ -216,7 +216,9 @@ static int gather_flags(struct mbox *v, struct gathered *g)
     for (uint64_t i = 0; r == 0 && i < v->nrec; i++) {
         const struct index_record *rec = &v->ix.records[i];
 
-        if (rec->modseq > v->modseq && !(rec->bits & INDEX_EXPUNGED) && !is_own(v, rec->modseq))
+        if (rec->modseq <= v->modseq || (rec->bits & INDEX_EXPUNGED))
+            continue;
+        if (view_is_foreign(v, rec->modseq) || numset_has(&v->untold, rec->uid))
             r = numset_add(&g->flags, rec->uid, rec->uid);
     }
     return r;
@@ -256,6 +258,7 @@ static int take_changes(struct mbox *v, bool keep_expunged, struct gathered *g)
     v->nrec = h->count;
     v->modseq = h->modseq;
     v->own_count = 0;
+    numset_clear(&v->untold);
     for (uint64_t i = before; r == 0 && i < v->nrec; i++) {
         if (!(v->ix.records[i].bits & INDEX_EXPUNGED))
             g->has_arrived = true;

@@ -443,6 +443,7 @@ void view_free(struct mbox *v)
     close_fd(&v->cache_fd);
     index_finish(&v->ix);
     numset_finish(&v->recent);
+    numset_finish(&v->untold);
     free(v->holes);
     buf_finish(&v->cache);
     buf_finish(&v->cache_put);

@@ -35,6 +35,7 @@ struct mbox {
     uint32_t recent_from;       /* read-only: head.recent at the beginning */
     uint64_t own[VIEW_OWN_MAX]; /* MODSEQs that this view made itself */
     size_t own_count;
+    struct numset untold; /* UIDs that this view changed before it had told what somebody else had changed in them */
     int watch; /* inotify, -1: none */
     bool is_watch_tried;
     bool is_watch_whole; /* it tells of everything */
@@ -59,6 +60,9 @@ void view_follow(struct mbox *v);
 
 /* Remembers a MODSEQ of our own, so that poll does not tell it as somebody else's. */
 void view_own(struct mbox *v, uint64_t modseq);
+
+/* Is it the MODSEQ of a change that somebody else made since the last poll? */
+bool view_is_foreign(const struct mbox *v, uint64_t modseq);
 
 int view_read(const struct mbox *v, uint64_t position, struct index_record *ret);
 
