@@ -4,10 +4,10 @@
  *
  * The new end of the file is made window by window, in place, from the front. Where old and new places are far apart a
  * window is copied directly: its source is not overwritten by itself, so a crash is mended by copying again. Where they
- * are near, the window's content goes into the journal first. Before each window a progress slot says, durably, that
- * everything before it is durable. At last a nonce is written over the doomed bytes where the file will end, and the
- * file is cut: as long as the nonce (or what stood there) is found, it has not been cut yet, and what follows the old
- * size is mail that came meanwhile.
+ * are near, the window's content goes into the journal first, as much as it takes to make them far apart. Before each
+ * window a progress slot says, durably, that everything before it is durable. At last a nonce is written over the
+ * doomed bytes where the file will end, and the file is cut: as long as the nonce (or what stood there) is found, it
+ * has not been cut yet, and what follows the old size is mail that came meanwhile.
  */
 #include "shared/mbox/journal_file.h"
 
@@ -115,6 +115,8 @@ int journal_window(struct journal *j, const struct journal_slot *slot)
             r = file_read(j->fd, j->copy, n, window_place(j, slot->sequence) + done);
         if (r < 0 || (r = file_write(j->b->fd, j->copy, n, slot->at + done)) < 0)
             return r;
+        /* On its way to the disk while the next is copied. */
+        (void)sync_file_range(j->b->fd, (off_t)(slot->at + done), (off_t)n, SYNC_FILE_RANGE_WRITE);
         done += n;
     }
     return 0;
@@ -173,8 +175,7 @@ static int store_slot(struct journal *j, struct journal_slot *slot)
     if ((r = journal_edge(j, source, j->plan.old_size, &slot->next)) < 0)
         return r;
     slot->check = journal_slot_check(slot);
-    r = file_write(j->fd, slot, sizeof(*slot), j->head.slots + (slot->sequence & 1) * JOURNAL_ALIGN);
-    return r == 0 && fdatasync(j->fd) < 0 ? -errno : r;
+    return file_write(j->fd, slot, sizeof(*slot), j->head.slots + (slot->sequence & 1) * JOURNAL_ALIGN);
 }
 
 /* Can what is so far away be copied without the journal? */
@@ -183,21 +184,36 @@ static bool crosses(const struct journal *j, uint64_t gap)
     return gap >= JOURNAL_DIRECT || gap >= j->head.block;
 }
 
-static int choose_window(struct journal *j, uint64_t at, struct journal_slot *ret)
+static uint64_t shorter(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* How much goes through the journal. A short rest does at once, for fewer steps. */
+static uint64_t window_length(const struct journal *j, uint64_t at)
+{
+    uint64_t len = JOURNAL_DIRECT;
+
+    if (j->head.new_size - at <= 2 * JOURNAL_WIDE)
+        return j->head.block;
+    while (len < j->head.block && journal_source(&j->plan, at + len) - (at + len) < JOURNAL_WIDE)
+        len *= 2;
+    return shorter(len, j->head.block);
+}
+
+/* j->slot and its window, not durable yet. */
+static int choose_window(struct journal *j, uint64_t at)
 {
     uint64_t rest = j->head.new_size - at;
     uint64_t gap = journal_source(&j->plan, at) - at;
     bool is_direct = crosses(j, gap) || gap >= rest;
-    uint64_t most = is_direct ? gap : j->head.block;
+    uint64_t most = is_direct ? gap : window_length(j, at);
+    int r;
 
-    *ret = (struct journal_slot){
-        .sequence = ++j->sequence, .at = at, .len = rest < most ? rest : most, .is_direct = is_direct};
-    return is_direct ? 0 : store_window(j, ret);
-}
-
-static uint64_t shorter(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
+    j->slot =
+        (struct journal_slot){.sequence = ++j->sequence, .at = at, .len = shorter(rest, most), .is_direct = is_direct};
+    r = is_direct ? 0 : store_window(j, &j->slot);
+    return r < 0 ? r : store_slot(j, &j->slot);
 }
 
 /* A tiny message makes a gap that is shorter than a nonce. */
@@ -218,16 +234,19 @@ static int cut(struct journal *j)
 
 int journal_fill(struct journal *j, uint64_t at)
 {
-    struct journal_slot slot;
     int r;
 
     while (at < j->head.new_size) {
-        if ((r = choose_window(j, at, &slot)) < 0 || (r = store_slot(j, &slot)) < 0 ||
-            (r = journal_window(j, &slot)) < 0)
+        if (!j->is_ready && (r = choose_window(j, at)) < 0)
             return r;
-        at += slot.len;
+        if (!j->is_ready && fdatasync(j->fd) < 0)
+            return -errno;
+        j->is_ready = false;
+        if ((r = journal_window(j, &j->slot)) < 0)
+            return r;
+        at += j->slot.len;
         /* The last window may become durable together with the nonce, unless its source lies where the nonce goes. */
-        if ((at < j->head.new_size || slot.is_direct) && fdatasync(j->b->fd) < 0)
+        if ((at < j->head.new_size || j->slot.is_direct) && fdatasync(j->b->fd) < 0)
             return -errno;
         box_touch(j->b);
     }
@@ -324,7 +343,11 @@ static int store_plan(struct journal *j)
 
     if (r == 0)
         r = file_write(j->fd, j->plan.literals.data, j->head.literals, sizeof(j->head) + pieces);
-    return r == 0 && j->head.kind == JOURNAL_MOVE ? reserve(j) : r;
+    if (r < 0 || j->head.kind != JOURNAL_MOVE || (r = reserve(j)) < 0 || j->head.start == j->head.new_size)
+        return r;
+    r = choose_window(j, j->head.start);
+    j->is_ready = r == 0;
+    return r;
 }
 
 /* A file for the journal: under its own name if there is none yet (it counts only with its head, which is written

@@ -9,6 +9,7 @@
 #define JOURNAL_MAGIC  0x334c4e4a534e4550u
 #define JOURNAL_EDGE   512u         /* bytes that are checked to know the file again */
 #define JOURNAL_WINDOW (16u << 20)  /* bytes that go through the journal in one step, where there is room */
+#define JOURNAL_WIDE   (4u << 20)   /* fewer, when they make the gap behind them so wide */
 #define JOURNAL_TIGHT  (64u << 10)  /* at least */
 #define JOURNAL_STEPS  4096u        /* with smaller windows: more steps would take too long */
 #define JOURNAL_DIRECT (1u << 20)   /* a gap of this size, or of a window, is crossed without it */
@@ -56,6 +57,8 @@ struct journal {
     struct journal_head head;
     struct journal_plan plan;
     uint64_t sequence;
+    struct journal_slot slot;        /* of the window that is being written */
+    bool is_ready;                   /* slot is durable: the first one is so together with the journal */
     uint8_t *copy;                   /* JOURNAL_COPY */
     struct journal_hole *holes;      /* JOURNAL_COLLAPSE: head.count of them; the literals are those of the plan */
     const struct journal_cuts *cuts; /* where they came from, while the journal is written */
