@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """POP3 clients that fetch, leave and delete: fetchmail, mpop, getmail, curl and Python's poplib, in the clear, with STLS
-and over pop3s; UIDLs over IMAP's and mutt's work on the box; sessions cut off and killed at QUIT. Runs inside a machine of world.py as
-root; closes with "N passed, N failed".
+and over pop3s; UIDLs over IMAP's and mutt's work on the box; LOGIN-DELAY and EXPIRE; sessions cut off and killed at QUIT. Runs
+inside a machine of world.py as root; closes with "N passed, N failed".
 
-    pop3_clients.py [fetchmail] [mpop] [getmail] [curl] [poplib] [uidl] [cut] [kill]   (default: all)
+    pop3_clients.py [fetchmail] [mpop] [getmail] [curl] [poplib] [uidl] [policy] [cut] [kill]   (default: all)
 """
 import imaplib
 import mailbox
@@ -232,6 +232,48 @@ def test_uidl():
           after == {s: before[s] for s in ("uidl 2", "uidl 3", "uidl 4")}, after)
 
 
+# ---- what the administrator decides ----
+
+CONF = "/etc/pennypost/pennypost.conf"
+DELAY = 4
+
+
+def refusal(user):
+    """Why a login is refused; "": it is not."""
+    try:
+        pop3(user).quit()
+    except poplib.error_proto as e:
+        return str(e)
+    return ""
+
+
+def test_policy():
+    with open(CONF, encoding="ascii") as f:
+        before = f.read()
+    with open(CONF, "w", encoding="ascii") as f:
+        f.write(before + "pop3_login_delay = %d\npop3_expire = 0\n" % DELAY)
+    try:
+        fill(2, "policy")
+        p = pop3(USER)
+        capabilities = p.capa()
+        check("policy: CAPA tells it", capabilities.get("LOGIN-DELAY") == [str(DELAY)] and capabilities.get("EXPIRE") == ["0"],
+              capabilities)
+        p.retr(2)
+        p.quit()
+        begun = time.monotonic()
+        check("policy: EXPIRE 0 removes what was retrieved", left() == ["policy 0"], left())
+        check("policy: too soon", "[LOGIN-DELAY]" in refusal(USER))
+        check("policy: others are let in", refusal("alice") == "")
+        check("policy: a refused login does not make it longer", wait_until(lambda: refusal(USER) == "", DELAY + 3, 0.2) and
+              time.monotonic() - begun < DELAY + 2)
+    finally:
+        with open(CONF, "w", encoding="ascii") as f:
+            f.write(before)
+    p = pop3(USER)
+    check("policy: a second session is told why", "[IN-USE]" in refusal(USER))
+    p.quit()
+
+
 # ---- QUIT, cut off at every point ----
 
 class Session:
@@ -348,7 +390,7 @@ def test_kill():
 
 
 ALL = {"fetchmail": test_fetchmail, "mpop": test_mpop, "getmail": test_getmail, "curl": test_curl, "poplib": test_poplib, "uidl": test_uidl,
-       "cut": test_cut, "kill": test_kill}
+       "policy": test_policy, "cut": test_cut, "kill": test_kill}
 
 
 def main():
