@@ -7,7 +7,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/openat2.h>
 #include <sys/fsuid.h>
+#include <sys/syscall.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -35,9 +37,18 @@ static int read_all(int fd, struct buf *out)
     }
 }
 
+/* Not through the links of /proc/self/fd: they lead to what this process has open, whoever may reach it by a name. */
+static int open_named(const char *path)
+{
+    const struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
+                                 .resolve = RESOLVE_NO_MAGICLINKS};
+
+    return (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
+}
+
 static int read_file(const char *path, struct buf *out, struct stat *ret_facts)
 {
-    _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    _cleanup_close_ int fd = open_named(path);
     struct stat facts;
     int e;
 
@@ -69,7 +80,8 @@ int listfile_read(const char *path, const struct priv_user *user, struct buf *ou
             : -EPERM;
     (void)setfsuid(geteuid());
     (void)setfsgid(getegid());
-    if ((uid_t)setfsuid((uid_t)-1) != geteuid() || setgroups((size_t)count, groups) < 0)
+    if ((uid_t)setfsuid((uid_t)-1) != geteuid() || (gid_t)setfsgid((gid_t)-1) != getegid() ||
+        setgroups((size_t)count, groups) < 0)
         _exit(EX_OSERR); /* nothing good can come of a monitor with half of its rights */
     return e;
 }

@@ -12,7 +12,8 @@
 
 /* Appends a regular file to `out`. `user`: whose rights are taken for the call; NULL: our own, as for files of the
  * admin; a process that is not root has only its own. ret_facts may be NULL. 0; -ENOENT; -EINVAL: no regular file;
- * -E2BIG: larger than `out` takes; -EPERM: the rights could not be changed; another errno. */
+ * -ELOOP: a file that only /proc/self/fd leads to; -E2BIG: larger than `out` takes; -EPERM: the rights could not be
+ * changed; another errno. */
 int listfile_read(const char *path, const struct priv_user *user, struct buf *out, struct stat *ret_facts);
 
 #endif
