@@ -155,12 +155,10 @@ int mode_batch(const struct conf *conf)
     struct batch b = {.status = EX_OK};
     struct client_reply r = {0};
     struct transport input;
-    int e = client_open(&b.client, conf, false, NULL);
+    int e = client_open(&b.client, conf, NULL, &r);
 
     transport_init(&input, STDIN_FILENO, STDOUT_FILENO, 0, 0);
     line_reader_init(&b.reader, &input, NULL, LINE_LENIENT, LIMIT_LINE_SMTP - 2);
-    if (e == 0)
-        e = client_greet(&b.client, &r);
     if (e == 0)
         e = run_all(&b);
     if (e == -EPROTO && r.code != 0 && !client_is_ok(&r))

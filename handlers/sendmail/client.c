@@ -4,11 +4,13 @@
 #include "handlers/sendmail/client.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "shared/base/clock.h"
 #include "shared/base/limits.h"
 
 #define CONNECT_SECONDS 60 /* a server that has all connections it may have */
@@ -16,6 +18,7 @@
     900 /* RFC 5321 4.5.3.2.6 asks for ten minutes behind the data: mailboxes are locked, disks slow */
 #define REPLY_LINES 1000000 /* the queue */
 #define LEAVE_MS    5000
+#define AGAIN_MS    200
 
 /* ---- the way to the server ---- */
 
@@ -58,7 +61,7 @@ static int start_session(struct client *c, const struct conf *conf)
     return 0;
 }
 
-int client_open(struct client *c, const struct conf *conf, bool socket_only, FILE *transcript)
+int client_connect(struct client *c, const struct conf *conf, bool socket_only, FILE *transcript)
 {
     int e;
 
@@ -184,7 +187,7 @@ static void on_offer(void *context, struct str line)
     c->has_size |= str_ieq(word, STR("SIZE"));
 }
 
-int client_greet(struct client *c, struct client_reply *ret)
+static int greet(struct client *c, struct client_reply *ret)
 {
     int e = client_reply(c, ret);
 
@@ -197,6 +200,29 @@ int client_greet(struct client *c, struct client_reply *ret)
     e = client_command(c, ret, "EHLO localhost");
     c->on_line = NULL;
     return e == 0 && !client_is_ok(ret) ? -EPROTO : e;
+}
+
+/* 421 before anything else (RFC 5321 4.5.4.1 lets us come again), or a super-server that closes what is too much. */
+static bool is_busy(const struct client *c, int error, const struct client_reply *r)
+{
+    return !c->is_direct && (error == -EPROTO ? r->code == 421 : error == -ECONNRESET && r->code == 0);
+}
+
+int client_open(struct client *c, const struct conf *conf, FILE *transcript, struct client_reply *ret)
+{
+    int64_t end = clock_monotonic_ms() + CONNECT_SECONDS * INT64_C(1000);
+
+    for (;;) {
+        int e = client_connect(c, conf, false, transcript);
+
+        *ret = (struct client_reply){0};
+        if (e == 0)
+            e = greet(c, ret);
+        if (!is_busy(c, e, ret) || clock_monotonic_ms() >= end)
+            return e;
+        client_close(c);
+        (void)poll(NULL, 0, AGAIN_MS);
+    }
 }
 
 int client_text(struct client *c, struct str text, bool *at_start)

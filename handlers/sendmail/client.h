@@ -39,11 +39,12 @@ struct client {
 };
 
 /* Connects to conf->submit_socket; where nothing listens there, starts a session of our own on a socket pair, unless
- * `socket_only`. 0 or a negative errno. */
-int client_open(struct client *c, const struct conf *conf, bool socket_only, FILE *transcript);
+ * `socket_only`. Nothing is said yet. 0 or a negative errno. */
+int client_connect(struct client *c, const struct conf *conf, bool socket_only, FILE *transcript);
 
-/* The greeting and EHLO. 0, -EPROTO with the refusal in *ret, or another negative errno. */
-int client_greet(struct client *c, struct client_reply *ret);
+/* The same with the greeting and EHLO, again and again for a while where the server has no room for us. 0, -EPROTO with
+ * the refusal in *ret, or another negative errno; client_close() is due in any case. */
+int client_open(struct client *c, const struct conf *conf, FILE *transcript, struct client_reply *ret);
 
 /* Sends a command line (without its end) and reads the reply, which may be negative. 0 or a negative errno. */
 int client_command(struct client *c, struct client_reply *ret, const char *format, ...) _printf_(3, 4);

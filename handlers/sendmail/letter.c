@@ -423,10 +423,8 @@ int letter_submit(struct letter *l)
     FILE *transcript = open_transcript(l->options);
     struct client_reply r = {0};
     struct client c;
-    int e = client_open(&c, l->conf, false, transcript);
+    int e = client_open(&c, l->conf, transcript, &r);
 
-    if (e == 0)
-        e = client_greet(&c, &r);
     if (e == 0)
         e = all_transactions(l, &c);
     for (size_t i = 0; i < l->to.count && e < 0; i++)

@@ -107,7 +107,7 @@ int mode_smtp(const struct conf *conf)
     char *session[] = {(char[]){"sendmail"}, (char[]){"-bs"}, (char[]){"--local"}, NULL};
     struct pipe_state s = {0};
     struct client c;
-    int e = client_open(&c, conf, true, NULL);
+    int e = client_connect(&c, conf, true, NULL);
 
     if (e < 0) /* nobody listens: what we may do ourselves */
         return start_exec_session("smtp-session", conf, 3, session);

@@ -27,10 +27,8 @@ static int ask(const struct conf *conf, const char *command, const char *argumen
     struct client_reply r = {0};
     struct outcome o = {0};
     struct client c;
-    int e = client_open(&c, conf, false, NULL);
+    int e = client_open(&c, conf, NULL, &r);
 
-    if (e == 0)
-        e = client_greet(&c, &r);
     if (e == 0) {
         c.on_line = print_line;
         e = client_command(&c, &r, "%s%s", command, argument);

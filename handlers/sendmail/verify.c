@@ -55,9 +55,7 @@ int mode_verify(const struct sendmail_options *o, const struct conf *conf)
         recipients_finish(&all);
         return EX_USAGE;
     }
-    e = client_open(&c, conf, false, NULL);
-    if (e == 0)
-        e = client_greet(&c, &r);
+    e = client_open(&c, conf, NULL, &r);
     for (size_t i = 0; i < all.count && e == 0; i++) {
         int one = verify(&c, all.items[i], &e);
 

@@ -16,7 +16,9 @@
 #include "handlers/smtp/policy.h"
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
+#include "shared/base/macros.h"
 #include "shared/gate/monitor.h"
+#include "shared/gate/place.h"
 #include "shared/gate/priv.h"
 #include "shared/gate/throttle.h"
 #include "shared/route/path.h"
@@ -43,6 +45,7 @@ static int send_answer(const struct monitor *m, const struct smtp_answer *a, int
 struct service {
     struct smtp_agent agent;
     struct policy policy;
+    int place;             /* of a local user's connections, or -1 */
     bool is_known;         /* the client was looked at */
     const char *unwelcome; /* why it is turned away at once, or NULL */
 };
@@ -350,10 +353,23 @@ static int parse_arguments(int argc, char **argv, struct options *o)
 
 #define USAGE "[--submission | --lmtp | --local] [--tls] [-c FILE] [-o key=value]... [--epoch=SECONDS]"
 
+/* One user shall not take all connections that the socket has. Uids without an account (a user can have many of them in
+ * a name space of his own) have the places of one. Where nobody can tell, he is served. */
+static void take_place(struct service *s, const struct conf *conf, uid_t owner)
+{
+    int e = owner != 0 ? place_take(conf, owner, LIMIT_LOCAL_PLACES, &s->place) : 0;
+
+    if (e == -EAGAIN)
+        s->unwelcome = "Too many connections of yours, try again later";
+    else if (e < 0)
+        LOG_ERROR(LOG_WARNING, "no-places", e, LOG_FC("user", s->agent.local_user));
+}
+
 /* Whose process connected? A socket that cannot tell (TCP above all) serves nobody here: who is taken for a local user
  * may send anywhere. */
-static int find_local_user(struct smtp_agent *a)
+static int find_local_user(struct service *s)
 {
+    struct smtp_agent *a = &s->agent;
     struct passwd *entry;
     uid_t uid;
     int e = peer_credentials(STDIN_FILENO, &uid);
@@ -369,6 +385,7 @@ static int find_local_user(struct smtp_agent *a)
         return -ENOMEM;
     for (struct str rest = str_from(a->conf->trusted_users), word; entry && str_word(&rest, &word);)
         a->is_trusted |= str_eq(word, str_from(a->local_user));
+    take_place(s, a->conf, entry ? uid : (uid_t)-1);
     return 0;
 }
 
@@ -386,7 +403,7 @@ static int run(struct conf *conf, const struct start *start, const struct option
                                               .deadline = o->is_submission ? TIMEOUT_PREAUTH : 0,
                                               .rows = ROWS,
                                               .row_count = ARRAY_SIZE(ROWS)};
-    struct service s = {0};
+    struct service s = {.place = -1};
     struct monitor m;
     sigset_t stop;
     int e;
@@ -401,7 +418,7 @@ static int run(struct conf *conf, const struct start *start, const struct option
     s.agent.uid = geteuid();
     s.agent.needs_auth = o->is_submission || o->is_local;
     s.agent.answers_each = o->is_lmtp;
-    e = o->is_local ? find_local_user(&s.agent) : 0;
+    e = o->is_local ? find_local_user(&s) : 0;
     if (e < 0) {
         LOG_ERROR(LOG_ERR, "no-local-user", e, LOG_FC("host", start->peer.address));
         agent_finish(&s.agent);
@@ -413,6 +430,7 @@ static int run(struct conf *conf, const struct start *start, const struct option
     e = monitor_run(&m);
     agent_finish(&s.agent);
     policy_finish(&s.policy);
+    close_fd(&s.place);
     monitor_finish(&m);
     return e < 0 ? EX_SOFTWARE : 0;
 }

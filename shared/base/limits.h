@@ -37,6 +37,7 @@
 #define LIMIT_LOCAL_PART    64              /* RFC 5321 4.5.3.1.1; longer ones are no users here */
 #define LIMIT_DOMAIN        255             /* RFC 5321 4.5.3.1.2 */
 #define LIMIT_RECEIVED      100             /* RFC 5321 6.3: trace header fields before a loop is assumed */
+#define LIMIT_LOCAL_PLACES  32              /* connections of one user to sendmail's socket: an eighth of the unit's */
 
 /* Talking to the servers of others (relay-session). */
 #define LIMIT_REPLY_LINE    2048            /* RFC 5321 4.5.3.1.5 asks for 512; some write whole paragraphs */

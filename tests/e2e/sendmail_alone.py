@@ -23,6 +23,7 @@ SENDMAIL = os.path.abspath(sys.argv[1])
 HANDLERS = os.path.dirname(os.path.dirname(SENDMAIL))
 SOCKET = "/run/pennypost/submit.sock"
 HOST = "mail.test"
+SHARE = 32  # LIMIT_LOCAL_PLACES
 TESTS = Tests()
 
 
@@ -518,6 +519,50 @@ def test_alone():
     os.rename("/var/mail.away", "/var/mail")
     code, out, errors = sendmail(["-bs"], "EHLO x\nQUIT\n")
     TESTS.check("alone: -bs is a session of its own", code == 0 and out.startswith("220 mail.test"), (code, out, errors))
+
+
+def greetings_for(uid, count):
+    """Connections of that user, and what each is greeted with."""
+    os.seteuid(uid)  # the kernel remembers who connects
+    try:
+        sockets = [socket.socket(socket.AF_UNIX) for _ in range(count)]
+        for s in sockets:
+            s.settimeout(60)
+            s.connect(SOCKET)
+    finally:
+        os.seteuid(0)
+    return sockets, [s.recv(300)[:9] for s in sockets]
+
+
+def test_share():
+    """Whoever holds all connections that he can get does not keep the others out, and gets his turn when he lets go."""
+    alice, bob = pwd.getpwnam("alice").pw_uid, pwd.getpwnam("bob").pw_uid
+    clear()
+    held, said = greetings_for(alice, SHARE + 5)
+    TESTS.check("share: a user has so many connections and no more", said.count(b"421 4.7.0") == 5 and
+                len([x for x in said if x.startswith(b"220 ")]) == SHARE, said)
+    others, said = greetings_for(bob, 1)
+    TESTS.check("share: others are served meanwhile", said[0].startswith(b"220 "), said)
+    root, said = greetings_for(0, SHARE + 2)
+    TESTS.check("share: root has no limit", all(x.startswith(b"220 ") for x in said), said)
+    for s in others + root:
+        s.close()
+    letter = subprocess.Popen([SENDMAIL, "-o", "hostname=" + HOST, "bob"], user=alice, group=alice, extra_groups=[], cwd="/",
+                              stdin=subprocess.PIPE, stderr=subprocess.PIPE, env={"PATH": "/usr/bin:/bin", "HOME": "/home/alice"})
+    letter.stdin.write(b"Subject: patient\n\nx\n")
+    letter.stdin.close()
+    time.sleep(2)
+    TESTS.check("share: sendmail waits for its turn", letter.poll() is None and not mailbox("bob"))
+    for s in held:
+        s.close()
+    TESTS.check("share: and delivers", letter.wait(60) == 0 and "Subject: patient" in mailbox("bob"), letter.stderr.read())
+    held = []
+    for uid in (70001, 70002):
+        sockets, said = greetings_for(uid, SHARE // 2 + 2)
+        held += list(zip(sockets, said))
+    TESTS.check("share: all uids without an account have the share of one", [x[:4] for _, x in held].count(b"220 ") == SHARE, held)
+    for s, _ in held:
+        s.close()
 
 
 def test_path_again():
