@@ -105,6 +105,10 @@ int cmd_xclient(void *session, struct str arguments)
     e = s->backend.xclient(s->backend.context, str_from(x.address), x.port, &answer);
     if (e < 0)
         return e;
+    if (answer_is_ok(&answer) && s->learn_facts)
+        e = session_learn_facts(s);
+    if (e < 0)
+        return e;
     if (answer_is_ok(&answer)) {
         (void)snprintf(s->peer, sizeof(s->peer), "%s", x.address);
         (void)snprintf(s->name, sizeof(s->name), "%s", x.name);

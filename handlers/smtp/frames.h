@@ -27,7 +27,7 @@ enum smtp_frame {
     FRAME_SMTP_COMMIT,  /* u recipients, u content (enum smtp_content); as many answers, in the order of the RCPTs */
     FRAME_SMTP_RESET,   /* no fields, no answer */
     FRAME_SMTP_QUEUE,   /* no fields; a positive answer comes with [fd], the lines of the list */
-    FRAME_SMTP_XCLIENT, /* s address of the client, u port */
+    FRAME_SMTP_XCLIENT, /* s address of the client, u port; behind a positive answer comes FRAME_LOGIN_START */
 
     FRAME_SMTP_HELLO, /* s name of HELO or EHLO; answered by */
     FRAME_SMTP_NAME,  /* s verified name of the client's address or "" */

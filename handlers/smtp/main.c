@@ -47,6 +47,7 @@ struct service {
     struct policy policy;
     int place;             /* of a local user's connections, or -1 */
     bool is_known;         /* the client was looked at */
+    bool is_told;          /* XCLIENT said who it is */
     const char *unwelcome; /* why it is turned away at once, or NULL */
 };
 
@@ -75,7 +76,8 @@ static bool is_xclient_believed(const struct monitor *m)
 {
     const struct service *s = m->own;
 
-    return !s->agent.local_user && peer_in_networks(m->real.address, str_from(m->conf->networks_xclient));
+    return !s->agent.local_user && !s->is_told &&
+           peer_in_networks(m->real.address, str_from(m->conf->networks_xclient));
 }
 
 /* The client is there: from here on its address is what counts, until XCLIENT says another one. */
@@ -267,6 +269,7 @@ static int on_xclient(void *context, struct frame *f, struct frame_reader *in)
     struct peer peer;
     struct str address;
     uint32_t port = 0;
+    int e;
 
     if (frame_get_str(in, LIMIT_ADDRESS, &address) < 0 || frame_get_u32(in, &port) < 0 || port > UINT16_MAX ||
         frame_end(in) < 0)
@@ -279,9 +282,11 @@ static int on_xclient(void *context, struct frame *f, struct frame_reader *in)
     }
     m->peer = peer;
     m->peer.is_loopback = false; /* loopback is what the kernel says */
+    ((struct service *)m->own)->is_told = true;
     policy_begin(policy_of(m), &m->peer);
     answer_set(&answer, 220, "", "%s ESMTP Pennypost", m->conf->hostname);
-    return send_answer(m, &answer, -1);
+    e = send_answer(m, &answer, -1);
+    return e < 0 ? e : monitor_send_facts(m); /* what may be offered is another matter for another client */
 }
 
 static int on_queue(void *context, struct frame *f, struct frame_reader *in)

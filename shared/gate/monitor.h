@@ -94,6 +94,9 @@ void monitor_finish(struct monitor *m);
  * started, except what a handler took out of *m. 0 or a negative errno for an internal failure (it has been logged). */
 int monitor_run(struct monitor *m);
 
+/* Tells the front the facts as they are now (FRAME_LOGIN_START); the phase becomes OPEN. 0 or a negative errno. */
+int monitor_send_facts(struct monitor *m);
+
 /* main() of imap and pop3: start_program, exec of the session for a person, `--tls` for implicit TLS, `--keeper`, the
  * monitor with HANDOVER to `session`, then the keeper. Returns the exit status: 0 unless something of ours failed. */
 int monitor_main(const struct monitor_protocol *p, const char *session, int argc, char **argv);

@@ -18,9 +18,6 @@ extern const size_t MONITOR_AUTH_ROW_COUNT;
 /* Starts T on the connection; its inner end becomes m->connection. */
 int monitor_start_tls(struct monitor *m);
 
-/* FRAME_LOGIN_START with the facts as they are; the phase becomes OPEN. */
-int monitor_send_facts(struct monitor *m);
-
 /* Handlers of the front's authentication frames. */
 int monitor_auth_start(void *context, struct frame *f, struct frame_reader *in);
 int monitor_auth_response(void *context, struct frame *f, struct frame_reader *in);

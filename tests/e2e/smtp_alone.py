@@ -543,6 +543,26 @@ def test_submission():
     client.raw.close()
 
 
+def test_xclient_is_a_new_client():
+    """What is offered and what is permitted are the real client's, not the proxy's that spoke for it."""
+    client = submission("-o", "plaintext_auth=local", "-o", "networks_xclient=127.0.0.1")
+    client.ehlo()
+    TESTS.check("the proxy itself may log in in the clear", "PLAIN" in client.esmtp_features.get("auth", "").split() and
+                "xclient" in client.esmtp_features, client.esmtp_features)
+    TESTS.check("XCLIENT", code(client.docmd("XCLIENT ADDR=192.0.2.9")) == 220)
+    client.ehlo()
+    TESTS.check("its client may not, and is not asked to", "PLAIN" not in client.esmtp_features.get("auth", "").split(),
+                client.esmtp_features)
+    TESTS.check("no AUTH in the clear behind XCLIENT", code(client.docmd("AUTH PLAIN")) in (504, 538, 503))
+    client.starttls(context=ssl.create_default_context(cafile=CERTIFICATE))
+    client.ehlo()
+    TESTS.check("XCLIENT is not offered again after STARTTLS", "xclient" not in client.esmtp_features, client.esmtp_features)
+    TESTS.check("and not taken", code(client.docmd("XCLIENT ADDR=192.0.2.10")) == 550)
+    TESTS.check("AUTH within TLS behind XCLIENT", "PLAIN" in client.esmtp_features.get("auth", "").split() and
+                client.login("alice", "wonderland")[0] == 235)
+    client.quit()
+
+
 def test_breaking():
     clear()
     script = (b"EHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<bob@mail.test>\r\nDATA\r\nSubject: x\r\n\r\nhi\r\n.\r\n")
