@@ -12,6 +12,7 @@ import imaplib
 import json
 import os
 import poplib
+import re
 import shutil
 import smtplib
 import socket
@@ -442,6 +443,35 @@ def test_tickets_work_across_processes():
         f.write(b"short")
     with connect(context, "localhost", session) as s:
         assert not s.session_reused
+
+
+def s_client(*arguments, text=b"a LOGOUT\r\n"):
+    """openssl s_client on imaps; the input follows once a greeting is there."""
+    client = subprocess.Popen(["openssl", "s_client", "-connect", "localhost:%d" % PORTS["imaps"], "-CAfile", CERTIFICATE, *arguments],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    out = b""
+    while b"* OK [CAPABILITY" not in out:
+        piece = client.stdout.read1(65536)
+        if not piece:
+            break
+        out += piece
+    rest = client.communicate(text, timeout=60)[0]
+    return client.returncode, out + rest
+
+
+def test_reconnect():
+    """s_client -reconnect: six connections, six processes, one session. With TLS 1.3 it reconnects before it has read a
+    ticket, so there the session goes through a file."""
+    status, out = s_client("-tls1_2", "-reconnect")
+    said = re.findall(rb"^(New|Reused), TLSv1\.2, ", out, re.M)
+    assert status == 0 and said == [b"New"] + 5 * [b"Reused"], (status, said, out[-500:])
+    session = "/var/tmp/session"
+    status, out = s_client("-tls1_3", "-sess_out", session)
+    assert status == 0 and b"New, TLSv1.3" in out, out[-500:]
+    # Commands in the first flight (RFC 8446 2.3) could be replayed: nobody is asked for them.
+    assert b"Max Early Data: 0" in out, out[-900:]
+    status, out = s_client("-tls1_3", "-sess_in", session)
+    assert status == 0 and b"Reused, TLSv1.3" in out, out[-500:]
 
 
 def test_testssl():
