@@ -34,6 +34,7 @@ static int read_all(int fd, struct buf *out)
         if (n < 0 && errno != EINTR)
             return -errno;
         out->len += n > 0 ? (size_t)n : 0;
+        out->data[out->len] = '\0';
     }
 }
 
