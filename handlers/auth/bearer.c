@@ -3,11 +3,14 @@
  */
 #include "handlers/auth/bearer.h"
 
+#include <errno.h>
+
 #include "handlers/auth/admit.h"
 #include "handlers/auth/sasl.h"
 #include "shared/base/macros.h"
 
-/* RFC 7628 3.2.2: what a refused client is told before the failure; it answers with a single ^A. */
+/* RFC 7628 3.2.2: what a refused client is told before the failure; it answers with a single ^A. The failure is the
+ * same when it cancels or goes away instead. */
 #define OAUTH_ERROR "{\"status\":\"invalid_token\"}"
 
 static int refuse(struct auth *a, int class)
@@ -15,7 +18,7 @@ static int refuse(struct auth *a, int class)
     struct str ignored;
     int r = auth_challenge(a, STR(OAUTH_ERROR), &ignored);
 
-    return r < 0 ? r : class;
+    return r < 0 && r != -ENODATA ? r : class;
 }
 
 static int oauth(struct auth *a, int (*parse)(struct str, struct sasl_oauth *))

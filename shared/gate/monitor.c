@@ -153,6 +153,8 @@ static int serve_front(struct monitor *m)
         close_fd(&m->front.control);
         if (m->phase != MONITOR_AUTH)
             m->phase = MONITOR_END;
+        else if (m->awaits_client)
+            monitor_auth_abandon(m);
         return 0;
     }
     if (r < 0)

@@ -76,6 +76,8 @@ struct monitor {
     int64_t attempt_started;
     int64_t deadline; /* clock_monotonic_ms() */
     int64_t auth_deadline;
+    bool awaits_client; /* auth has asked what only the client can answer */
+    bool is_cancelled;  /* the client will not; auth may still say what it knew before it asked */
     int64_t release; /* when the answer in `held` may go */
     struct frame held;
     struct buf messages; /* PAM's, for the session */

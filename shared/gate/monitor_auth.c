@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 
 #include "shared/base/clock.h"
@@ -93,8 +94,24 @@ static int fail(struct monitor *m, uint32_t class, struct str text, struct str u
     return hold_failure(m, class, text, delay);
 }
 
+void monitor_auth_abandon(struct monitor *m)
+{
+    m->awaits_client = false;
+    m->is_cancelled = true;
+    (void)shutdown(m->auth.control, SHUT_WR);
+    m->auth_deadline = clock_monotonic_ms() + AUTH_LEAVE;
+}
+
+static int cancelled(struct monitor *m)
+{
+    (void)chain_end(&m->auth, AUTH_LEAVE);
+    return fail(m, AUTH_CLASS_CANCELLED, STR("Authentication cancelled"), STR_NULL, STR("cancelled by the client"));
+}
+
 int monitor_auth_lost(struct monitor *m, const char *reason)
 {
+    if (m->is_cancelled)
+        return cancelled(m);
     (void)chain_end(&m->auth, 0);
     return fail(m, AUTH_CLASS_TEMPORARY, STR("Temporary authentication failure"), STR_NULL, str_from(reason));
 }
@@ -158,6 +175,7 @@ static int start_auth(struct monitor *m, struct str initial, uint32_t has_initia
     if (r < 0)
         return monitor_auth_lost(m, strerror(-r));
     m->phase = MONITOR_AUTH;
+    m->awaits_client = m->is_cancelled = false;
     await(m);
     return 0;
 }
@@ -192,7 +210,7 @@ static int check_attempt(const struct monitor *m, uint32_t attempt)
 {
     if (attempt != m->attempt)
         return -EPERM;
-    return m->phase == MONITOR_AUTH ? 0 : 1;
+    return m->phase == MONITOR_AUTH && !m->is_cancelled ? 0 : 1;
 }
 
 int monitor_auth_response(void *context, struct frame *f, struct frame_reader *in)
@@ -207,6 +225,7 @@ int monitor_auth_response(void *context, struct frame *f, struct frame_reader *i
     r = check_attempt(m, attempt);
     if (r != 0)
         return r < 0 ? r : 0;
+    m->awaits_client = false;
     await(m);
     r = frame_send(m->auth.control, f, -1);
     return r == -EPIPE ? 0 : r; /* its end of file tells the loop */
@@ -224,8 +243,8 @@ int monitor_auth_cancel(void *context, struct frame *f, struct frame_reader *in)
     r = check_attempt(m, attempt);
     if (r != 0)
         return r < 0 ? r : 0;
-    (void)chain_end(&m->auth, 0);
-    return fail(m, AUTH_CLASS_CANCELLED, STR("Authentication cancelled"), STR_NULL, STR("cancelled by the client"));
+    monitor_auth_abandon(m);
+    return 0;
 }
 
 /* ---- auth's frames ---- */
@@ -239,8 +258,14 @@ static int on_challenge(void *context, struct frame *f, struct frame_reader *in)
     if (frame_get_u32(in, &attempt) < 0 || frame_get_str(in, LIMIT_SASL, &challenge) < 0 || frame_end(in) < 0 ||
         attempt != m->attempt)
         return -EBADMSG;
+    if (m->is_cancelled)
+        return 0;
+    m->awaits_client = true;
     await(m);
-    return monitor_tell_front(m, f, -1);
+    if (m->front.control >= 0)
+        return monitor_tell_front(m, f, -1);
+    monitor_auth_abandon(m);
+    return 0;
 }
 
 static int on_failed(void *context, struct frame *f, struct frame_reader *in)
@@ -257,6 +282,9 @@ static int on_failed(void *context, struct frame *f, struct frame_reader *in)
         frame_get_str(in, LIMIT_NOTE, &user) < 0 || frame_get_str(in, LIMIT_NOTE, &reason) < 0 || frame_end(in) < 0 ||
         attempt != m->attempt || class < AUTH_CLASS_CREDENTIALS || class > AUTH_CLASS_CANCELLED)
         return -EBADMSG;
+    /* A guess that was found wrong before the client cancelled stays one. */
+    if (m->is_cancelled && class != AUTH_CLASS_CREDENTIALS)
+        return cancelled(m);
     (void)chain_end(&m->auth, AUTH_LEAVE);
     return fail(m, class, text, user, reason);
 }
@@ -346,6 +374,8 @@ static int on_done(void *context, struct frame *f, struct frame_reader *in)
         frame_get_str(in, LIMIT_FRAME, &messages) < 0 || frame_get_str(in, LIMIT_SASL, &final) < 0 ||
         frame_end(in) < 0 || attempt != m->attempt)
         return -EBADMSG;
+    if (m->is_cancelled)
+        return cancelled(m);
     r = user ? find_account(m, name, user) : -ENOMEM;
     if (r < 0) {
         (void)chain_end(&m->auth, 0);

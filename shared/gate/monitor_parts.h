@@ -26,6 +26,9 @@ int monitor_auth_cancel(void *context, struct frame *f, struct frame_reader *in)
 /* The attempt ended without a verdict: A died or took too long. */
 int monitor_auth_lost(struct monitor *m, const char *reason);
 
+/* The client does not answer what it was asked: tells A that nothing more comes. */
+void monitor_auth_abandon(struct monitor *m);
+
 /* Sends the answer that was held back. */
 int monitor_auth_release(struct monitor *m);
 

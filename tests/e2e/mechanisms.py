@@ -389,8 +389,28 @@ def test_tokens():
                 for client in (mpop, msmtp):
                     out = client(mechanism, "alice", token)
                     assert (out.returncode == 0) == is_right, (client, mechanism, out.stdout)
+        # Who cancels when he is told that the token is wrong has failed all the same, and waits for it.
+        began = time.monotonic()
+        answer = cancel(b"OAUTHBEARER", b"n,a=alice,\1auth=Bearer mistaken\1\1")
+        assert answer.startswith(b"a NO [AUTHENTICATIONFAILED]") and time.monotonic() - began > 1.5, answer
     finally:
         os.unlink(stack)
+    answer = cancel(b"CRAM-MD5")
+    assert answer == b"a BAD Authentication cancelled\r\n", answer
+
+
+def cancel(mechanism, initial=None):
+    """The answer to an exchange that the client breaks off when it is asked something."""
+    with client_context().wrap_socket(socket.create_connection(("localhost", PORTS["imaps"]), 60),
+                                      server_hostname="localhost") as s:
+        f = s.makefile("rwb")
+        f.readline()
+        f.write(b"a AUTHENTICATE %s%s\r\n" % (mechanism, b" " + base64.b64encode(initial) if initial else b""))
+        f.flush()
+        assert f.readline().startswith(b"+ ")
+        f.write(b"*\r\n")
+        f.flush()
+        return f.readline()
 
 
 def mbsync(mechanism, password, more="", user="alice"):
@@ -428,6 +448,28 @@ def connect(context, name, session=None):
     greeting = s.recv(1000)  # with TLS 1.3 the ticket comes before it
     assert greeting.startswith(b"* OK "), (name, greeting)
     return s
+
+
+def test_a_client_that_leaves_in_the_middle():
+    """Nobody is left who could answer the challenge: monitor and auth end at once, and nothing of it is an error."""
+    for argv, ask in ((["imap"], b"a AUTHENTICATE PLAIN\r\n"), (["pop3"], b"AUTH PLAIN\r\n"),
+                      (["smtp", "--submission"], b"AUTH PLAIN\r\n")):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            client = socket.create_connection(listener.getsockname(), 30)
+            served, _ = listener.accept()
+        with served:
+            monitor = subprocess.Popen([os.path.join(HANDLERS, argv[0], argv[0]), *argv[1:], "-o", "plaintext_auth=yes"], stdin=served,
+                                       stdout=served, stderr=subprocess.PIPE, env={"PENNYPOST_LOG": "stderr"})
+        f = client.makefile("rwb")
+        f.readline()
+        f.write((b"EHLO x\r\n" if argv[0] == "smtp" else b"") + ask)
+        f.flush()
+        while not f.readline().startswith((b"+", b"334")):
+            pass
+        f.close()
+        client.close()
+        log = monitor.communicate(timeout=10)[1]
+        assert monitor.returncode == 0 and b"too long" not in log and b"failed" not in log, (argv, monitor.returncode, log)
 
 
 def test_tickets_work_across_processes():
