@@ -36,6 +36,9 @@ static int describe(struct imap *s)
         (void)writer_printf(&s->out, "* OK [UNSEEN %" PRIu32 "] First unseen message\r\n", status.first_unseen);
     (void)writer_printf(&s->out, "* OK [UIDVALIDITY %" PRIu32 "] UIDs are valid\r\n", status.uidvalidity);
     (void)writer_printf(&s->out, "* OK [UIDNEXT %" PRIu32 "] Next UID\r\n", status.uidnext);
+    /* RFC 9051 7.1 */
+    if (!mbox_uids_last(s->box))
+        (void)writer_text(&s->out, "* NO [UIDNOTSTICKY] UIDs are those of this session only\r\n");
     /* RFC 7162 3.1.2.1 */
     s->modseq_told = status.highestmodseq;
     (void)writer_printf(&s->out, "* OK [HIGHESTMODSEQ %" PRIu64 "] Highest\r\n", status.highestmodseq);

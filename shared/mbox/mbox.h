@@ -155,6 +155,10 @@ int mbox_close(struct mbox *b);
 int mbox_flush(struct mbox *b);
 
 bool mbox_is_readonly(const struct mbox *b);
+
+/* Will the UIDs be the same in the next view? Not where the state folder cannot be used. */
+bool mbox_uids_last(const struct mbox *b);
+
 struct str mbox_name(const struct mbox *b);
 uint32_t mbox_count(const struct mbox *b);
 

@@ -134,6 +134,11 @@ bool mbox_is_readonly(const struct mbox *v)
     return (v->flags & MBOX_OPEN_READONLY) != 0;
 }
 
+bool mbox_uids_last(const struct mbox *v)
+{
+    return v->b->store->parent == NULL; /* else it is a shadow's */
+}
+
 struct str mbox_name(const struct mbox *v)
 {
     return str_from(v->b->name);

@@ -115,6 +115,11 @@ int mbox_flush(struct mbox *b)
     return 0;
 }
 
+bool mbox_uids_last(const struct mbox *b)
+{
+    return b != NULL;
+}
+
 bool mbox_is_readonly(const struct mbox *b)
 {
     return b->is_readonly;
