@@ -49,6 +49,19 @@ static int check_room(struct imap *s, const struct numset *seqs, struct str mail
     return quota_check(s, mailbox, size);
 }
 
+/* Are some of them gone, though the client has not been told yet? OK would say that they were copied (RFC 2180 4.4). A
+ * UID that is gone is ignored, as one that never was (RFC 9051 6.4.9). */
+static bool is_some_gone(struct imap *s, const struct numset *seqs)
+{
+    struct mbox_info info;
+
+    for (size_t i = 0; i < seqs->count && !s->is_uid; i++)
+        for (uint32_t seq = seqs->ranges[i].first; seq <= seqs->ranges[i].last; seq++)
+            if (mbox_info(s->box, seq, &info) >= 0 && info.is_expunged)
+                return true;
+    return false;
+}
+
 static int copy(struct imap *s, bool is_move)
 {
     _cleanup_numset_ struct numset seqs = NUMSET_INIT, uids = NUMSET_INIT, from = NUMSET_INIT, to = NUMSET_INIT;
@@ -70,6 +83,10 @@ static int copy(struct imap *s, bool is_move)
         return r;
     if (is_move && mbox_is_readonly(s->box))
         return respond_error(s, -EROFS, "Cannot move");
+    if (is_some_gone(s, &seqs)) {
+        respond_code(s, "EXPUNGEISSUED");
+        return respond_no(s, "Some of the messages are no longer there, nothing was copied");
+    }
     if (uids.count == 0)
         return OUTCOME_OK;
     r = check_room(s, &seqs, mailbox, is_move);

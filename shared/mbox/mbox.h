@@ -255,8 +255,9 @@ int mbox_expunge(struct mbox *b, const struct numset *uids, struct numset *ret_u
 /* The same for the given UIDs whether \Deleted or not (POP3 QUIT). */
 int mbox_remove(struct mbox *b, const struct numset *uids, struct numset *ret_uids);
 
-/* Copies messages to the end of another mailbox, all or none, durable; `move` also removes them here, so that at every
- * moment each is at least in one of both. -ENOENT: no such destination. The two sets pair up in ascending order. */
+/* Copies messages to the end of another mailbox, all or none of those that are there, durable; `move` also removes them
+ * here, so that at every moment each is at least in one of both. -ENOENT: no such destination. The two sets pair up in
+ * ascending order. */
 int mbox_copy(struct mbox *b, const struct numset *uids, struct str destination, bool move, struct numset *ret_from,
               struct numset *ret_to, uint32_t *ret_uidvalidity);
 

@@ -435,14 +435,11 @@ int mbox_copy(struct mbox *b, const struct numset *uids, struct str destination,
 
     if (!to)
         return -ENOENT;
-    for (uint32_t i = 0; i < b->count; i++)
-        if (b->rows[i].is_gone && numset_has(uids, b->rows[i].uid))
-            return -ESTALE; /* all or none */
     for (uint32_t i = 0; i < b->count; i++) {
         struct message_data *m = b->rows[i].message, *copy;
         uint32_t uid = b->rows[i].uid;
 
-        if (!numset_has(uids, uid))
+        if (b->rows[i].is_gone || !numset_has(uids, uid))
             continue;
         copy = imap_store_put(b->store, to, m->bytes, m->len);
         copy->info.flags.system = m->info.flags.system;
