@@ -11,6 +11,7 @@
 
 #define VERIFY_ALL    (64u << 20) /* bytes: some 20 ms */
 #define VERIFY_SAMPLE 64u
+#define VERIFY_ONE    (VERIFY_ALL / VERIFY_SAMPLE) /* a longer message is not read again */
 #define VERIFY_STOP   1
 
 struct verify {
@@ -69,10 +70,14 @@ int sync_verify(struct box *b)
     if (h->size <= VERIFY_ALL)
         return h->is_ordered ? verify_scan(&v, 0) : -ESTALE;
     v.is_single = true;
-    for (uint64_t i = 0; r == 0 && i < VERIFY_SAMPLE; i++) {
-        v.at = h->count * i / VERIFY_SAMPLE;
-        if (v.at != h->last && !(b->ix.records[v.at].bits & INDEX_EXPUNGED))
-            r = verify_scan(&v, b->ix.records[v.at].offset);
+    for (uint64_t i = 0, at, next = 0; r == 0 && i < VERIFY_SAMPLE; i++) {
+        const struct index_record *rec = &b->ix.records[at = h->count * i / VERIFY_SAMPLE];
+
+        if (at < next || at == h->last || (rec->bits & INDEX_EXPUNGED) || rec->length > VERIFY_ONE)
+            continue;
+        v.at = at;
+        next = at + 1;
+        r = verify_scan(&v, rec->offset);
     }
     return r;
 }

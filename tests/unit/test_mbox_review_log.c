@@ -185,12 +185,62 @@ static void test_view_status(void **state)
     scratch_close(&s);
 }
 
+/* Bytes that this process has read. */
+static uint64_t bytes_read(void)
+{
+    unsigned long long n = 0;
+    FILE *f = fopen("/proc/self/io", "r");
+
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "rchar: %llu", &n), 1);
+    assert_int_equal(fclose(f), 0);
+    return n;
+}
+
+/* Mail that comes to a large mailbox of few messages: the old ones are not read again, let alone again and again. */
+static void test_growth_of_few(void **state)
+{
+    static const char from[] = "From a Sat Nov 14 12:00:00 2026\nSubject: a\n\n", small[] = "x\n\n";
+    const size_t large = 34u << 20;
+    char *text = malloc(large);
+    uint64_t before;
+    struct scratch s;
+    struct mbox *v;
+    FILE *f;
+
+    (void)state;
+    scratch_open(&s);
+    memset(text, 'x', large);
+    memcpy(text, from, sizeof(from) - 1);
+    for (size_t i = 100; i < large; i += 100)
+        text[i] = '\n';
+    memcpy(text + large - 2, "\n\n", 2);
+    f = fopen(s.inbox, "w");
+    assert_non_null(f);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(fwrite(text, large, 1, f), 1);
+    fprintf(f, "%s%s", from, small);
+    assert_int_equal(fclose(f), 0);
+    free(text);
+    assert_int_equal(mbox_open(s.store, STR("INBOX"), 0, &v), 0);
+    f = fopen(s.inbox, "a");
+    assert_non_null(f);
+    fprintf(f, "%s%s", from, small);
+    assert_int_equal(fclose(f), 0);
+    before = bytes_read();
+    poll_ok(v);
+    assert_true(bytes_read() - before < 4u << 20);
+    assert_int_equal(mbox_count(v), 4);
+    assert_int_equal(mbox_close(v), 0);
+    scratch_close(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tiny_messages), cmocka_unit_test(test_foreign_flags_last),
         cmocka_unit_test(test_log_backwards), cmocka_unit_test(test_shadow_of_the_killed),
-        cmocka_unit_test(test_view_status),
+        cmocka_unit_test(test_growth_of_few), cmocka_unit_test(test_view_status),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
