@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A full disk: nothing is damaged, new mail is refused with the right error, and messages can be removed, by IMAP and POP3
-too. On a tmpfs (everything behind moves up) and on loop-mounted ext4 and XFS (blocks are given back). As root, in a mount
-namespace of its own.
+too. One that became read-only: all can be read. On a tmpfs (everything behind moves up) and on loop-mounted ext4 and XFS
+(blocks are given back). As root, in a mount namespace of its own.
 
   full.py [--quick] [--fs tmpfs,ext4,xfs] BUILD_DIR"""
 
@@ -149,6 +149,27 @@ def test_no_reserve(disk, where, result):
     result.check(found == wanted, where + ": all or nothing without a reserve", "%r %s" % (p.stdout[-200:], str(found)[:300]))
 
 
+def test_read_only(disk, where, point, result):
+    """A file system that became read-only: everything can be read, nothing is changed, and each refusal says why."""
+    disk.seed(3000)
+    with open(disk.work.inbox, "rb") as f:
+        before = f.read()
+    subprocess.run(["mount", "-o", "remount,ro", point], check=True, capture_output=True)
+    try:
+        result.check(disk.idents() == left(), where + ": read-only: all is there", str(disk.idents())[:300])
+        p = disk.work.run(["append", "INBOX", "", "/dev/null"])
+        result.check(b"ERR append EROFS" in p.stdout or b"ERR append EACCES" in p.stdout, where + ": read-only: no append", repr(p.stdout))
+        p = disk.work.run(["open", "INBOX", ",", "flags", "1", "+D"])
+        result.check(b"ERR flags EROFS" in p.stdout, where + ": read-only: no flags", repr(p.stdout))
+        out = disk.session("imap-session", b"a SELECT INBOX\r\nb STORE 3 +FLAGS (\\Deleted)\r\nc EXPUNGE\r\nd LOGOUT\r\n")
+        result.check(b"\na OK [READ-ONLY]" in out and b"\nb NO" in out and b"\nc NO" in out, where + ": read-only: IMAP says so",
+                     repr(out[-600:]))
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", point], check=True, capture_output=True)
+    with open(disk.work.inbox, "rb") as f:
+        result.check(f.read() == before and disk.idents() == left(), where + ": nothing was changed")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("build")
@@ -177,6 +198,7 @@ def main():
             test_work(disk, kind, result, 3000, 20)
             test_sessions(disk, kind, result)
             test_no_reserve(disk, kind, result)
+            test_read_only(disk, kind, point, result)
         finally:
             subprocess.run(["umount", "-l", point], check=False)
     shutil.rmtree(scratch, ignore_errors=True)
