@@ -49,19 +49,22 @@ static struct str line_at(struct str text, size_t at, size_t *ret_next)
     return line.len > 0 && line.ptr[line.len - 1] == '\r' ? str_sub(line, 0, line.len - 1) : line;
 }
 
-/* Where messages begin; false: it is no mbox. */
+/* Where messages begin; false: it is no mbox. Line ends in front of the first are no matter. */
 static bool split(struct str text, uint64_t *ret_starts, size_t *ret_count)
 {
-    bool is_behind_empty = true, is_begun = false;
+    bool is_behind_empty = true;
     struct fromline from;
+    size_t at = 0, next;
 
     *ret_count = 0;
-    for (size_t at = 0, next; at < text.len && *ret_count < MOST; at = next) {
+    while (at < text.len && (text.ptr[at] == '\n' || text.ptr[at] == '\r'))
+        at++;
+    for (; at < text.len && *ret_count < MOST; at = next) {
         struct str line = line_at(text, at, &next);
 
         if (is_behind_empty && fromline_parse(line, &from))
-            ret_starts[(*ret_count)++] = at, is_begun = true;
-        else if (!is_begun && line.len > 0)
+            ret_starts[(*ret_count)++] = at;
+        else if (*ret_count == 0)
             return false;
         is_behind_empty = line.len == 0;
     }
