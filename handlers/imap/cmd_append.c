@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <inttypes.h>
 
+#include "handlers/imap/append_binary.h"
 #include "handlers/imap/commands.h"
 #include "handlers/imap/flags.h"
 #include "handlers/imap/quota.h"
@@ -32,7 +33,7 @@ static int refuse(struct append *a, int error)
 
     if (error == -ENOTSUP) {
         respond_code(a->s, "UNKNOWN-CTE");
-        return respond_no(a->s, "Cannot append: a mailbox keeps lines; binary parts have to be encoded");
+        return respond_no(a->s, "Cannot append: there is binary content where nothing can be encoded");
     }
     r = respond_error(a->s, error, "Cannot append");
     if (error == -ENOENT)
@@ -78,45 +79,41 @@ static int parse_message(struct append *a, struct mbox_append_options *ret_optio
     return parse_literal_head(p, ret_literal);
 }
 
-/* Would these bytes not come back as they are? An mbox holds lines, so that line ends are made whole, and no NUL can be
- * sent in BODY[]. What is sent as UTF-8 text may have bare line ends as any other text. */
-static bool is_binary(const struct append *a, struct str bytes, char *last)
+/* One piece of the literal on its way into the store. */
+static int keep(struct append *a, const struct parse_literal *literal, struct append_binary *binary, struct str bytes)
 {
-    for (size_t i = 0; i < bytes.len; i++) {
-        char c = bytes.ptr[i];
-
-        if (c == '\0' || (!a->is_utf8 && (c == '\n') != (*last == '\r')))
-            return true;
-        *last = c;
-    }
-    return false;
+    if (binary)
+        return append_binary_write(binary, bytes);
+    /* RFC 9051 9: only a literal8 carries NULs; UTF-8 text has none either. */
+    if (str_has_nul(bytes))
+        return literal->is_literal8 ? -ENOTSUP : -EINVAL;
+    return mbox_append_write(a->to, bytes.ptr, bytes.len);
 }
 
 /* Moves the literal into the store. When that fails, the rest is read all the same: the client sends it anyway. */
-static int stream(struct append *a, uint64_t size, bool is_literal8, int *ret_error)
+static int stream(struct append *a, const struct parse_literal *literal, int *ret_error)
 {
-    char last = '\0';
-    int error = 0;
+    struct append_binary file = {.fd = -1};
+    struct append_binary *binary = literal->is_literal8 && !a->is_utf8 ? &file : NULL;
+    int error = binary ? append_binary_begin(a->s, binary) : 0, r = 0;
 
-    while (size > 0) {
+    for (uint64_t left = literal->size; left > 0 && r >= 0;) {
         struct str bytes;
-        int r = line_peek(&a->s->in, &bytes);
 
+        r = line_peek(&a->s->in, &bytes);
         if (r < 0)
-            return r;
-        bytes = str_sub(bytes, 0, size);
-        /* RFC 9051 9: only a literal8 carries NULs. */
-        if (error == 0 && !is_literal8 && str_has_nul(bytes))
-            error = -EINVAL;
-        if (error == 0 && is_literal8 && is_binary(a, bytes, &last))
-            error = -ENOTSUP;
+            break;
+        bytes = str_sub(bytes, 0, left);
         if (error == 0)
-            error = mbox_append_write(a->to, bytes.ptr, bytes.len);
-        size -= bytes.len;
+            error = keep(a, literal, binary, bytes);
+        left -= bytes.len;
         line_consume(&a->s->in, bytes.len);
     }
-    *ret_error = error == 0 && is_literal8 && !a->is_utf8 && last == '\r' ? -ENOTSUP : error;
-    return 0;
+    if (r >= 0 && error == 0 && binary)
+        error = append_binary_end(binary, a->to);
+    append_binary_finish(&file);
+    *ret_error = error;
+    return r < 0 ? r : 0;
 }
 
 /* One message of the command. A negative errno, OUTCOME_NO when it was refused, else 0. */
@@ -150,7 +147,7 @@ static int take_message(struct append *a)
         return refuse(a, r);
     r = parse_literal_accept(&s->parse, &literal);
     if (r >= 0)
-        r = stream(a, literal.size, literal.is_literal8, &error);
+        r = stream(a, &literal, &error);
     if (r >= 0)
         r = parse_continue(&s->parse);
     if (r >= 0 && a->is_utf8)

@@ -203,6 +203,15 @@ static int plan_tree(struct convert *c, struct survey *s)
     return r;
 }
 
+/* The last part is binary, and its last line has no end: whoever stores the message would give it one. */
+static bool is_open_end(const struct survey *s)
+{
+    const struct found *f = &s->now;
+
+    return s->target == CONVERT_LINES && f->bytes > 0 && !f->is_line && f->part->kind == MIME_LEAF &&
+           is_label(f->part, "binary");
+}
+
 static int plan(int fd, struct survey *s, struct convert *c)
 {
     struct mime_sink sink = {.context = s, .body = survey_body};
@@ -214,6 +223,7 @@ static int plan(int fd, struct survey *s, struct convert *c)
     r = c->target == CONVERT_LINES ? content_read_raw(fd, survey_piece, s) : content_read(fd, survey_piece, s);
     if (r == 0)
         r = mime_parser_end(s->parser, &c->tree);
+    s->now.odd += r == 0 && is_open_end(s);
     if (r == 0)
         r = end_count(s);
     if (r == 0) {
