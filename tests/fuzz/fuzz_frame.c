@@ -1,12 +1,12 @@
 /*
- * The frame readers of the privileged side: the input is a sequence of packets as a hostile child would send them, each
- * led by a byte that chooses who it comes from and a length byte pair. They run through frame_recv() and the monitor's
- * permit tables in every phase. No program is found beside this one, so that whatever a frame asks for fails to start.
+ * The frame readers of the privileged side: the input is a sequence of frames as hostile children would send them, each
+ * led by a byte that chooses the child and may set the phase. They run through frame_recv() and the monitor's permit
+ * tables in every phase. No program is found beside this one, so that whatever a frame asks for fails to start.
  */
+#include <fcntl.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -14,6 +14,19 @@
 #include "shared/gate/monitor_parts.h"
 #include "shared/io/frame_types.h"
 #include "shared/login/proxy.h"
+#include "tests/fuzz/frames.h"
+
+/* What each child may say, what the others may say, and what nobody may. */
+static const struct fuzz_shape SHAPES[] = {
+    {FRAME_AUTH_START, "ussu"},    {FRAME_AUTH_RESPONSE, "us"},
+    {FRAME_AUTH_CANCEL, "u"},      {FRAME_NOTE, "us"},
+    {FRAME_PROXY, "susu"},         {FRAME_STARTTLS, ""},
+    {FRAME_HANDOVER, "ss"},        {FRAME_TLS_FACTS, "ssssssu"},
+    {FRAME_TLS_FAILED, "us"},      {FRAME_AUTH_CHALLENGE, "us"},
+    {FRAME_AUTH_FAILED, "uusss"},  {FRAME_AUTH_DONE, "usss"},
+    {FRAME_SESSION_START, "ssss"}, {FRAME_KEEPER_LOCK, "u"},
+    {FRAME_AUTH_REQUEST, "usss"},
+};
 
 struct source {
     const struct permit *table;
@@ -21,15 +34,13 @@ struct source {
     struct permit_use *use;
 };
 
-/* Sends raw bytes as one packet and lets the monitor's side take it. */
-static void deliver(struct monitor *m, const struct source *s, const int pair[2], struct str packet)
+/* Lets the monitor's side take what was sent. */
+static void deliver(struct monitor *m, const struct source *s, int socket)
 {
     _cleanup_frame_ struct frame f = FRAME_INIT;
     struct tls_facts facts;
 
-    if (packet.len == 0 || send(pair[1], packet.ptr, packet.len, MSG_DONTWAIT) < 0)
-        return;
-    if (frame_recv(pair[0], &f, 0) < 0)
+    if (frame_recv(socket, &f, 0) < 0)
         return;
     (void)tls_facts_read(&f, &facts);
     (void)permit_run(s->table, *s->rows, s->use, m->phase, m, &f);
@@ -54,6 +65,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int front[2];
     struct str rest = {(const char *)data, size};
     struct proxy_header header;
+    bool has_more = true;
 
     if (size > 32768 || conf_init(&conf) < 0)
         return 0;
@@ -68,16 +80,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         {MONITOR_AUTH_ROWS, &MONITOR_AUTH_ROW_COUNT, &m.auth_use},
     };
 
-    while (rest.len >= 3) {
-        unsigned head = (unsigned char)rest.ptr[0];
-        size_t len = (size_t)(unsigned char)rest.ptr[1] << 8 | (unsigned char)rest.ptr[2];
-        struct str packet = str_sub(rest, 3, len);
+    while (has_more) {
+        uint8_t head = fuzz_byte(&rest);
 
         if (head & 0x40)
             m.phase = (enum monitor_phase)((head >> 3 & 7) % (MONITOR_END + 1));
-        deliver(&m, &sources[(head & 3) % ARRAY_SIZE(sources)], pair, packet);
+        if ((head & 0x80) && m.auth.control < 0) /* as if an attempt had started */
+            m.auth.control = fcntl(front[1], F_DUPFD_CLOEXEC, 0);
+        has_more = fuzz_send(&rest, SHAPES, ARRAY_SIZE(SHAPES), pair[1], -1);
+        if (has_more)
+            deliver(&m, &sources[(head & 3) % ARRAY_SIZE(sources)], pair[0]);
         drain(front[1]);
-        rest = str_sub(rest, 3 + packet.len, rest.len);
     }
     close_fd(&m.auth.control);
     close_fd(&m.tls_child.control);
