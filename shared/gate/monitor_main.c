@@ -90,7 +90,7 @@ static const struct permit ROWS[] = {
     {FRAME_HANDOVER, 1, MONITOR_IN(MONITOR_DONE), on_handover},
 };
 
-/* The summary of a connection that nobody logged in on; a session writes its own. */
+/* The summary of a connection that came to no session, which would write its own. */
 static void log_end(const struct monitor *m, int64_t began)
 {
     char seconds[24];
@@ -118,7 +118,7 @@ static int run_monitor(const struct monitor_protocol *p, const char *session, st
     monitor_init(&m, &with_rows, conf, start, is_implicit_tls);
     m.own = &own;
     r = monitor_run(&m);
-    if (!m.user)
+    if (!own.is_handed_over)
         log_end(&m, began);
     if (own.is_handed_over) {
         r = keeper_exec(p->service, conf, m.user->name, &own.family);
