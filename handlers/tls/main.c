@@ -55,6 +55,18 @@ static int note(uint32_t event, const char *text)
     return r < 0 ? r : frame_send(SETUP_CONTROL, &f, -1);
 }
 
+static void note_certificate(const struct setup *s)
+{
+    char text[LIMIT_NOTE + 1];
+    size_t which = 0;
+    int age = server_certificate_age(&s->server, &which);
+
+    if (age == 0)
+        return;
+    (void)snprintf(text, sizeof(text), "%s: %s", age > 0 ? "expired" : "not yet valid", setup_certificate(s, which));
+    (void)note(NOTE_CERTIFICATE, text);
+}
+
 /* Waits for what the handshake wants. 0, -ETIMEDOUT, or another negative errno. */
 static int wait_for(int error, int64_t deadline)
 {
@@ -173,8 +185,7 @@ int main(int argc, char **argv)
     r = setup_apply(&s, &what);
     if (r < 0)
         return fail(true, s.failed, what);
-    if (server_certificate_age(&s.server) != 0)
-        (void)note(NOTE_CERTIFICATE, server_certificate_age(&s.server) > 0 ? "expired" : "not yet valid");
+    note_certificate(&s);
     r = set_nonblocking(TLS_NETWORK);
     if (r == 0)
         r = sandbox_enter(SANDBOX_TLS);

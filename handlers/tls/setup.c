@@ -106,6 +106,14 @@ static int add_pairs(struct setup *s, const char **ret_why)
     return s->server.count > 0 ? 0 : -ENOENT;
 }
 
+const char *setup_certificate(const struct setup *s, size_t which)
+{
+    for (size_t i = 0; i < s->file_count; i++)
+        if (s->files[i].kind == TLS_FILE_CERTIFICATE && which-- == 0)
+            return s->files[i].path;
+    return "";
+}
+
 int setup_apply(struct setup *s, const char **ret_why)
 {
     const struct setup_file *tickets = find(s, TLS_FILE_TICKETS), *authorities = find(s, TLS_FILE_CLIENT_CA);

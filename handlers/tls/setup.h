@@ -35,6 +35,9 @@ int setup_receive(struct setup *s);
 /* Parses the files and makes the server; closes the files. *ret_why and s->failed explain a failure. */
 int setup_apply(struct setup *s, const char **ret_why);
 
+/* The path of certificate number `which` of the server, for messages. */
+const char *setup_certificate(const struct setup *s, size_t which);
+
 /* Sends FRAME_TLS_FACTS of a finished handshake. 0 or a negative errno. */
 int setup_report(SSL *ssl);
 

@@ -42,8 +42,9 @@ void server_finish(struct server *s);
  * file, not matching, too weak; -ENOBUFS too many or too large; errno of read(2). */
 int server_add_certificate(struct server *s, int certificate, int key, const char **ret_why);
 
-/* Has the first certificate of any chain a validity that does not include now? -1 not yet valid, 1 expired, 0 fine. */
-int server_certificate_age(const struct server *s);
+/* Has the first certificate of any chain a validity that does not include now? -1 not yet valid, 1 expired, with its
+ * number in *ret_which; 0 fine. */
+int server_certificate_age(const struct server *s, size_t *ret_which);
 
 /* Gives a context the policy of the project: versions, ciphers, no renegotiation. For server_add_certificate(). */
 int server_configure(struct server *s, SSL_CTX *ctx);

@@ -122,11 +122,12 @@ int server_add_certificate(struct server *s, int certificate, int key, const cha
     return 0;
 }
 
-int server_certificate_age(const struct server *s)
+int server_certificate_age(const struct server *s, size_t *ret_which)
 {
     for (size_t i = 0; i < s->count; i++) {
         const X509 *x = SSL_CTX_get0_certificate(s->contexts[i]);
 
+        *ret_which = i;
         if (x && X509_cmp_current_time(X509_get0_notAfter(x)) < 0)
             return 1;
         if (x && X509_cmp_current_time(X509_get0_notBefore(x)) > 0)

@@ -285,9 +285,11 @@ def test_other_authorities_end_a_session():
 
 
 def test_expired_certificate_is_told():
-    server = Server((("TLS_FILE_CERTIFICATE", "old.pem"), ("TLS_FILE_KEY", "old.key")))
+    """Which one it is, too."""
+    server = Server((("TLS_FILE_CERTIFICATE", "a.pem"), ("TLS_FILE_KEY", "a.key"), ("TLS_FILE_CERTIFICATE", "old.pem"),
+                     ("TLS_FILE_KEY", "old.key")))
     client = context().wrap_socket(server.client)
-    assert server.facts()["notes"] == [(T["NOTE_CERTIFICATE"], "expired")]
+    assert server.facts()["notes"] == [(T["NOTE_CERTIFICATE"], "expired: " + path("old.pem"))]
     talk(server, client)
 
 
