@@ -164,7 +164,7 @@ static const struct {
 } roles[] = {
     {"login stage", PRIV_USER_LOGIN, SANDBOX_LOGIN, false},
     {"tls", PRIV_USER_TLS, SANDBOX_TLS, false},
-    {"smtp-session", PRIV_USER_SMTP, SANDBOX_SMTP, false},
+    {"smtp-session", PRIV_USER_SMTP, SANDBOX_LOGIN, false},
     {"relay-session", PRIV_USER_RELAY, SANDBOX_RELAY, false},
     {"resolve", PRIV_USER_RESOLVE, SANDBOX_RESOLVE, true},
     {"sts", PRIV_USER_STS, SANDBOX_FETCH, true},

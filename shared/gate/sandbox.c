@@ -26,7 +26,7 @@ bool sandbox_is_built(void)
 static const struct {
     const struct sock_filter *program;
     size_t length;
-} FILTERS[] = {FILTER(LOGIN), FILTER(TLS), FILTER(SMTP), FILTER(RELAY), FILTER(FETCH), FILTER(RESOLVE)};
+} FILTERS[] = {FILTER(LOGIN), FILTER(TLS), FILTER(RELAY), FILTER(FETCH), FILTER(RESOLVE)};
 
 int sandbox_enter(enum sandbox_role role)
 {

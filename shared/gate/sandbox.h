@@ -10,9 +10,9 @@
 #include <stdbool.h>
 
 enum sandbox_role {
-    SANDBOX_LOGIN,   /* imap-login, pop3-login: read, write, poll, receive an fd; no open, no socket */
+    SANDBOX_LOGIN,   /* imap-login, pop3-login, pop2-login, smtp-session: read, write, poll, receive an fd; no open,
+                        no socket */
     SANDBOX_TLS,     /* tls after its files are loaded */
-    SANDBOX_SMTP,    /* smtp-session: also write to a file that it was given */
     SANDBOX_RELAY,   /* relay-session: also read from a file that it was given; no open, no socket */
     SANDBOX_FETCH,   /* sts: OpenSSL and stream sockets to a web server; no open */
     SANDBOX_RESOLVE, /* resolve: also datagram and stream sockets to ask DNS servers; no open */

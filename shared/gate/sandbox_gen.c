@@ -31,7 +31,7 @@ static const struct rule_list COMMON = {{
     "exit",         "exit_group",
 }};
 
-/* smtp-session writes the message into a file that it was given, relay-session reads one. */
+/* relay-session reads the message from a file that it was given. */
 static const struct rule_list FILES = {{"lseek", "pwrite64", "pread64", "ftruncate", "fstat", "fsync", "fdatasync"}};
 
 /* OpenSSL's locks and its look at the process. */
@@ -58,7 +58,6 @@ struct role {
 static const struct role ROLES[] = {
     {"LOGIN", {&COMMON}, NULL, false},
     {"TLS", {&COMMON, &OPENSSL}, &DENIED, false},
-    {"SMTP", {&COMMON, &FILES}, NULL, false},
     {"RELAY", {&COMMON, &FILES, &OPENSSL}, &DENIED, false},
     {"FETCH", {&COMMON, &OPENSSL, &NETWORK}, &DENIED, true},
     {"RESOLVE", {&COMMON, &NETWORK}, &DENIED, true},

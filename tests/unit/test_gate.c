@@ -268,7 +268,7 @@ static int socket_in_sandbox(void)
 
 static int kill_in_sandbox(void)
 {
-    if (priv_no_new_privs() < 0 || sandbox_enter(SANDBOX_SMTP) < 0)
+    if (priv_no_new_privs() < 0 || sandbox_enter(SANDBOX_LOGIN) < 0)
         return 1;
     return kill(getppid(), 0) == 0 ? 2 : 3;
 }
