@@ -116,12 +116,14 @@ static int start(const struct transfer *t, int message, int reply, struct chain_
     struct priv_user user = {0};
     int e = 0;
 
-    if (t->target->kind == RCPT_MAILBOX) {
+    if (t->target->kind == RCPT_MAILBOX)
         spec.arguments[6] = t->is_again ? "-LR" : "-L";
-    } else {
-        spec.arguments[6] = t->target->kind == RCPT_COMMAND ? "-C" : "-LF";
+    else if (t->target->kind == RCPT_FILE)
+        spec.arguments[6] = t->is_again ? "-LRF" : "-LF";
+    else
+        spec.arguments[6] = "-C";
+    if (t->target->kind != RCPT_MAILBOX)
         spec.arguments[7] = t->target->argument;
-    }
     spec.fds[0] = message;
     spec.fds[1] = reply;
     if (t->is_root && t->target->uid != 0) {
@@ -173,7 +175,7 @@ static int wait_for(struct transfer *t, struct buf *line)
 /* Killed, perhaps after it had written: neither yes nor no. */
 static bool is_unknown(const struct transfer *t, int status, const struct buf *line)
 {
-    return t->target->kind == RCPT_MAILBOX && t->error == 0 && line->len == 0 &&
+    return t->target->kind != RCPT_COMMAND && t->error == 0 && line->len == 0 &&
            (needs_keeper(t) || WIFSIGNALED(status));
 }
 

@@ -231,6 +231,22 @@ def test_set_group_id():
     server.stop()
 
 
+def test_file_again():
+    """What a killed attempt has put into a file is not put there once more by the queue."""
+    import relay_queue
+    path, queue = WORK + "/box", relay_queue.Queue(hostname="mail.test")
+    fields = ["to-kind file", "to-user nobody", "to-argument " + path]
+    subprocess.run([DELIVER, *OPTIONS, "-d", "nobody", "-f", "a@here.example", "-a", "file@mail.test", "-LF", path],
+                   input=message("again"), check=True, user="nobody", group="nogroup", extra_groups=[])
+    for subject, copies in (("again", 1), ("other", 1), ("other", 1)):
+        queue.add(["file@mail.test", *fields], text=message(subject))
+        queue.run()
+        text = read(path)
+        TESTS.check("a file gets %s once" % subject, text.count(b"\nSubject: %s\n" % subject.encode()) == copies and
+                    not queue.ids(), text)
+    shutil.rmtree(relay_queue.FOLDER)
+
+
 # ---- our deliver and LMTP behind others ----
 
 POSTFIX = """compatibility_level = 3.6

@@ -18,7 +18,7 @@ from world import Tests
 
 SMTP = os.path.abspath(sys.argv[1])
 PENNYPOST = os.path.join(os.path.dirname(SMTP), "../admin/pennypost")
-QUEUE = "/var/spool/pennypost"
+QUEUE, OUT = "/var/spool/pennypost", "/var/tmp/out"
 TESTS = Tests()
 BODY = b"".join(b"line %05d of a message that takes a few writes\r\n" % n for n in range(4000))
 WRITES = "write,pwrite64,fsync,fdatasync,linkat,link,renameat,rename,renameat2,unlinkat,unlink,ftruncate,sendmsg"
@@ -35,7 +35,7 @@ def read(path):
 
 
 def clear():
-    for folder in ("/var/mail", QUEUE + "/new", QUEUE + "/cur", QUEUE + "/msg", "/var/lib/pennypost/locks"):
+    for folder in ("/var/mail", OUT, QUEUE + "/new", QUEUE + "/cur", QUEUE + "/msg", "/var/lib/pennypost/locks"):
         for name in os.listdir(folder) if os.path.isdir(folder) else []:
             os.unlink(os.path.join(folder, name))
 
@@ -87,9 +87,9 @@ class Outcome:
         return self.reply()[:3]
 
 
-def in_mailbox(user):
+def in_boxes():
     """(whole copies, bytes of anything else)"""
-    text = read("/var/mail/" + user)
+    text = read("/var/mail/alice") + read(OUT + "/box")
     want = BODY.replace(b"\r\n", b"\n")
     whole = text.count(b"Subject: one\n\n" + want)
     return whole, len(re.sub(rb"(?s)From s@example.org.*?\nSubject: one\n\n" + re.escape(want) + rb"\n?", b"", text))
@@ -104,14 +104,14 @@ def in_queue():
 
 def judge(outcome, has_local, has_remote):
     """Why the outcome is wrong, or ''."""
-    whole, rest = in_mailbox("alice")
+    whole, rest = in_boxes()
     entries, broken = in_queue()
     if rest or broken:
         return "a part of the message is there (%d bytes, %d entries)" % (rest, broken)
     if whole > 1 or entries > 1:
         return "it is there more than once"
     if outcome.code == "250":
-        queued_local = any(b"to-user alice" in read(QUEUE + "/new/" + n) for n in os.listdir(QUEUE + "/new"))
+        queued_local = any(b"to-user " in read(QUEUE + "/new/" + n) for n in os.listdir(QUEUE + "/new"))
         if has_remote and not entries:
             return "250, and it is not in the queue"
         if has_local and whole + queued_local != 1:
@@ -122,7 +122,7 @@ def judge(outcome, has_local, has_remote):
 
 
 def every_call(name, calls, fault, recipients, is_binary=False):
-    has_local = any("alice" in r for r in recipients)
+    has_local = any("alice" in r or "file" in r for r in recipients)
     has_remote = any("example" in r for r in recipients)
     codes = collections.Counter()
     for n in range(1, MOST + 1):
@@ -140,12 +140,14 @@ def every_call(name, calls, fault, recipients, is_binary=False):
 def main():
     for folder in ("/etc/pennypost", QUEUE, "/var/lib/pennypost/locks"):
         os.makedirs(folder, exist_ok=True)
-    with open("/etc/aliases", "w", encoding="ascii"):
-        pass
+    os.makedirs(OUT)
+    os.chmod(OUT, 0o1777)
+    with open("/etc/aliases", "w", encoding="ascii") as f:
+        f.write("file: %s/box\n" % OUT)
     plain = Outcome("", ["alice@mail.test", "x@example.com"])
     TESTS.check("without a fault", plain.code == "250" and judge(plain, True, True) == "", plain.code)
     for name, recipients in (("to a mailbox", ["alice@mail.test"]), ("to the queue", ["x@example.com"]),
-                             ("to both", ["alice@mail.test", "x@example.com"])):
+                             ("to both", ["alice@mail.test", "x@example.com"]), ("to a file", ["file@mail.test"])):
         every_call("kill -9, " + name, WRITES, "signal=SIGKILL", recipients)
         every_call("disk full, " + name, CREATES, "error=ENOSPC", recipients)
     # Put into lines first, by a process of its own.
