@@ -65,7 +65,10 @@ static int read_response(void *context, struct str *ret_line)
 {
     struct smtp_session *s = context;
 
-    return line_read(&s->reader, ret_line);
+    int e = line_read(&s->reader, ret_line);
+
+    s->is_response_long = e == -ENOBUFS;
+    return e;
 }
 
 /* RFC 4954 6 and its words for every way to fail. */
@@ -85,6 +88,10 @@ static const struct {
 
 static void say_failure(struct smtp_session *s, uint32_t auth_class)
 {
+    if (s->is_response_long) { /* RFC 4954 4, 6 */
+        session_reply(s, 500, "5.5.6", "The line is too long");
+        return;
+    }
     for (size_t i = 0; i < ARRAY_SIZE(FAILURES); i++)
         if (FAILURES[i].auth_class == auth_class) {
             session_reply(s, FAILURES[i].code, FAILURES[i].enhanced, "%s", FAILURES[i].text);
@@ -153,6 +160,7 @@ int cmd_auth(void *session, struct str arguments)
         session_reply(s, 501, "5.5.4", "Like AUTH PLAIN response");
         return 0;
     }
+    s->is_response_long = false;
     e = sasl_exchange(s->control, ++s->attempts, str_from(s->facts.mechanisms), mechanism, initial, &client, &outcome);
     if (e < 0)
         return e;

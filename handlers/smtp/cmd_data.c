@@ -5,18 +5,15 @@
 
 #include "handlers/smtp/session.h"
 
-/* Asks for the file and begins the message. 0; 1: refused, and the answer has been given. */
-static int begin(struct smtp_session *s, bool is_counted)
+/* Asks for the file and begins the message. 0; 1: refused, as *ret_answer says. */
+static int begin(struct smtp_session *s, bool is_counted, struct smtp_answer *ret_answer)
 {
-    struct smtp_answer answer;
     int fd = -1;
-    int e = s->backend.data(s->backend.context, &answer, &fd);
+    int e = s->backend.data(s->backend.context, ret_answer, &fd);
 
     if (e < 0)
         return e;
-    if (!answer_is_ok(&answer) || !is_counted)
-        session_answer(s, &answer);
-    if (!answer_is_ok(&answer))
+    if (!answer_is_ok(ret_answer))
         return 1;
     s->message.reader.error = message_open(s, fd, is_counted);
     return 0;
@@ -51,6 +48,7 @@ static int read_dotted(struct smtp_session *s)
 int cmd_data(void *session, struct str arguments)
 {
     struct smtp_session *s = session;
+    struct smtp_answer answer;
     int e;
 
     if (arguments.len > 0) {
@@ -63,12 +61,14 @@ int cmd_data(void *session, struct str arguments)
     }
     if (!session_in_sync(s))
         return 0;
-    e = begin(s, false);
+    e = begin(s, false, &answer);
+    if (e >= 0)
+        session_answer(s, &answer);
     if (e == 0) {
         e = read_dotted(s);
         if (e < 0)
             return connection_lost(s, e);
-        e = message_finish(s);
+        e = message_finish(s, true);
     }
     message_close(s);
     session_reset(s);
@@ -116,15 +116,29 @@ static int end_chunk(struct smtp_session *s, uint64_t size, bool is_last)
         return 0;
     }
     data_end_counted(&s->message.reader);
-    e = message_finish(s);
+    e = message_finish(s, is_last);
     message_close(s);
     session_reset(s);
     return e;
 }
 
+/* What was not taken has been read (RFC 3030 2), and is answered now. */
+static void refuse_chunk(struct smtp_session *s, const struct smtp_answer *answer, bool is_last)
+{
+    if (s->state == SMTP_RCPT) { /* no file for it */
+        message_refuse(s, answer, is_last);
+        session_reset(s);
+    } else if (s->kind == SMTP_KIND_LMTP && s->state == SMTP_MAIL && is_last) {
+        session_reset(s); /* RFC 2033 4.3: a reply for each recipient, and there is none */
+    } else {
+        session_reply(s, 503, "5.5.1", "BDAT needs an accepted RCPT");
+    }
+}
+
 int cmd_bdat(void *session, struct str arguments)
 {
     struct smtp_session *s = session;
+    struct smtp_answer answer = {0};
     uint64_t size = 0;
     bool is_last = false;
     int e = 0;
@@ -137,7 +151,7 @@ int cmd_bdat(void *session, struct str arguments)
         return 0;
     }
     if (s->state == SMTP_RCPT)
-        e = begin(s, true);
+        e = begin(s, true, &answer);
     if (e < 0)
         return e;
     if (e == 0 && s->state == SMTP_RCPT)
@@ -147,9 +161,6 @@ int cmd_bdat(void *session, struct str arguments)
         return connection_lost(s, e);
     if (s->state == SMTP_CHUNKS)
         return end_chunk(s, size, is_last);
-    if (s->state == SMTP_RCPT) /* refused above, with its reply */
-        session_reset(s);
-    else
-        session_reply(s, 503, "5.5.1", "BDAT needs an accepted RCPT");
+    refuse_chunk(s, &answer, is_last);
     return 0;
 }

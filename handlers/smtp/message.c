@@ -81,16 +81,14 @@ static void explain_refusal(const struct data_reader *d, int e, struct smtp_answ
         answer_set(ret, 451, "4.3.0", "The message could not be stored");
 }
 
-static void refuse_message(struct smtp_session *s, int e)
+void message_refuse(struct smtp_session *s, const struct smtp_answer *answer, bool is_last)
 {
-    struct smtp_answer answer;
-    size_t replies = s->kind == SMTP_KIND_LMTP ? s->txn.recipients : 1; /* RFC 2033 4.2 */
+    size_t replies = s->kind == SMTP_KIND_LMTP && is_last ? s->txn.recipients : 1;
 
-    explain_refusal(&s->message.reader, e, &answer);
     LOG_EVENT(LOG_NOTICE, "message-refused", {"queue_id", buf_str(&s->txn.id)}, {"from", buf_str(&s->txn.sender)},
-              LOG_FC("reply", answer.text));
+              LOG_FC("reply", answer->text));
     for (size_t i = 0; i < replies; i++)
-        session_answer(s, &answer);
+        session_answer(s, answer);
 }
 
 static unsigned content_of(const struct smtp_session *s)
@@ -154,16 +152,18 @@ bool message_is_spoiled(const struct smtp_session *s)
     return s->message.reader.error < 0 || s->message.reader.faults != 0;
 }
 
-int message_finish(struct smtp_session *s)
+int message_finish(struct smtp_session *s, bool is_last)
 {
     struct smtp_message *m = &s->message;
+    struct smtp_answer answer;
     int e = m->reader.error;
 
     if (!message_is_spoiled(s))
         e = intake_end(&m->in);
     if (e == 0 && m->reader.faults == 0)
         return deliver_message(s);
-    refuse_message(s, e);
+    explain_refusal(&m->reader, e, &answer);
+    message_refuse(s, &answer, is_last);
     return 0;
 }
 

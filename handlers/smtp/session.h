@@ -88,8 +88,9 @@ struct smtp_session {
     int error;     /* why the loop was left otherwise */
     unsigned bad;  /* failed commands in a row */
     struct buf helo;
-    char *user;        /* authenticated, or NULL */
-    uint32_t attempts; /* to authenticate */
+    char *user;            /* authenticated, or NULL */
+    uint32_t attempts;     /* to authenticate */
+    bool is_response_long; /* the last line of an exchange was cut */
     struct smtp_transaction txn;
     struct smtp_message message;
 
@@ -137,8 +138,12 @@ int message_open(struct smtp_session *s, int fd, bool is_counted);
 size_t message_feed(struct smtp_session *s, struct str bytes);
 bool message_is_spoiled(const struct smtp_session *s);
 
-/* All of it is there: delivers or refuses it, with the replies. 0, or a negative errno when the backend is gone. */
-int message_finish(struct smtp_session *s);
+/* All of it is there, or, unless `is_last`, it is spoiled already: delivers or refuses it, with the replies. 0, or a
+ * negative errno when the backend is gone. */
+int message_finish(struct smtp_session *s, bool is_last);
+
+/* Says so to each recipient in LMTP if this was the last of it (RFC 2033 4.2, 4.3), else once. */
+void message_refuse(struct smtp_session *s, const struct smtp_answer *answer, bool is_last);
 
 /* Drops it. */
 void message_close(struct smtp_session *s);

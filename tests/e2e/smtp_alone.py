@@ -517,6 +517,12 @@ def test_submission():
     TESTS.check("AUTH within TLS", "auth" in client.esmtp_features)
     TESTS.check("unknown mechanism", code(client.docmd("AUTH FROB")) == 504)
     TESTS.check("AUTH that makes no sense", code(client.docmd("AUTH PLAIN %%%")) == 501)
+    for line in ("A" * 20000, "AUTH PLAIN " + "A" * 20000):
+        if line[1] == "A":
+            client.docmd("AUTH PLAIN")
+        answer = client.docmd(line)
+        TESTS.check("a response of 20000 octets: 500", code(answer) == 500, answer)
+        TESTS.check("... 5.5.6 in the exchange", line[1] != "A" or answer[1].startswith(b"5.5.6 "), answer)
     TESTS.check("login", code(client.login("alice", "wonderland")) == 235)
     TESTS.check("login twice", code(client.docmd("AUTH PLAIN")) == 503)
     for sender, want in (("alice@mail.test", 250), ("alice+x@localhost", 250), ("", 250), ("bob@mail.test", 553),
