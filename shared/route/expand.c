@@ -19,7 +19,7 @@
 #include "shared/route/srs.h"
 #include "shared/route/srs_run.h"
 
-#define ALIASES_MAX (16u << 20) /* bytes of the aliases file or an included one */
+#define ALIASES_MAX (16u << 20) /* bytes of the aliases file, and of all that one recipient includes */
 #define FORWARD_MAX (64u << 10) /* bytes of a .forward */
 
 struct expander {
@@ -27,6 +27,8 @@ struct expander {
     const char *local_address;
     struct buf aliases; /* text of the aliases file */
     struct expansion *result;
+    size_t items;                   /* of lists that were looked at */
+    size_t includes, included;      /* files, and their bytes */
     size_t found;                   /* targets that lists named, also those that were there already */
     struct str chain[EXPAND_DEPTH]; /* the names that are being expanded; empty where a level has none */
     unsigned depth;
@@ -159,11 +161,16 @@ static void find_runner(struct expander *x, const struct stat *facts)
 
 static int expand_include(struct expander *x, const char *path)
 {
-    _cleanup_buf_ struct buf text = BUF_INIT(ALIASES_MAX);
+    _cleanup_buf_ struct buf text = BUF_INIT(ALIASES_MAX - x->included);
     char outer[sizeof(x->runner)];
     struct stat facts;
-    int e = path[0] == '/' ? listfile_read(path, x->reader, &text, &facts) : -EINVAL;
+    int e = ++x->includes > EXPAND_INCLUDES ? -E2BIG
+            : path[0] == '/'                ? listfile_read(path, x->reader, &text, &facts)
+                                            : -EINVAL;
 
+    x->included += text.len;
+    if (e == -E2BIG)
+        return e;
     if (e < 0) {
         LOG_ERROR(LOG_WARNING, "include-failed", e, LOG_FC("file", path));
         return -EAGAIN;
@@ -224,7 +231,7 @@ static int expand_list(struct expander *x, struct str list)
     x->depth++;
     while ((e = alias_next(&list, &item)) != -ENODATA) {
         if (e == 0)
-            e = expand_item(x, &item);
+            e = ++x->items > EXPAND_ITEMS ? -E2BIG : expand_item(x, &item);
         if (e == -ENOENT) /* one member that has left must not stop the list */
             LOG_EVENT(LOG_WARNING, "alias-member-unknown", LOG_FC("to", item.text));
         else if (e < 0)

@@ -8,8 +8,10 @@
 #include "shared/route/answer.h"
 #include "shared/route/rcpt.h"
 
-#define EXPAND_TARGETS 1000 /* of one recipient */
-#define EXPAND_DEPTH   16   /* aliases, included files and .forwards within each other */
+#define EXPAND_TARGETS  1000  /* of one recipient */
+#define EXPAND_ITEMS    10000 /* looked at for them: lists may name each other many times over */
+#define EXPAND_INCLUDES 100   /* files read for them, of the aliases or of a .forward */
+#define EXPAND_DEPTH    16    /* aliases, included files and .forwards within each other */
 
 struct expansion {
     struct rcpt_target *targets;
