@@ -199,8 +199,6 @@ def nodemailer(how, name):
 
 CLIENTS = {"curl": (curl, same_bytes), "swaks": (swaks, same_bytes), "msmtp": (msmtp, same_bytes), "s-nail": (s_nail, same_text),
            "git": (git, same_text), "python3": (python, same_bytes), "node": (nodemailer, same_bytes)}
-# What a client does to a message before it sends it, or does not do at all.
-EXCEPTIONS = {("git", "998"), ("git", "long"), ("git", "dots"), ("git", "10 MB"), ("s-nail", "dots")}
 if os.environ.get("SMTP_CLIENTS"):  # only these
     CLIENTS = {k: v for k, v in CLIENTS.items() if k in os.environ["SMTP_CLIENTS"].split()}
 
@@ -219,9 +217,7 @@ def test_clients():
             print("left out: %s is not installed" % client)
             continue
         for how in HOWS:
-            for name in MESSAGES if how != "starttls" else ("dots", "8bit"):
-                if (client, name) in EXCEPTIONS:
-                    continue
+            for name in MESSAGES:
                 try:
                     error = send(how, name)
                 except (OSError, smtplib.SMTPException, subprocess.SubprocessError) as e:
@@ -239,6 +235,27 @@ def test_smtputf8():
     got = arrived()
     TESTS.check("Python, SMTPUTF8", len(got) == 1 and from_subject(got[0]) == text.replace("\r\n", "\n").rstrip("\n") and
                 "Return-Path: <\u00e4@\u00f6.example>\n" in got[0] and " with UTF8SMTP\n" in got[0], got)
+
+
+def test_smtputf8_clients():
+    """curl and nodemailer say SMTPUTF8 by themselves when an address needs it."""
+    text = "Subject: utf8\r\nFrom: <\u00e4@\u00f6.example>\r\n\r\n\u00fc\r\n"
+    path = WORK + "/utf8"
+    with open(path, "w", encoding="utf-8", newline="") as f:
+        f.write(text)
+    runs = {"curl": ["curl", "-sS", "-4", "--mail-from", "\u00e4@example.org", "--mail-rcpt", "bob@mail.test", "-T", path,
+                     "smtp://localhost:%d" % PORTS["plain"]],
+            "node": ["node", "-e", NODE.replace("from: 'alice@mail.test'", "from: '\u00e4@example.org'"), "x", "plain",
+                     str(PORTS["plain"]), path, CERTIFICATE]}
+    for client, argv in runs.items():
+        if not can_run(client):
+            print("left out: %s is not installed" % client)
+            continue
+        error = run(*argv, env=dict(os.environ, LC_ALL="C.UTF-8", NODE_PATH=UNPACKED + "/nodemailer/usr/share/nodejs"))
+        got = arrived()
+        TESTS.check("%s, SMTPUTF8" % client, error is None and len(got) == 1 and " with UTF8SMTP\n" in got[0] and
+                    "Return-Path: <\u00e4@example.org>\n" in got[0] and
+                    from_subject(got[0]) == text.replace("\r\n", "\n").rstrip("\n"), error or got)
 
 
 def test_smtp_source():
