@@ -354,21 +354,22 @@ static int run(struct imap *s, bool is_lsub)
     return r;
 }
 
-int list_write(struct imap *s, struct str name)
+void list_write(struct imap *s, struct str name)
 {
     struct list l = {.s = s, .is_extended = true};
-    ptrdiff_t at;
-    int r;
+    ptrdiff_t at = -1;
 
     folders_init(&l.folders);
-    r = load(&l);
-    at = r < 0 ? -1 : folders_find(&l.folders, name);
-    if (r >= 0 && at < 0)
-        r = -ENOENT;
-    if (r >= 0)
+    if (load(&l) >= 0)
+        at = folders_find(&l.folders, name);
+    if (at >= 0) {
         write_entry(&l, name, l.folders.items[at].flags, false, false);
+    } else {
+        (void)writer_text(&s->out, "* LIST () \"/\" ");
+        respond_mailbox(s, name);
+        (void)writer_text(&s->out, "\r\n");
+    }
     finish(&l);
-    return r;
 }
 
 int cmd_list(void *session, struct str arguments)

@@ -45,7 +45,9 @@ static int describe(struct imap *s)
     (void)writer_text(&s->out, "* OK [MAILBOXID (");
     respond_object_id(s, 'F', status.mailboxid);
     (void)writer_text(&s->out, ")] Mailbox\r\n");
-    return s->enabled & IMAP_REV2 ? list_write(s, mbox_name(s->box)) : 0;
+    if (s->enabled & IMAP_REV2)
+        list_write(s, mbox_name(s->box));
+    return 0;
 }
 
 /* select-params of RFC 4466 2.1: "(" CONDSTORE / QRESYNC (...) ")". */

@@ -6,7 +6,7 @@
 
 #include "handlers/imap/imap.h"
 
-/* Writes "* LIST (attributes) "/" name". 0, -ENOENT (nothing was written), or as folders_load(). */
-int list_write(struct imap *s, struct str name);
+/* Writes "* LIST (attributes) "/" name"; without attributes where they cannot be found out. */
+void list_write(struct imap *s, struct str name);
 
 #endif
