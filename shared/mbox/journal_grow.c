@@ -239,8 +239,8 @@ int journal_finish_grow(struct journal *j)
         return -ESTALE;
     if ((r = look_at_blocks(j, &look)) < 0)
         return r;
-    if (look.is_all_new)
-        return 0;
+    if (look.is_all_new) /* perhaps by a process that was killed before it could sync */
+        return fsync(j->b->fd) < 0 ? -errno : 0;
     if (size >= j->head.old_size && has_old_blocks(j) && (size == j->head.old_size || look.has_frontier))
         return 0; /* not begun; what stands behind the old end is mail, or nothing */
     if (look.is_odd || (size < j->head.new_size && !look.is_all_old))

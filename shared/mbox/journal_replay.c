@@ -176,8 +176,8 @@ static int finish_move(struct journal *j)
     int r;
 
     switch (inspect(j, has_slot ? &slot : NULL)) {
-    case STATE_CUT:
-        return 0;
+    case STATE_CUT: /* perhaps by a process that was killed before it could sync */
+        return fsync(j->b->fd) < 0 ? -errno : 0;
     case STATE_ODD:
         return -ESTALE;
     case STATE_UNCUT:
