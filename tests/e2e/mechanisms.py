@@ -459,7 +459,7 @@ def test_a_client_that_leaves_in_the_middle():
             served, _ = listener.accept()
         with served:
             monitor = subprocess.Popen([os.path.join(HANDLERS, argv[0], argv[0]), *argv[1:], "-o", "plaintext_auth=yes"], stdin=served,
-                                       stdout=served, stderr=subprocess.PIPE, env={"PENNYPOST_LOG": "stderr"})
+                                       stdout=served, stderr=subprocess.PIPE, env=dict(os.environ, PENNYPOST_LOG="stderr"))
         f = client.makefile("rwb")
         f.readline()
         f.write((b"EHLO x\r\n" if argv[0] == "smtp" else b"") + ask)
