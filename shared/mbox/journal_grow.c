@@ -31,23 +31,36 @@ static uint64_t content_place(const struct journal *j, uint64_t at)
     return j->head.windows + (at - j->head.start);
 }
 
+/* Checksums of the old blocks. */
+static int add_sums(struct journal *j, struct buf *sums)
+{
+    for (uint64_t at = j->head.start, end = j->head.old_size; at < end;) {
+        uint64_t most = JOURNAL_COPY - at % GROW_BLOCK; /* whole blocks */
+        size_t n = (size_t)(end - at < most ? end - at : most), len;
+        int r = file_read(j->b->fd, j->copy, n, at);
+
+        for (size_t done = 0; r == 0 && done < n; done += len) {
+            uint64_t sum;
+
+            len = block_length(at + done, end);
+            sum = mhash64(j->copy + done, len);
+            r = buf_add(sums, &sum, sizeof(sum));
+        }
+        if (r < 0)
+            return r;
+        at += n;
+    }
+    return 0;
+}
+
 /* Checksums of the old blocks behind the head, the new content behind them. */
 static int store(struct journal *j)
 {
     _cleanup_buf_ struct buf sums = BUF_INIT((JOURNAL_GROW_MAX / GROW_BLOCK + 2) * sizeof(uint64_t));
-    uint8_t block[GROW_BLOCK];
-    uint64_t sum;
-    int r;
+    int r = add_sums(j, &sums);
 
-    for (uint64_t at = j->head.start; at < j->head.old_size; at += block_length(at, j->head.old_size)) {
-        size_t n = block_length(at, j->head.old_size);
-
-        if ((r = file_read(j->b->fd, block, n, at)) < 0)
-            return r;
-        sum = mhash64(block, n);
-        if ((r = buf_add(&sums, &sum, sizeof(sum))) < 0)
-            return r;
-    }
+    if (r < 0)
+        return r;
     j->head.slots = sizeof(j->head);
     j->head.windows = (sizeof(j->head) + sums.len + JOURNAL_ALIGN - 1) / JOURNAL_ALIGN * JOURNAL_ALIGN;
     if ((r = file_write(j->fd, sums.data, sums.len, j->head.slots)) < 0)
