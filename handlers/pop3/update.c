@@ -54,14 +54,16 @@ int pop3_quit(void *session, struct str arguments)
         return r;
     r = update(s);
     left = mbox_count(s->box) - s->deleted - s->count.expired;
-    /* The maildrop is free before the client hears of it: it may come back at once. */
-    pop3_release(s);
     if (r >= 0) {
+        /* The maildrop is free before the client hears of it: it may come back at once. What is left to do is durable
+         * and need not be waited for: flags that go into the file for other programs. */
+        mbox_leave(s->box);
         s->is_leaving = true;
         s->end = "quit";
         return pop3_ok(s, "Good bye, %llu deleted, %llu left", (unsigned long long)s->count.removed,
                        (unsigned long long)left);
     }
+    pop3_release(s);
     LOG_ERROR(LOG_ERR, "expunge", r);
     (void)pop3_store_err(s, r);
     (void)writer_flush(&s->out);

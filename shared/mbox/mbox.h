@@ -151,6 +151,10 @@ int mbox_open(struct mbox_store *s, struct str name, unsigned flags, struct mbox
  * The result tells whether that flush worked; the state log has them in any case. */
 int mbox_close(struct mbox *b);
 
+/* Gives the exclusive place of MBOX_OPEN_POP3 up: another session may open the maildrop now, though mbox_close(), which
+ * may have flags to write, is still to come. */
+void mbox_leave(struct mbox *b);
+
 /* Writes pending flags into the mbox file now (IMAP CHECK). */
 int mbox_flush(struct mbox *b);
 

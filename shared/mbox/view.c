@@ -466,6 +466,11 @@ static void settle(struct box *b)
     box_unlock(b);
 }
 
+void mbox_leave(struct mbox *v)
+{
+    close_fd(&v->pop3_fd);
+}
+
 int mbox_close(struct mbox *v)
 {
     int r = 0;

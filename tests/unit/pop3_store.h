@@ -22,6 +22,7 @@ struct pop3_fake {
     struct numset removed;
     struct numset seen;
     unsigned removals;
+    unsigned left;
     unsigned closed;
 };
 
