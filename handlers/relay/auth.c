@@ -67,6 +67,27 @@ static int login(struct login *l)
     return r < 0 || l->reply.code != 334 ? r : say(l, NULL, l->host->secret);
 }
 
+/* RFC 2195: the user and the challenge's hash, keyed with the secret. */
+static int cram(struct login *l)
+{
+    _cleanup_buf_ struct buf text = BUF_INIT(LIMIT_SASL);
+    uint8_t hash[DIGEST_MAX];
+    int r;
+
+    wire_command(l->wire, "AUTH CRAM-MD5");
+    r = wire_reply(l->wire, TALK_AUTH, &l->reply);
+    if (r < 0 || l->reply.code != 334)
+        return r;
+    r = challenge(l, &text);
+    if (r == 0)
+        r = digest_hmac(DIGEST_MD5, l->host->secret, buf_str(&text), hash);
+    if (r == 0)
+        r = buf_printf(&l->text, "%.*s ", STR_ARG(l->host->user));
+    for (size_t i = 0; r == 0 && i < digest_size(DIGEST_MD5); i++)
+        r = buf_printf(&l->text, "%02x", hash[i]);
+    return r < 0 ? r : say(l, NULL, buf_str(&l->text));
+}
+
 /* "=" and "," cannot stand in a name (saslname of RFC 5801 4 and RFC 5802 5.1). */
 static int add_name(struct buf *out, struct str name)
 {
@@ -242,6 +263,7 @@ static const struct {
     {EHLO_SCRAM_SHA_1, TALK_LOGIN_PASSWORD, false, scram_sha_1},
     {EHLO_PLAIN, TALK_LOGIN_PASSWORD, true, plain},
     {EHLO_LOGIN, TALK_LOGIN_PASSWORD, true, login},
+    {EHLO_CRAM_MD5, TALK_LOGIN_PASSWORD, false, cram}, /* RFC 2645 5.1.2: what every provider has */
     {EHLO_OAUTHBEARER, TALK_LOGIN_TOKEN, true, oauthbearer},
     {EHLO_XOAUTH2, TALK_LOGIN_TOKEN, true, xoauth2},
 };

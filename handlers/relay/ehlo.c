@@ -31,6 +31,7 @@ static const struct {
     {{"LOGIN", 5}, EHLO_LOGIN},
     {{"SCRAM-SHA-256", 13}, EHLO_SCRAM_SHA_256},
     {{"SCRAM-SHA-1", 11}, EHLO_SCRAM_SHA_1},
+    {{"CRAM-MD5", 8}, EHLO_CRAM_MD5},
     {{"XOAUTH2", 7}, EHLO_XOAUTH2},
     {{"OAUTHBEARER", 11}, EHLO_OAUTHBEARER},
 };

@@ -13,6 +13,7 @@ enum ehlo_mechanism {
     EHLO_XOAUTH2 = 1u << 3,
     EHLO_OAUTHBEARER = 1u << 4,
     EHLO_SCRAM_SHA_1 = 1u << 5,
+    EHLO_CRAM_MD5 = 1u << 6,
 };
 
 struct ehlo {

@@ -196,6 +196,12 @@ class Session:
         user = self.ask(b"Username:").decode()
         return self.check(user, self.ask(b"Password:").decode())
 
+    def auth_cram_md5(self, _):
+        challenge = b"<%d.1@mx.example>" % time.time()
+        user, got = self.ask(challenge).decode().rsplit(" ", 1)
+        secret = self.receiver.logins.get(user, "none")
+        return got == hmac.new(secret.encode(), challenge, "md5").hexdigest() and self.check(user, secret)
+
     def auth_xoauth2(self, initial):
         m = re.match(rb"user=(.*)\x01auth=Bearer (.*)\x01\x01$", initial)
         if self.check(m.group(1).decode(), m.group(2).decode()):

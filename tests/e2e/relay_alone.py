@@ -414,7 +414,7 @@ def login(mechanisms, tls=True, secret="pass word", **options):
 
 
 def test_mechanisms():
-    for mechanisms in ("PLAIN", "LOGIN", "SCRAM-SHA-1", "SCRAM-SHA-256", "PLAIN LOGIN SCRAM-SHA-256 XOAUTH2"):
+    for mechanisms in ("PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256", "PLAIN LOGIN SCRAM-SHA-256 XOAUTH2"):
         c = login(mechanisms)
         c.ready()
         assert c.session.user == "alice"

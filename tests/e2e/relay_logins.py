@@ -53,7 +53,7 @@ passdb {
 }
 passdb {
   driver = passwd-file
-  mechanisms = plain login scram-sha-1 scram-sha-256
+  mechanisms = plain login cram-md5 scram-sha-1 scram-sha-256
   args = scheme=PLAIN %(work)s/passwd
 }
 userdb {
@@ -196,7 +196,7 @@ def main():
         tests.skip("logins", "Dovecot's packages cannot be had")
         return tests.close()
     dovecot = Dovecot(root)
-    for mechanism in ("plain", "login", "scram-sha-1", "scram-sha-256", "oauthbearer", "xoauth2"):
+    for mechanism in ("plain", "login", "cram-md5", "scram-sha-1", "scram-sha-256", "oauthbearer", "xoauth2"):
         def test(mechanism=mechanism):
             check_mechanism(dovecot, mechanism)
         test.__name__ = mechanism
