@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -14,7 +15,9 @@
 #include "shared/route/scratch.h"
 
 #define WATCH_MS    (3 * 60 * 60 * INT64_C(1000)) /* relay-session keeps all time-outs; this is for one that is ill */
-#define RCPTS_BYTES (LIMIT_FRAME / 2)             /* of a frame of recipients before the last one */
+#define TURN_TRIES  50                            /* of TURN_MS: for an entry that another run holds */
+#define TURN_MS     200
+#define RCPTS_BYTES (LIMIT_FRAME / 2) /* of a frame of recipients before the last one */
 
 static void set_watch(struct slot *s)
 {
@@ -38,7 +41,9 @@ int carry_start(struct relay *r, struct dest *d)
     if (x == 0)
         x = job_put(&f, &d->job);
     if (x == 0)
-        x = frame_send(s->child.control, &f, -1);
+        x = frame_send(s->child.control, &f, d->job.kind == JOB_TURN ? r->turn : -1);
+    if (d->job.kind == JOB_TURN)
+        close_fd(&r->turn);
     if (x < 0) {
         (void)chain_end(&s->child, 0);
         return x;
@@ -217,11 +222,23 @@ static bool is_ready(struct relay *r, struct slot *s)
     return false;
 }
 
+/* An entry that another run holds is that run's, except that no other run has this connection. */
+static int open_entry(struct relay *r, struct slot *s, struct message *m)
+{
+    int x = settle_open(r, m, &s->open);
+
+    for (unsigned i = 0; x == -EAGAIN && s->dest->job.kind == JOB_TURN && i < TURN_TRIES; i++) {
+        (void)poll(NULL, 0, TURN_MS);
+        x = settle_open(r, m, &s->open);
+    }
+    return x;
+}
+
 /* Takes the message on. 1: it is under way, 0: there is nothing to do for it here, or a negative errno. */
 static int begin(struct relay *r, struct slot *s, struct message *m)
 {
     bool is_more;
-    int x = settle_open(r, m, &s->open);
+    int x = open_entry(r, s, m);
 
     if (x < 0)
         return x == -ENOMEM ? x : 0;
@@ -277,7 +294,7 @@ static bool is_worth_again(const struct slot *s, const struct talk_reply *reply,
 {
     bool is_v6 = strchr(s->address, ':') != NULL;
 
-    if (s->dest->job.kind == JOB_LOCAL || s->agains >= RELAY_AGAINS)
+    if (s->dest->job.kind == JOB_LOCAL || s->dest->job.kind == JOB_TURN || s->agains >= RELAY_AGAINS)
         return false;
     if (is_v6 && !s->is_v4_only && is_policy(reply))
         return true;
@@ -437,7 +454,7 @@ static int on_down(struct relay *r, struct slot *s, struct frame_reader *in)
             d->down = down.reply;
             memcpy(d->down_host, host, sizeof(host));
         }
-        if (!s->is_up && down.reply.code / 100 == 4)
+        if (!s->is_up && down.reply.code / 100 == 4 && d->job.kind != JOB_TURN)
             memory_set(r, d, &down.reply);
     }
     LOG_EVENT(LOG_NOTICE, "unreachable", LOG_FC("hop", d->key), LOG_FC("host", host), LOG_F("addr", down.address),

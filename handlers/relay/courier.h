@@ -49,4 +49,8 @@ void courier_weigh(struct courier *c);
 /* local.c: a message for places on this machine, from FRAME_RELAY_MAIL on. 0 or a negative errno. */
 int courier_deliver(struct courier *c, struct frame *mail);
 
+/* fetch.c: the connection is up and the login done: says ATRN, and lets `smtp` have what comes (RFC 2645). Hands the
+ * answer to relay. 0 or a negative errno. */
+int courier_pull(struct courier *c);
+
 #endif

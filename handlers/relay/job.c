@@ -42,7 +42,7 @@ int job_get(struct frame_reader *in, struct job *ret)
         frame_get_u32(in, &j.percent) < 0 || frame_get_str(in, LIMIT_SASL, &j.user) < 0 ||
         frame_get_str(in, LIMIT_SASL, &j.secret) < 0 || frame_get_u32(in, &login) < 0 || frame_end(in) < 0)
         return -EBADMSG;
-    if (kind > JOB_LOCAL || j.port > UINT16_MAX || implicit > 1 || tls > JOB_TLS_DANE || requiretls > 1 ||
+    if (kind > JOB_PULL || j.port > UINT16_MAX || implicit > 1 || tls > JOB_TLS_DANE || requiretls > 1 ||
         login > TALK_LOGIN_TOKEN)
         return -EBADMSG;
     j.kind = (enum job_kind)kind;

@@ -14,9 +14,10 @@
 #include "handlers/relay/talk.h"
 
 enum job_frame {
-    /* u enum job_kind, s domain or host, u port, u implicit TLS (0/1), u enum job_tls, s names for the certificate, u
-     * REQUIRETLS (0/1), u percent of time-outs, s user, s secret, u enum talk_login */
-    FRAME_RELAY_JOB = FRAME_RELAY_QUIT + 1,
+    /* for JOB_TURN with [fd], the connection: u enum job_kind, s domain or host, u port, u implicit TLS (0/1), u enum
+     * job_tls, s names for the certificate, u REQUIRETLS (0/1), u percent of time-outs, s user, s secret, u enum
+     * talk_login */
+    FRAME_RELAY_JOB = FRAME_RELAY_TURN + 1,
     /* s host, s address, u the port, then what FRAME_RELAY_READY has */
     FRAME_RELAY_UP,
     /* s host, s address, reply: nobody can be reached, and why */
@@ -33,6 +34,8 @@ enum job_kind {
     JOB_MX,    /* a domain, or an address literal with its brackets */
     JOB_HOST,  /* a host or numeric address that the admin named */
     JOB_LOCAL, /* mailboxes, files and commands of this machine */
+    JOB_TURN,  /* who fetches his mail: the connection comes with the job (ATRN, RFC 2645) */
+    JOB_PULL,  /* as JOB_HOST, to fetch ours there */
 };
 
 enum job_tls {

@@ -340,6 +340,25 @@ static int carry(struct courier *c)
     return r;
 }
 
+/* The connection of somebody who fetches his mail (ATRN): he is the server now. TLS, if there is any, has been put
+ * around it by others. 1, 0 or a negative errno as bring_up(). */
+static int turn(struct courier *c, struct talk_ready *ready)
+{
+    struct talk_host h = {
+        .name = c->job.hop, .helo = str_from(c->conf->hostname), .tls = TALK_TLS_NONE, .percent = c->job.percent};
+    int r = c->frame.fd < 0 ? -EBADMSG : start_session(c, c->frame.fd, &h, ready);
+
+    if (r < 0)
+        return r;
+    (void)snprintf(c->last_host, sizeof(c->last_host), "%.*s", STR_ARG(c->job.hop));
+    c->last = ready->reply;
+    soften(&c->last);
+    r = ready->status == TALK_READY ? say_up(c, ready) : say_down(c);
+    /* There is no other one when this breaks. */
+    talk_reply_set(&c->last, TALK_GREETING, 450, "4.4.2", "the mail waits until it is fetched again (ATRN)");
+    return r < 0 ? r : ready->status == TALK_READY;
+}
+
 static int run(struct courier *c)
 {
     struct frame_reader in;
@@ -357,11 +376,17 @@ static int run(struct courier *c)
         r = say_up(c, &ready);
         return r < 0 ? r : carry(c);
     }
+    if (c->job.kind == JOB_TURN) {
+        r = turn(c, &ready);
+        return r <= 0 ? r : carry(c);
+    }
     talk_reply_set(&c->last, TALK_GREETING, 450, "4.4.1", "no address of the host can be used");
     r = hop_self_find(c->conf, &c->self);
     if (r < 0)
         return r;
     r = courier_find(c) < 0 ? say_down(c) : bring_up(c);
+    if (r > 0 && c->job.kind == JOB_PULL)
+        return courier_pull(c);
     return r <= 0 ? r : carry(c);
 }
 

@@ -12,6 +12,7 @@
 
 #include "handlers/relay/deal.h"
 #include "handlers/relay/hello.h"
+#include "handlers/relay/turn.h"
 #include "shared/base/macros.h"
 #include "shared/gate/confine.h"
 
@@ -108,6 +109,35 @@ static int serve_message(struct frame *f, struct wire *w)
     return send_results(&d, w);
 }
 
+/* The only thing that a connection for it is good for. */
+static int serve_turn(struct frame *f, struct wire *w)
+{
+    struct frame_reader in = frame_read(f);
+    _cleanup_frame_ struct frame answer = FRAME_INIT;
+    struct talk_reply reply;
+    int r;
+
+    if (frame_end(&in) < 0 || f->fd < 0)
+        return -EBADMSG;
+    (void)turn_ask(w, &reply); /* whatever it was, there is a reply now */
+    if (reply.code / 100 == 3)
+        talk_reply_set(&reply, TALK_END, 451, "4.5.0", "the answer to ATRN makes no sense");
+    frame_begin(&answer, FRAME_RELAY_RESULT);
+    r = talk_put_reply(&answer, &reply);
+    if (r == 0)
+        r = frame_send(CONTROL, &answer, -1);
+    if (r < 0)
+        return r;
+    if (reply.code / 100 != 2) {
+        hello_quit(w);
+        return 0;
+    }
+    r = turn_carry(w, f->fd);
+    if (w->tls)
+        client_shutdown(w->tls, &w->transport);
+    return r;
+}
+
 static int serve(struct wire *w)
 {
     for (unsigned n = 0; n < MESSAGES_MAX; n++) {
@@ -118,6 +148,8 @@ static int serve(struct wire *w)
             hello_quit(w);
             return 0;
         }
+        if (r == 0 && f.type == FRAME_RELAY_TURN)
+            return serve_turn(&f, w);
         if (r == 0)
             r = f.type == FRAME_RELAY_MAIL ? serve_message(&f, w) : -EBADMSG;
         if (r < 0)

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "shared/base/macros.h"
+#include "shared/route/customers.h"
 #include "shared/route/idna.h"
 
 #define PORT_SMTP        25
@@ -67,7 +68,8 @@ int nexthop_load(const struct conf *conf, struct nexthop_files *ret, const char 
     *ret = (struct nexthop_files){.conf = conf,
                                   .routes = BUF_INIT(NEXTHOP_FILE + 1),
                                   .policies = BUF_INIT(NEXTHOP_FILE + 1),
-                                  .credentials = BUF_INIT(NEXTHOP_FILE + 1)};
+                                  .credentials = BUF_INIT(NEXTHOP_FILE + 1),
+                                  .customers = BUF_INIT(CUSTOMERS_FILE)};
     *ret_path = conf->relay_routes;
     r = read_file(conf->relay_routes, false, &ret->routes);
     if (r == 0) {
@@ -77,6 +79,10 @@ int nexthop_load(const struct conf *conf, struct nexthop_files *ret, const char 
     if (r == 0) {
         *ret_path = conf->relay_credentials;
         r = read_credentials(conf, &ret->credentials);
+    }
+    if (r == 0) {
+        *ret_path = conf->atrn_customers;
+        r = customers_load(conf->atrn_customers, &ret->customers);
     }
     if (r < 0)
         nexthop_finish(ret);
@@ -88,6 +94,7 @@ void nexthop_finish(struct nexthop_files *f)
     buf_finish(&f->routes);
     buf_finish(&f->policies);
     buf_wipe_finish(&f->credentials);
+    buf_finish(&f->customers);
 }
 
 /* The next line that is not empty or a comment: its first word and the rest. */
@@ -254,6 +261,25 @@ static int use_mx(struct str domain, struct nexthop *n)
     return r == -ENOBUFS ? -EINVAL : r;
 }
 
+int nexthop_host(const struct nexthop_files *f, struct str spec, uint32_t port, struct job *ret)
+{
+    struct job job = {.tls = JOB_TLS_AUTO, .percent = f->conf->relay_timeouts};
+    struct str host;
+    uint32_t given;
+    bool is_implicit;
+    int r = nexthop_parse(spec, &host, &given, &is_implicit);
+
+    if (r == 0)
+        r = use_host(f, spec, &job);
+    if (r == 0 && given == 0)
+        job.port = port;
+    if (r == 0)
+        r = find_policy(f, job.hop, STR(""), &job);
+    if (r == 0)
+        *ret = job;
+    return r;
+}
+
 int nexthop_find(const struct nexthop_files *f, struct str sender, struct str recipient, bool is_requiretls,
                  bool is_tls_optional, struct nexthop *ret, const char **ret_why)
 {
@@ -265,6 +291,12 @@ int nexthop_find(const struct nexthop_files *f, struct str sender, struct str re
     if (conf_domain_is_ours(f->conf, domain) || domain.len == 0) {
         ret->job.kind = JOB_LOCAL;
         (void)snprintf(ret->key, sizeof(ret->key), "local");
+        return 0;
+    }
+    if (customers_have(buf_str(&f->customers), domain)) {
+        ret->job.kind = JOB_TURN;
+        ret->job.hop = domain;
+        (void)snprintf(ret->key, sizeof(ret->key), "turn%s", is_requiretls ? " requiretls" : "");
         return 0;
     }
     spec = find_route(f, sender, domain);

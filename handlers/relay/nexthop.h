@@ -17,7 +17,7 @@
 
 struct nexthop_files {
     const struct conf *conf;
-    struct buf routes, policies, credentials;
+    struct buf routes, policies, credentials, customers;
 };
 
 struct nexthop {
@@ -30,6 +30,9 @@ struct nexthop {
  * file that failed. */
 int nexthop_load(const struct conf *conf, struct nexthop_files *ret, const char **ret_path);
 void nexthop_finish(struct nexthop_files *f);
+
+/* The next hop that the admin named for something else than a message, with its login and its TLS. 0, -EINVAL. */
+int nexthop_host(const struct nexthop_files *f, struct str spec, uint32_t port, struct job *ret);
 
 /* The next hop for a recipient. 0; -EINVAL: the address has no domain that could be asked for, or a route makes no
  * sense (*ret_why, static). */

@@ -134,14 +134,28 @@ int plan_again(struct relay *r, struct dest *d, struct message *m)
 
 /* ---- entries ---- */
 
+/* Is it in one of the domains, which commas separate? */
+static bool is_in(const char *domains, struct str address)
+{
+    struct str rest = str_from(domains), domain;
+
+    while (rest.len > 0) {
+        (void)str_cut(&rest, ',', &domain);
+        if (address.len > domain.len && address.ptr[address.len - domain.len - 1] == '@' &&
+            str_ieq(str_sub(address, address.len - domain.len, domain.len), domain))
+            return true;
+    }
+    return false;
+}
+
 static bool is_meant(const struct relay *r, const struct queue_recipient *rcpt)
 {
-    struct str address = str_from(rcpt->address), domain = str_from(r->filter.domain);
+    struct str address = str_from(rcpt->address);
 
     if (r->filter.match && str_ifind(address, str_from(r->filter.match)) < 0)
         return false;
-    return !r->filter.domain || (address.len > domain.len && address.ptr[address.len - domain.len - 1] == '@' &&
-                                 str_ieq(str_sub(address, address.len - domain.len, domain.len), domain));
+    return (!r->filter.turn || is_in(r->filter.turn, address)) &&
+           (!r->filter.domain || is_in(r->filter.domain, address));
 }
 
 bool plan_is_to_return(const struct relay *r, const struct queue_envelope *e)

@@ -84,6 +84,7 @@ struct relay_filter {
     bool is_forced;     /* also those whose time has not come */
     const char *domain; /* only recipients of that domain, or NULL */
     const char *match;  /* only entries with this in a recipient's address, or NULL */
+    const char *turn;   /* only these domains, separated by commas, over the connection that we have; or NULL */
 };
 
 struct relay {
@@ -99,6 +100,7 @@ struct relay {
     size_t slot_count;
     struct memory *memory;
     bool is_memory_changed;
+    int turn; /* the connection of filter.turn until a courier has it, then -1 */
     size_t message_count;
     uint64_t sent, deferred, failed;
     int problem; /* the first negative errno of the disk */

@@ -87,8 +87,24 @@ static bool wants_courier(const struct relay *r, const struct dest *d)
 
     if (waiting(d) == 0 || d->is_down)
         return false;
+    if (d->job.kind == JOB_TURN) /* there is one connection */
+        return d->slots == 0;
     /* Another one only beside those that have got through. */
     return d->slots == 0 || (d->ups == d->slots && d->slots < most && waiting(d) > (size_t)d->slots * PER_COURIER);
+}
+
+/* Who fetches his mail gets it when he is there, and never what has to stay inside of TLS: what he has on his side of
+ * the connection nobody knows (RFC 8689 4.2.1). */
+static bool must_wait(const struct relay *r, struct dest *d)
+{
+    if (d->job.kind != JOB_TURN)
+        return false;
+    if (d->job.is_requiretls)
+        talk_reply_set(&d->down, TALK_GREETING, 550, "5.7.30",
+                       "the message demands TLS all the way (REQUIRETLS), and its recipient fetches his mail (ATRN)");
+    else
+        talk_reply_set(&d->down, TALK_GREETING, 450, "4.4.1", "the mail waits until it is fetched (ATRN)");
+    return d->job.is_requiretls || r->turn < 0;
 }
 
 static void start_couriers(struct relay *r)
@@ -102,7 +118,8 @@ static void start_couriers(struct relay *r)
 
             if (!wants_courier(r, d))
                 continue;
-            if (d->slots == 0 && !d->is_asked_for && !r->filter.is_forced && memory_find(r, d, &d->down)) {
+            if (must_wait(r, d) ||
+                (d->slots == 0 && !d->is_asked_for && !r->filter.is_forced && memory_find(r, d, &d->down))) {
                 d->is_down = true;
                 d->down_host[0] = '\0';
                 continue;

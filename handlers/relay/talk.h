@@ -45,6 +45,9 @@ enum talk_frame {
     FRAME_RELAY_DONE,
     /* relay -> session: say QUIT and leave (no fields) */
     FRAME_RELAY_QUIT,
+    /* relay -> session with [fd], a server of ours: say ATRN (RFC 2645), answer FRAME_RELAY_RESULT, and if it was
+     * positive carry bytes between the two until one of them ends (no fields) */
+    FRAME_RELAY_TURN,
 };
 
 /* What TLS the next hop must have. */
@@ -59,7 +62,7 @@ enum talk_tls {
 /* How to log in there. */
 enum talk_login {
     TALK_LOGIN_NONE,
-    TALK_LOGIN_PASSWORD, /* SCRAM-SHA-256, SCRAM-SHA-1, PLAIN, LOGIN: the first that is offered */
+    TALK_LOGIN_PASSWORD, /* SCRAM-SHA-256, SCRAM-SHA-1, PLAIN, LOGIN, CRAM-MD5: the first that is offered */
     TALK_LOGIN_TOKEN,    /* XOAUTH2, OAUTHBEARER (RFC 7628) */
 };
 

@@ -31,8 +31,8 @@ static void find_sts(struct courier *c)
 int courier_find(struct courier *c)
 {
     struct hop_failure why = {.enhanced = "4.4.3", .code = 450};
-    int r = c->job.kind == JOB_HOST ? hop_find_host(&c->dns, c->job.hop, &c->hops, &why)
-                                    : hop_find(&c->dns, &c->self, c->job.hop, &c->hops, &why);
+    int r = c->job.kind != JOB_MX ? hop_find_host(&c->dns, c->job.hop, &c->hops, &why)
+                                  : hop_find(&c->dns, &c->self, c->job.hop, &c->hops, &why);
 
     if (r == 0) {
         find_sts(c);
@@ -41,7 +41,7 @@ int courier_find(struct courier *c)
     if (r != -EAGAIN && r != -EHOSTUNREACH)
         return refuse(c, 451, "4.3.0", strerror(-r));
     /* A host that the admin named and that is not there is his mistake: the mail waits for him. */
-    if (r == -EHOSTUNREACH && c->job.kind == JOB_HOST)
+    if (r == -EHOSTUNREACH && c->job.kind != JOB_MX)
         return refuse(c, 450, "4.4.4", why.text);
     return refuse(c, why.code, why.enhanced, why.text);
 }
@@ -113,7 +113,7 @@ void courier_weigh(struct courier *c)
 static int automatic(struct courier *c, const struct hop_host *host, struct buf *names, struct dane *dane,
                      struct talk_host *ret)
 {
-    bool is_known = c->job.kind == JOB_HOST || c->hops.is_secure;
+    bool is_known = c->job.kind != JOB_MX || c->hops.is_secure;
     int r = find_dane(c, host, dane);
 
     if (r < 0)

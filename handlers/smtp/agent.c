@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "handlers/smtp/dispatch.h"
+#include "handlers/smtp/fetch.h"
 #include "handlers/smtp/room.h"
 #include "handlers/smtp/terminal.h"
 #include "shared/queue/xtext.h"
@@ -201,6 +202,15 @@ static bool is_remote(const struct expansion *x)
     return false;
 }
 
+/* Anywhere for those whom we know; for others to whoever fetches his mail here. Without root it takes a queue of one's
+ * own. */
+static bool may_send_to(struct smtp_agent *a, struct str domain)
+{
+    if (a->may_relay)
+        return a->is_root || agent_open_queue(a) == 0;
+    return a->is_root && fetch_takes(a->conf, domain);
+}
+
 /* -EBADMSG: no mailbox; other errors with the refusal in *ret. */
 static int resolve(struct smtp_agent *a, struct str mailbox, bool is_utf8, struct expansion *ret_expansion,
                    struct smtp_answer *ret)
@@ -209,8 +219,7 @@ static int resolve(struct smtp_agent *a, struct str mailbox, bool is_utf8, struc
 
     if (path_parse_mailbox(mailbox, PATH_BARE_OK | (is_utf8 ? PATH_UTF8 : 0u), &path) < 0)
         return -EBADMSG;
-    /* Without root it takes a queue of one's own. */
-    if (a->may_relay && !rcpt_is_ours(a->conf, &path, a->local) && (a->is_root || agent_open_queue(a) == 0)) {
+    if (!rcpt_is_ours(a->conf, &path, a->local) && may_send_to(a, path.domain)) {
         answer_set(ret, 451, "4.3.0", "Out of memory");
         return expand_remote(path.text, ret_expansion);
     }

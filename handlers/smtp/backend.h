@@ -37,6 +37,10 @@ struct smtp_backend {
     int (*expn)(void *context, struct str mailbox, struct smtp_answer *ret, size_t *count);
     /* ETRN (RFC 1985): send what waits for that node. */
     int (*etrn)(void *context, struct str node, struct smtp_answer *ret);
+    /* ATRN (RFC 2645): mail for these domains, separated by commas, or for all of the user's. After a positive answer
+     * turn() gives the connection to those who send it. NULL: not here. */
+    int (*atrn)(void *context, struct str domains, struct smtp_answer *ret);
+    int (*turn)(void *context);
     /* The file to write the message to when the answer is positive; the caller closes it. */
     int (*data)(void *context, struct smtp_answer *ret, int *ret_fd);
     /* The message is complete, its content has these bits of enum smtp_content: deliver. One answer for each recipient

@@ -86,6 +86,8 @@ static void offer(struct smtp_session *s)
     session_reply_line(s, 250, "LIMITS RCPTMAX=%d", LIMIT_RECIPIENTS); /* RFC 9422 */
     if (s->kind != SMTP_KIND_LMTP)
         session_reply_line(s, 250, "ETRN"); /* RFC 1985 */
+    if (session_offers_atrn(s))
+        session_reply_line(s, 250, "ATRN"); /* RFC 2645 */
     if (s->conf->send_to_terminal) {        /* RFC 1869 4.1.1.1 names the optional commands of RFC 821 so */
         session_reply_line(s, 250, "SEND");
         session_reply_line(s, 250, "SOML");

@@ -104,6 +104,7 @@ static const struct {
     {"VRFY", "VRFY user-or-address"},
     {"EXPN", "EXPN list"},
     {"ETRN", "ETRN domain starts sending what waits for it"},
+    {"ATRN", "ATRN [domain,domain...] fetches your mail; the roles change then (RFC 2645)"},
     {"HELP", "HELP [command]"},
     {"QUIT", "QUIT ends the session"},
 };

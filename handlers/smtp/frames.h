@@ -13,8 +13,8 @@ enum smtp_frame {
     /* session -> monitor, behind every FRAME_LOGIN_START: what else is true? (no fields) */
     FRAME_SMTP_FACTS_WANTED = FRAME_SMTP_FIRST,
     /* monitor -> session: s TLS cipher or "", u the client is on this machine (0/1), u XCLIENT is believed (0/1), u
-     * FRAME_SMTP_HELLO is wanted (0/1), s why the client is turned away at once or "", s local user who
-     * called or "", u uid of that user */
+     * FRAME_SMTP_HELLO is wanted (0/1), u ATRN is offered (0/1), s why the client is turned away at once or "", s local
+     * user who called or "", u uid of that user */
     FRAME_SMTP_FACTS,
 
     /* session -> monitor; each but RESET is answered by FRAME_SMTP_ANSWER. */
@@ -23,6 +23,8 @@ enum smtp_frame {
     FRAME_SMTP_VRFY,    /* s mailbox */
     FRAME_SMTP_EXPN,    /* s mailbox; first FRAME_SMTP_COUNT, then that many answers */
     FRAME_SMTP_ETRN,    /* s node */
+    FRAME_SMTP_ATRN,    /* s domains, separated by commas, or "" */
+    FRAME_SMTP_TURN,    /* no fields, no answer, the last frame: ATRN was answered, the connection is the monitor's */
     FRAME_SMTP_DATA,    /* no fields; a positive answer comes with [fd], the empty message file */
     FRAME_SMTP_COMMIT,  /* u recipients, u content (enum smtp_content); as many answers, in the order of the RCPTs */
     FRAME_SMTP_RESET,   /* no fields, no answer */

@@ -11,6 +11,7 @@
 #include <sysexits.h>
 
 #include "handlers/smtp/agent.h"
+#include "handlers/smtp/fetch.h"
 #include "handlers/smtp/frames.h"
 #include "handlers/smtp/listing.h"
 #include "handlers/smtp/policy.h"
@@ -22,6 +23,8 @@
 #include "shared/gate/priv.h"
 #include "shared/gate/throttle.h"
 #include "shared/route/path.h"
+
+#define LEAVE_MS 5000 /* of a session that has said its last word */
 
 /* No NoNewPrivileges here: what deliver starts for users may be set-id (design, section 2). */
 
@@ -48,6 +51,7 @@ struct service {
     int place;             /* of a local user's connections, or -1 */
     bool is_known;         /* the client was looked at */
     bool is_told;          /* XCLIENT said who it is */
+    struct buf fetched;    /* domains whose mail the client was promised */
     const char *unwelcome; /* why it is turned away at once, or NULL */
 };
 
@@ -117,6 +121,8 @@ static int on_facts(void *context, struct frame *f, struct frame_reader *in)
         e = frame_put_u32(&out, is_xclient_believed(m));
     if (e == 0)
         e = frame_put_u32(&out, s->policy.is_wanted);
+    if (e == 0)
+        e = frame_put_u32(&out, fetch_is_offered(m->conf));
     if (e == 0)
         e = frame_put_str(&out, str_from(s->unwelcome));
     if (e == 0)
@@ -196,6 +202,39 @@ static int on_vrfy(void *context, struct frame *f, struct frame_reader *in)
 static int on_etrn(void *context, struct frame *f, struct frame_reader *in)
 {
     return answer_about(context, in, agent_etrn);
+}
+
+static int on_atrn(void *context, struct frame *f, struct frame_reader *in)
+{
+    struct monitor *m = context;
+    struct service *s = m->own;
+    struct smtp_answer answer;
+    struct str list;
+    int e;
+
+    if (frame_get_str(in, LIMIT_LINE_SMTP, &list) < 0 || frame_end(in) < 0 || !m->user)
+        return -EBADMSG;
+    e = fetch_ask(agent_of(m), list, &s->fetched, &answer);
+    if (e == 0 && !answer_is_ok(&answer))
+        buf_clear(&s->fetched);
+    return e < 0 ? e : send_answer(m, &answer, -1);
+}
+
+/* The session has told the client, and is on its way out. */
+static int on_turn(void *context, struct frame *f, struct frame_reader *in)
+{
+    struct monitor *m = context;
+    struct service *s = m->own;
+    int e = frame_end(in);
+
+    if (e < 0 || s->fetched.len == 0)
+        return -EBADMSG;
+    (void)chain_end(&m->front, LEAVE_MS);
+    e = fetch_run(m->conf, buf_cstr(&s->fetched), m->connection);
+    if (e < 0)
+        LOG_ERROR(LOG_ERR, "atrn-failed", e, LOG_FC("user", m->user->name));
+    m->phase = MONITOR_END;
+    return 0;
 }
 
 static int send_count(const struct monitor *m, size_t count)
@@ -323,6 +362,8 @@ static const struct permit ROWS[] = {
     {FRAME_SMTP_VRFY, 0, TALKING, on_vrfy},
     {FRAME_SMTP_EXPN, 0, TALKING, on_expn},
     {FRAME_SMTP_ETRN, 0, TALKING, on_etrn},
+    {FRAME_SMTP_ATRN, 0, MONITOR_IN(MONITOR_DONE), on_atrn},
+    {FRAME_SMTP_TURN, 1, MONITOR_IN(MONITOR_DONE), on_turn},
     {FRAME_SMTP_DATA, 0, TALKING, on_data},
     {FRAME_SMTP_COMMIT, 0, TALKING, on_commit},
     {FRAME_SMTP_QUEUE, 0, TALKING, on_queue},
@@ -408,7 +449,7 @@ static int run(struct conf *conf, const struct start *start, const struct option
                                               .deadline = o->is_submission ? TIMEOUT_PREAUTH : 0,
                                               .rows = ROWS,
                                               .row_count = ARRAY_SIZE(ROWS)};
-    struct service s = {.place = -1};
+    struct service s = {.fetched = BUF_INIT(FETCH_DOMAINS), .place = -1};
     struct monitor m;
     sigset_t stop;
     int e;
@@ -433,6 +474,7 @@ static int run(struct conf *conf, const struct start *start, const struct option
     monitor_init(&m, &protocol, conf, start, o->is_implicit_tls);
     m.own = &s;
     e = monitor_run(&m);
+    buf_finish(&s.fetched);
     agent_finish(&s.agent);
     policy_finish(&s.policy);
     close_fd(&s.place);

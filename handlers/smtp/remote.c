@@ -90,6 +90,20 @@ static int remote_etrn(void *context, struct str node, struct smtp_answer *ret)
     return ask_about(context, FRAME_SMTP_ETRN, node, ret);
 }
 
+static int remote_atrn(void *context, struct str domains, struct smtp_answer *ret)
+{
+    return ask_about(context, FRAME_SMTP_ATRN, domains, ret);
+}
+
+static int remote_turn(void *context)
+{
+    const struct remote *r = context;
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+
+    frame_begin(&f, FRAME_SMTP_TURN);
+    return frame_send(r->control, &f, -1);
+}
+
 static int receive_count(const struct remote *r, size_t most, size_t *ret)
 {
     _cleanup_frame_ struct frame f = FRAME_INIT;
@@ -221,6 +235,8 @@ struct smtp_backend remote_backend(struct remote *r)
                                  .vrfy = remote_vrfy,
                                  .expn = remote_expn,
                                  .etrn = remote_etrn,
+                                 .atrn = remote_atrn,
+                                 .turn = remote_turn,
                                  .data = remote_data,
                                  .commit = remote_commit,
                                  .xclient = remote_xclient,
@@ -247,7 +263,8 @@ static int read_facts(const struct frame *f, struct remote_facts *ret)
 
     if (f->type != FRAME_SMTP_FACTS || f->fd >= 0 || frame_get_str(&in, sizeof(facts.cipher) - 1, &cipher) < 0 ||
         get_bool(&in, &facts.is_near) < 0 || get_bool(&in, &facts.can_xclient) < 0 ||
-        get_bool(&in, &facts.wants_hello) < 0 || frame_get_str(&in, sizeof(facts.unwelcome) - 1, &unwelcome) < 0 ||
+        get_bool(&in, &facts.wants_hello) < 0 || get_bool(&in, &facts.has_atrn) < 0 ||
+        frame_get_str(&in, sizeof(facts.unwelcome) - 1, &unwelcome) < 0 ||
         frame_get_str(&in, sizeof(facts.local_user) - 1, &user) < 0 || frame_get_u32(&in, &facts.local_uid) < 0 ||
         frame_end(&in) < 0 || str_has_nul(cipher) || str_has_nul(unwelcome) || str_has_nul(user))
         return -EBADMSG;

@@ -20,6 +20,7 @@ struct remote_facts {
     bool is_near;    /* the client is on this machine */
     bool can_xclient;
     bool wants_hello;
+    bool has_atrn;
     char unwelcome[LIMIT_NOTE]; /* why the client is turned away, "" */
     char local_user[LIMIT_USER + 1]; /* who called, on a unix socket; "" */
     uint32_t local_uid;

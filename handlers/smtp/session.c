@@ -30,6 +30,7 @@ static const struct command COMMANDS[] = {
     {"XQUEUE", SMTP_IN(SMTP_START) | SMTP_IN(SMTP_GREETED), 0, cmd_xqueue},
     {"XCLIENT", SMTP_IN(SMTP_START) | SMTP_IN(SMTP_GREETED), 0, cmd_xclient},
     {"ETRN", SMTP_IN(SMTP_GREETED), 0, cmd_etrn},
+    {"ATRN", SMTP_IN(SMTP_START) | SMTP_IN(SMTP_GREETED), 0, cmd_atrn},
     {"TURN", SMTP_ANYWHERE, 0, cmd_turn},
     {"SEND", SMTP_ANYWHERE, 0, cmd_send},
     {"SOML", SMTP_ANYWHERE, 0, cmd_soml},
@@ -147,6 +148,11 @@ bool session_offers_auth(const struct smtp_session *s)
     return s->kind == SMTP_KIND_SUBMISSION && !s->user && s->facts.mechanisms[0] != '\0';
 }
 
+bool session_offers_atrn(const struct smtp_session *s)
+{
+    return s->kind == SMTP_KIND_SUBMISSION && s->has_atrn && s->backend.atrn;
+}
+
 int session_learn_facts(struct smtp_session *s)
 {
     return s->learn_facts ? s->learn_facts(s) : -EOPNOTSUPP;
@@ -156,7 +162,8 @@ static void refuse_state(struct smtp_session *s, const struct command *c)
 {
     if (s->state == SMTP_START)
         session_reply(s, 503, "5.5.1", "Say %s first", s->kind == SMTP_KIND_LMTP ? "LHLO" : "EHLO or HELO");
-    else if (c->run == cmd_mail || c->run == cmd_starttls || c->run == cmd_auth || c->run == cmd_etrn)
+    else if (c->run == cmd_mail || c->run == cmd_starttls || c->run == cmd_auth || c->run == cmd_etrn ||
+             c->run == cmd_atrn)
         session_reply(s, 503, "5.5.1", "A transaction is open already; RSET ends it");
     else if (s->state == SMTP_CHUNKS)
         session_reply(s, 503, "5.5.1", "BDAT goes on until LAST");

@@ -74,6 +74,7 @@ struct smtp_session {
     bool is_near;                /* loopback, unix socket or pipe: early talk is a script, not a robot */
     char name[LIMIT_DOMAIN + 1]; /* of the peer, as a trusted client told it, or "" */
     bool can_xclient;
+    bool has_atrn;              /* there is mail that users fetch */
     bool wants_hello;           /* the backend wants to know the name of HELO */
     char unwelcome[LIMIT_NOTE]; /* why the client is turned away at once, "" */
     bool is_tls;
@@ -126,6 +127,9 @@ unsigned session_offers(const struct smtp_session *s);
 /* May AUTH be tried now? Only where it is of use: submission, where nothing goes without it. */
 bool session_offers_auth(const struct smtp_session *s);
 
+/* Is ATRN served here? On the ports of those who log in, where somebody fetches his mail. */
+bool session_offers_atrn(const struct smtp_session *s);
+
 /* Waits for the monitor's facts: at the start and again behind STARTTLS. 0 or a negative errno. */
 int session_learn_facts(struct smtp_session *s);
 
@@ -170,6 +174,7 @@ int cmd_send(void *session, struct str arguments);
 int cmd_soml(void *session, struct str arguments);
 int cmd_saml(void *session, struct str arguments);
 int cmd_etrn(void *session, struct str arguments);
+int cmd_atrn(void *session, struct str arguments);
 int cmd_turn(void *session, struct str arguments);
 int cmd_not_here(void *session, struct str arguments);
 

@@ -178,6 +178,7 @@ static int learn_facts(struct smtp_session *s)
     s->is_near = facts.is_near;
     s->can_xclient = facts.can_xclient;
     s->wants_hello = facts.wants_hello;
+    s->has_atrn = facts.has_atrn;
     (void)snprintf(s->unwelcome, sizeof(s->unwelcome), "%s", facts.unwelcome);
     s->transport.rfd = s->transport.wfd = connection;
     s->is_tls = s->facts.is_tls;

@@ -81,6 +81,8 @@ static const struct conf_key KEYS[] = {
     KEY(retry_max, CONF_TIME, "4h"),
     KEY(relayhost, CONF_STRING, ""),
     KEY(relay_credentials, CONF_STRING, PENNYPOST_SYSCONFDIR "/relay_credentials"),
+    KEY(atrn_customers, CONF_STRING, PENNYPOST_SYSCONFDIR "/atrn_customers"),
+    KEY(atrn_provider, CONF_STRING, ""),
     KEY(relay_routes, CONF_STRING, PENNYPOST_SYSCONFDIR "/relay_routes"),
     KEY(relay_connections, CONF_U32, "20"),
     KEY(relay_connections_per_destination, CONF_U32, "2"),

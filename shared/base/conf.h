@@ -71,6 +71,8 @@ struct conf {
     uint32_t retry_max;        /* and in the end */
     char *relayhost;           /* where all mail for others goes: HOST, HOST:PORT; empty: by MX */
     char *relay_credentials;   /* file of logins at next hops; $CREDENTIALS_DIRECTORY/relay_credentials counts first */
+    char *atrn_customers;      /* file: who fetches mail of which domains here by ATRN */
+    char *atrn_provider;       /* where `relay --pull` fetches ours: HOST, HOST:PORT */
     char *relay_routes;        /* file of next hops for some domains and senders */
     uint32_t relay_connections; /* to all other servers at a time */
     uint32_t relay_connections_per_destination;

@@ -78,3 +78,18 @@ int queue_flush(struct queue *q, struct str domain, int64_t now, struct queue_fl
         *ret = counts;
     return e;
 }
+
+int queue_has(const struct queue *q, struct str domain, int64_t now)
+{
+    _cleanup_queue_walk_ struct queue_walk w = {0};
+    char id[QUEUE_ID + 1];
+    bool is_found = false;
+    int e = queue_walk_begin(q, &w);
+
+    while (e >= 0 && !is_found && (e = queue_walk_next(&w, id)) > 0) {
+        _cleanup_queue_envelope_ struct queue_envelope envelope = QUEUE_ENVELOPE_INIT;
+
+        is_found = queue_peek(q, id, &envelope) == 0 && find(&envelope, domain, now, false);
+    }
+    return e < 0 ? e : is_found;
+}

@@ -16,4 +16,7 @@ struct queue_flush {
  * negative errno. */
 int queue_flush(struct queue *q, struct str domain, int64_t now, struct queue_flush *ret);
 
+/* Would queue_flush() find somebody? Nothing is changed. 1, 0, or a negative errno. */
+int queue_has(const struct queue *q, struct str domain, int64_t now);
+
 #endif

@@ -23,7 +23,7 @@ static const struct fuzz_shape SESSION[] = {{FRAME_SESSION_START, "ssssussss"}};
 static const struct fuzz_shape AUTH[] = {{FRAME_AUTH_REQUEST, "usssussusss"}, {FRAME_AUTH_RESPONSE, "us"}};
 static const struct fuzz_shape TLS[] = {{FRAME_TLS_FILE, "us"}, {FRAME_TLS_CONFIG, "suus"}, {FRAME_TLS_GO, ""}};
 static const struct fuzz_shape SMTP[] = {
-    {FRAME_SMTP_ANSWER, "uss"}, {FRAME_SMTP_FACTS, "suuussu"}, {FRAME_SMTP_NAME, "s"}, {FRAME_SMTP_COUNT, "u"}};
+    {FRAME_SMTP_ANSWER, "uss"}, {FRAME_SMTP_FACTS, "suuuussu"}, {FRAME_SMTP_NAME, "s"}, {FRAME_SMTP_COUNT, "u"}};
 
 /* The strings that a session is built on are whole and its own. */
 static void read_session(int control, struct str *in)

@@ -10,6 +10,7 @@
 #include <errno.h>
 
 #include "shared/route/alias.h"
+#include "shared/route/customers.h"
 #include "shared/base/macros.h"
 
 static const char ALIASES[] = "# comment: nobody\n"
@@ -118,11 +119,36 @@ static void test_long_item(void **state)
     assert_int_equal(strlen(item.text), ALIAS_ITEM - 1);
 }
 
+/* The file of those who fetch their mail: users, domains, and what is none of both. */
+static void test_customers(void **state)
+{
+    const struct str text =
+        STR("# user domains\n\nalice  home.example\tcottage.example  \n#bob x.example\nbob barn.example\n"
+            "lonely\nalice garden.example");
+    _cleanup_buf_ struct buf out = BUF_INIT(100);
+
+    (void)state;
+    assert_true(customers_have(text, STR("COTTAGE.example")) && customers_have(text, STR("garden.example")));
+    assert_false(customers_have(text, STR("x.example")) || customers_have(text, STR("domains")) ||
+                 customers_have(text, STR("alice")) || customers_have(text, STR("")) ||
+                 customers_have(text, STR("sub.home.example")));
+    assert_true(customers_owns(text, STR("alice"), STR("Garden.Example")));
+    assert_false(customers_owns(text, STR("bob"), STR("home.example")) ||
+                 customers_owns(text, STR("Alice"), STR("home.example")) ||
+                 customers_owns(text, STR(""), STR("x.example")));
+    assert_int_equal(customers_domains(text, STR("alice"), &out), 0);
+    assert_string_equal(buf_cstr(&out), "home.example,cottage.example,garden.example");
+    buf_clear(&out);
+    assert_int_equal(customers_domains(text, STR("lonely"), &out), 0);
+    assert_int_equal(out.len, 0);
+    assert_false(customers_have(STR(""), STR("x")));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_find),      cmocka_unit_test(test_list),      cmocka_unit_test(test_forward_file),
-        cmocka_unit_test(test_bad_items), cmocka_unit_test(test_long_item),
+        cmocka_unit_test(test_bad_items), cmocka_unit_test(test_long_item), cmocka_unit_test(test_customers),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
