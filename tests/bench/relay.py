@@ -1,39 +1,33 @@
-#!/usr/bin/env python3
-"""A queue run: messages to many destinations, each an address of this machine's loopback where Postfix's smtp-sink takes
-everything. Prints seconds, messages a second and the memory of relay and of all processes together at their most.
-
-    relay.py BUILD_DIR PEERS_DIR [MESSAGES [DESTINATIONS [CONNECTIONS]]]
+"""A queue run beside Postfix's: messages to many destinations, each an address of the loopback where Postfix's smtp-sink
+takes everything; as many connections at a time. The clock runs from the release of the queue until it is empty; memory is
+private pages, of all processes together, at their most.
 """
 import glob
 import os
 import shutil
 import subprocess
-import sys
-import tempfile
 import threading
 import time
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import peers  # noqa: E402
+import login
+import peers
+import smtp
 
-BODY = "Subject: bench\n\n" + "0123456789abcdef" * 4 + "\n"
-
-
-def fill(queue, messages, destinations):
-    for name in ("msg", "new", "cur", "corrupt"):
-        os.mkdir(os.path.join(queue, name), 0o700)
-    now = int(time.time())
-    for i in range(messages):
-        with open("%s/msg/M%06d" % (queue, i), "w", encoding="ascii") as f:
-            f.write(BODY * 60)
-        with open("%s/new/M%06d" % (queue, i), "w", encoding="ascii") as f:
-            f.write("pennypost-envelope 1\ncreated %d\nsender a@here.example\nto x@d%d.example\nend\n" % (now, i % destinations))
+PORT, CONNECTIONS = 2599, 20
+BODY = "Subject: bench\n\n" + ("0123456789abcdef" * 4 + "\n") * 60
 
 
-def memory(parent):
-    """(kB private of relay, kB private of it and all below it)."""
-    tree, total, own = {parent}, 0, 0
-    for path in sorted(glob.glob("/proc/[0-9]*/status")):
+def address(i):
+    """Where destination number i is."""
+    return "127.1.%d.%d" % (i // 250, i % 250 + 1)
+
+
+# ---- what is measured ----
+
+def private(parent):
+    """kB of private memory of a process and all below it."""
+    tree, total = {parent}, 0
+    for path in sorted(glob.glob("/proc/[0-9]*/status"), key=lambda p: int(p.split("/")[2])):
         try:
             with open(path, encoding="ascii", errors="replace") as f:
                 status = dict(l.split(":\t", 1) for l in f.read().splitlines() if ":\t" in l)
@@ -41,52 +35,132 @@ def memory(parent):
             if pid in tree or int(status["PPid"]) in tree:
                 tree.add(pid)
                 with open("/proc/%d/smaps_rollup" % pid, encoding="ascii") as f:
-                    kb = sum(int(l.split()[1]) for l in f if l.startswith("Private_"))
-                total += kb
-                own = kb if pid == parent else own
+                    total += sum(int(l.split()[1]) for l in f if l.startswith("Private_"))
         except (OSError, KeyError, ValueError):
             pass
-    return own, total
+    return total
 
 
-def main():
-    build, root = os.path.abspath(sys.argv[1]), sys.argv[2]
-    messages, destinations, connections = [int(x) for x in sys.argv[3:] + ["10000", "1000", "20"][len(sys.argv) - 3:]]
-    postfix = peers.unpack("postfix", root)
-    if not postfix:
-        sys.exit("relay.py: no smtp-sink to send to")
-    queue = tempfile.mkdtemp(prefix="pennypost-bench-", dir="/var/tmp")
-    fill(queue, messages, destinations)
-    with open(queue + "/routes", "w", encoding="ascii") as f:
-        for i in range(destinations):
-            f.write("d%d.example 127.1.%d.%d:2599\n" % (i, i // 250, i % 250 + 1))
-    sink = subprocess.Popen([postfix + "/usr/sbin/smtp-sink", "-u", "nobody", "0.0.0.0:2599", "500"], stdout=subprocess.DEVNULL,
-                            stderr=subprocess.DEVNULL,
-                            env=dict(os.environ, LD_LIBRARY_PATH=postfix + "/usr/lib/postfix", MAIL_CONFIG=postfix + "/etc/postfix"))
-    time.sleep(1)
-    began = time.monotonic()
+def measure(pid, is_done, release=lambda: None):
+    """(seconds, MB) from release() until is_done()."""
+    most, over, began = [0], threading.Event(), time.monotonic()
+
+    def watch():
+        while not over.is_set():
+            most[0] = max(most[0], private(pid))
+            over.wait(0.5)
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        release()
+        while not is_done():
+            if time.monotonic() - began > 3600:
+                raise RuntimeError("the queue does not get empty")
+            time.sleep(0.05)
+        seconds = time.monotonic() - began
+    finally:
+        over.set()
+        watcher.join()
+    return seconds, most[0] / 1024
+
+
+def count(folder, *names):
+    return sum(len(files) for name in names for _, _, files in os.walk(os.path.join(folder, name)))
+
+
+# ---- the two ----
+
+def pennypost(tools, etc, messages, destinations):
+    build, _, work = tools
+    queue = os.path.join(work, "penny")
+    for name in ("", "msg", "new", "cur", "corrupt"):
+        os.mkdir(os.path.join(queue, name), 0o700)
+    now = int(time.time())
+    for i in range(messages):
+        login.write("%s/msg/M%06d" % (queue, i), BODY)
+        login.write("%s/new/M%06d" % (queue, i), "pennypost-envelope 1\ncreated %d\nsender a@here.example\nto x@d%d.example\nend\n"
+                    % (now, i % destinations))
+    login.write(queue + "/routes", "".join("d%d.example %s:%d\n" % (i, address(i), PORT) for i in range(destinations)))
+    command = [build + "/handlers/relay/relay", "-o", "queue=" + queue, "-o", "hostname=here.example", "-o",
+               "relay_routes=" + queue + "/routes", "-o", "relay_connections=%d" % CONNECTIONS]
     with open(queue + "/log", "w", encoding="ascii") as log:
-        run = subprocess.Popen([build + "/handlers/relay/relay", "-o", "queue=" + queue, "-o", "hostname=here.example", "-o",
-                                "relay_routes=" + queue + "/routes", "-o", "relay_connections=%d" % connections],
-                               stdin=subprocess.DEVNULL, stderr=log, stdout=log)
-        most = [0, 0]
-
-        def watch():
-            while run.poll() is None:
-                most[:] = [max(a, b) for a, b in zip(most, memory(run.pid))]
-                time.sleep(1)
-        threading.Thread(target=watch).start()
-        status = run.wait()
-    seconds = time.monotonic() - began
-    sink.kill()
-    left = len(os.listdir(queue + "/new")) + len(os.listdir(queue + "/cur"))
-    print("relay: status %d, %d of %d messages to %d destinations in %.1f s, %.0f a second; relay %.1f MB, everything %.1f MB"
-          % (status, messages - left, messages, destinations, seconds, (messages - left) / seconds, most[0] / 1024,
-             most[1] / 1024))
-    if left == 0:
-        shutil.rmtree(queue)
-    else:
-        print("see", queue)
+        run = subprocess.Popen(peers.overlay_command([etc], command), stdin=subprocess.DEVNULL, stderr=log, stdout=log)
+        figures = measure(run.pid, lambda: run.poll() is not None)
+    left = count(queue, "new", "cur")
+    if run.returncode != 0 or left:
+        raise RuntimeError("pennypost: status %d, %d messages are left" % (run.returncode, left))
+    return figures
 
 
-main()
+def postfix(tools, etc, messages, destinations):
+    _, root, work = tools
+    there = peers.unpack("postfix", root)
+    server = smtp.postfix(etc, there, work, os.path.join(work, "spool"))
+    queue, conf = work + "/postfix-queue", work + "/postfix"
+    inside = lambda *words: subprocess.run(peers.overlay_command([etc, there], list(words)), check=True, stdin=subprocess.DEVNULL,
+                                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        login.write(conf + "/routes", "".join("d%d.example smtp:[%s]:%d\n" % (i, address(i), PORT) for i in range(destinations)))
+        login.append(conf + "/main.cf", "transport_maps = texthash:%s/routes\nsmtpd_sender_restrictions = static:hold\n" % conf)
+        login.append(conf + "/main.cf", "default_process_limit = %d\n" % CONNECTIONS)
+        inside("/usr/sbin/postfix", "-c", conf, "reload")
+        fill(server, messages, destinations)
+        if count(queue, "hold") != messages:
+            raise RuntimeError("postfix: %d of %d messages are in its queue" % (count(queue, "hold"), messages))
+
+        def release():
+            inside("/usr/sbin/postsuper", "-c", conf, "-H", "ALL")
+            inside("/usr/sbin/postqueue", "-c", conf, "-f")
+        return measure(server.process.pid, lambda: not count(queue, "hold", "maildrop", "incoming", "active", "deferred"), release)
+    finally:
+        server.stop()
+
+
+def fill(server, messages, destinations):
+    """Through its port, where everything is put on hold."""
+    with server.connect() as s, s.makefile("rb") as answers:
+        def say(text, code):
+            s.sendall(text)
+            line = answers.readline()
+            while line[3:4] == b"-":
+                line = answers.readline()
+            if not line.startswith(code):
+                raise RuntimeError("postfix says %r" % line)
+        say(b"", b"220")
+        say(b"HELO here.example\r\n", b"250")
+        body = BODY.replace("\n", "\r\n").encode() + b".\r\n"
+        for i in range(messages):
+            say(b"MAIL FROM:<a@here.example>\r\n", b"250")
+            say(("RCPT TO:<x@d%d.example>\r\n" % (i % destinations)).encode(), b"250")
+            say(b"DATA\r\n", b"354")
+            say(body, b"250")
+        say(b"QUIT\r\n", b"221")
+
+
+def compare(tools, messages, destinations):
+    """tools: build, peers, work folders. Returns {measure: {server: figure}}."""
+    _, root, work = tools
+    there = peers.unpack("postfix", root)
+    if not there:
+        raise RuntimeError("no smtp-sink to send to")
+    etc = smtp.accounts(os.path.join(work, "accounts"))
+    for number, name in enumerate(("relay", "resolve")):
+        login.append(etc + "/etc/passwd", "pennypost-%s:x:%d:%d::/nonexistent:/bin/false\n" % (name, 930 + number, 930 + number))
+        login.append(etc + "/etc/group", "pennypost-%s:x:%d:\n" % (name, 930 + number))
+    os.makedirs(os.path.join(work, "spool"))
+    sink = subprocess.Popen([there + "/usr/sbin/smtp-sink", "-u", "nobody", "0.0.0.0:%d" % PORT, "500"], stdout=subprocess.DEVNULL,
+                            stderr=subprocess.DEVNULL,
+                            env=dict(os.environ, LD_LIBRARY_PATH=there + "/usr/lib/postfix", MAIL_CONFIG=there + "/etc/postfix"))
+    table = {}
+    try:
+        time.sleep(1)
+        for name, run in (("pennypost", pennypost), ("postfix", postfix)):
+            seconds, memory = run(tools, etc, messages, destinations)
+            table.setdefault("seconds", {})[name] = seconds
+            table.setdefault("messages/s", {})[name] = messages / seconds
+            table.setdefault("private memory of all processes, MB", {})[name] = memory
+    finally:
+        sink.kill()
+        sink.wait()
+        shutil.rmtree(os.path.join(work, "penny"), ignore_errors=True)
+    return table
