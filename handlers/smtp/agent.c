@@ -203,12 +203,12 @@ static bool is_remote(const struct expansion *x)
 }
 
 /* Anywhere for those whom we know; for others to whoever fetches his mail here. Without root it takes a queue of one's
- * own. */
-static bool may_send_to(struct smtp_agent *a, struct str domain)
+ * own. 1, 0, or a negative errno. */
+static int may_send_to(struct smtp_agent *a, struct str domain)
 {
     if (a->may_relay)
         return a->is_root || agent_open_queue(a) == 0;
-    return a->is_root && fetch_takes(a->conf, domain);
+    return a->is_root ? fetch_takes(a->conf, domain) : 0;
 }
 
 /* -EBADMSG: no mailbox; other errors with the refusal in *ret. */
@@ -216,10 +216,16 @@ static int resolve(struct smtp_agent *a, struct str mailbox, bool is_utf8, struc
                    struct smtp_answer *ret)
 {
     struct smtp_path path;
+    int may;
 
     if (path_parse_mailbox(mailbox, PATH_BARE_OK | (is_utf8 ? PATH_UTF8 : 0u), &path) < 0)
         return -EBADMSG;
-    if (!rcpt_is_ours(a->conf, &path, a->local) && may_send_to(a, path.domain)) {
+    may = rcpt_is_ours(a->conf, &path, a->local) ? 0 : may_send_to(a, path.domain);
+    if (may < 0) {
+        answer_set(ret, 451, "4.3.0", "Cannot find out now whose mail that is");
+        return -EIO;
+    }
+    if (may > 0) {
         answer_set(ret, 451, "4.3.0", "Out of memory");
         return expand_remote(path.text, ret_expansion);
     }

@@ -18,14 +18,14 @@ bool fetch_is_offered(const struct conf *conf)
     return access(conf->atrn_customers, F_OK) == 0;
 }
 
-bool fetch_takes(const struct conf *conf, struct str domain)
+int fetch_takes(const struct conf *conf, struct str domain)
 {
     _cleanup_buf_ struct buf text = BUF_INIT(CUSTOMERS_FILE);
     int e = customers_load(conf->atrn_customers, &text);
 
     if (e < 0)
         LOG_ERROR(LOG_ERR, "file-unusable", e, LOG_FC("file", conf->atrn_customers));
-    return e == 0 && customers_have(buf_str(&text), domain);
+    return e < 0 ? e : customers_have(buf_str(&text), domain);
 }
 
 /* RFC 2645 5.2.1: all of the domains, or nothing. 0, -EACCES, -EBADMSG. */

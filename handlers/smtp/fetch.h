@@ -12,8 +12,8 @@
 /* Is there anybody who may? */
 bool fetch_is_offered(const struct conf *conf);
 
-/* Is it the domain of somebody who fetches his mail? Mail for it is taken from everybody. */
-bool fetch_takes(const struct conf *conf, struct str domain);
+/* Is it the domain of somebody who fetches his mail? Mail for it is taken from everybody. 1, 0, or a negative errno. */
+int fetch_takes(const struct conf *conf, struct str domain);
 
 /* What is said to ATRN with these domains, separated by commas; "" stands for all that the user has. When the answer is
  * positive their mail may go: `domains` then has them. 0, or -EBADMSG for what is no list of domains. */

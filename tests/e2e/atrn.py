@@ -147,6 +147,12 @@ def test_taken_and_kept():
         for state, reply in Q.states(n).values():
             assert state == "deferred" and "(ATRN)" in reply, reply
     clean()
+    os.rename(WORK + "customers", WORK + "hidden")  # whose mail it is nobody can tell for a while
+    os.mkdir(WORK + "customers")
+    codes = send_to("bob@home.example")
+    os.rmdir(WORK + "customers")
+    os.rename(WORK + "hidden", WORK + "customers")
+    assert codes == ["451"], codes
 
 
 def test_refused():
