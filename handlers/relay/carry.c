@@ -4,7 +4,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -12,12 +11,9 @@
 #include "shared/base/clock.h"
 #include "shared/base/log.h"
 #include "shared/base/macros.h"
-#include "shared/route/scratch.h"
 
 #define WATCH_MS    (3 * 60 * 60 * INT64_C(1000)) /* relay-session keeps all time-outs; this is for one that is ill */
-#define TURN_TRIES  50                            /* of TURN_MS: for an entry that another run holds */
-#define TURN_MS     200
-#define RCPTS_BYTES (LIMIT_FRAME / 2) /* of a frame of recipients before the last one */
+#define RCPTS_BYTES (LIMIT_FRAME / 2)             /* of a frame of recipients before the last one */
 
 static void set_watch(struct slot *s)
 {
@@ -153,113 +149,19 @@ static int send_mail(const struct relay *r, struct slot *s)
     return x;
 }
 
-/* The recipients of the message that this dest has to carry now, all from the same sender. True: some are left. */
-static bool choose(struct relay *r, struct slot *s)
-{
-    const struct queue_envelope *e = &s->open->entry.envelope;
-    const char *sender = NULL;
-    bool is_more = false;
-
-    s->count = 0;
-    for (size_t i = 0; i < e->count; i++) {
-        struct dest *d = NULL;
-        const char *why = "";
-
-        if (!plan_is_due(r, e, &e->recipients[i]) || plan_dest(r, e, &e->recipients[i], &d, &why) < 0 || d != s->dest)
-            continue;
-        if (!sender)
-            sender = queue_recipient_sender(e, &e->recipients[i]);
-        if (s->count == RELAY_RCPTS || strcmp(sender, queue_recipient_sender(e, &e->recipients[i])) != 0)
-            is_more = true;
-        else
-            s->rcpts[s->count++] = (uint32_t)i;
-    }
-    return is_more;
-}
-
-/* What the expansion of our own names has added for others. */
-static int plan_added(struct relay *r, const struct slot *s, struct message *m, size_t before)
-{
-    const struct queue_envelope *e = &s->open->entry.envelope;
-    int x = 0;
-
-    for (size_t i = before; i < e->count && x == 0; i++) {
-        struct dest *d = NULL;
-        const char *why = "";
-
-        if (plan_is_due(r, e, &e->recipients[i]) && plan_dest(r, e, &e->recipients[i], &d, &why) == 0 && d != s->dest &&
-            (d->count == d->at || d->messages[d->count - 1] != m))
-            x = plan_again(r, d, m);
-    }
-    return x;
-}
-
-/* A message of which something must be written when one of its recipients has it, needs room for that on the disk:
- * otherwise he would get it with every run. One that can simply go makes room. */
-static bool has_room(const struct relay *r, const struct queue_envelope *e)
-{
-    size_t waiting = 0;
-
-    for (size_t i = 0; i < e->count; i++)
-        if (!queue_recipient_is_done(&e->recipients[i]))
-            waiting += e->recipients[i].notify & QUEUE_NOTIFY_SUCCESS ? 2 : 1;
-    return waiting <= 1 || scratch_has_room(r->conf, 0) != -ENOSPC;
-}
-
-/* A message that should be signed and cannot be waits: without its signature it may be refused for good. */
-static bool is_ready(struct relay *r, struct slot *s)
-{
-    struct talk_reply reply;
-
-    if (!has_room(r, &s->open->entry.envelope))
-        talk_reply_set(&reply, TALK_DATA, 452, "4.3.1", "the disk of the queue is full");
-    else if (s->dest->job.kind == JOB_LOCAL || signing_prepare(r, s->open) == 0)
-        return true;
-    else
-        talk_reply_set(&reply, TALK_DATA, 451, "4.7.5", "the message could not be signed, see the log");
-    s->heard = 0;
-    settle_rest(r, s, &reply);
-    return false;
-}
-
-/* An entry that another run holds is that run's, except that no other run has this connection. */
-static int open_entry(struct relay *r, struct slot *s, struct message *m)
-{
-    int x = settle_open(r, m, &s->open);
-
-    for (unsigned i = 0; x == -EAGAIN && s->dest->job.kind == JOB_TURN && i < TURN_TRIES; i++) {
-        (void)poll(NULL, 0, TURN_MS);
-        x = settle_open(r, m, &s->open);
-    }
-    return x;
-}
-
 /* Takes the message on. 1: it is under way, 0: there is nothing to do for it here, or a negative errno. */
 static int begin(struct relay *r, struct slot *s, struct message *m)
 {
-    bool is_more;
-    int x = open_entry(r, s, m);
+    int x = offer_message(r, s, m);
 
-    if (x < 0)
-        return x == -ENOMEM ? x : 0;
-    if (s->dest->job.kind == JOB_LOCAL) {
-        size_t before = s->open->entry.envelope.count;
-
-        x = settle_expand(r, s->open);
-        if (x == 0)
-            x = plan_added(r, s, m, before);
-    }
-    is_more = x == 0 && choose(r, s);
-    if (is_more && plan_again(r, s->dest, m) < 0)
-        r->problem = -ENOMEM;
-    if (x == 0 && s->count > 0 && is_ready(r, s)) {
+    if (x > 0) {
         s->agains = 0;
         s->open->entry.envelope.attempts++;
         x = send_mail(r, s);
         return x < 0 ? x : 1;
     }
     let_go(r, s);
-    return x == -ENOMEM ? x : 0;
+    return x;
 }
 
 static void next_message(struct relay *r, struct slot *s)

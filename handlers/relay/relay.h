@@ -139,6 +139,10 @@ int carry_start(struct relay *r, struct dest *d);
 void carry_event(struct relay *r, struct slot *s);
 void carry_kill(struct relay *r, struct slot *s, const char *why);
 
+/* offer.c: opens the entry for the slot and fills in its recipients. 1: they can go; 0: there is nothing to do for the
+ * slot, -ENOMEM: in both s->open may be set. */
+int offer_message(struct relay *r, struct slot *s, struct message *m);
+
 /* signing.c: makes the DKIM signatures of a message that leaves the machine, unless that is done. 0, or a negative
  * errno: it had better wait, which has been logged. Then the file to send. */
 int signing_prepare(const struct relay *r, struct open *o);

@@ -4,13 +4,13 @@
  * file, and starts deliver for each recipient as that user. On a pipe or terminal it becomes `smtp-session -bs`.
  */
 #include <errno.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
 
 #include "handlers/smtp/agent.h"
+#include "handlers/smtp/caller.h"
 #include "handlers/smtp/fetch.h"
 #include "handlers/smtp/frames.h"
 #include "handlers/smtp/listing.h"
@@ -19,7 +19,6 @@
 #include "shared/base/log.h"
 #include "shared/base/macros.h"
 #include "shared/gate/monitor.h"
-#include "shared/gate/place.h"
 #include "shared/gate/priv.h"
 #include "shared/gate/throttle.h"
 #include "shared/route/path.h"
@@ -399,42 +398,6 @@ static int parse_arguments(int argc, char **argv, struct options *o)
 
 #define USAGE "[--submission | --lmtp | --local] [--tls] [-c FILE] [-o key=value]... [--epoch=SECONDS]"
 
-/* One user shall not take all connections that the socket has. Uids without an account (a user can have many of them in
- * a name space of his own) have the places of one. Where nobody can tell, he is served. */
-static void take_place(struct service *s, const struct conf *conf, uid_t owner)
-{
-    int e = owner != 0 ? place_take(conf, owner, LIMIT_LOCAL_PLACES, &s->place) : 0;
-
-    if (e == -EAGAIN)
-        s->unwelcome = "Too many connections of yours, try again later";
-    else if (e < 0)
-        LOG_ERROR(LOG_WARNING, "no-places", e, LOG_FC("user", s->agent.local_user));
-}
-
-/* Whose process connected? A socket that cannot tell (TCP above all) serves nobody here: who is taken for a local user
- * may send anywhere. */
-static int find_local_user(struct service *s)
-{
-    struct smtp_agent *a = &s->agent;
-    struct passwd *entry;
-    uid_t uid;
-    int e = peer_credentials(STDIN_FILENO, &uid);
-
-    if (e < 0)
-        return e;
-    entry = getpwuid(uid);
-    /* Users without an entry (of a container, of a service without libnss-systemd) have no address to send from. */
-    a->local_user = strdup(entry ? entry->pw_name : "nobody");
-    a->local_uid = uid;
-    a->is_trusted = uid == 0;
-    if (!a->local_user)
-        return -ENOMEM;
-    for (struct str rest = str_from(a->conf->trusted_users), word; entry && str_word(&rest, &word);)
-        a->is_trusted |= str_eq(word, str_from(a->local_user));
-    take_place(s, a->conf, entry ? uid : (uid_t)-1);
-    return 0;
-}
-
 static int run(struct conf *conf, const struct start *start, const struct options *o)
 {
     const struct monitor_protocol protocol = {.service = "smtp",
@@ -464,7 +427,7 @@ static int run(struct conf *conf, const struct start *start, const struct option
     s.agent.uid = geteuid();
     s.agent.needs_auth = o->is_submission || o->is_local;
     s.agent.answers_each = o->is_lmtp;
-    e = o->is_local ? find_local_user(&s) : 0;
+    e = o->is_local ? caller_find(&s.agent, &s.place, &s.unwelcome) : 0;
     if (e < 0) {
         LOG_ERROR(LOG_ERR, "no-local-user", e, LOG_FC("host", start->peer.address));
         agent_finish(&s.agent);
