@@ -7,8 +7,12 @@
 
 int main(int argc, char **argv)
 {
-    static const struct monitor_protocol imap = {
-        .service = "imap", .ident = "imapd", .front = "imap-login", .alpn = "imap", .deadline = TIMEOUT_PREAUTH};
+    static const struct monitor_protocol imap = {.service = "imap",
+                                                 .ident = "imapd",
+                                                 .front = "imap-login",
+                                                 .front_account = PRIV_USER_LOGIN,
+                                                 .alpn = "imap",
+                                                 .deadline = TIMEOUT_PREAUTH};
 
     return monitor_main(&imap, "imap-session", argc, argv);
 }

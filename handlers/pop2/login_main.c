@@ -12,7 +12,8 @@
 
 int main(int argc, char **argv)
 {
-    static const struct priv_confinement limits = {.account = PRIV_USER_LOGIN, .open_files = 16, .memory = 16u << 20};
+    static const struct priv_confinement limits = {
+        .account = PRIV_USER_LOGIN, .find = priv_account_given, .open_files = 16, .memory = 16u << 20};
 
     (void)argv;
     if (argc > 1 || fcntl(GATE_CONTROL_FD, F_GETFD) < 0) {

@@ -8,8 +8,12 @@
 int main(int argc, char **argv)
 {
     /* Nobody has registered a protocol name for ALPN; this one keeps clients of other protocols out. */
-    static const struct monitor_protocol pop2 = {
-        .service = "pop2", .ident = "ipop2d", .front = "pop2-login", .alpn = "pop2", .deadline = TIMEOUT_PREAUTH};
+    static const struct monitor_protocol pop2 = {.service = "pop2",
+                                                 .ident = "ipop2d",
+                                                 .front = "pop2-login",
+                                                 .front_account = PRIV_USER_LOGIN,
+                                                 .alpn = "pop2",
+                                                 .deadline = TIMEOUT_PREAUTH};
 
     return monitor_main(&pop2, "pop2-session", argc, argv);
 }

@@ -13,7 +13,8 @@
 
 int main(int argc, char **argv)
 {
-    static const struct priv_confinement limits = {.account = PRIV_USER_LOGIN, .open_files = 16, .memory = 16u << 20};
+    static const struct priv_confinement limits = {
+        .account = PRIV_USER_LOGIN, .find = priv_account_given, .open_files = 16, .memory = 16u << 20};
     struct login_protocol with_policy = POP3_LOGIN;
     _cleanup_conf_ struct conf conf;
     struct pop3_policy policy;

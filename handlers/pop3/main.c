@@ -10,6 +10,7 @@ int main(int argc, char **argv)
     static const struct monitor_protocol pop3 = {.service = "pop3",
                                                  .ident = "ipop3d",
                                                  .front = "pop3-login",
+                                                 .front_account = PRIV_USER_LOGIN,
                                                  .front_takes_conf = true,
                                                  .alpn = "pop3",
                                                  .deadline = TIMEOUT_PREAUTH};

@@ -180,7 +180,7 @@ static int run(const struct talk_host *host, int trust)
 int main(int argc, char **argv)
 {
     static const struct priv_confinement confinement = {
-        .account = PRIV_USER_RELAY, .open_files = FDS, .file_size = 0, .memory = MEMORY};
+        .account = PRIV_USER_RELAY, .find = priv_account_named, .open_files = FDS, .file_size = 0, .memory = MEMORY};
     _cleanup_frame_ struct frame f = FRAME_INIT;
     struct frame_reader in;
     struct talk_host host;

@@ -119,7 +119,7 @@ static int serve(struct resolver *r)
 int main(int argc, char **argv)
 {
     static const struct priv_confinement limits = {
-        .account = PRIV_USER_RESOLVE, .open_files = FDS, .file_size = 0, .memory = MEMORY};
+        .account = PRIV_USER_RESOLVE, .find = priv_account_named, .open_files = FDS, .file_size = 0, .memory = MEMORY};
     struct resolver r = {0};
     int status;
 

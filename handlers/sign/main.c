@@ -30,8 +30,11 @@
 /* OpenSSL finds its algorithms at the first use, which must be before the sandbox. */
 static int give_up_everything(void)
 {
-    const struct priv_confinement confinement = {
-        .account = PRIV_USER_SMTP, .open_files = FDS, .file_size = RLIM_INFINITY, .memory = MEMORY};
+    const struct priv_confinement confinement = {.account = PRIV_USER_SMTP,
+                                                 .find = priv_account_named,
+                                                 .open_files = FDS,
+                                                 .file_size = RLIM_INFINITY,
+                                                 .memory = MEMORY};
     struct dkim_body *warm = NULL;
     const char *what = "hash";
     int e = dkim_body_new(&warm);

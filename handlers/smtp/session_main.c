@@ -193,6 +193,7 @@ static int learn_facts(struct smtp_session *s)
 static int give_up_everything(const struct conf *conf)
 {
     const struct priv_confinement confinement = {.account = PRIV_USER_SMTP,
+                                                 .find = priv_account_named,
                                                  .open_files = SESSION_FDS,
                                                  .file_size = conf->message_size + LIMIT_HEADER,
                                                  .memory = SESSION_MEMORY};

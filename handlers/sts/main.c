@@ -234,7 +234,7 @@ static int fetch(CURL *curl, struct job *j)
 int main(int argc, char **argv)
 {
     static const struct priv_confinement limits = {
-        .account = PRIV_USER_STS, .open_files = FDS, .file_size = 0, .memory = MEMORY};
+        .account = PRIV_USER_STS, .find = priv_account_named, .open_files = FDS, .file_size = 0, .memory = MEMORY};
     struct job j = {.addresses = BUF_INIT(RESOLVE_MAX), .authorities = BUF_INIT(CA_MAX), .body = BUF_INIT(STS_BODY)};
     CURL *curl = NULL;
     int status;

@@ -159,8 +159,11 @@ static int serve(struct setup *s, SSL *ssl)
 
 int main(int argc, char **argv)
 {
-    static const struct priv_confinement confinement = {
-        .account = PRIV_USER_TLS, .open_files = TLS_FDS, .file_size = 0, .memory = TLS_MEMORY};
+    static const struct priv_confinement confinement = {.account = PRIV_USER_TLS,
+                                                        .find = priv_account_named,
+                                                        .open_files = TLS_FDS,
+                                                        .file_size = 0,
+                                                        .memory = TLS_MEMORY};
     struct setup s = {.seconds = TIMEOUT_PREAUTH};
     const char *what = "";
     SSL *ssl = NULL;

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "shared/base/clock.h"
+#include "shared/base/limits.h"
 #include "shared/base/macros.h"
 #include "shared/gate/session.h"
 #include "shared/io/frame.h"
@@ -107,6 +108,19 @@ static int pass_env(struct launch *l, const char *name)
     return value && strlen(value) < PATH_MAX ? set_env(l, name, value) : 0;
 }
 
+static int tell_account(struct launch *l, const char *account)
+{
+    char value[LIMIT_USER + 32];
+    uid_t uid = 0;
+    gid_t gid = 0;
+    int r = priv_account_named(account, &uid, &gid);
+
+    if (r < 0)
+        return r;
+    (void)snprintf(value, sizeof(value), "%s:%u:%u", account, (unsigned)uid, (unsigned)gid);
+    return set_env(l, PRIV_ACCOUNT_ENV, value);
+}
+
 static int make_environment(struct launch *l)
 {
     static const char *const passed[] = {"TZ",           "LANG",          "LC_ALL",       "PENNYPOST_LOG",
@@ -122,6 +136,8 @@ static int make_environment(struct launch *l)
         r = set_env(l, GATE_CONTROL_ENV, "3");
     if (r == 0 && !user)
         r = pass_env(l, "CREDENTIALS_DIRECTORY");
+    if (r == 0 && l->spec->account && priv_is_root())
+        r = tell_account(l, l->spec->account);
     if (r == 0 && user)
         r = set_env(l, "USER", user->name);
     if (r == 0 && user)

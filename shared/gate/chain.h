@@ -27,6 +27,7 @@ struct chain_spec {
     int fds[CHAIN_FDS];           /* what becomes fd 0, 1, 2, ...: CHAIN_NULL, CHAIN_KEEP, CHAIN_NONE or an fd */
     bool has_control;             /* make a control pair: fd 3 of the child, ret->control here */
     const struct priv_user *user; /* become that user before exec; NULL: stay */
+    const char *account;          /* its ids are put into PRIV_ACCOUNT_ENV, when we are root; NULL: none */
     bool no_new_privs;
     bool dies_with_us;     /* SIGTERM when this process dies (which needs CAP_KILL for another user) */
     int working_directory; /* fd, or -1: "/" for another user, unchanged else */

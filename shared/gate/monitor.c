@@ -69,7 +69,8 @@ static int take_connection(struct monitor *m)
 
 static int start_front(struct monitor *m)
 {
-    struct chain_spec spec = {CHAIN_SPEC(m->protocol->front), .has_control = true};
+    struct chain_spec spec = {CHAIN_SPEC(m->protocol->front), .has_control = true,
+                              .account = m->protocol->front_account};
 
     memcpy(spec.arguments, m->protocol->front_arguments, sizeof(spec.arguments));
     spec.fds[0] = spec.fds[1] = m->connection;

@@ -43,6 +43,7 @@ struct monitor_protocol {
     const char *service; /* "imap", "pop3", "smtp": PAM service pennypost-<service>, word in the log */
     const char *ident;   /* name in the log: "imapd", "ipop3d" as fail2ban and other readers of logs know them */
     const char *front;   /* program on the client's side: "imap-login", "smtp-session" */
+    const char *front_account; /* told to it by chain_spawn(); NULL: it looks for itself */
     const char *front_arguments[8];
     bool front_takes_conf;     /* hand it the -o and -c options */
     const char *alpn;          /* "imap" */

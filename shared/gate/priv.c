@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,44 +22,6 @@
 bool priv_is_root(void)
 {
     return geteuid() == 0;
-}
-
-int priv_user_find(struct str name, struct priv_user *ret)
-{
-    struct priv_user u = {.group_count = PRIV_GROUPS_MAX};
-    _cleanup_free_ char *c_name = NULL;
-    const struct passwd *pw = NULL;
-
-    if (name.len == 0 || name.len > LIMIT_USER || str_has_nul(name))
-        return -EINVAL;
-    c_name = str_dup(name);
-    if (!c_name)
-        return -ENOMEM;
-    errno = 0;
-    pw = getpwnam(c_name);
-    if (!pw)
-        return errno == 0 || errno == ESRCH ? -ENOENT : -errno;
-    u.uid = pw->pw_uid;
-    u.gid = pw->pw_gid;
-    u.name = strdup(pw->pw_name);
-    u.home = strdup(pw->pw_dir);
-    if (!u.name || !u.home) {
-        priv_user_finish(&u);
-        return -ENOMEM;
-    }
-    if (getgrouplist(u.name, u.gid, u.groups, &u.group_count) < 0) {
-        priv_user_finish(&u);
-        return -E2BIG;
-    }
-    *ret = u;
-    return 0;
-}
-
-void priv_user_finish(struct priv_user *u)
-{
-    free(u->name);
-    free(u->home);
-    *u = (struct priv_user){0};
 }
 
 /* All three ids are what they should be, and the way back is closed. */
@@ -151,22 +112,37 @@ static int enter_empty_dir(void)
     return fchdir(fd) < 0 || chroot(".") < 0 || chdir("/") < 0 ? -errno : 0;
 }
 
-static int become_account(const char *account, const char **ret_what)
+int priv_account_given(const char *account, uid_t *ret_uid, gid_t *ret_gid)
 {
-    const struct passwd *pw = NULL;
+    const char *text = getenv(PRIV_ACCOUNT_ENV);
+    struct str gid = str_from(text), name, uid;
+    uint32_t u, g;
+
+    /* Told for another one: nobody's business here. */
+    if (!text || !str_cut(&gid, ':', &name) || !str_eq(name, str_from(account)) || !str_cut(&gid, ':', &uid) ||
+        str_to_u32(uid, &u) < 0 || str_to_u32(gid, &g) < 0)
+        return -ENOENT;
+    *ret_uid = u;
+    *ret_gid = g;
+    return 0;
+}
+
+static int become_account(const struct priv_confinement *c, const char **ret_what)
+{
+    uid_t uid = 0;
+    gid_t gid = 0;
     int r = 0;
 
-    *ret_what = account;
-    errno = 0;
-    pw = getpwnam(account);
-    if (!pw)
-        return errno == 0 || errno == ESRCH ? -ENOENT : -errno;
+    *ret_what = c->account;
+    r = c->find(c->account, &uid, &gid);
+    if (r < 0)
+        return r;
     *ret_what = PRIV_EMPTY_DIR;
     r = enter_empty_dir();
     if (r < 0)
         return r;
     *ret_what = "setresuid";
-    return set_ids(pw->pw_uid, pw->pw_gid, NULL, 0);
+    return set_ids(uid, gid, NULL, 0);
 }
 
 static int limit(__rlimit_resource_t resource, rlim_t value)
@@ -200,7 +176,7 @@ int priv_confine(const struct priv_confinement *c, const char **ret_what)
         *ret_what = "capability bounding set";
         r = limit_bounding_set(0); /* while CAP_SETPCAP is there */
         if (r == 0)
-            r = become_account(c->account, ret_what);
+            r = become_account(c, ret_what);
         if (r < 0)
             return r;
     }

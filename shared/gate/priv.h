@@ -42,9 +42,17 @@ void priv_user_finish(struct priv_user *u);
  * uid 0 and gid 0 (-EPERM). When not root: -EPERM unless it already is that user. */
 int priv_become(const struct priv_user *u);
 
+/* The ids of an account. _named asks the name service. _given believes PRIV_ACCOUNT_ENV, "account:uid:gid", which
+ * chain_spawn() puts into the environment of programs that are linked statically and so have no name service. 0,
+ * -ENOENT, ... */
+#define PRIV_ACCOUNT_ENV "PENNYPOST_ACCOUNT"
+int priv_account_named(const char *account, uid_t *ret_uid, gid_t *ret_gid);
+int priv_account_given(const char *account, uid_t *ret_uid, gid_t *ret_gid);
+
 /* What a process that parses what strangers send is left with. */
 struct priv_confinement {
     const char *account; /* PRIV_USER_... */
+    int (*find)(const char *account, uid_t *ret_uid, gid_t *ret_gid);
     rlim_t open_files;   /* highest fd + 1 it may ever have */
     rlim_t file_size;    /* bytes up to which it may grow a file that it was given; 0: sockets and pipes only */
     rlim_t memory;       /* bytes of private memory (not in builds with sanitizers) */

@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #include "shared/gate/dotlock.h"
+#include "shared/gate/priv.h"
 #include "shared/gate/session.h"
 #include "shared/gate/throttle.h"
 
@@ -308,6 +309,36 @@ static void other_mail_has_a_state_of_its_own(void **state)
     free(b);
 }
 
+/* ---- accounts ---- */
+
+static void a_told_account_is_believed_for_its_name_only(void **state)
+{
+    static const char *const wrong[] = {"pennypost-login",
+                                        "pennypost-login:1",
+                                        "pennypost-login:1:",
+                                        "pennypost-login:-1:2",
+                                        "pennypost-login:1:2:3",
+                                        "pennypost-tls:1:2",
+                                        ""};
+    uid_t uid = 7;
+    gid_t gid = 8;
+
+    (void)state;
+    (void)unsetenv(PRIV_ACCOUNT_ENV);
+    assert_int_equal(priv_account_given(PRIV_USER_LOGIN, &uid, &gid), -ENOENT);
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        (void)setenv(PRIV_ACCOUNT_ENV, wrong[i], 1);
+        assert_int_equal(priv_account_given(PRIV_USER_LOGIN, &uid, &gid), -ENOENT);
+    }
+    assert_int_equal(uid, 7);
+    assert_int_equal(gid, 8);
+    (void)setenv(PRIV_ACCOUNT_ENV, "pennypost-login:904:905", 1);
+    assert_int_equal(priv_account_given(PRIV_USER_LOGIN, &uid, &gid), 0);
+    assert_int_equal(uid, 904);
+    assert_int_equal(gid, 905);
+    (void)unsetenv(PRIV_ACCOUNT_ENV);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -322,6 +353,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(connections_of_a_minute_are_counted, make_place, remove_place),
         cmocka_unit_test_setup_teardown(many_names_do_not_hide_one, make_place, remove_place),
         cmocka_unit_test(other_mail_has_a_state_of_its_own),
+        cmocka_unit_test(a_told_account_is_believed_for_its_name_only),
     };
 
     (void)argc;
