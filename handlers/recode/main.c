@@ -54,8 +54,11 @@ static int status_of(int r)
 
 int main(int argc, char **argv)
 {
-    static const struct priv_confinement confinement = {
-        .account = PRIV_USER_SMTP, .open_files = FDS, .file_size = RLIM_INFINITY, .memory = MEMORY};
+    static const struct priv_confinement confinement = {.account = PRIV_USER_SMTP,
+                                                        .find = priv_account_named,
+                                                        .open_files = FDS,
+                                                        .file_size = RLIM_INFINITY,
+                                                        .memory = MEMORY};
 
     (void)argv;
     if (argc > 1) {

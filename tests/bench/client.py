@@ -10,6 +10,16 @@ import time
 LITERAL = re.compile(rb"\{(\d+)\}\r\n\Z")
 
 
+def rounds_within(rounds, seconds):
+    """The numbers of the rounds; no further one begins when the time is used up."""
+    began = time.monotonic()
+    for number in range(rounds):
+        if number and time.monotonic() - began > seconds:
+            print(f"  {number} of {rounds} rounds: the time was up")
+            return
+        yield number
+
+
 class Session:
     """A server started on one end of a socket pair, or a connection."""
 

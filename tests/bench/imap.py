@@ -1,15 +1,17 @@
 """IMAP on one large mbox: the same work for every server, in alternation, each on a fresh copy of the same file."""
 import hashlib
 import os
+import re
 import shutil
 import statistics
 import subprocess
 import time
 
 import peers
-from client import Session
+from client import Session, rounds_within
 
 USER = 65534
+WAKES = 5
 
 
 class Pennypost:
@@ -117,14 +119,55 @@ STEPS = (
 )
 
 
-def one_run(server, box, digests, verify):
-    """All the work once on a fresh copy; returns {step: seconds} and the memory afterwards."""
-    result = {}
+FIRSTS = (
+    ("SORT (DATE), nothing cached", b"SORT (DATE) UTF-8 ALL"),
+    ("THREAD=REFERENCES, nothing cached", b"THREAD REFERENCES UTF-8 ALL"),
+)
+
+
+def numbers_of(session, command):
+    """The numbers in all untagged answers to a SORT, THREAD or SEARCH."""
+    text = b"".join(pieces[0] for pieces in session.imap_responses(command)
+                    if pieces[0].startswith((b"* SORT", b"* THREAD", b"* SEARCH")))
+    return [int(n) for n in re.findall(rb"\d+", text)]
+
+
+def verify_answers(server, session, count):
+    """What was timed without being looked at, asked again: orders, threads, flags, copies."""
+    everything = list(range(1, count + 1))
+    if numbers_of(session, b"SORT (DATE) UTF-8 ALL") != everything:
+        raise RuntimeError(f"{server.name}: the order by date is not that in which the messages were made")
+    for command in (b"SORT (SUBJECT) UTF-8 ALL", b"THREAD REFERENCES UTF-8 ALL", b"SEARCH FLAGGED"):
+        if sorted(numbers_of(session, command)) != everything:
+            raise RuntimeError(f"{server.name}: {command.decode()} is not about all messages")
+    if numbers_of(session, b"SEARCH BODY \"zyzzyva\""):
+        raise RuntimeError(f"{server.name}: found what is not there")
+    for item in (b"ENVELOPE", b"BODYSTRUCTURE"):
+        found = sum(item + b" (" in pieces[0] for pieces in session.imap_responses(b"FETCH 1:* (" + item + b")"))
+        if found != count:
+            raise RuntimeError(f"{server.name}: {found} of {count} answers to FETCH {item.decode()}")
+    copies = [pieces[0] for pieces in session.imap_responses(b"STATUS Copy (MESSAGES)")]
+    if not any(b"(MESSAGES %d)" % (count + 100) in line for line in copies):
+        raise RuntimeError(f"{server.name}: {count + 100} copies, but {copies}")
+
+
+def fresh_session(server, box):
+    """A session on a fresh copy of the box, of which the server knows nothing."""
     server.reset()
-    inbox = os.path.join(server.work, "inbox")
-    shutil.copyfile(box, inbox)
+    shutil.copyfile(box, os.path.join(server.work, "inbox"))
     own(server.work)
-    session = server.session()
+    return server.session()
+
+
+def one_run(server, box, digests, verify):
+    """All the work once on fresh copies; returns {step: seconds} and the memory afterwards."""
+    result = {}
+    for title, command in FIRSTS:
+        session = fresh_session(server, box)
+        session.imap(b"SELECT INBOX")
+        result[title] = session.imap(command)[0]
+        session.close()
+    session = fresh_session(server, box)
     result["SELECT, first"] = session.imap(b"SELECT INBOX")[0]
     session.close()
     session = server.session()
@@ -140,11 +183,13 @@ def one_run(server, box, digests, verify):
         except RuntimeError as error:
             result[title] = None
             print(f"  {server.name}: {error}")
-    if verify and digests_of(session, len(digests)) != digests:
-        raise RuntimeError(f"{server.name}: what was fetched is not what was stored")
+    if verify:
+        verify_answers(server, session, len(digests))
+        if digests_of(session, len(digests)) != digests:
+            raise RuntimeError(f"{server.name}: what was fetched is not what was stored")
     result["APPEND 100 messages of 10 KB"] = append(session, 100)
     result["private KB after all"] = session.memory()[1]
-    result["IDLE wake-up"] = wake_up(server, session)
+    result["IDLE wake-up"] = statistics.median(wake_up(server, session) for _ in range(WAKES))
     session.imap(b"STORE 1 +FLAGS.SILENT (\\Deleted)")
     result["EXPUNGE the first"] = session.imap(b"EXPUNGE")[0]
     tenth = ",".join(str(n) for n in range(1, len(digests), 10)).encode("ascii")
@@ -152,16 +197,16 @@ def one_run(server, box, digests, verify):
     result["EXPUNGE every tenth"] = session.imap(b"EXPUNGE")[0]
     gone = {0} | {n for n in range(1, len(digests), 10)}
     left = [d for n, d in enumerate(digests) if n not in gone]
-    if verify and digests_of(session, len(left) + 1)[:-1] != left:
+    if verify and digests_of(session, len(left) + WAKES)[:-WAKES] != left:
         raise RuntimeError(f"{server.name}: damaged by expunge")
     session.close()
     return result
 
 
-def compare(servers, box, digests, rounds, verify=True):
+def compare(servers, box, digests, rounds, seconds, verify=True):
     """Alternates the servers; returns {step: {server: median}}. The first round is verified."""
     runs = {s.name: [] for s in servers}
-    for number in range(rounds):
+    for number in rounds_within(rounds, seconds):
         for server in servers:
             runs[server.name].append(one_run(server, box, digests, verify=verify and number == 0))
     table = {}

@@ -78,6 +78,27 @@ def free_port():
         return s.getsockname()[1]
 
 
+def connect(host, port):
+    s = socket.create_connection((host, port), timeout=120)
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return s
+
+
+def greeting(host, port, is_tls=False):
+    """Seconds from connect to the greeting."""
+    start = time.perf_counter()
+    with TLS.wrap_socket(connect(host, port)) if is_tls else connect(host, port) as s:
+        if not s.recv(4096).startswith((b"+OK", b"* OK")):
+            raise RuntimeError(f"no greeting on port {port}")
+        seconds = time.perf_counter() - start
+        try:
+            s.sendall(b"QUIT\r\n")
+            s.recv(4096)
+        except (ConnectionResetError, ssl.SSLError, BrokenPipeError):
+            pass  # the floor ends without reading all
+    return seconds
+
+
 class NotResumed(RuntimeError):
     """The server has begun a new TLS session where it was offered an old one."""
 
@@ -104,26 +125,14 @@ class Server:
         raise RuntimeError(f"{name} does not listen")
 
     def connect(self, kind=None):
-        s = socket.create_connection(("127.0.0.1", self.ports.get(kind, self.port)), timeout=120)
-        s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return s
+        return connect("127.0.0.1", self.ports.get(kind, self.port))
 
     def connect_tls(self, kind, session=None):
         return TLS.wrap_socket(self.connect(kind), session=session)
 
     def greeting(self, kind=None, is_tls=False):
         """Seconds from connect to the greeting."""
-        start = time.perf_counter()
-        with self.connect_tls(kind) if is_tls else self.connect(kind) as s:
-            if not s.recv(4096).startswith((b"+OK", b"* OK")):
-                raise RuntimeError(self.name)
-            seconds = time.perf_counter() - start
-            try:
-                s.sendall(b"QUIT\r\n")
-                s.recv(4096)
-            except (ConnectionResetError, ssl.SSLError, BrokenPipeError):
-                pass  # the floor ends without reading all
-        return seconds
+        return greeting("127.0.0.1", self.ports.get(kind, self.port), is_tls)
 
     def login(self, kind=None, session=None):
         """Seconds from connect to the end of a session with a login; the TLS session to resume, if any."""

@@ -4,10 +4,10 @@ import statistics
 import time
 
 import login
-
+from client import rounds_within
 
 GROUP = 20  # commands sent at a time, as fast clients do
-PATIENCE = 1500  # seconds: who would take longer with one box, as a smaller one makes it seem, is left out
+PATIENCE = 3  # times the limit: who would take longer with one box, as a smaller one makes it seem, is left out
 
 
 class Maildrop:
@@ -133,16 +133,17 @@ def one_run(server, work, box, digests, notes):
     return result
 
 
-def compare(tools, box, digests, rounds, paces):
-    """Returns {measure: {server: median seconds}}. `paces`: {server: seconds a message, verification included}, kept from
-    box to box."""
+def compare(tools, box, digests, rounds, limit, paces):
+    """Returns {measure: {server: median seconds}}. `limit`: seconds after which no further round begins; who would take
+    PATIENCE times as long with one box is left out. `paces`: {server: seconds a message, verification included}, kept
+    from box to box."""
     servers = login.start_servers(tools)
     samples, notes = {}, set()
     try:
-        for _ in range(rounds):
+        for _ in rounds_within(rounds, limit):
             for server in servers:
-                if paces.get(server.name, 0) * len(digests) > PATIENCE:
-                    notes.add(f"{server.name} is left out: it would take more than {PATIENCE / 60:.0f} minutes")
+                if paces.get(server.name, 0) * len(digests) > PATIENCE * limit:
+                    notes.add(f"{server.name} is left out: it would take more than {PATIENCE * limit / 60:.0f} minutes")
                     continue
                 begun = time.monotonic()
                 try:

@@ -3,6 +3,7 @@ import os
 import shutil
 import subprocess
 
+import container
 import login
 import peers
 
@@ -86,4 +87,6 @@ def compare(tools, connections):
     finally:
         for _, server, _ in started:
             server.stop()
+    for name, seconds in container.compare(tools, floor[0], popa3d, connections) if floor else []:
+        samples.setdefault(("systemd, Accept=yes: greeting, ms", name), []).append(seconds * 1000)
     return login.medians(samples)
