@@ -15,9 +15,16 @@ IMAP = (
     ("FETCH BODYSTRUCTURE, later", "b FETCH 1:* (BODYSTRUCTURE)", False),
     ("FETCH BODY.PEEK[]", "b FETCH 1:* (BODY.PEEK[])", False),
     ("SEARCH TEXT", "b SEARCH TEXT zyzzyva", False),
+    ("SORT (DATE)", "b SORT (DATE) UTF-8 ALL", False),
     ("SORT (SUBJECT)", "b SORT (SUBJECT) UTF-8 ALL", False),
     ("THREAD=REFERENCES", "b THREAD REFERENCES UTF-8 ALL", False),
     ("STORE +FLAGS", "b STORE 1:* +FLAGS.SILENT (\\Flagged)", False),
+)
+FIRSTS = (  # on a box that was selected and nothing else
+    ("FETCH ENVELOPE, first", "b FETCH 1:* (ENVELOPE)"),
+    ("FETCH BODYSTRUCTURE, first", "b FETCH 1:* (BODYSTRUCTURE)"),
+    ("SORT (DATE), nothing cached", "b SORT (DATE) UTF-8 ALL"),
+    ("THREAD=REFERENCES, nothing cached", "b THREAD REFERENCES UTF-8 ALL"),
 )
 POP3 = (("STAT", "STAT"), ("UIDL", "UIDL"), ("LIST", "LIST"), ("RETR of all", None))
 USER = 65534
@@ -81,6 +88,11 @@ def compare(tools, messages=500):
             base = box.run("imap-session", "a SELECT INBOX\r\nx LOGOUT\r\n")
             command = "a SELECT INBOX\r\n" + command
         add("IMAP " + title, box.run("imap-session", command + "\r\nx LOGOUT\r\n") - base)
+    for title, command in FIRSTS:
+        box.fresh()
+        box.run("imap-session", "a SELECT INBOX\r\nx LOGOUT\r\n")
+        base = box.run("imap-session", "a SELECT INBOX\r\nx LOGOUT\r\n")
+        add("IMAP " + title, box.run("imap-session", f"a SELECT INBOX\r\n{command}\r\nx LOGOUT\r\n") - base)
     box.fresh()
     box.run("pop3-session", "QUIT\r\n")
     empty = box.run("pop3-session", "QUIT\r\n")
