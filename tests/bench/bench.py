@@ -93,7 +93,15 @@ class Run:
     """What the parts share: the size of it all, the release build, the cache of the peers, a work folder."""
 
     def __init__(self, size, binaries, work, svg):
-        self.size, self.binaries, self.work, self.svg = SIZES[size], binaries, work, svg
+        self.size, self.work, self.svg = SIZES[size], work, svg
+        # Where every user may come: the tree may be in somebody's home.
+        self.binaries = os.path.join(work, "build")
+        for folder, _, names in os.walk(os.path.join(binaries, "handlers")):
+            for name in names:
+                path = os.path.join(folder, name)
+                if "." not in name and os.access(path, os.X_OK):
+                    os.makedirs(os.path.join(self.binaries, os.path.relpath(folder, binaries)), exist_ok=True)
+                    shutil.copy(path, os.path.join(self.binaries, os.path.relpath(path, binaries)))
         self.imap_tables = {}
         self.cache = os.path.join(binaries, "peers")
         os.makedirs(self.cache, exist_ok=True)
