@@ -28,7 +28,7 @@ int pop2_open(struct pop2 *s, struct str name)
     int r = mbox_open(s->store, name, MBOX_OPEN_POP3, &s->box);
 
     /* RFC 937 FOLD: a mailbox that does not exist has no messages; neither has a name that none can have. */
-    if (r < 0 && r != -ENOENT && r != -EINVAL && r != -EISDIR)
+    if (r < 0 && r != -ENOENT && r != -ENOTDIR && r != -EINVAL && r != -EISDIR)
         return pop2_store_fail(s, r);
     s->marks = calloc((size_t)count(s) + 1, 1);
     if (!s->marks)

@@ -52,6 +52,10 @@ int pop2_store_fail(struct pop2 *s, int error)
     case -EPERM:
     case -EACCES:
         return pop2_fail(s, "error", "The mailbox is not a plain file of yours that may be opened");
+    case -EROFS:
+        return pop2_fail(s, "error", "The mailbox is on a disk that can only be read, nothing was changed");
+    case -ESTALE:
+        return pop2_fail(s, "error", "The mailbox was removed or renamed meanwhile, nothing was changed");
     case -ENOSPC:
     case -EDQUOT:
     case -EFBIG:
@@ -127,7 +131,7 @@ static int step(struct pop2 *s)
     if (r == -ENOBUFS)
         return pop2_fail(s, "bad_command", "The line is too long");
     if (r == -EBADMSG)
-        return pop2_fail(s, "bad_command", "The line holds a NUL, a bare CR or a bare LF");
+        return pop2_fail(s, "bad_command", "The line holds a NUL");
     if (r == -ETIMEDOUT)
         return pop2_fail(s, "timeout", "Nothing came for too long");
     if (r >= 0)

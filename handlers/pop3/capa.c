@@ -25,10 +25,19 @@ void pop3_add_words(struct buf *out, struct str words)
     }
 }
 
+static bool is_range(struct str text)
+{
+    for (size_t i = 0; i < text.len; i++)
+        if (!ascii_is_alpha(text.ptr[i]) && !ascii_is_digit(text.ptr[i]) && text.ptr[i] != '-')
+            return false;
+    return text.ptr[text.len - 1] != '-';
+}
+
 bool pop3_lang(struct writer *out, struct str arguments)
 {
     struct str range = str_trim(arguments); /* RFC 4647 2.1: "*", "en", "en-US" */
-    bool is_english = str_eq(range, STR("*")) || str_ieq(range, STR("en")) || str_istarts(range, STR("en-"));
+    bool is_english = str_eq(range, STR("*")) || str_ieq(range, STR("en")) ||
+                      (str_istarts(range, STR("en-")) && range.len > 3 && is_range(range));
 
     if (!range.len)
         (void)writer_text(out, "+OK Languages follow\r\nen English\r\n.\r\n");

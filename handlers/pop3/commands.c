@@ -61,6 +61,7 @@ int pop3_list(void *session, struct str arguments)
     uint32_t seq;
     int r;
 
+    s->is_shut_out = false;
     if (!str_trim(arguments).len)
         return print_all(s, print_size);
     r = pop3_take_message(s, &arguments, &seq, &info);

@@ -46,7 +46,6 @@ static const struct command commands[] = {
     {"APOP", A, 0, only_before_login},
     {"AUTH", A, 0, only_before_login},
     {"STLS", A, 0, only_before_login},
-    {"UTF8", A, 0, only_before_login},
 };
 
 /* ---- answers ---- */
@@ -284,7 +283,7 @@ static int step(struct pop3 *s)
 
     if (r == -ENOBUFS || r == -EBADMSG) {
         (void)pop3_err(s, NULL,
-                       r == -ENOBUFS ? "The line is too long" : "The line holds a NUL, a bare CR or a bare LF");
+                       r == -ENOBUFS ? "The line is too long" : "The line holds a NUL");
         r = POP3_BAD;
     } else if (r >= 0) {
         r = run_line(s, line);

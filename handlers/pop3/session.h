@@ -51,6 +51,7 @@ struct pop3 {
     unsigned bad;        /* commands in a row that were none */
     bool is_utf8;        /* RFC 6856 2.1 UTF8 was given */
     bool is_leaving;     /* QUIT */
+    bool is_shut_out;    /* another program kept the lock while sizes were asked for */
     const char *end;     /* for the log: quit, eof, timeout, error, ... */
     struct {
         uint64_t commands, retr, retr_bytes, top, removed, expired;

@@ -162,11 +162,16 @@ uint64_t pop3_size(struct pop3 *s, uint32_t seq, const struct mbox_info *info)
     struct beginning b = BEGINNING_INIT;
     struct mbox_stream *stream = NULL;
     uint64_t size = info->size;
+    int r;
 
-    if (s->is_utf8 || !info->has_8bit)
+    if (s->is_utf8 || !info->has_8bit || s->is_shut_out)
         return size;
-    if (mbox_stream_new(s->box, seq, &stream) >= 0 && begin(s, stream, info, &b) >= 0)
+    r = mbox_stream_new(s->box, seq, &stream);
+    if (r >= 0)
+        r = begin(s, stream, info, &b);
+    if (r >= 0)
         size = shown_size(&b, info);
+    s->is_shut_out = r == -EAGAIN; /* a list must not wait for the lock once a message */
     mbox_stream_free(stream);
     beginning_finish(&b);
     return size;

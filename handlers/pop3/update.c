@@ -24,7 +24,9 @@ static int collect(struct pop3 *s, struct numset *remove, struct numset *seen)
         r = mbox_info(s->box, seq, &info);
         if (r < 0)
             return r;
-        is_expired = !(marks & POP3_DELETED) && pop3_policy_is_expired(&s->policy, &info, is_retrieved, now);
+        /* Nobody asked for it: where nothing can be removed it is no error. */
+        is_expired = !(marks & POP3_DELETED) && !mbox_is_readonly(s->box) &&
+                     pop3_policy_is_expired(&s->policy, &info, is_retrieved, now);
         s->count.expired += is_expired;
         if (is_expired || marks & POP3_DELETED)
             r = numset_add(remove, info.uid, info.uid);

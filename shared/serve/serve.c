@@ -93,7 +93,7 @@ int serve_connect(const struct serve_connection *c, struct conf *conf, const str
 
     transport_init(c->transport, c->rfd, c->wfd, (int)c->timeout, TIMEOUT_WRITE);
     writer_init(c->out, c->transport);
-    line_reader_init(c->in, c->transport, c->out, who->is_preauth ? LINE_LENIENT : LINE_CRLF, c->line_max);
+    line_reader_init(c->in, c->transport, c->out, LINE_LENIENT, c->line_max);
     if (who->unread.len)
         r = line_unread(c->in, buf_str(&who->unread));
     return r < 0 ? r : mbox_store_new(&options, ret_store);

@@ -427,6 +427,21 @@ class Wire:
         self.socket.close()
 
 
+def test_bare_lf():
+    """Somebody with nc types, before and after the login: lines end with a bare LF."""
+    for port, lines in ((110, ("USER alice", "PASS " + PASSWORDS["alice"], "STAT", "QUIT")),
+                        (143, ("a LOGIN alice " + PASSWORDS["alice"], "b NOOP", "c LOGOUT"))):
+        w = Wire(port)
+        w.line()
+        w.socket.settimeout(30)
+        answers = []
+        for line in lines:
+            w.socket.sendall(line.encode() + b"\n")
+            answers.append(w.line())
+        check("bare LF on port %d" % port, all(a.startswith((b"+OK", b"a OK", b"b OK", b"* BYE")) for a in answers), answers)
+        w.close()
+
+
 def test_thunderbird():
     """The commands a desktop client sends on a new account, in its order."""
     empty("alice")
@@ -600,7 +615,7 @@ def confined(name, pid):
 
 
 ALL = {"smtplib": test_smtplib, "poplib": test_poplib, "imaplib": test_imaplib, "curl": test_curl, "swaks": test_swaks,
-       "mutt": test_mutt, "thunderbird": test_thunderbird, "two": test_two_connections,
+       "mutt": test_mutt, "lf": test_bare_lf, "thunderbird": test_thunderbird, "two": test_two_connections,
        "processes": test_processes, "burst": test_burst}
 
 if __name__ == "__main__":
