@@ -14,14 +14,18 @@
 #define OUTPUT_CHUNK 4096
 #define STOP_WAITS   20 /* of 50 ms each */
 
-/* In the child: fds in place, exec. 127 tells the parent that there is no such program. */
+/* In the child: fds in place, no signal blocked, exec. 127 tells the parent that there is no such program. */
 static _noreturn_ void child_exec(const char *const argv[], int in, int out, int errors)
 {
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     char *const *words;
+    sigset_t none;
 
     if (dup2(in, STDIN_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0 ||
         dup2(errors >= 0 ? errors : null, STDERR_FILENO) < 0)
+        _exit(127);
+    (void)sigemptyset(&none);
+    if (sigprocmask(SIG_SETMASK, &none, NULL) < 0) /* the parent may read its signals from an fd */
         _exit(127);
     memcpy(&words, &argv, sizeof(words)); /* execvp() does not write to them, whatever its prototype says */
     (void)execvp(argv[0], words);

@@ -1,5 +1,6 @@
 /*
- * Starting other programs from `pennypost`: fork and exec, never a shell.
+ * Starting other programs from `pennypost`: fork and exec, never a shell. They start without blocked
+ * signals, whatever their parent blocks.
  */
 #ifndef ADMIN_CHILD_H
 #define ADMIN_CHILD_H

@@ -20,6 +20,7 @@
 
 #include "handlers/admin/child.h"
 #include "handlers/admin/command.h"
+#include "shared/base/clock.h"
 #include "shared/base/limits.h"
 #include "shared/base/macros.h"
 #include "shared/base/secret.h"
@@ -48,7 +49,34 @@ struct demo {
     pid_t listeners[SERVICES];
     char options[8][DEMO_PATH + 32]; /* key=value for every program */
     size_t option_count;
+    int signals; /* signalfd of what ends the demo, and of SIGCHLD: all of them are blocked */
+    bool is_interrupted;
 };
+
+/* From here on nothing ends us before the folder is removed. SIGPIPE: whoever read what tell() says is gone. */
+static int take_signals(struct demo *d)
+{
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGCHLD};
+    sigset_t set;
+
+    (void)sigemptyset(&set);
+    for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
+        (void)sigaddset(&set, numbers[i]);
+    if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+        return -errno;
+    d->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    return d->signals < 0 ? -errno : 0;
+}
+
+/* Has a signal to end come? Reads all that are pending: SIGCHLD only wakes us up, see has_lost_listener(). */
+static bool is_interrupted(struct demo *d)
+{
+    struct signalfd_siginfo info;
+
+    while (read(d->signals, &info, sizeof(info)) == sizeof(info))
+        d->is_interrupted |= info.ssi_signo != SIGCHLD;
+    return d->is_interrupted;
+}
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at)
 {
@@ -109,7 +137,7 @@ static int make_folder(struct demo *d)
     return write_file(d, path, welcome);
 }
 
-static int make_certificate(const struct demo *d)
+static int make_certificate(struct demo *d)
 {
     char key[DEMO_PATH + 32];
     char certificate[DEMO_PATH + 32];
@@ -137,9 +165,8 @@ static int make_certificate(const struct demo *d)
     (void)snprintf(key, sizeof(key), "%s/key.pem", d->folder);
     (void)snprintf(certificate, sizeof(certificate), "%s/certificate.pem", d->folder);
     status = child_run(argv, STR_NULL, NULL);
-    if (status == 0)
-        return 0;
-    (void)fprintf(stderr, "pennypost demo: openssl makes no certificate, so there is no TLS\n");
+    if (status != 0 && !is_interrupted(d))
+        (void)fprintf(stderr, "pennypost demo: openssl makes no certificate, so there is no TLS\n");
     return 0;
 }
 
@@ -153,7 +180,8 @@ static int make_password(struct demo *d)
     struct str line = str_trim(buf_str(&output));
 
     if (status != 0 || line.len == 0 || line.len > LIMIT_PASSWORD) {
-        (void)fprintf(stderr, "pennypost demo: no password: %.*s\n", STR_ARG(line));
+        if (!is_interrupted(d))
+            (void)fprintf(stderr, "pennypost demo: no password: %.*s\n", STR_ARG(line));
         return status < 0 ? status : -EIO;
     }
     (void)snprintf(d->password, sizeof(d->password), "%.*s", STR_ARG(line));
@@ -225,53 +253,56 @@ static void tell(const struct demo *d)
     (void)fflush(stdout);
 }
 
-/* Until a signal to end, the time, or the death of a listener. */
-static int wait_for_end(int signals, int seconds)
+/* Orphans of sessions are our children as well (PR_SET_CHILD_SUBREAPER): they are reaped. Asks the kernel and not the
+ * SIGCHLD, as one of these can stand for several children. */
+static bool has_lost_listener(const struct demo *d)
 {
-    struct pollfd p = {.fd = signals, .events = POLLIN};
+    for (;;) {
+        siginfo_t info = {0};
+
+        if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid == 0)
+            return false;
+        for (size_t i = 0; i < SERVICES; i++) {
+            if (d->listeners[i] == info.si_pid)
+                return true;
+        }
+        (void)waitpid(info.si_pid, NULL, 0);
+    }
+}
+
+/* Until a signal to end, the time, or the death of a listener. */
+static int wait_for_end(struct demo *d, int seconds)
+{
+    struct pollfd p = {.fd = d->signals, .events = POLLIN};
+    int64_t end = clock_monotonic_ms() + (int64_t)seconds * 1000;
 
     for (;;) {
-        struct signalfd_siginfo info;
-        int r = poll(&p, 1, seconds > 0 ? seconds * 1000 : -1);
+        int64_t left = end - clock_monotonic_ms();
 
-        if (r < 0 && errno == EINTR)
-            continue;
-        if (r <= 0)
-            return r < 0 ? -errno : 0;
-        if (read(signals, &info, sizeof(info)) != sizeof(info))
-            return -EIO;
-        if (info.ssi_signo != SIGCHLD)
+        if (is_interrupted(d) || (seconds > 0 && left <= 0))
             return 0;
-        if (info.ssi_code == CLD_EXITED || info.ssi_code == CLD_KILLED || info.ssi_code == CLD_DUMPED)
+        if (has_lost_listener(d))
             return -ECHILD;
+        if (poll(&p, 1, seconds > 0 ? (int)left : -1) < 0 && errno != EINTR)
+            return -errno;
     }
 }
 
 static int serve(struct demo *d, int seconds)
 {
-    sigset_t set;
-    _cleanup_close_ int signals = -1;
     int r = 0;
 
     for (size_t i = 0; r == 0 && i < SERVICES; i++) {
         r = start_service(d, i);
+        if (is_interrupted(d))
+            return 0;
         if (r < 0)
             (void)fprintf(stderr, "pennypost demo: %s does not start: %s\n", services[i][0], strerror(-r));
     }
     if (r < 0)
         return r;
-    (void)sigemptyset(&set);
-    (void)sigaddset(&set, SIGINT);
-    (void)sigaddset(&set, SIGTERM);
-    (void)sigaddset(&set, SIGHUP);
-    (void)sigaddset(&set, SIGCHLD);
-    if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
-        return -errno;
-    signals = signalfd(-1, &set, SFD_CLOEXEC);
-    if (signals < 0)
-        return -errno;
     tell(d);
-    r = wait_for_end(signals, seconds);
+    r = wait_for_end(d, seconds);
     if (r == -ECHILD)
         (void)fprintf(stderr, "pennypost demo: one of the servers ended by itself\n");
     return r;
@@ -296,6 +327,20 @@ static int choose_user(struct demo *d)
         return -ENOENT;
     (void)snprintf(d->user, sizeof(d->user), "%s", pw->pw_name);
     return 0;
+}
+
+/* 0 also when a signal to end came meanwhile: see is_interrupted. */
+static int prepare(struct demo *d)
+{
+    static int (*const steps[])(struct demo *) = {take_signals, make_folder, make_certificate, make_password};
+    int r = choose_user(d);
+
+    for (size_t i = 0; r == 0 && i < ARRAY_SIZE(steps); i++) {
+        r = steps[i](d);
+        if (d->signals >= 0 && is_interrupted(d))
+            return 0;
+    }
+    return r;
 }
 
 /* Ends sessions that outlived their listener: as the reaper of our descendants we are their parent now. */
@@ -326,7 +371,7 @@ static void end_sessions(void)
 int demo_main(struct conf *conf, int argc, char **argv)
 {
     static const struct option table[] = {{"seconds", required_argument, NULL, 's'}, {NULL, 0, NULL, 0}};
-    struct demo d = {.folder = ""};
+    struct demo d = {.folder = "", .signals = -1};
     char program[DEMO_PATH];
     uint32_t seconds = 0;
     ssize_t len = readlink("/proc/self/exe", program, sizeof(program) - 1);
@@ -345,17 +390,11 @@ int demo_main(struct conf *conf, int argc, char **argv)
     program[len] = '\0';
     d.program = program;
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
-    r = choose_user(&d);
-    if (r == 0)
-        r = make_folder(&d);
-    if (r == 0)
-        r = make_certificate(&d);
-    if (r == 0)
-        r = make_password(&d);
-    if (r == 0)
-        r = serve(&d, (int)seconds);
-    else
+    r = prepare(&d);
+    if (r < 0)
         (void)fprintf(stderr, "pennypost demo: %s\n", strerror(-r));
+    else if (!d.is_interrupted)
+        r = serve(&d, (int)seconds);
     for (size_t i = 0; i < SERVICES; i++) {
         if (d.listeners[i] > 0)
             (void)kill(d.listeners[i], SIGTERM);
@@ -365,5 +404,6 @@ int demo_main(struct conf *conf, int argc, char **argv)
     if (d.folder[0])
         (void)nftw(d.folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
     secret_wipe(d.password, sizeof(d.password));
+    close_fd(&d.signals);
     return r < 0 ? EX_OSERR : 0;
 }
