@@ -7,10 +7,13 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <netdb.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <sysexits.h>
 
 #include "handlers/admin/child.h"
@@ -34,13 +37,17 @@ static const struct check_step steps[] = {
 /* Tried in this order until one has removed the messages. */
 static const struct check_step removals[] = {
     {CHECK_POP3, 110, PROBE_PLAIN, "POP3: remove the messages", check_pop3_remove},
+    {CHECK_POP3, 110, PROBE_STARTTLS, "POP3, STLS: remove the messages", check_pop3_remove},
     {CHECK_POP3S, 995, PROBE_TLS, "POP3 over TLS: remove the messages", check_pop3_remove},
     {CHECK_IMAP, 143, PROBE_PLAIN, "IMAP: remove the messages", check_imap_remove},
+    {CHECK_IMAP, 143, PROBE_STARTTLS, "IMAP, STARTTLS: remove the messages", check_imap_remove},
     {CHECK_IMAPS, 993, PROBE_TLS, "IMAP over TLS: remove the messages", check_imap_remove},
 };
 
+/* The first that can be tried. */
 static const struct check_step proofs[] = {
     {CHECK_IMAP, 143, PROBE_PLAIN, "IMAP: they are gone", check_imap_gone},
+    {CHECK_IMAP, 143, PROBE_STARTTLS, "IMAP, STARTTLS: they are gone", check_imap_gone},
     {CHECK_IMAPS, 993, PROBE_TLS, "IMAP over TLS: they are gone", check_imap_gone},
 };
 
@@ -94,25 +101,68 @@ int check_broken(struct check *c, struct probe *p, int error, const char *doing)
 
 int check_refused(struct check *c, struct probe *p, const char *doing)
 {
-    return check_fail(c, -EPROTO, NULL, "%s: answered '%s'", doing, p->last);
+    static const struct {
+        const char *word;
+        const char *hint;
+    } hints[] = {
+        /* Also what POP3 says, which has no code for it. */
+        {"use TLS before", "plaintext_auth in pennypost.conf forbids a password in the clear: clients must use TLS"},
+        {"[IN-USE]", "another POP3 session has the mailbox: it must end first"},
+        {"[INUSE]", "another session or program holds the mailbox: try again, fuser FILE shows who it is"},
+        {"[LOGIN-DELAY]", "the last login is too short a time ago (key pop3_login_delay): try again later"},
+        {"[EXPIRED]", "the password or the account has expired: chage -l USER"},
+        {"[CONTACTADMIN]", "PAM refuses this account: is it locked or expired? The 'login' line in the log says why"},
+        {"[UNAVAILABLE]", "a temporary failure: PAM, a lock, the disk; the log says which"},
+        {"[SYS/TEMP]", "a temporary failure: PAM, a lock, the disk; the log says which"},
+    };
+    const char *hint = NULL;
+
+    for (size_t i = 0; i < ARRAY_SIZE(hints) && !hint; i++) {
+        if (str_ifind(str_from(p->last), str_from(hints[i].word)) >= 0)
+            hint = hints[i].hint;
+    }
+    return check_fail(c, -EPROTO, hint, "%s: answered '%s'", doing, p->last);
+}
+
+static const char *hint_of_connect(int error)
+{
+    switch (error) {
+    case -ECONNREFUSED:
+        return "nothing listens there: systemctl status pennypost-NAME.socket, or the lines of inetd.conf";
+    case -ETIMEDOUT:
+        return "a firewall drops what goes there, or nothing takes the connections: nft list ruleset, ss -ltn";
+    case -EHOSTUNREACH:
+    case -ENETUNREACH:
+        return "no way leads to this address: ip route get ADDRESS, or a firewall rejects it";
+    case -EACCES:
+    case -EPERM:
+        return "a firewall of this machine forbids it: nft list ruleset";
+    case -EADDRNOTAVAIL:
+    case -EAFNOSUPPORT:
+        return "this machine cannot use such an address: ip address, and give --host another one";
+    default:
+        return "the connection could not be made from here, the server is not to blame: ulimit -n, free memory";
+    }
 }
 
 int check_open(struct check *c, const struct check_step *s, const char *protocol, const char *greeting, struct probe *p)
 {
     struct str line;
-    int r = probe_open(p, c->address, s->port, s->tls, protocol);
+    int r = probe_open(p, c->addresses, s->port, s->tls, protocol);
 
-    if (r == -ECONNREFUSED)
-        return check_fail(c, r,
-                          "nothing listens there: systemctl status pennypost-NAME.socket, or the lines of inetd.conf",
-                          "port %u of %s: connection refused", (unsigned)s->port, c->address);
     if (r < 0)
-        return check_fail(c, r, NULL, "port %u of %s: %s", (unsigned)s->port, c->address, strerror(-r));
+        return check_fail(c, r, hint_of_connect(r), "port %u of %s: %s", (unsigned)s->port, c->host, strerror(-r));
     if (s->tls == PROBE_STARTTLS)
         return 0;
     r = probe_line(p, &line);
     if (r < 0)
         return check_broken(c, p, r, "the greeting");
+    if (str_starts(line, STR("421")) || str_starts(line, STR("554")) || str_starts(line, STR("* BYE")) ||
+        str_starts(line, STR("-ERR")))
+        return check_fail(c, -EPROTO,
+                          "the server turns us away: too many connections, a block list, or it cannot start a session; "
+                          "its log line says which",
+                          "greeted with '%s'", p->last);
     if (!str_starts(line, str_from(greeting)))
         return check_fail(c, -EPROTO, "does another server hold the port? ss -ltnp shows it", "greeted with '%s'",
                           p->last);
@@ -140,6 +190,21 @@ static void report(struct check *c, const char *verdict, const char *name, int64
     (void)fflush(stdout);
 }
 
+/* A failure whose step knows no better one: the server says there what it did. */
+static const char *hint_of_log(enum check_service service)
+{
+    switch (service) {
+    case CHECK_POP3:
+    case CHECK_POP3S:
+        return "the log of this session says why: journalctl -t ipop3d (or the mail log)";
+    case CHECK_IMAP:
+    case CHECK_IMAPS:
+        return "the log of this session says why: journalctl -t imapd (or the mail log)";
+    default:
+        return "the log of this session says why: journalctl -t smtpd (or the mail log)";
+    }
+}
+
 static int run_step(struct check *c, const struct check_step *s)
 {
     int64_t began = clock_monotonic_ms();
@@ -151,6 +216,8 @@ static int run_step(struct check *c, const struct check_step *s)
     r = s->run(c, s);
     if (r < 0 && c->reason.len == 0)
         (void)check_fail(c, r, NULL, "%s", strerror(-r));
+    if (r < 0 && !c->hint)
+        c->hint = hint_of_log(s->service);
     if (r < 0)
         c->failed++;
     else
@@ -168,70 +235,120 @@ static void skip_step(struct check *c, const char *name, const char *why, const 
     report(c, "skip", name, 0);
 }
 
-/* TLS needs a certificate and its key, and a client has to accept it at least in time. */
-static bool check_certificate(struct check *c)
+/* What is wrong with a certificate and its key, into reason and hint; -ENODATA: nothing. *output gets openssl's words.
+ */
+static int find_fault(struct check *c, const char *certificate, const char *key, struct buf *output)
 {
-    const char *const argv[] = {
-        "openssl", "x509", "-noout", "-enddate", "-checkend", "0", "-in", c->conf->tls_certificate, NULL};
-    _cleanup_buf_ struct buf output = BUF_INIT(1024);
-    struct check_step none = {.name = "the certificate is there and valid"};
-    int64_t began = clock_monotonic_ms();
-    struct stat key;
+    const char *const argv[] = {"openssl", "x509", "-noout", "-enddate", "-checkend", "0", "-in", certificate, NULL};
+    const char *missing = access(certificate, F_OK) < 0 && errno == ENOENT ? certificate
+                          : access(key, F_OK) < 0 && errno == ENOENT       ? key
+                                                                           : NULL;
+    struct str text, line;
     int status;
+
+    if (missing)
+        return check_fail(c, -ENOENT, "without any file that tls_certificate and tls_key name no TLS session begins",
+                          "%s: %s", missing, strerror(ENOENT));
+    status = child_run(argv, STR_NULL, output);
+    if (status == 0)
+        return -ENODATA;
+    if (status < 0 || (WIFEXITED(status) && WEXITSTATUS(status) == 127)) {
+        c->no_tls = "no openssl";
+        return check_fail(c, -EIO, "openssl is needed for the checks of TLS: apt-get install openssl",
+                          "the program openssl does not run");
+    }
+    text = str_trim(buf_str(output));
+    (void)str_cut(&text, '\n', &line);
+    if (str_starts(line, STR("notAfter=")))
+        return check_fail(c, -EIO, "a new certificate is taken by the next connection, nothing has to be restarted",
+                          "%s has expired: %.*s", certificate, STR_ARG(line));
+    return check_fail(c, -EIO, "it must be a file in PEM that openssl x509 -in FILE can show", "%s: %.*s", certificate,
+                      STR_ARG(line));
+}
+
+static void check_pair(struct check *c, const char *certificate, const char *key)
+{
+    static const char name[] = "the certificate is there and valid";
+    _cleanup_buf_ struct buf output = BUF_INIT(1024);
+    int64_t began = clock_monotonic_ms();
+    struct str text, line;
+    struct stat st;
 
     c->hint = NULL;
     buf_clear(&c->detail);
-    if (access(c->conf->tls_certificate, R_OK) < 0 && errno == ENOENT) {
-        skip_step(c, none.name, "there is none, so TLS is not offered and not checked",
-                  "units/install makes one; keys tls_certificate and tls_key name another");
-        return false;
-    }
-    status = child_run(argv, STR_NULL, &output);
-    if (status != 0) {
+    if (find_fault(c, certificate, key, &output) != -ENODATA) {
         c->failed++;
-        (void)check_fail(c, -EIO,
-                         status < 0 ? "openssl is needed for the checks of TLS: apt-get install openssl"
-                                    : "a new certificate is taken by the next connection, nothing has to be restarted",
-                         "%s: %.*s", c->conf->tls_certificate, STR_ARG(str_trim(buf_str(&output))));
-        report(c, "FAIL", none.name, began);
-        return true; /* the steps show what a client sees */
+        report(c, "FAIL", name, began);
+        return; /* the steps show what a client sees */
     }
-    if (stat(c->conf->tls_key, &key) == 0 && (key.st_mode & 077) != 0)
+    if (stat(key, &st) == 0 && (st.st_mode & 077) != 0)
         c->hint = "others than root can read the key: chmod 600";
-    struct str text = buf_str(&output);
-    struct str line;
-
+    text = buf_str(&output);
     (void)str_cut(&text, '\n', &line);
-    (void)buf_printf(&c->detail, "%.*s", STR_ARG(line));
+    (void)buf_printf(&c->detail, "%s, %.*s", certificate, STR_ARG(line));
     c->passed++;
-    report(c, "ok", none.name, began);
-    return true;
+    report(c, "ok", name, began);
+}
+
+/* TLS needs a certificate and its key, and a client has to accept it at least in time. Several are paired as in
+ * shared/gate/tls.h; without the first file no TLS is offered. */
+static void check_certificates(struct check *c)
+{
+    struct str certificates = str_from(c->conf->tls_certificate), keys = str_from(c->conf->tls_key);
+    struct str certificate, next_key, key = STR_NULL;
+    bool has_one = false;
+
+    while (!c->no_tls && str_word(&certificates, &certificate)) {
+        _cleanup_free_ char *path = str_dup(certificate);
+        _cleanup_free_ char *key_path = NULL;
+
+        if (str_word(&keys, &next_key))
+            key = next_key;
+        key_path = str_dup(key.len > 0 ? key : certificate);
+        if (!path || !key_path || (!has_one && access(path, R_OK) < 0 && errno == ENOENT))
+            break;
+        has_one = true;
+        check_pair(c, path, key_path);
+    }
+    if (has_one)
+        return;
+    c->no_tls = "no certificate";
+    skip_step(c, "the certificate is there and valid", "there is none, so TLS is not offered and not checked",
+              "units/install makes one; keys tls_certificate and tls_key name another");
 }
 
 /* ---- order of events ---- */
 
+/* Why a step cannot be tried, or NULL. */
+static const char *obstacle(const struct check *c, const struct check_step *s)
+{
+    if (s->tls != PROBE_PLAIN && c->no_tls)
+        return c->no_tls;
+    if (s->tls == PROBE_PLAIN && s->run != check_smtp_send && c->conf->plaintext_auth == CONF_PLAINTEXT_NO)
+        return "plaintext_auth = no";
+    return NULL;
+}
+
 static void check_all(struct check *c)
 {
-    bool has_tls = check_certificate(c);
-
+    check_certificates(c);
     for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
         const struct check_step *s = &steps[i];
+        const char *why = obstacle(c, s);
 
         if ((c->services & s->service) == 0)
             continue;
-        if (s->tls != PROBE_PLAIN && !has_tls)
-            skip_step(c, s->name, "no certificate", NULL);
-        else if (s->tls == PROBE_PLAIN && s->run != check_smtp_send && c->conf->plaintext_auth == CONF_PLAINTEXT_NO)
-            skip_step(c, s->name, "plaintext_auth = no", NULL);
+        if (why)
+            skip_step(c, s->name, why, NULL);
         else
             (void)run_step(c, s);
     }
     for (size_t i = 0; i < ARRAY_SIZE(removals) && c->sent > 0 && !c->is_removed; i++) {
-        if ((c->services & removals[i].service) != 0 && (has_tls || removals[i].tls == PROBE_PLAIN))
+        if ((c->services & removals[i].service) != 0 && !obstacle(c, &removals[i]))
             (void)run_step(c, &removals[i]);
     }
     for (size_t i = 0; i < ARRAY_SIZE(proofs) && c->is_removed; i++) {
-        if ((c->services & proofs[i].service) != 0 && (has_tls || proofs[i].tls == PROBE_PLAIN)) {
+        if ((c->services & proofs[i].service) != 0 && !obstacle(c, &proofs[i])) {
             (void)run_step(c, &proofs[i]);
             break;
         }
@@ -266,13 +383,28 @@ static int parse_services(const char *text, unsigned *ret)
 
 static int usage(void)
 {
-    (void)fputs("usage: pennypost check [--services LIST] [--host ADDRESS] [--password-file FILE] [USER]\n"
+    (void)fputs("usage: pennypost check [--services LIST] [--host HOST] [--password-file FILE] [USER]\n"
                 "       pennypost check --security\n       pennypost check --dns\nservices:",
                 stderr);
     for (size_t i = 0; i < ARRAY_SIZE(services); i++)
         (void)fprintf(stderr, " %s", service_name(services[i].service));
     (void)fputc('\n', stderr);
     return EX_USAGE;
+}
+
+/* --host: a name or an address. */
+static int find_host(struct check *c)
+{
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+    int r = getaddrinfo(c->host, NULL, &hints, &c->addresses);
+
+    if (r == 0)
+        return 0;
+    (void)fprintf(stderr,
+                  "pennypost check: no address of --host %s: %s\n      hint: getent ahosts %s shows what "
+                  "this machine finds; 127.0.0.1 is the machine itself\n",
+                  c->host, r == EAI_SYSTEM ? strerror(errno) : gai_strerror(r), c->host);
+    return -ENOENT;
 }
 
 int check_main(struct conf *conf, int argc, char **argv)
@@ -285,11 +417,8 @@ int check_main(struct conf *conf, int argc, char **argv)
         {"dns", no_argument, NULL, 'D'},
         {NULL, 0, NULL, 0},
     };
-    struct check c = {.conf = conf,
-                      .address = "127.0.0.1",
-                      .services = CHECK_ALL,
-                      .reason = BUF_INIT(4096),
-                      .detail = BUF_INIT(4096)};
+    struct check c = {
+        .conf = conf, .host = "127.0.0.1", .services = CHECK_ALL, .reason = BUF_INIT(4096), .detail = BUF_INIT(4096)};
     _cleanup_buf_ struct buf text = BUF_INIT(4096);
     const char *password_file = NULL;
     int option;
@@ -303,12 +432,14 @@ int check_main(struct conf *conf, int argc, char **argv)
         if (option == 'D')
             return check_dns(conf);
         if (option == 'h')
-            c.address = optarg;
+            c.host = optarg;
         if (option == 'p')
             password_file = optarg;
     }
     if (argc - optind > 1)
         return usage();
+    if (find_host(&c) < 0)
+        return EX_NOHOST;
     (void)sigaction(SIGPIPE, &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
 
     r = account_choose(conf, argv[optind], password_file, &c.account, &text);
@@ -321,7 +452,7 @@ int check_main(struct conf *conf, int argc, char **argv)
                      c.account.is_throwaway ? " (an account made for this check only: root has no mail login)"
                      : c.account.is_lent    ? " (logins with a device password for this check: his own is not tried)"
                                             : "",
-                     c.address);
+                     c.host);
         check_all(&c);
     } else {
         (void)fprintf(stderr, "pennypost check: %s\n", text.len > 0 ? buf_cstr(&text) : strerror(-r));
@@ -330,6 +461,7 @@ int check_main(struct conf *conf, int argc, char **argv)
         c.failed++;
     buf_finish(&c.reason);
     buf_finish(&c.detail);
+    freeaddrinfo(c.addresses);
     if (r < 0)
         return EX_NOUSER;
     (void)printf("%u ok, %u failed, %u skipped\n", c.passed, c.failed, c.skipped);

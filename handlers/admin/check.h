@@ -24,15 +24,17 @@ enum check_service {
 
 struct check {
     struct conf *conf;
-    const char *address;
-    unsigned services; /* of enum check_service */
+    const char *host;           /* as it was given */
+    struct addrinfo *addresses; /* its addresses */
+    unsigned services;          /* of enum check_service */
     struct account account;
-    char token[64];    /* in a header field of every message that we send */
-    unsigned sent;     /* messages accepted so far: what POP3 and IMAP must show */
-    bool is_removed;   /* the messages have been removed again */
-    struct buf reason; /* why the current step failed */
-    struct buf detail; /* what the current step saw, when it went well */
-    const char *hint;  /* what to do about it */
+    char token[64];     /* in a header field of every message that we send */
+    unsigned sent;      /* messages accepted so far: what POP3 and IMAP must show */
+    const char *no_tls; /* why TLS cannot be tried, or NULL */
+    bool is_removed;    /* the messages have been removed again */
+    struct buf reason;  /* why the current step failed */
+    struct buf detail;  /* what the current step saw, when it went well */
+    const char *hint;   /* what to do about it */
     unsigned passed;
     unsigned failed;
     unsigned skipped;
@@ -67,7 +69,8 @@ int check_fail(struct check *c, int error, const char *hint, const char *format,
 /* A read or write on the connection failed while `doing` something. */
 int check_broken(struct check *c, struct probe *p, int error, const char *doing);
 
-/* The answer p->last was not what `doing` needs. */
+/* The answer p->last was not what `doing` needs. Where it says nothing of its own the hint is left to the step; a step
+ * without one gets the hint where the log is. */
 int check_refused(struct check *c, struct probe *p, const char *doing);
 
 #endif

@@ -63,7 +63,7 @@ static int login(struct check *c, const struct check_step *s, struct probe *p)
     int r = check_open(c, s, "imap", "* OK", p);
 
     if (buf_printf(&text, "LOGIN %s ", c->account.name) < 0 || add_string(&text, buf_str(&c->account.password)) < 0)
-        return check_fail(c, -ENOBUFS, NULL, "the password is too long");
+        return check_fail(c, -ENOBUFS, "give a shorter one", "the password is too long");
     if (r == 0)
         r = command(c, p, "the login", NULL, buf_cstr(&text));
     if (r == -EPROTO && !c->hint)
@@ -147,7 +147,8 @@ int check_imap_remove(struct check *c, const struct check_step *s)
         r = command(c, &p, "CAPABILITY", &a, "CAPABILITY");
         (void)buf_printf(&text, "UID STORE %s +FLAGS.SILENT (\\Deleted)", buf_cstr(&set));
         if (r == 0 && !a.has_uidplus)
-            r = check_fail(c, -EPROTO, NULL, "without UIDPLUS only ours cannot be removed");
+            r = check_fail(c, -EPROTO, "does another server hold the port? ss -ltnp shows it",
+                           "without UIDPLUS only ours cannot be removed");
         if (r == 0)
             r = command(c, &p, "STORE", NULL, buf_cstr(&text));
         buf_clear(&text);
@@ -178,7 +179,9 @@ int check_imap_gone(struct check *c, const struct check_step *s)
     if (r < 0)
         return r;
     if (found != 0)
-        return check_fail(c, -ENOMSG, NULL, "%u messages are still there", found);
+        return check_fail(c, -ENOMSG,
+                          "do POP3 and IMAP use the same file (key spool)? 'pennypost mbox check FILE' looks at it",
+                          "%u messages are still there", found);
     (void)buf_printf(&c->detail, "nothing is left");
     return 0;
 }

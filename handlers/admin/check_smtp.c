@@ -62,7 +62,7 @@ static int login(struct check *c, struct probe *p)
     if (buf_add_byte(&plain, '\0') < 0 || buf_add_str(&plain, str_from(c->account.name)) < 0 ||
         buf_add_byte(&plain, '\0') < 0 || buf_add_str(&plain, buf_str(&c->account.password)) < 0 ||
         buf_add_str(&text, STR("AUTH PLAIN ")) < 0 || base64_encode(buf_str(&plain), &text) < 0)
-        return check_fail(c, -ENOBUFS, NULL, "the password is too long");
+        return check_fail(c, -ENOBUFS, "give a shorter one", "the password is too long");
     return command(c, p, "AUTH", 2, buf_cstr(&text));
 }
 

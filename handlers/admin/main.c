@@ -11,7 +11,7 @@
 #include "shared/base/macros.h"
 
 static const struct command commands[] = {
-    {"check", "[--security | --dns | [--services LIST] [--host ADDRESS] [--password-file FILE] [USER]]",
+    {"check", "[--security | --dns | [--services LIST] [--host HOST] [--password-file FILE] [USER]]",
      "send a message, see it over POP3 and IMAP, remove it", check_main},
     {"demo", "[--seconds N]", "serve a throw-away mailbox on free loopback ports, without root", demo_main},
     {"device", "add|list|revoke ...", "passwords for single devices, and for SCRAM, CRAM-MD5 and APOP", device_main},

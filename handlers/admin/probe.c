@@ -1,8 +1,8 @@
 #include "handlers/admin/probe.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -13,43 +13,56 @@
 #define PROBE_TIMEOUT 20    /* seconds for one line: longer than PAM's delay after a wrong password */
 #define PROBE_LINE    65536 /* of an answer */
 
-static int connect_plain(const char *address, uint16_t port, int *ret)
+/* An address, with the port in it, and the connection to it. */
+static int connect_one(const struct addrinfo *to, uint16_t port, struct sockaddr_storage *ret_address, int *ret)
 {
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV};
-    struct addrinfo *found = NULL;
-    char service[8];
-    int r = 0;
+    const struct timeval limit = {.tv_sec = PROBE_TIMEOUT};
+    struct sockaddr_storage address = {0};
+    _cleanup_close_ int fd = -1;
 
-    (void)snprintf(service, sizeof(service), "%u", (unsigned)port);
-    if (getaddrinfo(address, service, &hints, &found) != 0)
-        return -EINVAL;
-    int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (to->ai_addrlen > sizeof(address))
+        return -EAFNOSUPPORT;
+    memcpy(&address, to->ai_addr, to->ai_addrlen);
+    if (to->ai_family == AF_INET)
+        ((struct sockaddr_in *)&address)->sin_port = htons(port);
+    else if (to->ai_family == AF_INET6)
+        ((struct sockaddr_in6 *)&address)->sin6_port = htons(port);
+    else
+        return -EAFNOSUPPORT;
+    fd = socket(to->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    /* connect(2) obeys the send timeout. */
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+    if (connect(fd, (const struct sockaddr *)&address, to->ai_addrlen) < 0)
+        return errno == EINPROGRESS ? -ETIMEDOUT : -errno;
+    *ret_address = address;
+    *ret = fd;
+    fd = -1;
+    return 0;
+}
 
-    if (fd < 0) {
-        r = -errno;
-    } else {
-        const struct timeval limit = {.tv_sec = PROBE_TIMEOUT};
+static int connect_plain(const struct addrinfo *to, uint16_t port, struct sockaddr_storage *ret_address, int *ret)
+{
+    int r = -EADDRNOTAVAIL;
 
-        /* connect(2) obeys the send timeout. */
-        (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-        if (connect(fd, found->ai_addr, found->ai_addrlen) < 0) {
-            r = errno == EINPROGRESS ? -ETIMEDOUT : -errno;
-            (void)close(fd);
-        }
-    }
-    freeaddrinfo(found);
-    if (r == 0)
-        *ret = fd;
+    for (; to && r < 0; to = to->ai_next)
+        r = connect_one(to, port, ret_address, ret);
     return r;
 }
 
-static int connect_tls(struct probe *p, const char *address, uint16_t port, enum probe_tls tls, const char *protocol)
+static int connect_tls(struct probe *p, const struct sockaddr_storage *to, enum probe_tls tls, const char *protocol)
 {
+    char host[64];
+    char port[8];
     char where[80];
     const char *argv[12] = {"openssl", "s_client", "-quiet", "-verify_quiet", "-connect", where, NULL};
     size_t n = 6;
 
-    (void)snprintf(where, sizeof(where), strchr(address, ':') ? "[%s]:%u" : "%s:%u", address, (unsigned)port);
+    if (getnameinfo((const struct sockaddr *)to, sizeof(*to), host, sizeof(host), port, sizeof(port),
+                    NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+        return -EINVAL;
+    (void)snprintf(where, sizeof(where), strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
     if (tls == PROBE_STARTTLS) {
         argv[n++] = "-starttls";
         argv[n++] = protocol;
@@ -57,21 +70,22 @@ static int connect_tls(struct probe *p, const char *address, uint16_t port, enum
     return child_start(argv, -1, &p->child, &p->fd);
 }
 
-int probe_open(struct probe *p, const char *address, uint16_t port, enum probe_tls tls, const char *protocol)
+int probe_open(struct probe *p, const struct addrinfo *to, uint16_t port, enum probe_tls tls, const char *protocol)
 {
+    struct sockaddr_storage address;
     int fd = -1;
     int r;
 
     *p = (struct probe){.fd = -1};
     /* A connection that is only tried tells "nobody listens" from "TLS does not work". */
-    r = connect_plain(address, port, &fd);
+    r = connect_plain(to, port, &address, &fd);
     if (r < 0)
         return r;
     if (tls == PROBE_PLAIN) {
         p->fd = fd;
     } else {
         (void)close(fd);
-        r = connect_tls(p, address, port, tls, protocol);
+        r = connect_tls(p, &address, tls, protocol);
         if (r < 0)
             return r;
     }

@@ -28,10 +28,13 @@ struct probe {
     char last[256]; /* last line that came, for the report */
 };
 
-/* Connects to address:port. `protocol` is "smtp", "pop3" or "imap" (for STARTTLS). With STARTTLS the greeting has been
- * read when this returns; SMTP and IMAP start anew, POP3 goes on. Certificates are not verified: a self-signed one is
- * what a new machine has. 0; -ECONNREFUSED, -ETIMEDOUT, ...; -ENOENT: there is no openssl program. */
-int probe_open(struct probe *p, const char *address, uint16_t port, enum probe_tls tls, const char *protocol);
+struct addrinfo; /* netdb.h */
+
+/* Connects to the first of these addresses that takes it, on `port`. `protocol` is "smtp", "pop3" or "imap" (for
+ * STARTTLS). With STARTTLS the greeting has been read when this returns; SMTP and IMAP start anew, POP3 goes on.
+ * Certificates are not verified: a self-signed one is what a new machine has. 0; of the last address -ECONNREFUSED,
+ * -ETIMEDOUT, ... */
+int probe_open(struct probe *p, const struct addrinfo *to, uint16_t port, enum probe_tls tls, const char *protocol);
 void probe_close(struct probe *p);
 
 /* Sends the text and CRLF. 0 or a negative errno. */

@@ -2,7 +2,9 @@
 """Real clients against the servers on 127.0.0.1: curl, Python's smtplib, poplib and imaplib, mutt, swaks, and what
 Thunderbird says. Runs inside a machine of world.py as root; closes with "N passed, N failed".
 
-    clients.py [smtplib] [poplib] [imaplib] [curl] [swaks] [mutt] [thunderbird] [two] [burst] [processes]   (default: all)
+    clients.py [smtplib] [poplib] [imaplib] [curl] [swaks] [mutt] [thunderbird] [two] [burst] [processes] [check]
+
+Without arguments all.
 """
 import base64
 import email
@@ -614,9 +616,37 @@ def confined(name, pid):
           not os.listdir("/proc/%d/root/" % pid), os.readlink("/proc/%d/root" % pid))
 
 
+def tell(*arguments):
+    done = run(["pennypost", *arguments], timeout=300)
+    return (done.returncode, done.stdout, len(re.findall("^FAIL ", done.stdout, re.M)),
+            len(re.findall("^FAIL .*\n      hint: ", done.stdout, re.M)))
+
+
+def test_check():
+    """pennypost check where it is not the usual case."""
+    if os.environ.get("PENNYPOST_SANITIZED"):
+        return
+    code, text, _, _ = tell("-o", "plaintext_auth=no", "check", "--services", "smtp,pop3,imap", "alice")
+    check("check, plaintext_auth = no: over TLS only", code == 0 and "POP3, STLS: remove the messages" in text and
+          "IMAP, STARTTLS: they are gone" in text and "POP3: remove" not in text, text)
+    code, text, _, _ = tell("check", "--host", "localhost", "--services", "smtp,pop3s,imap", "alice")
+    check("check --host with a name", code == 0 and "server localhost" in text, text)
+    code, text, _, _ = tell("check", "--host", "no.such.invalid", "alice")
+    check("check --host with a name that is none says so", code == 68 and "no.such.invalid: " in text and "hint: " in text,
+          text)
+    code, text, fails, hints = tell("check", "--host", "192.0.2.1", "--services", "imap,imaps", "alice")
+    check("check of a host out of reach: a hint for each failure", code == 1 and hints == fails == 3, text)
+    pem = "/etc/pennypost/certificate.pem"
+    code, text, _, _ = tell("-o", "tls_certificate=%s %s" % (pem, pem), "check", "--services", "imaps", "alice")
+    check("check of several certificates", code == 0 and text.count("certificate is there and valid (") == 2, text)
+    code, text, fails, hints = tell("-o", "tls_certificate=%s /none.pem" % pem, "check", "--services", "imaps", "alice")
+    check("check of a certificate that is missing", code == 1 and "FAIL  the certificate is there and valid: /none.pem: "
+          in text and "IMAP over TLS: login, the messages are there (" in text and hints == fails == 1, text)
+
+
 ALL = {"smtplib": test_smtplib, "poplib": test_poplib, "imaplib": test_imaplib, "curl": test_curl, "swaks": test_swaks,
        "mutt": test_mutt, "lf": test_bare_lf, "thunderbird": test_thunderbird, "two": test_two_connections,
-       "processes": test_processes, "burst": test_burst}
+       "processes": test_processes, "burst": test_burst, "check": test_check}
 
 if __name__ == "__main__":
     for wanted in sys.argv[1:] or ALL:
