@@ -18,7 +18,8 @@
 #include "shared/gate/keeper.h"
 #include "shared/gate/priv.h"
 
-/* `marker`: USER.PID, as the keeper names it. */
+/* `marker`: USER.PID, as the keeper names it. 1: the user is gone, there is nobody to recover for, at no later boot
+ * either. (Should it be the directory that is away, the next program that opens the mailbox still recovers it.) */
 static int recover_user(const struct conf *conf, const char *marker)
 {
     _cleanup_priv_user_ struct priv_user user = {0};
@@ -28,6 +29,8 @@ static int recover_user(const struct conf *conf, const char *marker)
     int r;
 
     r = priv_user_find(str_sub(str_from(marker), 0, dot ? (size_t)(dot - marker) : strlen(marker)), &user);
+    if (r == -ENOENT)
+        return 1;
     if (r < 0)
         return r;
     struct chain_spec spec = {CHAIN_SPEC("deliver"), .arguments = {"--recover"}, .conf = conf, .user = &user,
@@ -73,11 +76,13 @@ int recover_main(struct conf *conf, int argc, char **argv)
         if (entry->d_name[0] == '.')
             continue;
         r = recover_user(conf, entry->d_name);
-        if (r == 0 && unlinkat(dirfd(dir), entry->d_name, 0) < 0)
+        if (r >= 0 && unlinkat(dirfd(dir), entry->d_name, 0) < 0)
             r = -errno;
         if (r < 0) {
             failed++;
             LOG_ERROR(LOG_ERR, "recover", r, LOG_FC("user", entry->d_name));
+        } else if (r > 0) {
+            LOG_EVENT(LOG_WARNING, "recover: no such user any more", LOG_FC("user", entry->d_name));
         } else {
             recovered++;
             LOG_EVENT(LOG_NOTICE, "recover", LOG_FC("user", entry->d_name));
