@@ -31,11 +31,9 @@ class Bench:
         self.work = crashlib.Work(build, os.path.join(folder, "root"))
         self.files = scenarios.files_of(os.path.join(folder, "messages"))
         self.journal = os.path.join(self.work.root, "state/Work.journal")
-        self.torn = 0 # the first write of the expunge into the mailbox: half of it is done
-        self.make(0)
-        _, whole = self.state()
+        self.torn = 0  # the first write of the expunge into the mailbox: half of it is done
         for at in range(1, MOST_CALLS):
-            self.make(at)
+            whole = self.make(at)
             has_journal, data = self.state()
             if has_journal and data != whole:
                 self.torn = at
@@ -47,15 +45,16 @@ class Bench:
             return os.path.exists(self.journal), f.read()
 
     def make(self, at):
-        """Work with three messages and one that is on its way out; a child."""
+        """Work with three messages and one that is on its way out; a child. Returns Work's bytes before that."""
         self.work.fresh()
         words = ["create", "Work", ",", "create", "Work/kid", ",", "append", "Work/kid", "", self.files["@s5"]]
         for name in ("@s1", "@m2", "@s3", "@m4"):
             words += [",", "append", "Work", "", self.files[name]]
         self.work.run(words)
-        if at:
-            self.work.run(REMOVE, interpose=dict(CRASH_MODE="torn", CRASH_AT=at, CRASH_NO_COLLAPSE=1))
+        _, whole = self.state()
+        self.work.run(REMOVE, interpose=dict(CRASH_MODE="torn", CRASH_AT=at, CRASH_NO_COLLAPSE=1))
         self.unlock()
+        return whole
 
     def unlock(self):
         """The dotlocks of who was killed; their age is the matter of other tests."""
