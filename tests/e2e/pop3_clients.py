@@ -5,9 +5,9 @@ inside a machine of world.py as root; closes with "N passed, N failed".
 
     pop3_clients.py [fetchmail] [mpop] [getmail] [curl] [poplib] [uidl] [policy] [cut] [kill]   (default: all)
 """
+import fcntl
 import imaplib
 import mailbox
-import fcntl
 import os
 import poplib
 import pwd
