@@ -432,7 +432,7 @@ class Wire:
 def test_bare_lf():
     """Somebody with nc types, before and after the login: lines end with a bare LF."""
     for port, lines in ((110, ("USER alice", "PASS " + PASSWORDS["alice"], "STAT", "QUIT")),
-                        (143, ("a LOGIN alice " + PASSWORDS["alice"], "b NOOP", "c LOGOUT"))):
+                        (143, ("a LOGIN alice " + quoted("alice"), "b NOOP", "c LOGOUT"))):
         w = Wire(port)
         w.line()
         w.socket.settimeout(30)
