@@ -173,7 +173,8 @@ static const struct {
 /* In a child: confined like the real thing, one try. */
 static int try_it(size_t role, bool (*reaches)(pid_t), pid_t other)
 {
-    struct priv_confinement confinement = {.account = roles[role].account, .open_files = FILES, .memory = MEMORY};
+    struct priv_confinement confinement = {
+        .account = roles[role].account, .find = priv_account_named, .open_files = FILES, .memory = MEMORY};
     const char *what = "";
 
     if (priv_confine(&confinement, &what) < 0 || sandbox_enter(roles[role].role) < 0)

@@ -458,7 +458,9 @@ def main():
             shutil.copytree(folder, os.path.join(staging + ".new", os.path.basename(folder)), symlinks=True, dirs_exist_ok=True)
         os.rename(staging + ".new", staging)
     # Over /usr only: the box has an /etc of its own already.
-    lower = ":".join(os.path.join(staging, n, "usr") for n in sorted(os.listdir(staging)))
+    # What the machine has itself is not unpacked.
+    unpacked = [os.path.join(staging, n, "usr") for n in sorted(os.listdir(staging))]
+    lower = ":".join(folder for folder in unpacked if os.path.isdir(folder))
     mount = 'mount -t overlay overlay -o lowerdir="%s:/usr" /usr && exec "$@"' % lower
     argv = ["unshare", "-m", "--propagation", "private", "sh", "-c", mount, "sh", sys.executable, __file__, *sys.argv[1:]]
     return subprocess.run([os.path.join(HERE, "box"), *argv], check=False,

@@ -423,7 +423,8 @@ def test_scram():
 def test_scram_tampered():
     forget_devices()
     password = device("add", "alice")
-    for change in (lambda x: x[:-2] + b"A=", lambda x: x.replace(b"r=", b"r=x"), lambda x: x.replace(b"c=biws", b"c=eSws"),
+    for change in (lambda x: x[:-9] + (b"B" if x[-9:-8] == b"A" else b"A") + x[-8:], lambda x: x.replace(b"r=", b"r=x"),
+                   lambda x: x.replace(b"c=biws", b"c=eSws"),
                    lambda x: x.split(b",p=")[0], lambda x: b"", lambda x: x + b",p=AAAA", lambda x: x.replace(b",p", b",\0p"),
                    lambda x: b"c=biws,r=1,p=" + b"A" * 9000):
         out = scram("SCRAM-SHA-256", Scram("alice", password), change)
