@@ -53,9 +53,7 @@ int pop2_store_fail(struct pop2 *s, int error)
     case -EACCES:
         return pop2_fail(s, "error", "The mailbox is not a plain file of yours that may be opened");
     case -EROFS:
-        return pop2_fail(s, "error", "The mailbox is on a disk that can only be read, nothing was changed");
-    case -ESTALE:
-        return pop2_fail(s, "error", "The mailbox was removed or renamed meanwhile, nothing was changed");
+        return pop2_fail(s, "error", "The mailbox cannot be changed");
     case -ENOSPC:
     case -EDQUOT:
     case -EFBIG:
