@@ -5,61 +5,94 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdint.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "shared/base/macros.h"
+#include "shared/base/remote.h"
 
 #define BOOT_ID  "/proc/sys/kernel/random/boot_id"
 #define BOOT_LEN 36 /* a UUID */
 #define BEGIN    "0\npennypost "
 
-/* BEGIN, the boot, a blank. */
-static int text_of_boot(char *out)
+/* What stands in the second line. */
+struct maker {
+    char boot[BOOT_LEN + 1];
+    long pid;
+    char host[sizeof(((struct utsname *)0)->nodename)];
+};
+
+static int this_process(struct maker *ret)
 {
     _cleanup_close_ int fd = open(BOOT_ID, O_RDONLY | O_CLOEXEC);
-    size_t len = strlen(BEGIN);
+    struct maker m = {.pid = getpid()};
+    struct utsname name;
 
-    memcpy(out, BEGIN, len);
-    if (fd < 0 || read(fd, out + len, BOOT_LEN) != BOOT_LEN)
+    if (fd < 0 || read(fd, m.boot, BOOT_LEN) != BOOT_LEN)
         return -EOPNOTSUPP;
-    out[len + BOOT_LEN] = ' ';
-    out[len + BOOT_LEN + 1] = '\0';
+    if (uname(&name) == 0 && strcspn(name.nodename, " \n") == strlen(name.nodename))
+        memcpy(m.host, name.nodename, sizeof(m.host));
+    *ret = m;
     return 0;
 }
 
-static int text_of(long pid, char *ret)
+static void print(const struct maker *m, char *ret)
 {
-    int r = text_of_boot(ret);
+    (void)snprintf(ret, MAKER_TEXT, BEGIN "%s %ld%s%s\n", m->boot, m->pid, m->host[0] != '\0' ? " " : "", m->host);
+}
 
-    if (r == 0)
-        (void)snprintf(ret + strlen(ret), MAKER_TEXT - strlen(ret), "%ld\n", pid);
-    return r;
+/* False: it is not what print() makes. */
+static bool parse(const char *text, struct maker *ret)
+{
+    struct maker m = {.pid = 0};
+    const char *p = text + strlen(BEGIN);
+    char *end, again[MAKER_TEXT];
+    size_t len;
+
+    if (strncmp(text, BEGIN, strlen(BEGIN)) != 0 || strlen(p) <= BOOT_LEN)
+        return false;
+    memcpy(m.boot, p, BOOT_LEN);
+    m.pid = strtol(p + BOOT_LEN, &end, 10);
+    len = *end == ' ' ? strcspn(end + 1, " \n") : 0;
+    if (len >= sizeof(m.host))
+        return false;
+    memcpy(m.host, end + 1, len);
+    print(&m, again);
+    *ret = m;
+    return m.pid > 0 && m.pid <= INT32_MAX && strcmp(again, text) == 0;
 }
 
 int maker_text(char *ret, size_t *ret_len)
 {
-    char text[MAKER_TEXT];
-    int r = text_of(getpid(), text);
+    struct maker m;
+    int r = this_process(&m);
 
     if (r < 0)
         return r;
-    *ret_len = strlen(text);
-    memcpy(ret, text, *ret_len + 1);
+    print(&m, ret);
+    *ret_len = strlen(ret);
     return 0;
+}
+
+static bool is_shared(int fd)
+{
+    struct statfs fs;
+
+    return fstatfs(fd, &fs) < 0 || remote_is_shared(&fs);
 }
 
 bool maker_is_gone(int fd)
 {
-    char found[MAKER_TEXT], text[MAKER_TEXT], *number;
+    char found[MAKER_TEXT];
+    struct maker m, we;
     struct stat st;
     ssize_t n;
-    long pid;
 
     if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
         return false;
@@ -67,8 +100,9 @@ bool maker_is_gone(int fd)
     if (n <= 0 || memchr(found, '\0', (size_t)n) != NULL)
         return false;
     found[n] = '\0';
-    number = strrchr(found, ' ');
-    pid = number != NULL ? strtol(number + 1, NULL, 10) : 0;
-    return pid > 0 && pid <= INT32_MAX && text_of(pid, text) == 0 && strcmp(text, found) == 0 &&
-           kill((pid_t)pid, 0) < 0 && errno == ESRCH;
+    if (!parse(found, &m) || this_process(&we) < 0)
+        return false;
+    if (strcmp(m.boot, we.boot) == 0)
+        return kill((pid_t)m.pid, 0) < 0 && errno == ESRCH;
+    return m.host[0] != '\0' && strcmp(m.host, we.host) == 0 && !is_shared(fd);
 }

@@ -51,6 +51,11 @@ int str_icmp(struct str a, struct str b)
     return r != 0 ? r : compare_lengths(a.len, b.len);
 }
 
+bool str_ieq(struct str a, struct str b)
+{
+    return a.len == b.len && compare_folded(a.ptr, b.ptr, a.len) == 0;
+}
+
 bool str_starts(struct str s, struct str prefix)
 {
     return s.len >= prefix.len && str_eq(str_sub(s, 0, prefix.len), prefix);
@@ -135,6 +140,16 @@ bool str_word(struct str *s, struct str *ret_word)
         return false;
     *ret_word = str_sub(rest, 0, end);
     return true;
+}
+
+bool str_has_word(struct str list, struct str word)
+{
+    struct str item;
+
+    while (str_word(&list, &item))
+        if (str_ieq(item, word))
+            return true;
+    return false;
 }
 
 int str_to_u64(struct str s, uint64_t *ret)

@@ -42,10 +42,7 @@ int str_cmp(struct str a, struct str b);
 int str_icmp(struct str a, struct str b);
 
 /* Equal but for the case of ASCII letters (protocol keywords are ASCII whatever the locale). */
-static inline bool str_ieq(struct str a, struct str b)
-{
-    return a.len == b.len && str_icmp(a, b) == 0;
-}
+bool str_ieq(struct str a, struct str b);
 
 /* Does it begin or end with these bytes? str_istarts folds ASCII letters. */
 bool str_starts(struct str s, struct str prefix);
@@ -69,6 +66,9 @@ bool str_cut(struct str *s, char sep, struct str *ret_head);
 /* Takes the next run of non-blank bytes off *s (skipping blanks before it). False when only blanks are left. */
 bool str_word(struct str *s, struct str *ret_word);
 
+/* Is it one of these blank-separated words, without regard to case? */
+bool str_has_word(struct str list, struct str word);
+
 /* The whole view as a decimal number without sign or blanks. -EINVAL: not a number. -ERANGE: too large. */
 int str_to_u32(struct str s, uint32_t *ret);
 int str_to_u64(struct str s, uint64_t *ret);
@@ -91,6 +91,7 @@ static inline bool ascii_is_digit(char c)
 {
     return c >= '0' && c <= '9';
 }
+/* A letter of US-ASCII, whatever the locale. */
 bool ascii_is_alpha(char c);
 
 /* 1 to 4: bytes of the valid UTF-8 sequence (RFC 3629) at the front of `s`; 0: not valid. */

@@ -14,6 +14,7 @@
 
 #include "shared/base/buf.h"
 #include "shared/base/macros.h"
+#include "shared/crypto/binding.h"
 
 /* Mail servers are older than browsers' servers: opportunistic TLS takes whatever OpenSSL's default list (narrowed by
  * the system's crypto policy) still allows from TLS 1.2 up; no encryption without forward secrecy is preferred to it.
@@ -75,9 +76,10 @@ static int satisfy(struct client_tls *c, struct transport *t, int result)
     return error == SSL_ERROR_WANT_WRITE ? 0 : -EPROTO;
 }
 
-static ssize_t filter_read(void *context, struct transport *t, void *data, size_t len)
+static ssize_t filter_read(struct transport *t, void *data, size_t len)
 {
-    struct client_tls *c = context;
+    struct client_tls *c = t->filter->context;
+    struct transport raw = transport_below(t);
 
     for (unsigned turn = 0; turn < TURNS_MAX; turn++) {
         size_t n = 0;
@@ -86,19 +88,20 @@ static ssize_t filter_read(void *context, struct transport *t, void *data, size_
         ERR_clear_error();
         result = SSL_read_ex(c->ssl, data, len, &n);
         if (result == 1) {
-            r = flush(c, t);
+            r = flush(c, &raw);
             return r < 0 ? r : (ssize_t)n;
         }
-        r = satisfy(c, t, result);
+        r = satisfy(c, &raw, result);
         if (r < 0)
             return r == -ENODATA ? 0 : r;
     }
     return -EPROTO;
 }
 
-static int filter_write(void *context, struct transport *t, const void *data, size_t len)
+static int filter_write(struct transport *t, const void *data, size_t len)
 {
-    struct client_tls *c = context;
+    struct client_tls *c = t->filter->context;
+    struct transport raw = transport_below(t);
     const char *at = data;
 
     while (len > 0) {
@@ -107,7 +110,7 @@ static int filter_write(void *context, struct transport *t, const void *data, si
 
         ERR_clear_error();
         result = SSL_write_ex(c->ssl, at, want, &n);
-        r = result == 1 ? flush(c, t) : satisfy(c, t, result);
+        r = result == 1 ? flush(c, &raw) : satisfy(c, &raw, result);
         if (r < 0)
             return r == -ENODATA ? -EPIPE : r;
         at += n;
@@ -116,9 +119,9 @@ static int filter_write(void *context, struct transport *t, const void *data, si
     return 0;
 }
 
-static int filter_has_input(void *context)
+static bool filter_has_input(const struct transport *t)
 {
-    const struct client_tls *c = context;
+    const struct client_tls *c = t->filter->context;
 
     return SSL_pending(c->ssl) > 0 || BIO_ctrl_pending(c->in) > 0;
 }
@@ -173,7 +176,10 @@ static int start(struct client_tls *c, struct str sni)
     (void)BIO_set_mem_eof_return(c->out, -1);
     SSL_set_bio(c->ssl, c->in, c->out);
     SSL_set_connect_state(c->ssl);
-    SSL_set_hostflags(c->ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+    /* RFC 8461 4.2, RFC 6125: a certificate without names of hosts is nobody's; RFC 7672 3.2.3 takes its common name.
+     */
+    SSL_set_hostflags(c->ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS |
+                                  (c->verify == CLIENT_VERIFY_NAMES ? X509_CHECK_FLAG_NEVER_CHECK_SUBJECT : 0));
     if (sni.len > 0 && SSL_set_tlsext_host_name(c->ssl, name) != 1)
         return -ENOMEM;
     return c->verify == CLIENT_VERIFY_DANE ? start_dane(c, sni) : 0;
@@ -311,9 +317,8 @@ int client_handshake(struct client_tls *c, struct transport *t, char why[static 
 
 void client_shutdown(struct client_tls *c, struct transport *t)
 {
-    struct transport raw = *t;
+    struct transport raw = transport_below(t);
 
-    raw.filter = NULL;
     ERR_clear_error();
     if (SSL_shutdown(c->ssl) >= 0)
         (void)flush(c, &raw); /* the other side may be gone already: nothing is lost by that */
@@ -327,4 +332,11 @@ const char *client_version(const struct client_tls *c)
 const char *client_cipher(const struct client_tls *c)
 {
     return SSL_get_cipher_name(c->ssl);
+}
+
+size_t client_exporter(const struct client_tls *c, uint8_t out[static CLIENT_EXPORTER])
+{
+    _Static_assert(CLIENT_EXPORTER == BINDING_EXPORTER, "one size of channel bindings");
+
+    return SSL_version(c->ssl) >= TLS1_3_VERSION ? binding_exporter(c->ssl, out) : 0;
 }

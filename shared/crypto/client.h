@@ -14,6 +14,7 @@
 
 #define CLIENT_TRUST_MAX (2u << 20) /* bytes of a PEM file of authorities; Debian's bundle has 220 KB */
 #define CLIENT_WHY       200        /* bytes of an explanation */
+#define CLIENT_EXPORTER  32         /* bytes of a channel binding */
 
 enum client_verify {
     CLIENT_VERIFY_NONE,  /* any certificate will do: opportunistic TLS (RFC 7435) */
@@ -53,5 +54,9 @@ void client_shutdown(struct client_tls *c, struct transport *t);
 /* After the handshake: "TLSv1.3", "TLS_AES_256_GCM_SHA384". */
 const char *client_version(const struct client_tls *c);
 const char *client_cipher(const struct client_tls *c);
+
+/* After the handshake, the channel binding tls-exporter (RFC 9266): bytes written, 0 if there is none. Before TLS 1.3
+ * there is none: servers may know tls-unique only, and nothing tells which. */
+size_t client_exporter(const struct client_tls *c, uint8_t out[static CLIENT_EXPORTER]);
 
 #endif

@@ -27,6 +27,18 @@ static const char *const FIELDS[] = {
     "List-Archive",
 };
 
+/* Named once more than they are there, so that nobody adds one behind our back (RFC 6376 5.4.2, 8.15): a second Subject
+ * that is shown instead, a Reply-To of somebody else, a Content-Type that makes the text another one. Those that a
+ * server on the way may have to add are sealed only where they are there (RFC 6409 8). From ends the list. */
+static const struct {
+    const char *name;
+    bool is_always;
+} SEALED[] = {
+    {"Subject", true},      {"Reply-To", true},     {"Cc", true},
+    {"MIME-Version", true}, {"Content-Type", true}, {"Content-Transfer-Encoding", true},
+    {"Date", false},        {"To", false},          {"Message-ID", false},
+};
+
 /* ---- bodies ---- */
 
 struct dkim_body {
@@ -132,19 +144,33 @@ static int add_word(struct str word, size_t *column, struct buf *out)
     return e < 0 ? e : buf_add_str(out, word);
 }
 
-/* h=: the names, and From once more, which says that there must be no other (5.4.2, 8.15). */
+static bool is_chosen(const struct selection *s, const char *name)
+{
+    for (size_t i = 0; i < s->count; i++)
+        if (str_ieq(dkim_canon_name(s->fields[i]), str_from(name)))
+            return true;
+    return false;
+}
+
+static int add_name(struct str name, size_t *column, struct buf *out)
+{
+    _cleanup_buf_ struct buf word = BUF_INIT(64);
+    int e = buf_printf(&word, "%.*s:", STR_ARG(name));
+
+    return e < 0 ? e : add_word(buf_str(&word), column, out);
+}
+
+/* h=: the names, and those that are sealed once more. */
 static int add_names(const struct selection *s, struct buf *out)
 {
     size_t column = 8 + 2;
     int e = buf_add_str(out, STR("\n\th="));
 
-    for (size_t i = 0; i < s->count && e == 0; i++) {
-        _cleanup_buf_ struct buf word = BUF_INIT(64);
-
-        e = buf_printf(&word, "%.*s:", STR_ARG(dkim_canon_name(s->fields[i])));
-        if (e == 0)
-            e = add_word(buf_str(&word), &column, out);
-    }
+    for (size_t i = 0; i < s->count && e == 0; i++)
+        e = add_name(dkim_canon_name(s->fields[i]), &column, out);
+    for (size_t i = 0; i < ARRAY_SIZE(SEALED) && e == 0; i++)
+        if (SEALED[i].is_always || is_chosen(s, SEALED[i].name))
+            e = add_name(str_from(SEALED[i].name), &column, out);
     return e < 0 ? e : add_word(STR("From;"), &column, out);
 }
 

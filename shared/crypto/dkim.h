@@ -1,6 +1,7 @@
 /*
  * DKIM signatures (RFC 6376; Ed25519: RFC 8463): keys, their DNS records, and the field. Signing is relaxed/relaxed;
- * the whole body is signed (no l=), and From once more than it is there, so that none can be added.
+ * the whole body is signed (no l=), and From, Subject and others once more than they are there, so that none can be
+ * added.
  */
 #ifndef CRYPTO_DKIM_H
 #define CRYPTO_DKIM_H

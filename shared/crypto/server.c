@@ -24,7 +24,6 @@ static int choose_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_l
     const struct server *s = data;
     unsigned char *chosen;
 
-    (void)ssl;
     if (SSL_select_next_proto(&chosen, out_len, s->alpn, (unsigned)s->alpn_len, in, in_len) != OPENSSL_NPN_NEGOTIATED)
         return SSL_TLSEXT_ERR_ALERT_FATAL;
     *out = chosen;
@@ -36,7 +35,6 @@ static int choose_certificate(SSL *ssl, int *alert, void *data)
     const struct server *s = data;
     const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
 
-    (void)alert;
     for (size_t i = 0; name && i < s->count; i++)
         if (X509_check_host(SSL_CTX_get0_certificate(s->contexts[i]), name, 0, 0, NULL) == 1) {
             (void)SSL_set_SSL_CTX(ssl, s->contexts[i]);
@@ -58,8 +56,11 @@ int server_configure(struct server *s, SSL_CTX *ctx)
     (void)SSL_CTX_set_timeout(ctx, TICKET_TIME);
     (void)SSL_CTX_set_tlsext_servername_callback(ctx, choose_certificate);
     (void)SSL_CTX_set_tlsext_servername_arg(ctx, s);
-    if (SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) != 1 || SSL_CTX_set_cipher_list(ctx, CIPHERS_TLS12) != 1 ||
-        SSL_CTX_set1_groups_list(ctx, groups) != 1 || SSL_CTX_set_num_tickets(ctx, 0) != 1 ||
+    /* The system's configuration may have said 1.3. */
+    if (SSL_CTX_get_min_proto_version(ctx) < TLS1_2_VERSION && SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) != 1)
+        return -EINVAL;
+    if (SSL_CTX_set_cipher_list(ctx, CIPHERS_TLS12) != 1 || SSL_CTX_set1_groups_list(ctx, groups) != 1 ||
+        SSL_CTX_set_num_tickets(ctx, 0) != 1 ||
         SSL_CTX_set_session_id_context(ctx, id, sizeof(id) - 1) != 1)
         return -EINVAL;
     return 0;
@@ -108,16 +109,6 @@ void server_finish(struct server *s)
     for (size_t i = 0; i < s->count; i++)
         SSL_CTX_free(s->contexts[i]);
     secret_wipe(s, sizeof(*s));
-}
-
-size_t server_exporter(SSL *ssl, uint8_t out[static 32])
-{
-    static const char label[] = "EXPORTER-Channel-Binding";
-
-    /* RFC 9266 4.1: unique only with TLS 1.3 or the extended master secret. */
-    if (SSL_version(ssl) < TLS1_3_VERSION && SSL_get_extms_support(ssl) != 1)
-        return 0;
-    return SSL_export_keying_material(ssl, out, 32, label, sizeof(label) - 1, NULL, 0, 1) == 1 ? 32 : 0;
 }
 
 size_t server_end_point(SSL *ssl, uint8_t out[static EVP_MAX_MD_SIZE])

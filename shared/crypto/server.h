@@ -9,13 +9,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "shared/base/limits.h"
 #include "shared/base/str.h"
 
-#define SERVER_CERTIFICATES_MAX 16
-#define SERVER_FILE_MAX         (256u << 10) /* bytes of one PEM file */
-#define SERVER_TICKET_KEY       80           /* bytes: 16 name, 32 AES-256, 32 HMAC-SHA-256 */
-#define SERVER_TICKET_KEYS_MAX  4            /* newest first; the others are for tickets given out before */
-#define SERVER_ALPN_MAX         128          /* bytes of the accepted names */
+#define SERVER_FILE_MAX        (256u << 10) /* bytes of one PEM file */
+#define SERVER_TICKET_KEY      80           /* bytes: 16 name, 32 AES-256, 32 HMAC-SHA-256 */
+#define SERVER_TICKET_KEYS_MAX 4            /* newest first; the others are for tickets given out before */
+#define SERVER_ALPN_MAX        128          /* bytes of the accepted names */
 
 struct server_ticket_key {
     uint8_t name[16];
@@ -24,7 +24,7 @@ struct server_ticket_key {
 };
 
 struct server {
-    SSL_CTX *contexts[SERVER_CERTIFICATES_MAX];
+    SSL_CTX *contexts[LIMIT_CERTIFICATES];
     size_t count;
     struct server_ticket_key tickets[SERVER_TICKET_KEYS_MAX];
     size_t ticket_count;
@@ -66,8 +66,7 @@ int server_connect(struct server *s, int rfd, int wfd, SSL **ret);
 /* After the handshake: frees and wipes keys and certificates, which are not needed any more. */
 void server_release(struct server *s, SSL *ssl);
 
-/* Channel bindings, after the handshake: bytes written, 0 if there is none. */
-size_t server_exporter(SSL *ssl, uint8_t out[static 32]);               /* tls-exporter (RFC 9266) */
-size_t server_end_point(SSL *ssl, uint8_t out[static EVP_MAX_MD_SIZE]); /* tls-server-end-point (RFC 5929 4) */
+/* The channel binding tls-server-end-point (RFC 5929 4), after the handshake: bytes written, 0 if there is none. */
+size_t server_end_point(SSL *ssl, uint8_t out[static EVP_MAX_MD_SIZE]);
 
 #endif

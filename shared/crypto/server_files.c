@@ -40,10 +40,6 @@ static int read_file(int fd, struct buf *out)
 /* No terminal, no passphrase: an encrypted key is an error. */
 static int no_passphrase(char *out, int size, int is_writing, void *data)
 {
-    (void)out;
-    (void)size;
-    (void)is_writing;
-    (void)data;
     return -1;
 }
 
@@ -97,7 +93,7 @@ int server_add_certificate(struct server *s, int certificate, int key, const cha
     int r;
 
     *ret_why = "unreadable";
-    if (s->count >= SERVER_CERTIFICATES_MAX)
+    if (s->count >= LIMIT_CERTIFICATES)
         return -ENOBUFS;
     r = read_file(certificate, &pem);
     if (r == 0)
@@ -163,8 +159,6 @@ int server_set_tickets(struct server *s, int fd)
 /* Says yes to every certificate: one that cannot be verified counts as none, see SSL_get_verify_result(). */
 static int accept_any(int is_fine, X509_STORE_CTX *store)
 {
-    (void)is_fine;
-    (void)store;
     return 1;
 }
 

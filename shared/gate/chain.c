@@ -12,14 +12,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 #include "shared/base/clock.h"
 #include "shared/base/limits.h"
 #include "shared/base/macros.h"
+#include "shared/gate/offspring.h"
 #include "shared/gate/session.h"
 #include "shared/io/frame.h"
 
@@ -134,7 +137,7 @@ static int make_environment(struct launch *l)
         r = pass_env(l, passed[i]);
     if (r == 0 && l->spec->has_control)
         r = set_env(l, GATE_CONTROL_ENV, "3");
-    if (r == 0 && !user)
+    if (r == 0 && !user && !l->spec->is_for_user)
         r = pass_env(l, "CREDENTIALS_DIRECTORY");
     if (r == 0 && l->spec->account && priv_is_root())
         r = tell_account(l, l->spec->account);
@@ -204,7 +207,7 @@ static int set_directory(const struct chain_spec *spec)
 {
     if (spec->working_directory >= 0)
         return fchdir(spec->working_directory) < 0 ? -errno : 0;
-    return spec->user && priv_is_root() && chdir("/") < 0 ? -errno : 0;
+    return (spec->user || spec->is_for_user) && priv_is_root() && chdir("/") < 0 ? -errno : 0;
 }
 
 _noreturn_ static void run_child(const struct launch *l, int control)
@@ -215,14 +218,16 @@ _noreturn_ static void run_child(const struct launch *l, int control)
     reset_signals();
     if (r == 0)
         r = place_fds(spec, control);
-    if (r == 0 && spec->user) {
+    if (spec->user || spec->is_for_user)
         (void)umask(077);
+    if (r == 0 && spec->user)
         r = priv_become(spec->user);
-    }
     if (r == 0 && spec->no_new_privs)
         r = priv_no_new_privs();
     if (r == 0 && spec->dies_with_us)
         r = priv_die_with_parent(l->parent, SIGTERM);
+    if (r == 0 && spec->is_reaper && prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0) /* stays over exec */
+        r = -errno;
     if (r == 0)
         (void)execve(l->path, l->argv, l->envp);
     _exit(EXEC_FAILED);
@@ -273,12 +278,12 @@ int chain_spawn(const struct chain_spec *spec, struct chain_child *ret)
         close_fd(&control[0]);
         return r;
     }
-    *ret = (struct chain_child){.pid = pid, .control = control[0]};
+    *ret = (struct chain_child){.pid = pid, .control = control[0], .is_reaper = spec->is_reaper};
     return 0;
 }
 
-/* Waits for the child; 1 when it is reaped, 0 when the time is up. */
-static int wait_child(pid_t pid, int timeout_ms, int *ret_status)
+/* Leaves it to be reaped: until then its number is nobody else's. 1: it has ended, 0: the time is up. */
+static int wait_child(pid_t pid, int timeout_ms, siginfo_t *ret)
 {
     int64_t end = clock_monotonic_ms() + timeout_ms;
     _cleanup_close_ int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
@@ -286,36 +291,62 @@ static int wait_child(pid_t pid, int timeout_ms, int *ret_status)
     for (;;) {
         struct pollfd p = {.fd = pidfd, .events = POLLIN};
         int64_t left = end - clock_monotonic_ms();
-        pid_t r = waitpid(pid, ret_status, WNOHANG);
 
-        if (r == pid)
-            return 1;
-        if (r < 0 && errno != EINTR)
+        *ret = (siginfo_t){0};
+        if (waitid(P_PID, (id_t)pid, ret, WEXITED | WNOHANG | WNOWAIT) < 0 && errno != EINTR)
             return -errno;
+        if (ret->si_pid == pid)
+            return 1;
         if (left <= 0 || pidfd < 0)
             return 0;
         (void)poll(&p, 1, (int)left);
     }
 }
 
+int chain_wait(struct chain_child *child, int timeout_ms)
+{
+    siginfo_t info;
+    int r = child->pid > 0 ? wait_child(child->pid, timeout_ms, &info) : 1;
+
+    if (r != 1)
+        return r == 0 ? -ETIMEDOUT : r;
+    (void)chain_end(child, 0);
+    return 0;
+}
+
+bool chain_is_over(const struct chain_child *child, int timeout_ms)
+{
+    siginfo_t info;
+
+    return wait_child(child->pid, timeout_ms, &info) == 1 && info.si_code == CLD_EXITED;
+}
+
 int chain_end(struct chain_child *child, int timeout_ms)
 {
+    siginfo_t info;
     int status = 0;
     int r = 0;
 
     close_fd(&child->control);
-    if (child->pid > 0) {
-        r = wait_child(child->pid, timeout_ms, &status);
-        if (r == 0) {
-            /* auth leads a session of its own: what a hanging PAM module has started ends with it. */
-            if (kill(-child->pid, SIGKILL) < 0)
-                (void)kill(child->pid, SIGKILL);
-            while (waitpid(child->pid, &status, 0) < 0 && errno == EINTR)
-                ;
-        }
+    if (child->pid > 0)
+        r = wait_child(child->pid, timeout_ms, &info);
+    if (child->pid > 0 && r == 0 && child->is_reaper)
+        offspring_end(child->pid);
+    if (child->pid > 0 && r >= 0) {
+        /* auth leads a session of its own: what a PAM module has started and not put into another group ends with it.
+         * Of one that crashed there is nothing else to find: its children are somebody else's already. */
+        if ((r == 0 || info.si_code != CLD_EXITED) && kill(-child->pid, SIGKILL) < 0)
+            (void)kill(child->pid, SIGKILL);
+        while (waitpid(child->pid, &status, 0) < 0 && errno == EINTR)
+            ;
     }
     *child = CHAIN_CHILD_NONE;
     return r < 0 ? r : status;
+}
+
+bool chain_has_failed(int status)
+{
+    return WIFSIGNALED(status) || WEXITSTATUS(status) >= EX__BASE;
 }
 
 void chain_status_text(int status, char out[static 24])

@@ -23,9 +23,14 @@ int dotlock_init(struct dotlock *l, int folder, const char *name)
 {
     int n = 0;
 
-    *l = (struct dotlock){.folder = folder, .fd = -1};
+    *l = (struct dotlock){.folder = folder, .fd = -1, .spare_fd = -1};
     n = snprintf(l->name, sizeof(l->name), "%s.lock", name);
     return n < 0 || (size_t)n >= sizeof(l->name) ? -ENAMETOOLONG : 0;
+}
+
+static void unique_name(uint64_t number, char *out, size_t size)
+{
+    (void)snprintf(out, size, DOTLOCK_SPARE "%016llx", (unsigned long long)number);
 }
 
 /* The unique file that is linked to the lock's name, open. Its times are the file server's clock. */
@@ -39,7 +44,7 @@ static int make_unique(struct dotlock *l, char *out, size_t size, int *ret_fd, s
 
     if (r < 0)
         return r;
-    (void)snprintf(out, size, ".lk%016llx", (unsigned long long)number);
+    unique_name(number, out, size);
     fd = openat(l->folder, out, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, LOCK_MODE);
     if (fd < 0)
         return -errno;
@@ -64,7 +69,7 @@ static bool break_stale(const struct dotlock *l, time_t now)
 
     if (fstatat(l->folder, l->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
         return errno == ENOENT;
-    return now > st.st_mtime + DOTLOCK_STALE && unlinkat(l->folder, l->name, 0) == 0;
+    return now > st.st_mtime + MAKER_STALE && unlinkat(l->folder, l->name, 0) == 0;
 }
 
 /* Removes a lock whose maker was killed. */
@@ -88,6 +93,55 @@ static bool link_lock(const struct dotlock *l, const char *unique)
     return fstatat(l->folder, unique, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_nlink == 2;
 }
 
+static bool is_named(const struct dotlock *l, int fd, const char *name)
+{
+    struct stat ours;
+    struct stat there;
+
+    return fd >= 0 && fstat(fd, &ours) == 0 && fstatat(l->folder, name, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+           there.st_dev == ours.st_dev && there.st_ino == ours.st_ino;
+}
+
+static void drop_spare(struct dotlock *l)
+{
+    if (is_named(l, l->spare_fd, l->spare))
+        (void)unlinkat(l->folder, l->spare, 0);
+    l->spare[0] = '\0';
+    close_fd(&l->spare_fd);
+}
+
+/* The kept file becomes the lock, as fresh as a new one: what costs a file system is to make and to forget an inode for
+ * each of many locks. -ENOENT: there is none that can be; one is made. */
+static int take_spare(struct dotlock *l, struct stat *ret)
+{
+    int r = -ENOENT;
+
+    if (l->spare[0] == '\0')
+        return r;
+    if (futimens(l->spare_fd, NULL) == 0 && fstat(l->spare_fd, ret) == 0 && ret->st_nlink == 1)
+        r = renameat2(l->folder, l->spare, l->folder, l->name, RENAME_NOREPLACE) == 0 ? 0 : -errno;
+    if (r == -EEXIST)
+        return -EAGAIN;
+    if (r < 0) {
+        drop_spare(l);
+        return -ENOENT;
+    }
+    l->fd = steal_fd(&l->spare_fd);
+    l->spare[0] = '\0';
+    if (is_named(l, l->fd, l->name))
+        return 0;
+    close_fd(&l->fd); /* somebody has put another file in its place, and that is whose lock it is now */
+    return -EAGAIN;
+}
+
+static int try_spare(struct dotlock *l)
+{
+    struct stat st;
+    int r = take_spare(l, &st);
+
+    return r == -EAGAIN && l->spare[0] && (break_stale(l, st.st_mtime) || break_orphan(l)) ? take_spare(l, &st) : r;
+}
+
 int dotlock_try(struct dotlock *l)
 {
     _cleanup_close_ int fd = -1;
@@ -98,6 +152,9 @@ int dotlock_try(struct dotlock *l)
 
     if (l->fd >= 0)
         return -EALREADY;
+    r = try_spare(l);
+    if (r != -ENOENT)
+        return r;
     r = make_unique(l, unique, sizeof(unique), &fd, &st);
     if (r < 0)
         return r;
@@ -109,26 +166,49 @@ int dotlock_try(struct dotlock *l)
     return 0;
 }
 
-static bool is_ours(const struct dotlock *l)
-{
-    struct stat ours;
-    struct stat there;
-
-    return l->fd >= 0 && fstat(l->fd, &ours) == 0 && fstatat(l->folder, l->name, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
-           there.st_dev == ours.st_dev && there.st_ino == ours.st_ino;
-}
-
 int dotlock_touch(struct dotlock *l)
 {
-    if (!is_ours(l))
+    if (!is_named(l, l->fd, l->name))
         return -ESTALE;
     return futimens(l->fd, NULL) < 0 ? -errno : 0;
 }
 
+/* A name that nobody else makes: the same random number as that of a new lock has. Somebody may have taken the lock for
+ * stale a moment ago, and made one of his own: that one goes back (-ESTALE). -ENOENT: it cannot be kept. */
+static int keep(struct dotlock *l)
+{
+    uint64_t number = 0;
+    int r;
+
+    if (!l->is_kept || secret_random(&number, sizeof(number)) < 0)
+        return -ENOENT;
+    unique_name(number, l->spare, sizeof(l->spare));
+    if (renameat2(l->folder, l->name, l->folder, l->spare, RENAME_NOREPLACE) < 0)
+        r = -ENOENT;
+    else
+        r = is_named(l, l->fd, l->spare) ? 0 : -ESTALE;
+    if (r == 0) {
+        l->spare_fd = steal_fd(&l->fd);
+        return 0;
+    }
+    if (r == -ESTALE && renameat2(l->folder, l->spare, l->folder, l->name, RENAME_NOREPLACE) < 0)
+        (void)unlinkat(l->folder, l->spare, 0); /* there is a third one */
+    l->spare[0] = '\0';
+    return r;
+}
+
 int dotlock_release(struct dotlock *l)
 {
-    int r = !is_ours(l) ? -ESTALE : unlinkat(l->folder, l->name, 0) < 0 ? -errno : 0;
+    int r = !is_named(l, l->fd, l->name) ? -ESTALE : keep(l);
 
+    if (r == -ENOENT)
+        r = unlinkat(l->folder, l->name, 0) < 0 ? -errno : 0;
     close_fd(&l->fd);
     return r;
+}
+
+void dotlock_finish(struct dotlock *l)
+{
+    if (l->spare[0])
+        drop_spare(l);
 }

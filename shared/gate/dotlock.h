@@ -7,13 +7,18 @@
 #ifndef GATE_DOTLOCK_H
 #define GATE_DOTLOCK_H
 
-#define DOTLOCK_REFRESH 60  /* seconds between two touches of a lock that is held */
-#define DOTLOCK_STALE   300 /* liblockfile's and everybody's rule */
+#include <stdbool.h>
+
+#define DOTLOCK_SPARE   ".lk" /* begins the name of a file that is no lock yet, or not now */
+#define DOTLOCK_REFRESH 60    /* seconds between two touches of a lock that is held */
 
 struct dotlock {
     int folder;     /* directory fd of the spool, borrowed */
     char name[300]; /* "bob.lock" */
     int fd;         /* of the lock that we hold, or -1: while it is open no other file can have its inode */
+    bool is_kept;   /* set by who takes it often: between two locks the file stays, under a name of its own: */
+    char spare[32]; /* "": there is none */
+    int spare_fd;
 };
 
 /* The lock of file `name` in the folder. -ENAMETOOLONG. */
@@ -27,5 +32,8 @@ int dotlock_touch(struct dotlock *l);
 
 /* Removes it if it is still ours. 0; -ESTALE: it was not. */
 int dotlock_release(struct dotlock *l);
+
+/* Removes what was kept. A lock that is held stays. */
+void dotlock_finish(struct dotlock *l);
 
 #endif

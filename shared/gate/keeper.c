@@ -1,9 +1,8 @@
 /*
- * The keeper. Runs as root with CAP_SETUID, CAP_SETGID and CAP_KILL and nothing else (or as the user who tries
- * Pennypost out); touches the spool file's dotlock, creates the spool file, and its marker; reads three kinds of
- * frames.
+ * The keeper's life: how it comes to be, whom it waits for, how it ends. Runs as root with CAP_SETUID, CAP_SETGID and
+ * CAP_KILL and nothing else (or as the user who tries Pennypost out).
  */
-#include "shared/gate/keeper.h"
+#include "shared/gate/keeper_parts.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,10 +10,11 @@
 #include <limits.h>
 #include <linux/capability.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/fsuid.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <sysexits.h>
@@ -24,12 +24,6 @@
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
 #include "shared/base/macros.h"
-#include "shared/base/secret.h"
-#include "shared/gate/dotlock.h"
-#include "shared/gate/priv.h"
-#include "shared/gate/session.h"
-#include "shared/io/frame.h"
-#include "shared/io/frame_types.h"
 
 #define SESSION_FD    3
 #define TLS_FD        4
@@ -37,23 +31,7 @@
 #define SPARE_FD      16
 #define ARGUMENTS_MAX 64
 #define FLUSH_TIMEOUT 30000 /* ms that T has to bring the last bytes to a slow client */
-#define CLOSE_TIMEOUT 10000 /* ms that A has to close its PAM session */
-#define RETRY_MS      50    /* shortest wait between two tries for the lock; random up to four times as long */
-
-struct keeper {
-    const struct conf *conf;
-    struct priv_user user;
-    struct chain_child session, tls, auth;
-    int folder;           /* of the spool file */
-    char name[256];       /* of the spool file in it */
-    gid_t group;          /* with which files are made */
-    bool is_shared_group; /* it is the spool's group (mail), not the user's own */
-    struct dotlock lock;
-    int markers;                  /* folder of the markers or -1 */
-    char marker[LIMIT_USER + 16]; /* "" while there is none */
-    int64_t touched;              /* when the lock was last refreshed */
-    bool only_appends;            /* deliver: a torn message tells its own length and needs no marker */
-};
+#define LOOK_MS       50    /* between two looks at a recovery */
 
 /* ---- becoming it ---- */
 
@@ -111,46 +89,6 @@ int keeper_exec(const char *program, const struct conf *conf, const char *user, 
 
 /* ---- set-up ---- */
 
-/* Files are touched as the user, with the group of the spool; markers as ourselves. */
-static void be_user(const struct keeper *k)
-{
-    if (priv_is_root()) {
-        (void)setfsgid(k->group);
-        (void)setfsuid(k->user.uid);
-    }
-}
-
-static void be_self(void)
-{
-    if (priv_is_root()) {
-        (void)setfsuid(0);
-        (void)setfsgid(getegid());
-    }
-}
-
-static int open_folder(struct keeper *k)
-{
-    _cleanup_free_ char *inbox = NULL;
-    char *slash = NULL;
-    struct stat st;
-    int r = session_inbox(k->conf, str_from(k->user.name), str_from(k->user.home), &inbox);
-
-    if (r < 0)
-        return r;
-    slash = strrchr(inbox, '/');
-    if (strlen(slash ? slash + 1 : inbox) >= sizeof(k->name))
-        return -ENAMETOOLONG;
-    (void)snprintf(k->name, sizeof(k->name), "%s", slash ? slash + 1 : inbox);
-    if (slash)
-        slash[slash == inbox ? 1 : 0] = '\0';
-    k->folder = open(slash ? inbox : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (k->folder < 0 || fstat(k->folder, &st) < 0)
-        return -errno;
-    k->is_shared_group = st.st_gid != 0 && (st.st_mode & S_IWGRP) != 0;
-    k->group = k->is_shared_group ? st.st_gid : k->user.gid;
-    return dotlock_init(&k->lock, k->folder, k->name);
-}
-
 static int drop(const struct keeper *k)
 {
     int r = 0;
@@ -165,142 +103,20 @@ static int drop(const struct keeper *k)
 static int set_up(struct keeper *k, const char *name)
 {
     int r = k->user.name ? 0 : priv_user_find(str_from(name), &k->user);
+    int dropped = 0;
 
-    if (r < 0)
-        return r;
-    if (k->user.uid == 0 || (!priv_is_root() && k->user.uid != geteuid()))
-        return -EPERM;
-    r = open_folder(k);
-    if (r < 0)
-        return r;
-    if (priv_is_root() && !k->only_appends)
+    if (r == 0 && (k->user.uid == 0 || (!priv_is_root() && k->user.uid != geteuid())))
+        r = -EPERM;
+    if (r == 0 && priv_is_root() && setgroups((size_t)k->user.group_count, k->user.groups) < 0)
+        r = -errno; /* a folder in the home is looked up with the user's rights, groups included */
+    if (r == 0)
+        r = keeper_open_folder(k);
+    k->lock.is_kept = k->only_appends; /* one message after another */
+    if (r == 0 && priv_is_root() && !k->only_appends)
         k->markers = open(KEEPER_LOCKS_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     (void)umask(0);
-    return drop(k);
-}
-
-/* ---- markers ---- */
-
-static void set_marker(struct keeper *k)
-{
-    _cleanup_close_ int fd = -1;
-
-    if (k->markers < 0 || k->marker[0] != '\0')
-        return;
-    (void)snprintf(k->marker, sizeof(k->marker), "%s.%d", k->user.name, (int)getpid());
-    be_self();
-    fd = openat(k->markers, k->marker, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-    /* Without the marker a power cut is recovered from at the next opening of the box instead of at boot. */
-    if (fd < 0 || fsync(k->markers) < 0)
-        LOG_ERROR(LOG_WARNING, "no recovery marker", errno, LOG_FC("user", k->user.name));
-    be_user(k);
-}
-
-static void clear_marker(struct keeper *k)
-{
-    if (k->marker[0] == '\0')
-        return;
-    be_self();
-    (void)unlinkat(k->markers, k->marker, 0);
-    be_user(k);
-    k->marker[0] = '\0';
-}
-
-/* ---- requests ---- */
-
-static int answer(const struct keeper *k, int error)
-{
-    _cleanup_frame_ struct frame f = FRAME_INIT;
-    int r = 0;
-
-    frame_begin(&f, error == 0 ? FRAME_KEEPER_OK : FRAME_KEEPER_ERROR);
-    if (error != 0)
-        r = frame_put_u32(&f, (uint32_t)-error);
-    return r < 0 ? r : frame_send(k->session.control, &f, -1);
-}
-
-/* Waits a random moment. False when the session is gone or speaks out of turn. */
-static bool wait_a_moment(const struct keeper *k)
-{
-    struct pollfd p = {.fd = k->session.control, .events = POLLIN};
-    unsigned char random = 0;
-
-    (void)secret_random(&random, 1);
-    return poll(&p, 1, RETRY_MS + random) == 0;
-}
-
-static int take_lock(struct keeper *k, uint32_t seconds)
-{
-    int64_t end = clock_monotonic_ms() + seconds * INT64_C(1000);
-    int r = 0;
-
-    if (k->lock.fd >= 0)
-        return -EALREADY;
-    set_marker(k);
-    do
-        r = dotlock_try(&k->lock);
-    while (r == -EAGAIN && clock_monotonic_ms() < end && wait_a_moment(k));
-    k->touched = clock_monotonic_ms();
-    return r;
-}
-
-static int on_lock(struct keeper *k, struct frame_reader *in)
-{
-    uint32_t seconds = 0;
-
-    if (frame_get_u32(in, &seconds) < 0 || frame_end(in) < 0 || seconds > 2 * TIMEOUT_LOCK)
-        return -EBADMSG;
-    return answer(k, take_lock(k, seconds));
-}
-
-static int on_unlock(struct keeper *k, struct frame_reader *in)
-{
-    if (frame_end(in) < 0)
-        return -EBADMSG;
-    return answer(k, dotlock_release(&k->lock));
-}
-
-/* The file appears whole and durable, or not at all. */
-static int create_box(struct keeper *k)
-{
-    _cleanup_close_ int fd = openat(k->folder, k->name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-                                    k->is_shared_group ? 0660 : 0600);
-
-    if (fd < 0)
-        return errno == EEXIST ? 0 : -errno;
-    if (fsync(fd) < 0 || fsync(k->folder) < 0)
-        return -errno;
-    return 0;
-}
-
-static int on_create(struct keeper *k, struct frame_reader *in)
-{
-    if (frame_end(in) < 0)
-        return -EBADMSG;
-    return answer(k, create_box(k));
-}
-
-static int serve_frame(struct keeper *k)
-{
-    _cleanup_frame_ struct frame f = FRAME_INIT;
-    struct frame_reader in;
-    int r = frame_recv(k->session.control, &f, 0);
-
-    if (r < 0)
-        return r;
-    if (f.fd >= 0)
-        return -EBADMSG;
-    in = frame_read(&f);
-    switch (f.type) {
-    case FRAME_KEEPER_LOCK:
-        return on_lock(k, &in);
-    case FRAME_KEEPER_UNLOCK:
-        return on_unlock(k, &in);
-    case FRAME_KEEPER_CREATE:
-        return on_create(k, &in);
-    default:
-        return -EPROTO;
-    }
+    dropped = drop(k); /* also where there is nothing to serve: the wait for the others is long */
+    return r < 0 ? r : dropped;
 }
 
 /* ---- the life of it ---- */
@@ -314,20 +130,33 @@ static void refresh_lock(struct keeper *k)
     k->touched = clock_monotonic_ms();
 }
 
+/* Whoever stops us stops the session: it takes leave of its client, or dies of it and leaves us what to tidy up. */
+static void pass_stop_on(struct keeper *k)
+{
+    struct signalfd_siginfo info;
+
+    if (read(k->stop, &info, sizeof(info)) != sizeof(info))
+        return;
+    k->is_stopped = true;
+    (void)kill(k->session.pid, SIGTERM);
+}
+
 /* Serves the session to its end. 0, or a negative errno when it broke the rules. */
 static int serve(struct keeper *k)
 {
     int r = 0;
 
     while (r == 0) {
-        struct pollfd p = {.fd = k->session.control, .events = POLLIN};
-        int n = poll(&p, 1, k->lock.fd >= 0 ? DOTLOCK_REFRESH * 1000 : -1);
+        struct pollfd p[] = {{.fd = k->session.control, .events = POLLIN}, {.fd = k->stop, .events = POLLIN}};
+        int n = poll(p, 2, k->lock.fd >= 0 ? DOTLOCK_REFRESH * 1000 : -1);
 
         if (n < 0 && errno != EINTR)
             return -errno;
         refresh_lock(k);
-        if (n > 0)
-            r = serve_frame(k);
+        if (n > 0 && p[1].revents)
+            pass_stop_on(k);
+        if (n > 0 && p[0].revents)
+            r = keeper_serve_frame(k);
         if (r == -ETIMEDOUT)
             r = 0;
     }
@@ -344,11 +173,11 @@ static int recover(struct keeper *k)
     int r = 0;
 
     LOG_EVENT(LOG_WARNING, "session died holding the lock", LOG_FC("user", k->user.name));
-    be_self();
+    keeper_be_self();
     r = chain_spawn(&spec, &child);
-    be_user(k);
+    keeper_be_user(k);
     while (r == 0 && waitpid(child.pid, &status, WNOHANG) == 0) {
-        (void)poll(NULL, 0, RETRY_MS);
+        (void)poll(NULL, 0, LOOK_MS);
         refresh_lock(k);
     }
     if (r == 0 && status != 0)
@@ -358,11 +187,27 @@ static int recover(struct keeper *k)
     return r;
 }
 
+int keeper_part_failed(const char *part, int status, const char *user)
+{
+    char text[24];
+
+    chain_status_text(status, text);
+    LOG_EVENT(LOG_ERR, "part failed", LOG_FC("part", part), LOG_FC("status", text), LOG_FC("user", user));
+    return -ECHILD;
+}
+
+/* The session that ran, and was not told to stop. What deliver leaves with is its verdict, and read by others. */
+static bool has_session_failed(const struct keeper *k, int status)
+{
+    if (k->is_stopped && WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM)
+        return false;
+    return k->only_appends ? WIFSIGNALED(status) : chain_has_failed(status);
+}
+
 /* Waits for all of them, in the order in which they depend on each other. */
 static int end_family(struct keeper *k)
 {
-    char text[24];
-    int status = 0;
+    int status = 0, status_of_auth;
     int r = 0;
 
     while (waitpid(k->session.pid, &status, 0) < 0 && errno == EINTR)
@@ -372,14 +217,15 @@ static int end_family(struct keeper *k)
         (void)dotlock_release(&k->lock);
     }
     if (r == 0) /* else the next boot tries again */
-        clear_marker(k);
-    (void)chain_end(&k->auth, CLOSE_TIMEOUT);
+        keeper_clear_marker(k);
+    keeper_be_self(); /* what A has started is to be found also in a /proc that hides from users what is not theirs */
+    status_of_auth = chain_end(&k->auth, TIMEOUT_PAM_CLOSE * 1000);
+    keeper_be_user(k);
     (void)chain_end(&k->tls, FLUSH_TIMEOUT);
-    if (!WIFSIGNALED(status))
-        return 0;
-    chain_status_text(status, text);
-    LOG_EVENT(LOG_ERR, "part failed", LOG_FC("part", "session"), LOG_FC("status", text), LOG_FC("user", k->user.name));
-    return -ECHILD;
+    r = 0;
+    if (status_of_auth > 0)
+        r = keeper_part_failed("auth", status_of_auth, k->user.name);
+    return has_session_failed(k, status) ? keeper_part_failed("session", status, k->user.name) : r;
 }
 
 static int parse_child(const char *text, int fd, struct chain_child *ret)
@@ -392,24 +238,57 @@ static int parse_child(const char *text, int fd, struct chain_child *ret)
     return 0;
 }
 
+static sigset_t stop_signals(void)
+{
+    sigset_t set;
+
+    (void)sigemptyset(&set);
+    (void)sigaddset(&set, SIGTERM);
+    return set;
+}
+
+/* Stays over exec; chain_spawn() takes it off in children. */
+void keeper_hold_stop(void)
+{
+    const sigset_t set = stop_signals();
+
+    (void)sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+/* SIGTERM becomes readable instead of deadly. -1: it is deadly, also for the session. */
+static int open_stop(void)
+{
+    const sigset_t set = stop_signals();
+    int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+
+    (void)sigprocmask(fd >= 0 ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL);
+    return fd;
+}
+
 /* The whole life, from set-up to the end of the family. */
 static int live(struct keeper *k, const char *user)
 {
     int r = 0;
 
-    k->lock.fd = -1;
+    k->lock.fd = k->lock.spare_fd = -1;
+    k->stop = k->only_appends ? -1 : open_stop();
     r = set_up(k, user);
     if (r == 0) {
-        be_user(k);
+        keeper_be_user(k);
         r = serve(k);
+        if (r < 0) /* not one of ours any more, whoever it is: it loses the connection too */
+            (void)kill(k->session.pid, SIGKILL);
     }
     if (r < 0)
         LOG_ERROR(LOG_ERR, "keeper failed", r, LOG_FC("user", user));
     close_fd(&k->session.control);
     if (end_family(k) < 0)
         r = -ECHILD;
+    if (k->folder >= 0)
+        dotlock_finish(&k->lock);
     close_fd(&k->folder);
     close_fd(&k->markers);
+    close_fd(&k->stop);
     priv_user_finish(&k->user);
     return r < 0 ? EX_SOFTWARE : 0;
 }
@@ -421,6 +300,7 @@ int keeper_main(const struct conf *conf, int argc, char **argv)
     if (argc != 6 || parse_child(argv[3], SESSION_FD, &k.session) < 0 || parse_child(argv[4], TLS_FD, &k.tls) < 0 ||
         parse_child(argv[5], AUTH_FD, &k.auth) < 0 || k.session.pid == 0)
         return EX_USAGE;
+    k.auth.is_reaper = true; /* chain_spawn() made it one */
     return live(&k, argv[2]);
 }
 

@@ -23,6 +23,12 @@ struct keeper_family {
  * 4 T's, 5 A's. Returns only on failure, a negative errno. */
 int keeper_exec(const char *program, const struct conf *conf, const char *user, const struct keeper_family *family);
 
+/* SIGTERM waits from the hand-over on until the keeper can take it. */
+void keeper_hold_stop(void);
+
+/* Writes to the log that a part of the family failed. -ECHILD. */
+int keeper_part_failed(const char *part, int status, const char *user);
+
 /* main() of that: `imap --keeper USER SESSION_PID TLS_PID AUTH_PID`, configuration and log ready. The exit status. */
 int keeper_main(const struct conf *conf, int argc, char **argv);
 

@@ -92,8 +92,10 @@ static int begin(struct monitor *m)
     bool is_proxied = m->real.kind == PEER_INET && peer_in_networks(m->real.address, str_from(m->conf->networks_proxy));
     int r = take_connection(m);
 
-    if (r == 0 && !is_proxied && m->is_implicit_tls)
-        r = monitor_start_tls(m);
+    if (r == 0 && !is_proxied)
+        r = m->is_implicit_tls ? monitor_start_tls(m) : monitor_greet(m);
+    if (r == 0 && !is_proxied && !m->is_implicit_tls)
+        monitor_auth_ahead(m);
     if (r == 0)
         r = start_front(m);
     if (r < 0)
@@ -198,7 +200,8 @@ static int serve_auth(struct monitor *m)
     if (r == -ENODATA && m->phase == MONITOR_AUTH)
         return monitor_auth_lost(m, "auth ended without an answer");
     if (r == -ENODATA) {
-        reap(m, &m->auth, "auth", LEAVE_TIMEOUT);
+        m->ahead_until = 0;
+        reap(m, &m->auth, "auth", monitor_auth_leave(m));
         return 0;
     }
     if (r == 0)
@@ -211,7 +214,7 @@ static int serve_auth(struct monitor *m)
 /* Milliseconds to the next thing that happens by itself. */
 static int time_to_wait(const struct monitor *m)
 {
-    const int64_t times[] = {m->deadline, m->phase == MONITOR_AUTH ? m->auth_deadline : 0, m->release};
+    const int64_t times[] = {m->deadline, m->phase == MONITOR_AUTH ? m->auth_deadline : 0, m->release, m->ahead_until};
     int64_t now = clock_monotonic_ms();
     int64_t next = INT64_MAX;
 
@@ -229,9 +232,11 @@ static int check_clock(struct monitor *m)
 
     if (m->release > 0 && now >= m->release)
         return monitor_auth_release(m);
+    if (m->ahead_until > 0 && now >= m->ahead_until)
+        monitor_auth_dismiss(m);
     if (m->phase == MONITOR_AUTH && now >= m->auth_deadline)
         return monitor_auth_lost(m, "auth took too long");
-    if (m->deadline > 0 && now >= m->deadline && m->phase != MONITOR_DONE) {
+    if (m->deadline > 0 && now >= m->deadline) {
         LOG_EVENT(LOG_INFO, "connection timed out", LOG_FC("service", m->protocol->service),
                   LOG_FC("host", m->peer.address));
         m->phase = MONITOR_END;
@@ -263,7 +268,9 @@ static int step(struct monitor *m)
 static void close_down(struct monitor *m, bool is_orderly)
 {
     close_fd(&m->connection);
-    reap(m, &m->auth, "auth", m->auth.control < 0 || m->user ? LEAVE_TIMEOUT : 0);
+    if (m->ahead_until > 0)
+        monitor_auth_dismiss(m);
+    reap(m, &m->auth, "auth", m->auth.control < 0 || m->user || m->conf->pam_session ? monitor_auth_leave(m) : 0);
     reap(m, &m->front, m->protocol->front, is_orderly ? LEAVE_TIMEOUT : 0);
     reap(m, &m->tls_child, "tls", is_orderly ? FLUSH_TIMEOUT : 0);
 }

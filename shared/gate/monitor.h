@@ -39,17 +39,34 @@ enum monitor_phase {
 
 struct monitor;
 
+/* What is announced on this connection now. */
+struct monitor_offer {
+    bool can_tls;           /* STARTTLS */
+    bool plaintext_allowed; /* a password without it */
+    struct str mechanisms;  /* blank-separated, the strongest first */
+};
+
 struct monitor_protocol {
-    const char *service; /* "imap", "pop3", "smtp": PAM service pennypost-<service>, word in the log */
-    const char *ident;   /* name in the log: "imapd", "ipop3d" as fail2ban and other readers of logs know them */
-    const char *front;   /* program on the client's side: "imap-login", "smtp-session" */
+    const char *service;       /* "imap", "pop3", "smtp": PAM service pennypost-<service>, word in the log */
+    const char *ident;         /* name in the log: "imapd", "ipop3d" as fail2ban and other readers of logs know them */
+    const char *front;         /* program on the client's side: "imap-login", "smtp-session" */
     const char *front_account; /* told to it by chain_spawn(); NULL: it looks for itself */
     const char *front_arguments[8];
-    bool front_takes_conf;     /* hand it the -o and -c options */
-    const char *alpn;          /* "imap" */
+    bool front_takes_conf; /* hand it the -o and -c options */
+    const char *alpn;      /* "imap" */
+    /* Appends the greeting, with its line end. The monitor says it as soon as nothing has to come before it (a proxy's
+     * header, TLS): the client has it while the front still starts. NULL: the front does. 0 or a negative errno. */
+    int (*greet)(const struct monitor *m, const struct monitor_offer *offer, struct buf *out);
+    /* Appends the capabilities before login, which the front hands on as they are. NULL: it needs none. */
+    int (*capabilities)(const struct monitor *m, const struct monitor_offer *offer, struct buf *out);
     int deadline;              /* seconds to a login, 0: none (smtp) */
+    bool is_for_login;         /* whoever calls is about to log in: A is started ahead of it */
     const struct permit *rows; /* frames of the front besides the common ones; `context` is the struct monitor */
     size_t row_count;
+    /* Called when A has been asked, on a connection where it was started ahead, and when an attempt has failed; both
+     * may be NULL. */
+    void (*asked)(struct monitor *m);
+    void (*failed)(struct monitor *m);
     /* Called when the phase becomes DONE, after FRAME_AUTH_DONE was sent; may be NULL. Negative: fatal. */
     int (*authenticated)(struct monitor *m);
 };
@@ -72,14 +89,16 @@ struct monitor {
     struct chain_child front, tls_child, auth;
     int connection; /* the front's side of the connection: the socket or T's inner end; -1 after it is given away */
     bool is_implicit_tls;
+    bool is_greeted;
     uint32_t attempt;   /* number of the current or last attempt */
     char mechanism[32]; /* its mechanism, upper case */
     int64_t attempt_started;
     int64_t deadline; /* clock_monotonic_ms() */
     int64_t auth_deadline;
+    int64_t ahead_until; /* A was started ahead of an attempt, and waits so long for one; 0: it was not */
     bool awaits_client; /* auth has asked what only the client can answer */
     bool is_cancelled;  /* the client will not; auth may still say what it knew before it asked */
-    int64_t release; /* when the answer in `held` may go */
+    int64_t release;    /* when the answer in `held` may go */
     struct frame held;
     struct buf messages; /* PAM's, for the session */
     unsigned notes;
@@ -97,7 +116,8 @@ void monitor_finish(struct monitor *m);
  * started, except what a handler took out of *m. 0 or a negative errno for an internal failure (it has been logged). */
 int monitor_run(struct monitor *m);
 
-/* Tells the front the facts as they are now (FRAME_LOGIN_START); the phase becomes OPEN. 0 or a negative errno. */
+/* Tells the front the facts as they are now (FRAME_LOGIN_START), and greets the client if nobody has; the phase becomes
+ * OPEN. 0 or a negative errno. */
 int monitor_send_facts(struct monitor *m);
 
 /* main() of imap and pop3: start_program, exec of the session for a person, `--tls` for implicit TLS, `--keeper`, the

@@ -17,23 +17,15 @@
 #include "shared/gate/throttle.h"
 #include "shared/io/frame_types.h"
 
-#define MECHANISM_MAX 20 /* RFC 4422 3.1 */
-#define AUTH_LEAVE    1000
+#define MECHANISM_MAX 20   /* RFC 4422 3.1 */
+#define AUTH_LEAVE    1000 /* ms */
+#define AHEAD_MS      5000 /* that A waits for an attempt: programs log in at once, and who types has the time */
 #define LAST_WORDS_MS 10000
+#define HANDOVER_MS   30000 /* from a login to the hand-over: with SCRAM the client has an empty response to send yet */
 
 /* Seconds from the start of an attempt to the answer that it failed: guessing gets slower, a typing mistake does not
  * hurt, and the time says nothing about whether the user exists. */
 static const int DELAYS[LIMIT_AUTH_TRIES + 1] = {0, 2, 4, 8};
-
-static bool is_listed(struct str list, struct str word)
-{
-    struct str item;
-
-    while (str_word(&list, &item))
-        if (str_ieq(item, word))
-            return true;
-    return false;
-}
 
 /* ---- failure ---- */
 
@@ -78,6 +70,8 @@ static int fail(struct monitor *m, uint32_t class, struct str text, struct str u
     bool is_guess = class == AUTH_CLASS_CREDENTIALS || class == AUTH_CLASS_DENIED || class == AUTH_CLASS_EXPIRED;
     int delay = class == AUTH_CLASS_CANCELLED ? 0 : DELAYS[m->attempt];
 
+    if (m->protocol->failed)
+        m->protocol->failed(m);
     if (is_guess) {
         int more = penalty(m, user, true);
 
@@ -102,9 +96,14 @@ void monitor_auth_abandon(struct monitor *m)
     m->auth_deadline = clock_monotonic_ms() + AUTH_LEAVE;
 }
 
+int monitor_auth_leave(const struct monitor *m)
+{
+    return m->conf->pam_session ? TIMEOUT_PAM_CLOSE * 1000 : AUTH_LEAVE;
+}
+
 static int cancelled(struct monitor *m)
 {
-    (void)chain_end(&m->auth, AUTH_LEAVE);
+    (void)chain_end(&m->auth, monitor_auth_leave(m));
     return fail(m, AUTH_CLASS_CANCELLED, STR("Authentication cancelled"), STR_NULL, STR("cancelled by the client"));
 }
 
@@ -112,7 +111,7 @@ int monitor_auth_lost(struct monitor *m, const char *reason)
 {
     if (m->is_cancelled)
         return cancelled(m);
-    (void)chain_end(&m->auth, 0);
+    (void)chain_end(&m->auth, m->conf->pam_session ? monitor_auth_leave(m) : 0);
     return fail(m, AUTH_CLASS_TEMPORARY, STR("Temporary authentication failure"), STR_NULL, str_from(reason));
 }
 
@@ -133,7 +132,7 @@ static bool is_offered(const struct monitor *m, struct str mechanism)
 
     if (str_eq(mechanism, STR("APOP")))
         return m->apop[0] != '\0';
-    return monitor_mechanisms(m, &list) == 0 && is_listed(buf_str(&list), mechanism);
+    return monitor_mechanisms(m, &list) == 0 && str_has_word(buf_str(&list), mechanism);
 }
 
 static struct str bytes(const uint8_t *data, size_t len)
@@ -165,11 +164,43 @@ static void await(struct monitor *m)
     m->auth_deadline = clock_monotonic_ms() + TIMEOUT_AUTH * INT64_C(1000);
 }
 
+static int spawn_auth(struct monitor *m, bool is_ahead)
+{
+    struct chain_spec spec = {CHAIN_SPEC("auth"), .conf = m->conf, .has_control = true, .is_reaper = true};
+
+    if (is_ahead) {
+        spec.arguments[0] = "--ahead";
+        spec.arguments[1] = m->protocol->service;
+    }
+    return chain_spawn(&spec, &m->auth);
+}
+
+void monitor_auth_ahead(struct monitor *m)
+{
+    if (m->auth.pid > 0 || m->attempt > 0 || !m->protocol->is_for_login || !priv_is_root() ||
+        !monitor_allows_plaintext(m))
+        return;
+    /* Who guesses is not served faster, and must not cost more than he has to. */
+    if (!m->peer.is_loopback && penalty(m, STR_NULL, false) > 0)
+        return;
+    if (spawn_auth(m, true) == 0)
+        m->ahead_until = clock_monotonic_ms() + AHEAD_MS;
+}
+
+/* It has called no module yet: there is nothing to wait for, and nothing below it. */
+void monitor_auth_dismiss(struct monitor *m)
+{
+    m->ahead_until = 0;
+    m->auth.is_reaper = false;
+    (void)chain_end(&m->auth, 0);
+}
+
 static int start_auth(struct monitor *m, struct str initial, uint32_t has_initial)
 {
-    struct chain_spec spec = {CHAIN_SPEC("auth"), .conf = m->conf, .has_control = true};
-    int r = chain_spawn(&spec, &m->auth);
+    bool was_ahead = m->ahead_until > 0;
+    int r = was_ahead ? 0 : spawn_auth(m, false);
 
+    m->ahead_until = 0;
     if (r == 0)
         r = send_request(m, initial, has_initial);
     if (r < 0)
@@ -177,6 +208,8 @@ static int start_auth(struct monitor *m, struct str initial, uint32_t has_initia
     m->phase = MONITOR_AUTH;
     m->awaits_client = m->is_cancelled = false;
     await(m);
+    if (was_ahead && m->protocol->asked)
+        m->protocol->asked(m);
     return 0;
 }
 
@@ -324,8 +357,10 @@ static int admit(struct monitor *m, const struct frame *f)
     /* A ends by itself, or stays where it has a PAM session to close: nobody waits for it here. */
     m->phase = MONITOR_DONE;
     r = monitor_tell_front(m, f, -1);
-    if (r == 0 && m->protocol->authenticated)
+    if (r == 0 && m->protocol->authenticated) {
+        m->deadline = clock_monotonic_ms() + HANDOVER_MS;
         r = m->protocol->authenticated(m);
+    }
     log_login(m);
     return r;
 }
@@ -378,7 +413,7 @@ static int on_done(void *context, struct frame *f, struct frame_reader *in)
         return cancelled(m);
     r = user ? find_account(m, name, user) : -ENOMEM;
     if (r < 0) {
-        (void)chain_end(&m->auth, 0);
+        (void)chain_end(&m->auth, monitor_auth_leave(m));
         return fail(m, r == -EPERM || r == -ENOENT ? AUTH_CLASS_DENIED : AUTH_CLASS_TEMPORARY,
                     STR("Account not available"), name, str_from(strerror(-r)));
     }

@@ -3,8 +3,10 @@
  * under a super-server; as the invoking user it only tries things out.
  */
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -16,6 +18,10 @@
 #include "shared/gate/monitor.h"
 #include "shared/gate/session.h"
 #include "shared/io/frame_types.h"
+
+#define UNNEEDED_MS 50    /* that a session may take for its beginning */
+#define AUTH_END_MS 1000  /* that auth may take for the end of PAM; for a slower one the keeper waits */
+#define UNKEPT_MS   10000 /* that it may take to leave when its socket is closed */
 
 /* The protocol's own state of struct monitor. */
 struct own {
@@ -50,15 +56,43 @@ static int send_start(const struct monitor *m, int control, struct str unread, s
     return frame_send(control, &f, -1);
 }
 
-/* Starts the session while the front still packs up; it waits for what on_handover() sends it. */
+/* The session's program is loaded while A computes the hash of a password. It waits, and has neither the connection nor
+ * a user, until somebody is logged in. */
+static int spawn_session(struct monitor *m)
+{
+    struct own *own = m->own;
+    const struct chain_spec spec = {CHAIN_SPEC(own->session), .conf = m->conf,      .has_control = true,
+                                    .is_for_user = true,      .no_new_privs = true, .dies_with_us = true};
+
+    return own->family.session.pid > 0 ? 0 : chain_spawn(&spec, &own->family.session);
+}
+
+/* Where it cannot be started it is tried once more when it is needed. */
+static void load_session(struct monitor *m)
+{
+    (void)spawn_session(m);
+}
+
+/* Who has failed has no use for it: nothing of root's waits for a stranger longer than he is being looked at. */
+static void unload_session(struct monitor *m)
+{
+    struct own *own = m->own;
+
+    (void)chain_end(&own->family.session, 0);
+}
+
+/* It becomes the user while the front still packs up, then waits for what on_handover() sends it. */
 static int start_session(struct monitor *m)
 {
     struct own *own = m->own;
-    struct chain_spec spec = {CHAIN_SPEC(own->session), .conf = m->conf,      .has_control = true,
-                              .user = m->user,          .no_new_privs = true, .dies_with_us = true};
+    const struct priv_user *u = m->user;
+    const struct str groups = {(const char *)u->groups, (size_t)u->group_count * sizeof(*u->groups)};
+    int r = spawn_session(m);
 
-    spec.fds[0] = spec.fds[1] = m->connection;
-    return chain_spawn(&spec, &own->family.session);
+    if (r == 0)
+        r = frame_say(own->family.session.control, FRAME_SESSION_USER, m->connection, FRAME_U32((uint32_t)getpid()),
+                      FRAME_U32(u->uid), FRAME_U32(u->gid), FRAME_STR(groups));
+    return r == -EPIPE ? 0 : r; /* one that is gone already is missed as one that goes later */
 }
 
 /* The front's last frame: the session takes the connection over. */
@@ -74,13 +108,17 @@ static int on_handover(void *context, struct frame *f, struct frame_reader *in)
     if (frame_get_str(in, LIMIT_FRAME, &unread) < 0 || frame_get_str(in, LIMIT_NOTE, &protocol) < 0 ||
         frame_end(in) < 0)
         return -EBADMSG;
+    keeper_hold_stop();
     r = send_start(m, own->family.session.control, unread, protocol);
-    if (r < 0)
+    if (r < 0 && r != -EPIPE) /* a session that is gone already is missed as one that goes later */
         return r;
     close_fd(&m->connection);
     own->is_handed_over = true;
     own->family.tls = steal_child(&m->tls_child);
-    if (m->conf->pam_session) /* else it is on its way out, and the monitor's to wait for */
+    if (m->auth.control >= 0 && !m->conf->pam_session)
+        (void)shutdown(m->auth.control, SHUT_WR); /* now it may pack up */
+    /* With a PAM session to close it stays; without it is on its way out, if its modules let it. */
+    if (m->auth.pid > 0 && !chain_is_over(&m->auth, m->conf->pam_session ? 0 : AUTH_END_MS))
         own->family.auth = steal_child(&m->auth);
     m->phase = MONITOR_END;
     return 0;
@@ -103,6 +141,18 @@ static void log_end(const struct monitor *m, int64_t began)
               LOG_FC("seconds", seconds));
 }
 
+/* The beginning of the session has the processors to itself, until it needs the keeper or is over. true: it is over, it
+ * never asked for anything, and nobody else is left: who only looks whether there is mail needs no keeper at all, whose
+ * start is a tenth of what such a connection costs. One that was killed has a keeper, which mends what it left. */
+static bool is_over_unkept(const struct keeper_family *family)
+{
+    struct pollfd p = {.fd = family->session.control, .events = POLLIN};
+    char byte;
+
+    return poll(&p, 1, UNNEEDED_MS) == 1 && family->tls.pid == 0 && family->auth.pid == 0 &&
+           recv(p.fd, &byte, sizeof(byte), MSG_PEEK | MSG_DONTWAIT) == 0 && chain_is_over(&family->session, UNKEPT_MS);
+}
+
 static int run_monitor(const struct monitor_protocol *p, const char *session, struct conf *conf,
                        const struct start *start, bool is_implicit_tls)
 {
@@ -110,21 +160,28 @@ static int run_monitor(const struct monitor_protocol *p, const char *session, st
     struct own own = {.session = session, .family = {CHAIN_CHILD_NONE, CHAIN_CHILD_NONE, CHAIN_CHILD_NONE}};
     int64_t began = clock_monotonic_ms();
     struct monitor m;
-    int r = 0;
+    bool is_over;
+    int status, r;
 
     with_rows.rows = ROWS;
     with_rows.row_count = ARRAY_SIZE(ROWS);
+    with_rows.asked = load_session;
+    with_rows.failed = unload_session;
     with_rows.authenticated = start_session;
+    with_rows.is_for_login = true;
     monitor_init(&m, &with_rows, conf, start, is_implicit_tls);
     m.own = &own;
     r = monitor_run(&m);
     if (!own.is_handed_over)
         log_end(&m, began);
-    if (own.is_handed_over) {
+    is_over = own.is_handed_over && is_over_unkept(&own.family);
+    if (own.is_handed_over && !is_over) {
         r = keeper_exec(p->service, conf, m.user->name, &own.family);
         LOG_ERROR(LOG_ERR, "keeper not started", r, LOG_FC("service", p->service));
     }
-    (void)chain_end(&own.family.session, 0); /* nobody handed it the connection, or nobody keeps it */
+    status = chain_end(&own.family.session, 0); /* it has left, or nobody handed it the connection or keeps it */
+    if (is_over && status > 0 && chain_has_failed(status))
+        r = keeper_part_failed("session", status, m.user->name);
     monitor_finish(&m);
     return r < 0 ? EX_SOFTWARE : 0;
 }
@@ -139,7 +196,7 @@ int monitor_main(const struct monitor_protocol *p, const char *session, int argc
     int r = start_program(p->ident, &argc, argv, &conf, &start);
 
     if (r != 0)
-        return r;
+        return r == START_GONE ? 0 : r;
     if (argc > 1 && strcmp(argv[1], "--keeper") == 0)
         return keeper_main(&conf, argc, argv);
     if (start.is_connection && argc == 2 && strcmp(argv[1], "--tls") == 0)

@@ -30,23 +30,24 @@ bool monitor_allows_plaintext(const struct monitor *m)
     return false;
 }
 
-/* What device passwords make possible for this protocol. Without root there is nothing but them. */
+/* What device passwords make possible for this protocol. */
 static void find_devices(const struct monitor *m, bool *ret_has_scram, bool *ret_has_cram)
 {
     *ret_has_scram = *ret_has_cram = false;
-    if (m->conf->challenge_auth)
-        devices_offer(m->conf->devices, str_from(m->protocol->service), (uint64_t)time(NULL), ret_has_scram,
-                      ret_has_cram);
+    devices_offer(m->conf->devices, str_from(m->protocol->service), (uint64_t)time(NULL), ret_has_scram, ret_has_cram);
 }
 
 int monitor_mechanisms(const struct monitor *m, struct buf *out)
 {
-    bool is_plain = monitor_allows_plaintext(m);
+    bool is_root = priv_is_root(), is_plain = monitor_allows_plaintext(m);
     bool is_bound = m->is_tls && (m->tls.exporter_len > 0 || m->tls.end_point_len > 0);
     bool has_scram, has_cram;
     int r = 0;
 
     find_devices(m, &has_scram, &has_cram);
+    is_plain &= is_root || has_scram; /* each device password has a form for SCRAM */
+    has_scram &= m->conf->challenge_auth;
+    has_cram &= m->conf->challenge_auth;
     const struct {
         const char *name;
         bool is_offered;
@@ -58,9 +59,9 @@ int monitor_mechanisms(const struct monitor *m, struct buf *out)
         {"CRAM-MD5", has_cram},
         {"PLAIN", is_plain},
         {"LOGIN", is_plain},
-        {"OAUTHBEARER", is_plain && priv_is_root() && access(OAUTH_STACK, R_OK) == 0},
-        {"XOAUTH2", is_plain && priv_is_root() && access(OAUTH_STACK, R_OK) == 0},
-        {"EXTERNAL", m->is_tls && m->conf->external_auth && m->tls.subject[0] != '\0'},
+        {"OAUTHBEARER", is_plain && is_root && access(OAUTH_STACK, R_OK) == 0},
+        {"XOAUTH2", is_plain && is_root && access(OAUTH_STACK, R_OK) == 0},
+        {"EXTERNAL", m->is_tls && m->conf->external_auth && tls_common_name(str_from(m->tls.subject)).len > 0},
     };
     for (size_t i = 0; r == 0 && i < ARRAY_SIZE(all); i++)
         if (all[i].is_offered)
@@ -78,7 +79,7 @@ int monitor_make_apop(struct monitor *m)
     if (strcmp(m->protocol->service, "pop3") != 0 || m->apop[0] != '\0')
         return 0;
     find_devices(m, &has_scram, &has_cram);
-    if (!has_cram)
+    if (!has_cram || !m->conf->challenge_auth)
         return 0;
     r = secret_random(random, sizeof(random));
     for (size_t i = 0; r == 0 && i < sizeof(random); i++)

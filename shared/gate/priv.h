@@ -42,10 +42,11 @@ void priv_user_finish(struct priv_user *u);
  * uid 0 and gid 0 (-EPERM). When not root: -EPERM unless it already is that user. */
 int priv_become(const struct priv_user *u);
 
+#define PRIV_ACCOUNT_ENV "PENNYPOST_ACCOUNT"
+
 /* The ids of an account. _named asks the name service. _given believes PRIV_ACCOUNT_ENV, "account:uid:gid", which
  * chain_spawn() puts into the environment of programs that are linked statically and so have no name service. 0,
  * -ENOENT, ... */
-#define PRIV_ACCOUNT_ENV "PENNYPOST_ACCOUNT"
 int priv_account_named(const char *account, uid_t *ret_uid, gid_t *ret_gid);
 int priv_account_given(const char *account, uid_t *ret_uid, gid_t *ret_gid);
 

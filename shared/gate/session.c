@@ -8,17 +8,20 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pwd.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "shared/base/limits.h"
 #include "shared/gate/peer.h"
+#include "shared/gate/priv.h"
 #include "shared/io/frame.h"
 #include "shared/io/frame_types.h"
 
-#define START_TIMEOUT_MS 10000 /* the monitor sends the first frame before it starts us */
+#define START_TIMEOUT_MS 60000 /* the client may have a word to say yet; the monitor waits less, and ends us then */
 
 /* ---- paths ---- */
 
@@ -155,6 +158,34 @@ static int copy(struct str from, char **ret)
     return *ret ? 0 : -ENOMEM;
 }
 
+/* We were started ahead of the login, as the monitor's user: on the connection of whoever has logged in we become him.
+ * Until then nothing is read but the program, its configuration and this frame. */
+static int become(int control)
+{
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    struct priv_user user = {0};
+    uint32_t monitor;
+    struct str groups;
+    int r = frame_recv(control, &f, -1);
+
+    if (r < 0)
+        return r == -ENODATA ? -ECANCELED : r;
+    if (f.type != FRAME_SESSION_USER || f.fd < 0 ||
+        frame_take(&f, FRAME_TO_U32(&monitor, INT32_MAX), FRAME_TO_U32(&user.uid, UINT32_MAX),
+                   FRAME_TO_U32(&user.gid, UINT32_MAX), FRAME_TO_STR(&groups, sizeof(user.groups))) < 0 ||
+        groups.len % sizeof(*user.groups) != 0)
+        return -EBADMSG;
+    user.group_count = (int)(groups.len / sizeof(*user.groups));
+    if (groups.len > 0)
+        memcpy(user.groups, groups.ptr, groups.len);
+    r = priv_become(&user);
+    if (r == 0)
+        r = priv_die_with_parent((pid_t)monitor, SIGTERM); /* what the monitor had set is gone with the change of ids */
+    if (r == 0 && (dup2(f.fd, STDIN_FILENO) < 0 || dup2(f.fd, STDOUT_FILENO) < 0))
+        r = -errno;
+    return r;
+}
+
 /* The next field as a string of our own, or into a buffer. */
 static int get_copy(struct frame_reader *r, size_t max, char **ret)
 {
@@ -252,10 +283,16 @@ int session_start(const struct conf *conf, struct session *ret)
     const char *control = getenv(GATE_CONTROL_ENV);
     int r = 0;
 
+    bool has_monitor = control && strcmp(control, "3") == 0;
+
+    if (has_monitor)
+        r = become(GATE_CONTROL_FD);
+    if (r < 0)
+        return r;
     if (getuid() == 0 || geteuid() == 0)
         return -EPERM;
     s.uid = getuid();
-    r = control && strcmp(control, "3") == 0 ? session_receive(GATE_CONTROL_FD, &s) : start_alone(&s);
+    r = has_monitor ? session_receive(GATE_CONTROL_FD, &s) : start_alone(&s);
     if (r == 0)
         r = unsetenv(GATE_CONTROL_ENV) < 0 ? -errno : session_paths(conf, &s);
     if (r < 0) {

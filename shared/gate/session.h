@@ -44,8 +44,10 @@ struct session {
                       .messages = BUF_INIT(LIMIT_FRAME)})
 #define _cleanup_session_ _cleanup_(session_finish)
 
-/* Fills *ret, which must be zeroed or fresh. Refuses to run as root where a user's mail is touched (-EPERM).
- * 0, -EBADMSG (a monitor that speaks nonsense), -ENOENT (the invoking user has no account), other errno. */
+/* Fills *ret, which must be zeroed or fresh. Started by a monitor it waits for FRAME_SESSION_USER first and becomes
+ * that user, on his connection. Refuses to run as root where a user's mail is touched (-EPERM).
+ * 0, -ECANCELED (nobody has logged in), -EBADMSG (a monitor that speaks nonsense), -ENOENT (the invoking user has no
+ * account), other errno. */
 int session_start(const struct conf *conf, struct session *ret);
 void session_finish(struct session *s);
 

@@ -75,6 +75,16 @@ static bool has_peer(int fd)
     return getpeername(fd, (struct sockaddr *)&ss, &len) == 0;
 }
 
+/* A connection that its client has reset has no peer any more; a socket that listens has another state. */
+static bool is_reset(int fd)
+{
+    struct tcp_info info = {0};
+    socklen_t len = sizeof(info);
+
+    return !has_peer(fd) && errno == ENOTCONN && getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
+           info.tcpi_state == TCP_CLOSE;
+}
+
 int start_find(struct start *ret)
 {
     struct start s = {0};
@@ -84,9 +94,10 @@ int start_find(struct start *ret)
         return r;
     peer_find(STDIN_FILENO, &s.peer);
     s.is_connection = has_peer(STDIN_FILENO) && (s.peer.kind == PEER_INET || priv_is_root());
+    s.is_gone = is_reset(STDIN_FILENO);
     if (s.is_connection)
         tune_socket(STDIN_FILENO);
-    r = save_stderr(s.is_connection);
+    r = save_stderr(s.is_connection || s.is_gone);
     if (r < 0)
         return r;
     s.stderr_ok = true;
@@ -124,6 +135,10 @@ int start_program(const char *ident, int *argc, char **argv, struct conf *conf, 
         LOG_EVENT(LOG_ERR, "configuration",
                   LOG_F("error", conf->error.len > 0 ? buf_str(&conf->error) : str_from(strerror(-r))));
         return EX_CONFIG;
+    }
+    if (ret->is_gone) {
+        LOG_EVENT(LOG_INFO, "client gone", LOG_FC("reason", "reset before it was served"));
+        return START_GONE;
     }
     if (ret->is_connection) /* on a pipe the session that we become says so */
         start_warn(ident, conf, false);

@@ -13,6 +13,7 @@
 
 struct start {
     bool is_connection; /* false: exec the session for the invoking user */
+    bool is_gone;       /* a super-server's client that has reset its connection already */
     bool stderr_ok;     /* fd 2 is not the client: for log_open() */
     struct peer peer;
 };
@@ -23,9 +24,12 @@ struct start {
  * in the environment: sshd gives its users such sockets. 0 or a negative errno. */
 int start_find(struct start *ret);
 
+#define START_GONE (-1)
+
 /* The beginning of main() of every connection program: conf_init(), conf_args() with its errors told, start_find(),
  * log_open(ident), SIGPIPE ignored, for a connection the configuration's warnings logged. On failure it has said why;
- * the result is then the exit status (sysexits), else 0. `argc` and `argv` lose the common options. */
+ * the result is then the exit status (sysexits), else 0. START_GONE: there is no client any more, the log says so.
+ * `argc` and `argv` lose the common options. */
 int start_program(const char *ident, int *argc, char **argv, struct conf *conf, struct start *ret);
 
 /* What the configuration had to say (unknown keys): a line each, to a person on the standard error output, else to the

@@ -18,7 +18,6 @@
 #include "shared/io/frame_types.h"
 
 #define HANDSHAKE_TIMEOUT 30 /* seconds */
-#define PAIRS_MAX         32 /* certificates for different names */
 
 /* The next certificate and its key. Several are blank-separated in both settings; where there are fewer keys than
  * certificates, the last key, or the certificate's own file, is taken. */
@@ -45,19 +44,35 @@ static struct pairs pairs_of(const struct conf *conf)
     return (struct pairs){.certificates = str_from(conf->tls_certificate), .keys = str_from(conf->tls_key)};
 }
 
-bool tls_is_possible(const struct conf *conf)
+static int check_file(struct str path)
+{
+    _cleanup_free_ char *c_path = str_dup(path);
+
+    if (!c_path)
+        return -ENOMEM;
+    return access(c_path, R_OK) < 0 ? -errno : 0;
+}
+
+int tls_check(const struct conf *conf, struct str *ret_file)
 {
     struct pairs p = pairs_of(conf);
     struct str certificate;
     struct str key;
-    _cleanup_free_ char *certificate_path = NULL;
-    _cleanup_free_ char *key_path = NULL;
+    int r = -ENODATA;
 
-    if (!next_pair(&p, &certificate, &key))
-        return false;
-    certificate_path = str_dup(certificate);
-    key_path = str_dup(key);
-    return certificate_path && key_path && access(certificate_path, R_OK) == 0 && access(key_path, R_OK) == 0;
+    for (int i = 0; next_pair(&p, &certificate, &key); i++) {
+        *ret_file = certificate;
+        if (i >= LIMIT_CERTIFICATES)
+            return -E2BIG;
+        r = check_file(certificate);
+        if (r == 0) {
+            *ret_file = key;
+            r = check_file(key);
+        }
+        if (r < 0)
+            break;
+    }
+    return r;
 }
 
 static int send_file(int control, struct str path, enum tls_file kind)
@@ -124,9 +139,9 @@ static int send_all(const struct conf *conf, int control, const char *peer, cons
 
     *ret_what = "tls";
     r = send_config(conf, control, peer, alpn);
-    for (int i = 0; r == 0 && i < PAIRS_MAX && next_pair(&p, &certificate, &key); i++) {
+    for (int i = 0; r == 0 && next_pair(&p, &certificate, &key); i++) {
         *ret_what = "tls_certificate";
-        r = send_file(control, certificate, TLS_FILE_CERTIFICATE);
+        r = i < LIMIT_CERTIFICATES ? send_file(control, certificate, TLS_FILE_CERTIFICATE) : -E2BIG;
         if (r == 0) {
             *ret_what = "tls_key";
             r = send_file(control, key, TLS_FILE_KEY);
@@ -169,51 +184,26 @@ int tls_run_start(const struct conf *conf, int network, const char *peer, const 
     return 0;
 }
 
-/* A printable C string, since it goes to logs, to the session and to the client. */
-static int get_text(struct frame_reader *in, char *out, size_t size)
+static void copy_bytes(struct str s, uint8_t *out, size_t *ret_len)
 {
-    struct str s;
-    int r = frame_get_str(in, size - 1, &s);
-
-    if (r < 0)
-        return r;
-    for (size_t i = 0; i < s.len; i++)
-        if ((unsigned char)s.ptr[i] < ' ' || s.ptr[i] == 0x7f)
-            return -EBADMSG;
-    if (s.len > 0)
-        memcpy(out, s.ptr, s.len);
-    out[s.len] = '\0';
-    return 0;
-}
-
-static int get_bytes(struct frame_reader *in, uint8_t *out, size_t size, size_t *ret_len)
-{
-    struct str s;
-    int r = frame_get_str(in, size, &s);
-
-    if (r < 0)
-        return r;
     if (s.len > 0)
         memcpy(out, s.ptr, s.len);
     *ret_len = s.len;
-    return 0;
 }
 
 int tls_facts_read(const struct frame *f, struct tls_facts *ret)
 {
-    struct frame_reader in = frame_read(f);
     struct tls_facts t = {0};
-    uint32_t is_resumed = 0;
+    struct str exporter, end_point;
 
-    if (get_text(&in, t.version, sizeof(t.version)) < 0 || get_text(&in, t.cipher, sizeof(t.cipher)) < 0 ||
-        get_text(&in, t.subject, sizeof(t.subject)) < 0 ||
-        get_bytes(&in, t.exporter, sizeof(t.exporter), &t.exporter_len) < 0 ||
-        get_bytes(&in, t.end_point, sizeof(t.end_point), &t.end_point_len) < 0 ||
-        get_text(&in, t.alpn, sizeof(t.alpn)) < 0 || frame_get_u32(&in, &is_resumed) < 0 || frame_end(&in) < 0)
+    /* Printable texts, since they go to logs, to the session and to the client. */
+    if (frame_take(f, FRAME_TO_TEXT(t.version), FRAME_TO_TEXT(t.cipher), FRAME_TO_TEXT(t.subject),
+                   FRAME_TO_STR(&exporter, sizeof(t.exporter)), FRAME_TO_STR(&end_point, sizeof(t.end_point)),
+                   FRAME_TO_TEXT(t.alpn), FRAME_TO_BOOL(&t.is_resumed)) < 0 ||
+        t.version[0] == '\0')
         return -EBADMSG;
-    if (is_resumed > 1 || t.version[0] == '\0')
-        return -EBADMSG;
-    t.is_resumed = is_resumed == 1;
+    copy_bytes(exporter, t.exporter, &t.exporter_len);
+    copy_bytes(end_point, t.end_point, &t.end_point_len);
     *ret = t;
     return 0;
 }

@@ -23,8 +23,9 @@ struct tls_facts {
     bool is_resumed;
 };
 
-/* Is there a certificate and key to offer TLS with? Looks with access(), opens nothing. */
-bool tls_is_possible(const struct conf *conf);
+/* Are there certificates and keys to offer TLS with? 0; -ENODATA: none is configured; -ENOENT, -EACCES, ...: a file,
+ * *ret_file, cannot be read. Looks with access(), opens nothing. */
+int tls_check(const struct conf *conf, struct str *ret_file);
 
 /* Starts T on `network` (stays ours) with the files of the configuration; `alpn`: names it accepts. *ret_inner is our
  * end of the clear side. 0; -ENOENT, -EACCES, ... (`ret_what`: the file or step). Nothing is left running on failure.
@@ -34,5 +35,13 @@ int tls_run_start(const struct conf *conf, int network, const char *peer, const 
 
 /* Reads FRAME_TLS_FACTS. 0 or -EBADMSG. */
 int tls_facts_read(const struct frame *f, struct tls_facts *ret);
+
+/* Words for the log for what OpenSSL's TLS says went wrong in a handshake (the numbers of openssl/sslerr.h). NULL:
+ * there are none for it. */
+const char *tls_reason(uint32_t reason);
+
+/* The common name in the subject of a certificate as RFC 4514 writes it: who EXTERNAL logs in. A name with escapes is
+ * none of a user: the null view, as for a subject without one. */
+struct str tls_common_name(struct str subject);
 
 #endif

@@ -1,21 +1,18 @@
 #include "shared/io/frame.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 
-#include "shared/base/clock.h"
 #include "shared/base/limits.h"
 #include "shared/base/secret.h"
+#include "shared/io/transport.h"
 
 struct frame_header {
     uint16_t type;
     uint16_t zero;
     uint32_t length;
 };
-
-#define FRAME_FDS_MAX 4 /* room to receive more fds than the one allowed, so that all can be closed */
 
 void frame_finish(struct frame *f)
 {
@@ -114,63 +111,42 @@ int frame_send(int sock, const struct frame *f, int fd)
     }
 }
 
-/* Takes the fds out of a received message: the one allowed into *ret_fd, too many are closed (-EBADMSG). */
-static int take_fds(struct msghdr *message, int *ret_fd)
+int frame_send_fields(int sock, uint16_t type, int fd, const struct frame_field *fields, size_t count)
 {
-    size_t count = 0;
-    int first = -1;
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    size_t total = 0;
+    int r = 0;
 
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
-        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-            continue;
-        for (size_t at = 0; at + sizeof(int) <= c->cmsg_len - CMSG_LEN(0); at += sizeof(int)) {
-            int fd;
+    for (size_t i = 0; i < count; i++)
+        if (__builtin_add_overflow(total, sizeof(uint32_t) + fields[i].text.len, &total))
+            return -ENOBUFS;
+    f.type = type;
+    r = buf_reserve(&f.payload, total);
+    for (size_t i = 0; r == 0 && i < count; i++) {
+        uint32_t head = fields[i].is_number ? fields[i].number : (uint32_t)fields[i].text.len;
 
-            memcpy(&fd, CMSG_DATA(c) + at, sizeof(int));
-            if (count++ == 0)
-                first = fd;
-            else
-                (void)close(fd);
-        }
+        r = buf_add(&f.payload, &head, sizeof(head));
+        if (r == 0)
+            r = buf_add_str(&f.payload, fields[i].text);
     }
-    if (count > 1 || (message->msg_flags & (MSG_TRUNC | MSG_CTRUNC))) {
-        close_fd(&first);
+    return r < 0 ? r : frame_send(sock, &f, fd);
+}
+
+/* Takes the fd out of a received message, into *ret_fd. There is room for one: of more the kernel says that it cut some
+ * off, and has closed them. */
+static int take_fd(struct msghdr *message, int *ret_fd)
+{
+    struct cmsghdr *c = CMSG_FIRSTHDR(message);
+    int fd = -1;
+
+    if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof(fd)))
+        memcpy(&fd, CMSG_DATA(c), sizeof(fd));
+    if (message->msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
+        close_fd(&fd);
         return -EBADMSG;
     }
-    *ret_fd = first;
+    *ret_fd = fd;
     return 0;
-}
-
-static int wait_readable(int sock, int timeout_ms)
-{
-    int64_t end = timeout_ms < 0 ? -1 : clock_monotonic_ms() + timeout_ms;
-
-    for (;;) {
-        struct pollfd p = {.fd = sock, .events = POLLIN};
-        int64_t left = end < 0 ? -1 : end - clock_monotonic_ms();
-        int r = poll(&p, 1, end < 0 ? -1 : left < 0 ? 0 : (int)left);
-
-        if (r > 0)
-            return 0;
-        if (r == 0)
-            return -ETIMEDOUT;
-        if (errno != EINTR)
-            return -errno;
-    }
-}
-
-/* Length of the next packet without taking it, so that the buffer is made as large as it is and no larger. */
-static ssize_t next_length(int sock)
-{
-    for (;;) {
-        char byte;
-        ssize_t n = recv(sock, &byte, 1, MSG_PEEK | MSG_TRUNC);
-
-        if (n >= 0)
-            return n;
-        if (errno != EINTR)
-            return errno == ECONNRESET ? 0 : -errno;
-    }
 }
 
 static int receive(int sock, struct frame *f, size_t length, int flags)
@@ -178,7 +154,7 @@ static int receive(int sock, struct frame *f, size_t length, int flags)
     struct frame_header header;
     union {
         struct cmsghdr align;
-        char space[CMSG_SPACE(FRAME_FDS_MAX * sizeof(int))];
+        char space[CMSG_SPACE(sizeof(int))];
     } control;
     int fd = -1;
     size_t payload = length > sizeof(header) ? length - sizeof(header) : 0;
@@ -189,15 +165,13 @@ static int receive(int sock, struct frame *f, size_t length, int flags)
 
     struct iovec parts[2] = {{&header, sizeof(header)}, {f->payload.data, payload}};
     struct msghdr message = {
-        .msg_iov = parts, .msg_iovlen = 2, .msg_control = control.space, .msg_controllen = sizeof(control.space)};
+        .msg_iov = parts, .msg_iovlen = 2, .msg_control = control.space, .msg_controllen = CMSG_LEN(sizeof(int))};
     ssize_t n;
 
-    do
-        n = recvmsg(sock, &message, MSG_CMSG_CLOEXEC | flags);
-    while (n < 0 && errno == EINTR);
+    n = recvmsg(sock, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT | flags);
     if (n < 0)
         return -errno;
-    r = take_fds(&message, &fd);
+    r = take_fd(&message, &fd);
     if (r < 0)
         return r;
     if ((size_t)n != length || (size_t)n < sizeof(header) || header.zero != 0 || header.length != payload) {
@@ -213,18 +187,20 @@ static int receive(int sock, struct frame *f, size_t length, int flags)
 
 static int receive_next(int sock, struct frame *f, int timeout_ms, int flags)
 {
+    struct pollfd p = {.fd = sock, .events = POLLIN};
+    ssize_t length;
+    char byte;
+    int r;
+
     frame_finish(f);
-
-    int r = wait_readable(sock, timeout_ms);
-
-    if (r < 0)
-        return r;
-
-    ssize_t length = next_length(sock);
-
-    if (length < 0)
-        return (int)length;
-    if (length == 0)
+    r = timeout_ms == 0 ? 1 : transport_poll(&p, 1, timeout_ms);
+    if (r <= 0)
+        return r < 0 ? r : -ETIMEDOUT;
+    /* Without taking it, so that the buffer is made as large as it is and no larger. */
+    length = recv(sock, &byte, 1, MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT);
+    if (length < 0 && errno != ECONNRESET)
+        return errno == EAGAIN ? -ETIMEDOUT : -errno;
+    if (length <= 0)
         return -ENODATA;
     if ((size_t)length > sizeof(struct frame_header) + LIMIT_FRAME)
         return -EBADMSG;
@@ -283,4 +259,45 @@ int frame_get_str(struct frame_reader *r, size_t max, struct str *ret)
 int frame_end(const struct frame_reader *r)
 {
     return r->rest.len == 0 ? 0 : -EBADMSG;
+}
+
+/* A string of `len` bytes, which are there, into its slot. */
+static int put_in_slot(const struct frame_slot *slot, struct str s)
+{
+    if (slot->view) {
+        *slot->view = s;
+        return 0;
+    }
+    for (size_t i = 0; i < s.len; i++)
+        if ((unsigned char)s.ptr[i] < ' ' || s.ptr[i] == 0x7f)
+            return -EBADMSG;
+    memcpy(slot->text, s.len > 0 ? s.ptr : "", s.len);
+    slot->text[s.len] = '\0';
+    return 0;
+}
+
+int frame_take_fields(const struct frame *f, const struct frame_slot *slots, size_t count)
+{
+    struct str rest = buf_str(&f->payload);
+
+    for (const struct frame_slot *slot = slots; slot < slots + count; slot++) {
+        uint32_t n;
+
+        if (rest.len < sizeof(n))
+            return -EBADMSG;
+        memcpy(&n, rest.ptr, sizeof(n));
+        rest = str_sub(rest, sizeof(n), SIZE_MAX);
+        if (n > slot->max || (!slot->number && !slot->flag && n > rest.len))
+            return -EBADMSG;
+        if (slot->number) {
+            *slot->number = n;
+        } else if (slot->flag) {
+            *slot->flag = n == 1;
+        } else {
+            if (put_in_slot(slot, str_sub(rest, 0, n)) < 0)
+                return -EBADMSG;
+            rest = str_sub(rest, n, SIZE_MAX);
+        }
+    }
+    return rest.len == 0 ? 0 : -EBADMSG;
 }

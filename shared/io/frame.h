@@ -19,7 +19,7 @@ struct frame {
     int fd;             /* received with it, O_CLOEXEC, or -1; closed by frame_finish() unless stolen */
 };
 
-#define FRAME_INIT ((struct frame){.payload = BUF_INIT(LIMIT_FRAME), .fd = -1})
+#define FRAME_INIT      ((struct frame){.payload = BUF_INIT(LIMIT_FRAME), .fd = -1})
 #define _cleanup_frame_ _cleanup_(frame_finish)
 
 /* Closes the fd, wipes and frees the payload; the frame is fresh again. */
@@ -35,6 +35,21 @@ void frame_begin(struct frame *f, uint16_t type);
 int frame_put_u32(struct frame *f, uint32_t n);
 int frame_put_u64(struct frame *f, uint64_t n);
 int frame_put_str(struct frame *f, struct str s);
+
+/* A whole frame in one go: frame_say(sock, FRAME_FACTS, -1, FRAME_U32(1), FRAME_STR(name)). The memory is taken once
+ * and wiped. As frame_send(); -ENOBUFS over the cap, -ENOMEM. */
+struct frame_field {
+    struct str text;
+    uint32_t number;
+    bool is_number;
+};
+#define FRAME_U32(n) ((struct frame_field){.number = (n), .is_number = true})
+#define FRAME_STR(s) ((struct frame_field){.text = (s)})
+#define frame_say(sock, type, fd, ...)                                                                                 \
+    frame_send_fields(sock, type, fd, (const struct frame_field[]){__VA_ARGS__},                                       \
+                      sizeof((const struct frame_field[]){__VA_ARGS__}) / sizeof(struct frame_field))
+/* What frame_say() calls. */
+int frame_send_fields(int sock, uint16_t type, int fd, const struct frame_field *fields, size_t count);
 
 /* Sends it, with `fd` if that is not -1 (the fd stays ours). 0, -EPIPE when the other side is gone, another errno. */
 int frame_send(int sock, const struct frame *f, int fd);
@@ -57,5 +72,25 @@ int frame_get_u32(struct frame_reader *r, uint32_t *ret);
 int frame_get_u64(struct frame_reader *r, uint64_t *ret);
 int frame_get_str(struct frame_reader *r, size_t max, struct str *ret); /* -EBADMSG also over max */
 int frame_end(const struct frame_reader *r);                            /* -EBADMSG when bytes are left */
+
+/* Takes a whole frame apart: frame_take(&f, FRAME_TO_U32(&n, 1), FRAME_TO_STR(&view, LIMIT_NOTE)). -EBADMSG when a
+ * field is not there, is over its maximum, or something is left behind the last one. Views point into the frame. */
+struct frame_slot {
+    uint32_t *number; /* one of the four */
+    bool *flag;
+    struct str *view;
+    char *text;
+    size_t max;
+};
+#define FRAME_TO_U32(ret, most) ((struct frame_slot){.number = (ret), .max = (most)})
+#define FRAME_TO_BOOL(ret)      ((struct frame_slot){.flag = (ret), .max = 1})
+#define FRAME_TO_STR(ret, most) ((struct frame_slot){.view = (ret), .max = (most)})
+/* A string without control characters into a char array, as a C string. */
+#define FRAME_TO_TEXT(array) ((struct frame_slot){.text = (array), .max = sizeof(array) - 1})
+#define frame_take(f, ...)                                                                                             \
+    frame_take_fields(f, (const struct frame_slot[]){__VA_ARGS__},                                                     \
+                      sizeof((const struct frame_slot[]){__VA_ARGS__}) / sizeof(struct frame_slot))
+/* What frame_take() calls. */
+int frame_take_fields(const struct frame *f, const struct frame_slot *slots, size_t count);
 
 #endif

@@ -10,16 +10,16 @@
  *   F->M STARTTLS, M->F TLS_STARTED [fd]                     F answers the client, then waits for
  *   (T as above)  M->F LOGIN_START                           with TLS active
  *   F->M AUTH_START, M->A AUTH_REQUEST, A->M->F AUTH_CHALLENGE, F->M->A AUTH_RESPONSE, ..., A->M->F AUTH_DONE
- *   F->M HANDOVER, F leaves; M->S SESSION_START; M becomes K; S->K KEEPER_*
+ *   M->S SESSION_USER; F->M HANDOVER, F leaves; M->S SESSION_START; M becomes K; S->K KEEPER_*
  */
 #ifndef IO_FRAME_TYPES_H
 #define IO_FRAME_TYPES_H
 
 enum frame_type {
-    /* monitor -> login stage: what it may say and offer.
+    /* monitor -> login stage: what it may say and offer. The monitor of POP3 and IMAP greets the client itself.
      * s peer address, s local address, u TLS active (0/1), u TLS can be started (0/1), u plaintext passwords allowed
-     * (0/1), s SASL mechanisms that can succeed (blank-separated), s hostname, s APOP challenge with its brackets or ""
-     */
+     * (0/1), s SASL mechanisms that can succeed (blank-separated), s hostname, s APOP challenge with its brackets or
+     * "", s capabilities as the protocol writes them */
     FRAME_LOGIN_START = 1,
     /* login stage -> monitor: start TLS on the connection (no fields). Answer FRAME_TLS_STARTED [fd] or FRAME_REFUSED.
      */
@@ -30,9 +30,9 @@ enum frame_type {
     FRAME_TLS_STARTED,
     /* login stage -> monitor: u attempt (ascending from 1; those that the
      * front refuses by itself are left out), s mechanism, s initial response decoded, u has initial response
-     * (0/1). USER/PASS and IMAP's LOGIN are mechanism PLAIN with the response made by the login stage; so is that of
-     * SASL's LOGIN, where challenges may follow for what PAM asks besides; APOP is mechanism APOP with the response
-     * "user digest". */
+     * (0/1). USER/PASS and IMAP's command LOGIN are mechanism PLAIN with the response made by the login stage; SASL's
+     * mechanism LOGIN stays LOGIN, with a response like PLAIN's, and challenges may follow for what PAM asks besides;
+     * APOP is mechanism APOP with the response "user digest". */
     FRAME_AUTH_START,
     /* auth -> monitor -> login stage: u attempt, s challenge (not encoded) */
     FRAME_AUTH_CHALLENGE,
@@ -44,12 +44,15 @@ enum frame_type {
      * s reason for the log (the monitor empties the last two when it hands the frame on). auth leaves after it. */
     FRAME_AUTH_FAILED,
     /* auth -> monitor -> login stage: u attempt, s user as PAM named it, s messages for the client (one a line), s
-     * final SASL data that goes with success (SCRAM's server signature, not encoded). auth leaves after it, or, when it
-     * opened a PAM session, stays until its control socket closes. */
+     * final SASL data that goes with success (SCRAM's server signature, not encoded). auth leaves after it, when the
+     * monitor shuts its side or a moment later, or, when it opened a PAM session, when the control socket closes. */
     FRAME_AUTH_DONE,
     /* login stage -> monitor, its last frame: s input not consumed, s protocol data for the session (IMAP: the tag) */
     FRAME_HANDOVER,
-    /* monitor -> session, first frame on its control fd: s user, s home, s peer address, s local address, u TLS active,
+    /* monitor -> session, first frame on its control fd, when somebody has logged in: [fd] the connection, u pid of the
+     * monitor, and who the session becomes before it does anything else: u uid, u gid, s groups (a u32 each) */
+    FRAME_SESSION_USER,
+    /* monitor -> session, behind it: s user, s home, s peer address, s local address, u TLS active,
      * s TLS description, s unconsumed input, s protocol data, s messages for the client */
     FRAME_SESSION_START,
     /* monitor -> any: the request cannot be done now: u errno, s text for the log */
@@ -75,8 +78,8 @@ enum frame_type {
      * binding, s tls-server-end-point binding, s ALPN (one of ours), u session was resumed (0/1). Nothing in it is the
      * client's own wording: the name that it calls us (SNI) stays in tls. */
     FRAME_TLS_FACTS,
-    /* tls -> monitor: the handshake failed or nothing to start with: u it is our own fault (0/1: files, set-up), s
-     * reason for the log */
+    /* tls -> monitor: the handshake failed or nothing to start with: u it is our own fault (0/1: files, set-up), u
+     * OpenSSL's reason or 0, s reason for the log where that has no better words */
     FRAME_TLS_FAILED,
 
     /* session -> keeper. Answer FRAME_KEEPER_OK or FRAME_KEEPER_ERROR (u errno). No path ever: the keeper knows the one
@@ -86,6 +89,13 @@ enum frame_type {
     FRAME_KEEPER_CREATE, /* create the spool file if it does not exist, user:mail 0660 */
     FRAME_KEEPER_OK,
     FRAME_KEEPER_ERROR,
+
+    /* smtp, relay -> deliver on its fd 0, one letter at a time (shared/route/postman.h): [fd] the message, s sender (""
+     * null path), s recipient, u it may be there from an earlier attempt (0/1), s the message if there is no fd. The
+     * answer: */
+    FRAME_DELIVER_LETTER,
+    FRAME_DELIVER_VERDICT, /* s "CODE ENHANCED TEXT"; with 250 it is durably in its place. From deliver to deliver
+                            * (handlers/deliver/share.h) "": nothing was done, do it yourself */
 
     /* monitor -> auth, first frame (auth: fd 0, 1 /dev/null, fd 3 control): u attempt, s service ("imap", "pop3",
      * "smtp"), s mechanism, s initial response, u has initial response, s peer address, s APOP challenge or "", u TLS
@@ -117,6 +127,7 @@ enum auth_class {
     AUTH_CLASS_CREDENTIALS = 1, /* unknown user or wrong password: the same to the client */
     AUTH_CLASS_EXPIRED,         /* account or password expired */
     AUTH_CLASS_DENIED,          /* not allowed: system account, access rules, nologin for good */
+    AUTH_CLASS_AUTHORIZATION,   /* who he says he is, but asks to act for somebody else (RFC 4422 2) */
     AUTH_CLASS_TEMPORARY,       /* PAM or a back end is unavailable, nologin, time-out */
     AUTH_CLASS_MECHANISM,       /* unknown mechanism or malformed exchange */
     AUTH_CLASS_CANCELLED,

@@ -9,7 +9,8 @@
 
 void transport_init(struct transport *t, int rfd, int wfd, int read_timeout, int write_timeout)
 {
-    *t = (struct transport){.rfd = rfd, .wfd = wfd, .read_timeout = read_timeout, .write_timeout = write_timeout};
+    *t = (struct transport){
+        .rfd = rfd, .wfd = wfd, .read_timeout = read_timeout, .write_timeout = write_timeout, .stop_fd = -1};
 }
 
 /* Milliseconds that a wait may take: the smaller of `timeout_ms` (-1: for ever) and what is left to the deadline. */
@@ -26,8 +27,7 @@ static int time_left(const struct transport *t, int64_t timeout_ms)
     return timeout_ms > INT32_MAX ? INT32_MAX : (int)timeout_ms;
 }
 
-/* poll() until something happens or the time is up; a signal does not start the time anew. */
-static int poll_until(struct pollfd *fds, nfds_t count, int timeout_ms)
+int transport_poll(struct pollfd *fds, nfds_t count, int timeout_ms)
 {
     int64_t end = timeout_ms < 0 ? 0 : clock_monotonic_ms() + timeout_ms;
 
@@ -46,16 +46,19 @@ static int poll_until(struct pollfd *fds, nfds_t count, int timeout_ms)
     }
 }
 
+/* A word that has been begun is written to its end: stop_fd is for input. */
 static int wait_for(const struct transport *t, int fd, short events, int timeout_s)
 {
-    struct pollfd p = {.fd = fd, .events = events};
-    int r = poll_until(&p, 1, time_left(t, timeout_s > 0 ? (int64_t)timeout_s * 1000 : -1));
+    struct pollfd p[2] = {{.fd = fd, .events = events}, {.fd = t->stop_fd, .events = POLLIN}};
+    nfds_t count = t->stop_fd >= 0 && events == POLLIN ? 2 : 1;
+    int r = transport_poll(p, count, time_left(t, timeout_s > 0 ? (int64_t)timeout_s * 1000 : -1));
 
+    if (r > 0 && p[1].revents)
+        return -ECANCELED;
     return r < 0 ? r : r == 0 ? -ETIMEDOUT : 0;
 }
 
-/* The same transport below its filter. */
-static struct transport below(const struct transport *t)
+struct transport transport_below(const struct transport *t)
 {
     struct transport raw = *t;
 
@@ -65,23 +68,19 @@ static struct transport below(const struct transport *t)
 
 ssize_t transport_read(struct transport *t, void *data, size_t len)
 {
-    if (t->filter) {
-        struct transport raw = below(t);
-
-        return t->filter->read(t->filter->context, &raw, data, len);
-    }
+    if (t->filter)
+        return t->filter->read(t, data, len);
     for (;;) {
-        int r = wait_for(t, t->rfd, POLLIN, t->read_timeout);
+        int r = t->is_ready ? 0 : wait_for(t, t->rfd, POLLIN, t->read_timeout);
 
         if (r < 0)
             return r;
+        t->is_ready = false;
 
         ssize_t n = read(t->rfd, data, len);
 
-        if (n >= 0)
-            return n;
-        if (errno == ECONNRESET)
-            return 0;
+        if (n >= 0 || errno == ECONNRESET)
+            return n < 0 ? 0 : n;
         if (errno != EINTR && errno != EAGAIN)
             return -errno;
     }
@@ -101,11 +100,8 @@ int transport_write(struct transport *t, const void *data, size_t len)
 {
     const char *at = data;
 
-    if (t->filter) {
-        struct transport raw = below(t);
-
-        return t->filter->write(t->filter->context, &raw, data, len);
-    }
+    if (t->filter)
+        return t->filter->write(t, data, len);
     while (len > 0) {
         ssize_t n = write_some(t->wfd, at, len);
 
@@ -128,19 +124,30 @@ bool transport_is_broken(const struct transport *t)
 {
     struct pollfd p = {.fd = t->wfd};
 
-    return poll_until(&p, 1, 0) > 0 && (p.revents & (POLLERR | POLLHUP | POLLNVAL));
+    return transport_poll(&p, 1, 0) > 0 && (p.revents & (POLLERR | POLLHUP | POLLNVAL));
+}
+
+bool transport_is_stopped(const struct transport *t)
+{
+    struct pollfd p = {.fd = t->stop_fd, .events = POLLIN};
+
+    return t->stop_fd >= 0 && transport_poll(&p, 1, 0) > 0;
 }
 
 int transport_wait(struct transport *t, int other_fd, int timeout_ms)
 {
-    struct pollfd fds[2] = {{.fd = t->rfd, .events = POLLIN}, {.fd = other_fd, .events = POLLIN}};
+    struct pollfd fds[] = {
+        {.fd = t->rfd, .events = POLLIN}, {.fd = other_fd, .events = POLLIN}, {.fd = t->stop_fd, .events = POLLIN}};
 
-    if (t->filter && t->filter->has_input(t->filter->context))
+    if (t->filter && t->filter->has_input(t))
         return TRANSPORT_INPUT;
 
-    int r = poll_until(fds, other_fd >= 0 ? 2 : 1, time_left(t, timeout_ms));
+    int r = transport_poll(fds, 3, time_left(t, timeout_ms)); /* fds below 0 are passed over */
 
     if (r <= 0)
         return r;
-    return (fds[0].revents ? TRANSPORT_INPUT : 0) | (other_fd >= 0 && fds[1].revents ? TRANSPORT_OTHER : 0);
+    if (fds[2].revents)
+        return -ECANCELED;
+    t->is_ready = !t->filter && fds[0].revents;
+    return (fds[0].revents ? TRANSPORT_INPUT : 0) | (fds[1].revents ? TRANSPORT_OTHER : 0);
 }

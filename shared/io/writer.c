@@ -46,6 +46,13 @@ int writer_text(struct writer *w, const char *text)
     return writer_str(w, str_from(text));
 }
 
+int writer_texts(struct writer *w, const char *const *texts)
+{
+    while (*texts)
+        (void)writer_text(w, *texts++);
+    return w->error;
+}
+
 int writer_u64(struct writer *w, uint64_t n)
 {
     char digits[20];

@@ -1,11 +1,13 @@
 /*
- * The login stage's life: confinement, greeting, one command after the other, hand-over. Own uid, empty root, no
+ * The login stage's life: confinement, one command after the other, hand-over. Own uid, empty root, no
  * capabilities, seccomp; libc only. It may read and write the client's connection and the monitor's socket.
  */
 #include "shared/login/login.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sysexits.h>
 
 #include "shared/base/clock.h"
@@ -72,10 +74,21 @@ int login_do_starttls(struct login *l, const char *go_ahead, const char *refused
     return login_facts_receive(l->control, &l->connection, TIMEOUT_MS, &l->facts);
 }
 
-int login_begin_attempt(struct login *l)
+/* What is buffered goes out first: the monitor may take its time to answer. */
+static int begin_attempt(struct login *l)
 {
     l->attempts++;
     return writer_flush(&l->out);
+}
+
+int login_try(struct login *l, struct str mechanism, struct str user, struct str secret)
+{
+    _cleanup_sasl_outcome_ struct sasl_outcome o = SASL_OUTCOME_INIT;
+    int r = begin_attempt(l);
+
+    if (r == 0)
+        r = sasl_secret(l->control, l->attempts, mechanism, user, secret, &o);
+    return r < 0 ? r : l->protocol->conclude(l, &o);
 }
 
 static int send_challenge(void *context, struct str base64)
@@ -94,19 +107,21 @@ static int read_response(void *context, struct str *ret_line)
     return line_read(&l->in, ret_line);
 }
 
-int login_exchange(struct login *l, struct str mechanism, struct str initial, struct sasl_outcome *ret)
+int login_exchange(struct login *l, struct str arguments)
 {
+    _cleanup_sasl_outcome_ struct sasl_outcome o = SASL_OUTCOME_INIT;
     const struct sasl_client client = {.context = l, .challenge = send_challenge, .response = read_response};
-    int r = login_begin_attempt(l);
+    struct str mechanism, initial = STR_NULL;
+    int r;
 
-    return r < 0 ? r
-                 : sasl_exchange(l->control, l->attempts, str_from(l->facts.mechanisms), mechanism, initial, &client,
-                                 ret);
-}
-
-bool login_is_last_attempt(const struct login *l)
-{
-    return l->attempts >= LIMIT_AUTH_TRIES;
+    if (str_cut(&arguments, ' ', &mechanism))
+        initial = arguments;
+    if (mechanism.len == 0 || (initial.ptr && initial.len == 0))
+        return -EINVAL;
+    r = begin_attempt(l);
+    if (r == 0)
+        r = sasl_exchange(l->control, l->attempts, str_from(l->facts.mechanisms), mechanism, initial, &client, &o);
+    return r < 0 ? r : l->protocol->conclude(l, &o);
 }
 
 /* Browsers and scanners that were sent here (cross-protocol requests carry attacker-chosen lines). */
@@ -124,24 +139,17 @@ static int serve_line(struct login *l)
 
     if (r == -ETIMEDOUT || r == -ENOBUFS)
         return l->protocol->complain(l, r);
-    if (r == -EBADMSG) {
-        login_note(l->control, NOTE_WRONG_PROTOCOL, STR("NUL"));
+    if (r == -EBADMSG || (r == 0 && is_foreign(line))) {
+        login_note(l->control, NOTE_WRONG_PROTOCOL, r == 0 ? line : STR("NUL"));
         return LOGIN_LEAVE;
     }
-    if (r < 0)
-        return r;
-    if (is_foreign(line)) {
-        login_note(l->control, NOTE_WRONG_PROTOCOL, line);
-        return LOGIN_LEAVE;
-    }
-    return l->protocol->line(l, line);
+    return r < 0 ? r : l->protocol->line(l, line);
 }
 
 static int serve(struct login *l)
 {
     int r = LOGIN_OK;
 
-    l->protocol->greet(l);
     while (r == LOGIN_OK || r == LOGIN_BAD) {
         r = serve_line(l);
         l->bad = r == LOGIN_BAD ? l->bad + 1 : 0;
@@ -157,15 +165,11 @@ static int serve(struct login *l)
 
 static int hand_over(struct login *l)
 {
-    _cleanup_frame_ struct frame f = FRAME_INIT;
-    int r = 0;
+    struct str unread = line_buffered(&l->in);
 
-    if (line_buffered(&l->in).len > HANDOVER_MAX)
+    if (unread.len > HANDOVER_MAX)
         return -ENOBUFS;
-    frame_begin(&f, FRAME_HANDOVER);
-    if ((r = frame_put_str(&f, line_buffered(&l->in))) < 0 || (r = frame_put_str(&f, buf_str(&l->protocol_data))) < 0)
-        return r;
-    return frame_send(l->control, &f, -1);
+    return frame_say(l->control, FRAME_HANDOVER, -1, FRAME_STR(unread), FRAME_STR(buf_str(&l->protocol_data)));
 }
 
 int login_run(const struct login_protocol *p, int control, int connection)
@@ -189,6 +193,14 @@ int login_run(const struct login_protocol *p, int control, int connection)
 
 int login_main(const struct login_protocol *p)
 {
+    struct pollfd control = {.fd = CONTROL_FD};
+    int r;
+
     (void)close(STDOUT_FILENO); /* the same socket as fd 0 */
-    return login_run(p, CONTROL_FD, STDIN_FILENO);
+    r = login_run(p, CONTROL_FD, STDIN_FILENO);
+    /* The end of a process takes time of a processor. Those who answer the client come first: the monitor closes its
+     * side when the session has the connection. */
+    (void)shutdown(CONTROL_FD, SHUT_WR);
+    (void)poll(&control, 1, LOGIN_PAUSE_MS);
+    return r;
 }

@@ -25,7 +25,8 @@ struct login_facts {
     bool plaintext_allowed; /* a password may be sent now */
     char mechanisms[256];   /* blank-separated, those that can succeed now */
     char hostname[256];
-    char apop[128]; /* "<...>" or "" */
+    char apop[128];         /* "<...>" or "" */
+    char capabilities[512]; /* words (IMAP), lines ended by CRLF (POP3), nothing (others) */
 };
 
 /* Waits for FRAME_LOGIN_START, answering FRAME_PROXY_WANTED and taking an implicit FRAME_TLS_STARTED in between (then
@@ -52,14 +53,14 @@ enum login_outcome {
 
 struct login_protocol {
     const char *name; /* "imap-login" */
-    const void *own;  /* what else the protocol's handlers need; may be NULL */
     size_t line_max;
-    void (*greet)(struct login *l);
     /* Handles one command line; an enum login_outcome, or a negative errno that ends the connection. */
     int (*line)(struct login *l, struct str line);
     /* Says why the connection ends: -ETIMEDOUT, -ENOBUFS (line too long, may go on), -EBADMSG (NUL, may go on),
      * -E2BIG (too many bad commands). Returns an enum login_outcome. */
     int (*complain)(struct login *l, int error);
+    /* Answers an attempt. Returns an enum login_outcome or a negative errno. */
+    int (*conclude)(struct login *l, const struct sasl_outcome *o);
 };
 
 struct login {
@@ -74,11 +75,13 @@ struct login {
     unsigned bad;
     struct buf user;          /* POP3: of USER */
     struct buf tag;           /* IMAP: of the current command */
+    bool has_literal;         /* IMAP: the line read last ends with the head of a literal that comes unasked */
     struct buf protocol_data; /* for the session, with FRAME_HANDOVER */
 };
 
 /* main() of a login stage, after confine_enter(). The exit status: 0, or 70 when the monitor or our own set-up failed.
  */
+#define LOGIN_PAUSE_MS 10 /* between its last frame and its end, at most */
 int login_main(const struct login_protocol *p);
 
 /* The same on other fds, for tests; closes the connection. */
@@ -88,15 +91,11 @@ int login_run(const struct login_protocol *p, int control, int connection);
  * login_outcome or a negative errno. */
 int login_do_starttls(struct login *l, const char *go_ahead, const char *refused);
 
-/* Counts an attempt (l->attempts is its number) and sends what is buffered: the monitor may take its time to answer.
- * 0 or the writer's error. */
-int login_begin_attempt(struct login *l);
+/* An attempt with a name and what goes with it ("PLAIN": a password, "APOP": a digest), then conclude(). */
+int login_try(struct login *l, struct str mechanism, struct str user, struct str secret);
 
-/* Runs the SASL exchange of AUTH or AUTHENTICATE ("+ " and base64 both ways, as an attempt of its own) with the initial
- * response `initial`, STR_NULL for none. As sasl_exchange(). */
-int login_exchange(struct login *l, struct str mechanism, struct str initial, struct sasl_outcome *ret);
-
-/* Was that the last one allowed? */
-bool login_is_last_attempt(const struct login *l);
+/* AUTH or AUTHENTICATE, "+ " and base64 both ways, then conclude(). -EINVAL: the arguments are no mechanism with
+ * perhaps an initial response behind it. */
+int login_exchange(struct login *l, struct str arguments);
 
 #endif

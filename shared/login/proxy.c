@@ -6,6 +6,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -13,6 +14,7 @@
 #include "shared/base/macros.h"
 #include "shared/io/frame.h"
 #include "shared/io/frame_types.h"
+#include "shared/login/login.h"
 
 #define V1_MAX    107 /* "PROXY TCP6 " with two longest addresses and ports, CRLF */
 #define V2_HEADER 16
@@ -23,32 +25,11 @@ static const char V2_SIGNATURE[12] = {'\r', '\n', '\r', '\n', '\0', '\r', '\n', 
 
 /* ---- version 1: a line ---- */
 
-static int copy_address(struct str s, int family, char out[static LIMIT_ADDRESS])
-{
-    unsigned char raw[16];
-
-    if (s.len == 0 || s.len >= LIMIT_ADDRESS || str_has_nul(s))
-        return -EBADMSG;
-    memcpy(out, s.ptr, s.len);
-    out[s.len] = '\0';
-    return inet_pton(family, out, raw) == 1 ? 0 : -EBADMSG;
-}
-
-static int parse_port(struct str s, uint16_t *ret)
-{
-    uint32_t port = 0;
-
-    if (str_to_u32(s, &port) < 0 || port > UINT16_MAX)
-        return -EBADMSG;
-    *ret = (uint16_t)port;
-    return 0;
-}
-
-/* "TCP4 192.0.2.1 198.51.100.1 56324 143": exactly one blank between the words. */
+/* "TCP4 192.0.2.1 198.51.100.1 56324 143": exactly one blank between the words. Whether addresses and ports are some is
+ * the monitor's to check: it must, whatever is checked here. */
 static int parse_v1_line(struct str line, struct proxy_header *h)
 {
     struct str words[5];
-    int family = AF_INET;
     size_t count = 0;
     bool more = true;
 
@@ -56,28 +37,24 @@ static int parse_v1_line(struct str line, struct proxy_header *h)
         return 0;
     while (more && count < ARRAY_SIZE(words))
         more = str_cut(&line, ' ', &words[count++]);
-    if (more || count != ARRAY_SIZE(words))
+    if (more || count != ARRAY_SIZE(words) || (!str_eq(words[0], STR("TCP4")) && !str_eq(words[0], STR("TCP6"))) ||
+        words[1].len == 0 || str_to_u32(words[3], &h->client_port) < 0 || str_to_u32(words[4], &h->local_port) < 0)
         return -EBADMSG;
-    if (str_eq(words[0], STR("TCP6")))
-        family = AF_INET6;
-    else if (!str_eq(words[0], STR("TCP4")))
-        return -EBADMSG;
-    if (copy_address(words[1], family, h->client) < 0 || copy_address(words[2], family, h->local) < 0 ||
-        parse_port(words[3], &h->client_port) < 0 || parse_port(words[4], &h->local_port) < 0)
-        return -EBADMSG;
+    (void)snprintf(h->client, sizeof(h->client), "%.*s", STR_ARG(words[1]));
+    (void)snprintf(h->local, sizeof(h->local), "%.*s", STR_ARG(words[2]));
     return 0;
 }
 
 static int parse_v1(struct str bytes, struct proxy_header *h)
 {
     struct str head = str_sub(bytes, 0, V1_MAX);
-    ptrdiff_t end = str_find(head, STR("\r\n"));
+    ptrdiff_t end = str_chr(head, '\n');
 
     if (end < 0)
         return head.len == V1_MAX ? -EBADMSG : 0;
-    if (parse_v1_line(str_sub(head, 6, (size_t)end - 6), h) < 0)
+    if (head.ptr[end - 1] != '\r' || parse_v1_line(str_sub(head, 6, (size_t)end - 7), h) < 0)
         return -EBADMSG;
-    return (int)end + 2;
+    return (int)end + 1;
 }
 
 /* ---- version 2: binary ---- */
@@ -151,45 +128,31 @@ int proxy_parse(struct str bytes, struct proxy_header *ret)
 
 static int report(int control, const struct proxy_header *h)
 {
-    _cleanup_frame_ struct frame f = FRAME_INIT;
-    int r = 0;
-
-    frame_begin(&f, FRAME_PROXY);
-    if ((r = frame_put_str(&f, str_from(h->client))) < 0 || (r = frame_put_u32(&f, h->client_port)) < 0 ||
-        (r = frame_put_str(&f, str_from(h->local))) < 0 || (r = frame_put_u32(&f, h->local_port)) < 0)
-        return r;
-    return frame_send(control, &f, -1);
-}
-
-/* Looks at what has arrived without taking it. >0: bytes. -EAGAIN: nothing yet. */
-static ssize_t peek(int socket, char *out, size_t size)
-{
-    ssize_t n = recv(socket, out, size, MSG_PEEK | MSG_DONTWAIT);
-
-    return n < 0 ? -errno : n == 0 ? -ENODATA : n;
+    return frame_say(control, FRAME_PROXY, -1, FRAME_STR(str_from(h->client)), FRAME_U32(h->client_port),
+                     FRAME_STR(str_from(h->local)), FRAME_U32(h->local_port));
 }
 
 int proxy_serve(int socket, int control, int timeout_ms)
 {
-    int64_t end = clock_monotonic_ms() + timeout_ms;
+    int64_t end = clock_monotonic_ms() + timeout_ms, left;
     struct proxy_header h = {0};
     char bytes[V2_MAX];
 
-    while (clock_monotonic_ms() < end) {
+    while ((left = end - clock_monotonic_ms()) > 0) {
         struct pollfd p = {.fd = socket, .events = POLLIN | POLLRDHUP};
-        ssize_t n = 0;
-        int length = 0;
+        int r = transport_poll(&p, 1, (int)left);
+        /* Looks at what has arrived without taking it. */
+        ssize_t n = r < 0 ? 0 : recv(socket, bytes, sizeof(bytes), MSG_PEEK | MSG_DONTWAIT);
 
-        if (poll(&p, 1, (int)(end - clock_monotonic_ms())) < 0 && errno != EINTR)
-            return -errno;
-        n = peek(socket, bytes, sizeof(bytes));
-        if (n < 0 && n != -EAGAIN && n != -EINTR)
-            return (int)n;
-        length = n > 0 ? proxy_parse((struct str){bytes, (size_t)n}, &h) : 0;
-        if (length < 0)
-            return length;
-        if (length > 0)
-            return recv(socket, bytes, (size_t)length, 0) == length ? report(control, &h) : -EIO;
+        if (r < 0 || n == 0 || (n < 0 && errno != EAGAIN))
+            return r < 0 ? r : n == 0 ? -ENODATA : -errno;
+        r = n > 0 ? proxy_parse((struct str){bytes, (size_t)n}, &h) : 0;
+        if (r < 0) { /* the proxy's fault, not the monitor's */
+            login_note(control, NOTE_WRONG_PROTOCOL, STR("no PROXY header"));
+            return -EPROTO;
+        }
+        if (r > 0)
+            return recv(socket, bytes, (size_t)r, 0) == r ? report(control, &h) : -EIO;
         if (p.revents & (POLLRDHUP | POLLHUP | POLLERR)) /* half a header, and nobody who could send the rest */
             return -ENODATA;
         (void)poll(NULL, 0, POLL_MS);

@@ -13,15 +13,16 @@
 struct proxy_header {
     char client[LIMIT_ADDRESS]; /* "" for the proxy's own connections (LOCAL, UNKNOWN) */
     char local[LIMIT_ADDRESS];
-    uint16_t client_port;
-    uint16_t local_port;
+    uint32_t client_port;
+    uint32_t local_port;
 };
 
 /* Parses the header at the front of `bytes`. >0: its length. 0: more bytes are needed. -EBADMSG: no header. */
 int proxy_parse(struct str bytes, struct proxy_header *ret);
 
 /* Reads exactly the header from a socket (peeking, so that nothing behind it is taken) and reports it to the monitor.
- * 0, -EBADMSG, -ENODATA, -ETIMEDOUT, ... */
+ * 0;
+ * -EPROTO: there is none, and the monitor has been told; -ENODATA, -ETIMEDOUT, ... */
 int proxy_serve(int socket, int control, int timeout_ms);
 
 #endif

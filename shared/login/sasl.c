@@ -40,37 +40,10 @@ static int fail_here(struct sasl_outcome *out, uint32_t class, struct str text)
 
 /* ---- frames ---- */
 
-static int send_start(const struct exchange *x, struct str mechanism, struct str response, uint32_t has_response)
+static int send_start(const struct exchange *x, struct str mechanism, struct str response, bool has_response)
 {
-    _cleanup_frame_ struct frame f = FRAME_INIT;
-    int r = 0;
-
-    frame_begin(&f, FRAME_AUTH_START);
-    if ((r = frame_put_u32(&f, x->attempt)) < 0 || (r = frame_put_str(&f, mechanism)) < 0 ||
-        (r = frame_put_str(&f, response)) < 0 || (r = frame_put_u32(&f, has_response)) < 0)
-        return r;
-    return frame_send(x->control, &f, -1);
-}
-
-static int send_response(const struct exchange *x, struct str response)
-{
-    _cleanup_frame_ struct frame f = FRAME_INIT;
-    int r = 0;
-
-    frame_begin(&f, FRAME_AUTH_RESPONSE);
-    if ((r = frame_put_u32(&f, x->attempt)) < 0 || (r = frame_put_str(&f, response)) < 0)
-        return r;
-    return frame_send(x->control, &f, -1);
-}
-
-static int send_cancel(const struct exchange *x)
-{
-    _cleanup_frame_ struct frame f = FRAME_INIT;
-    int r = 0;
-
-    frame_begin(&f, FRAME_AUTH_CANCEL);
-    r = frame_put_u32(&f, x->attempt);
-    return r < 0 ? r : frame_send(x->control, &f, -1);
+    return frame_say(x->control, FRAME_AUTH_START, -1, FRAME_U32(x->attempt), FRAME_STR(mechanism), FRAME_STR(response),
+                     FRAME_U32(has_response));
 }
 
 /* ---- the client's lines ---- */
@@ -105,54 +78,43 @@ static int ask_decoded(const struct sasl_client *client, struct str challenge, s
 
 static int on_challenge(const struct exchange *x, const struct frame *f)
 {
-    struct frame_reader in = frame_read(f);
     struct buf response = BUF_INIT(LIMIT_SASL);
-    uint32_t attempt = 0;
+    uint32_t attempt;
     struct str challenge;
-    int r = 0;
+    int r = frame_take(f, FRAME_TO_U32(&attempt, x->attempt), FRAME_TO_STR(&challenge, LIMIT_SASL));
 
-    if (frame_get_u32(&in, &attempt) < 0 || frame_get_str(&in, LIMIT_SASL, &challenge) < 0 || frame_end(&in) < 0 ||
-        attempt != x->attempt || !x->client)
+    if (r < 0 || attempt != x->attempt || !x->client)
         return -EBADMSG;
     r = ask_decoded(x->client, challenge, &response);
     if (r == 0)
-        r = send_response(x, buf_str(&response));
+        r = frame_say(x->control, FRAME_AUTH_RESPONSE, -1, FRAME_U32(attempt), FRAME_STR(buf_str(&response)));
     else if (r == -ECANCELED || r == -EINVAL)
-        r = send_cancel(x);
+        r = frame_say(x->control, FRAME_AUTH_CANCEL, -1, FRAME_U32(attempt));
     buf_wipe_finish(&response);
     return r;
 }
 
 static int on_failed(const struct exchange *x, const struct frame *f)
 {
-    struct frame_reader in = frame_read(f);
-    uint32_t attempt = 0;
-    struct str text;
+    char text[LIMIT_NOTE + 1];
+    uint32_t attempt;
     struct str unused;
+    int r = frame_take(f, FRAME_TO_U32(&attempt, x->attempt), FRAME_TO_U32(&x->out->auth_class, AUTH_CLASS_CANCELLED),
+                       FRAME_TO_TEXT(text), FRAME_TO_STR(&unused, 0), FRAME_TO_STR(&unused, 0));
 
-    if (frame_get_u32(&in, &attempt) < 0 || frame_get_u32(&in, &x->out->auth_class) < 0 ||
-        frame_get_str(&in, LIMIT_NOTE, &text) < 0 || frame_get_str(&in, 0, &unused) < 0 ||
-        frame_get_str(&in, 0, &unused) < 0 || frame_end(&in) < 0 || attempt != x->attempt)
+    if (r < 0 || attempt != x->attempt)
         return -EBADMSG;
-    for (size_t i = 0; i < text.len; i++)
-        if ((unsigned char)text.ptr[i] < ' ')
-            return -EBADMSG;
-    return buf_add_str(&x->out->text, text);
+    return buf_add_str(&x->out->text, str_from(text));
 }
 
 static int on_done(const struct exchange *x, const struct frame *f)
 {
-    struct frame_reader in = frame_read(f);
-    uint32_t attempt = 0;
-    struct str user;
-    struct str messages;
-    struct str final;
-    struct str line;
-    int r = 0;
+    uint32_t attempt;
+    struct str user, messages, final, line;
+    int r = frame_take(f, FRAME_TO_U32(&attempt, x->attempt), FRAME_TO_STR(&user, LIMIT_USER),
+                       FRAME_TO_STR(&messages, LIMIT_FRAME), FRAME_TO_STR(&final, LIMIT_SASL));
 
-    if (frame_get_u32(&in, &attempt) < 0 || frame_get_str(&in, LIMIT_USER, &user) < 0 ||
-        frame_get_str(&in, LIMIT_FRAME, &messages) < 0 || frame_get_str(&in, LIMIT_SASL, &final) < 0 ||
-        frame_end(&in) < 0 || attempt != x->attempt)
+    if (r < 0 || attempt != x->attempt)
         return -EBADMSG;
     /* None of the protocols can carry data with success: it goes as a challenge that is answered by an empty response
      * (RFC 4422 4, item 4 c). */
@@ -190,46 +152,32 @@ static int serve(const struct exchange *x)
 
 /* ---- what the protocols call ---- */
 
-/* Name and password are there: PLAIN, or LOGIN where the client can be asked for more. */
-static int run_password(const struct exchange *x, struct str mechanism, struct str user, struct str password)
+/* Name and secret are there: PLAIN, LOGIN where the client can be asked for more, APOP. */
+static int run_secret(const struct exchange *x, struct str mechanism, struct str user, struct str secret)
 {
     struct buf message = BUF_INIT(LIMIT_SASL);
-    int r = 0;
+    int r;
 
-    if (str_has_nul(user) || str_has_nul(password))
+    if (str_has_nul(user) || str_has_nul(secret))
         return fail_here(x->out, AUTH_CLASS_MECHANISM, STR("NUL in name or password"));
-    /* RFC 4616 2: authorization identity (none), name, password, a NUL before each of the two. */
+    /* RFC 4616 2: authorization identity (none), name, password, a NUL before each of the two. RFC 1939 7: a blank. */
     r = buf_reserve(&message, message.max);
     if (r == 0)
-        r = buf_add_byte(&message, '\0');
+        r = str_eq(mechanism, STR("APOP"))
+                ? buf_printf(&message, "%.*s %.*s", STR_ARG(user), STR_ARG(secret))
+                : buf_printf(&message, "%c%.*s%c%.*s", '\0', STR_ARG(user), '\0', STR_ARG(secret));
     if (r == 0)
-        r = buf_add_str(&message, user);
-    if (r == 0)
-        r = buf_add_byte(&message, '\0');
-    if (r == 0)
-        r = buf_add_str(&message, password);
-    if (r == 0)
-        r = send_start(x, mechanism, buf_str(&message), 1);
+        r = send_start(x, mechanism, buf_str(&message), true);
     buf_wipe_finish(&message);
     return r < 0 ? r : serve(x);
 }
 
-int sasl_plain(int control, uint32_t attempt, struct str user, struct str password, struct sasl_outcome *ret)
+int sasl_secret(int control, uint32_t attempt, struct str mechanism, struct str user, struct str secret,
+                struct sasl_outcome *ret)
 {
     struct exchange x = {.control = control, .attempt = attempt, .out = ret};
 
-    return run_password(&x, STR("PLAIN"), user, password);
-}
-
-int sasl_apop(int control, uint32_t attempt, struct str user, struct str digest, struct sasl_outcome *ret)
-{
-    struct exchange x = {.control = control, .attempt = attempt, .out = ret};
-    _cleanup_buf_ struct buf message = BUF_INIT(LIMIT_SASL);
-    int r = buf_printf(&message, "%.*s %.*s", STR_ARG(user), STR_ARG(digest));
-
-    if (r == 0)
-        r = send_start(&x, STR("APOP"), buf_str(&message), 1);
-    return r < 0 ? r : serve(&x);
+    return run_secret(&x, mechanism, user, secret);
 }
 
 /* "=" is an empty initial response (RFC 4954 4, RFC 4959 3). */
@@ -255,7 +203,7 @@ static int run_login(const struct exchange *x, struct str initial)
     int r = ask_login(initial, x->client, &user, &password);
 
     if (r == 0)
-        r = run_password(x, STR("LOGIN"), buf_str(&user), buf_str(&password));
+        r = run_secret(x, STR("LOGIN"), buf_str(&user), buf_str(&password));
     buf_wipe_finish(&user);
     buf_wipe_finish(&password);
     return r;
@@ -272,23 +220,14 @@ static int run_other(const struct exchange *x, struct str mechanism, struct str 
     return r < 0 ? r : serve(x);
 }
 
-static bool is_listed(struct str list, struct str word)
-{
-    struct str item;
-
-    while (str_word(&list, &item))
-        if (str_ieq(item, word))
-            return true;
-    return false;
-}
-
 int sasl_exchange(int control, uint32_t attempt, struct str mechanisms, struct str mechanism, struct str initial,
                   const struct sasl_client *client, struct sasl_outcome *ret)
 {
     struct exchange x = {.control = control, .attempt = attempt, .client = client, .out = ret};
     int r = 0;
 
-    if (!is_listed(mechanisms, mechanism))
+    ret->is_offered = str_has_word(mechanisms, mechanism);
+    if (!ret->is_offered)
         return fail_here(ret, AUTH_CLASS_MECHANISM, STR("Authentication mechanism not available"));
     r = str_ieq(mechanism, STR("LOGIN")) ? run_login(&x, initial) : run_other(&x, mechanism, initial);
     if (r == -ECANCELED)

@@ -1,7 +1,8 @@
 /*
  * SASL on the client's side of the chain: the encoding and the dialogue of an exchange for POP3 (RFC 5034), IMAP (RFC
  * 9051 6.2.2) and SMTP (RFC 4954). Proofs are made and checked elsewhere: this only carries messages between the client
- * and the monitor. Mechanism LOGIN is asked here and goes to the monitor as PLAIN.
+ * and the monitor. Mechanism LOGIN asks its two questions here and goes to the monitor as LOGIN, with the message of
+ * PLAIN: what auth asks besides is asked as in any exchange.
  */
 #ifndef LOGIN_SASL_H
 #define LOGIN_SASL_H
@@ -23,6 +24,7 @@ struct sasl_client {
 struct sasl_outcome {
     bool is_done;        /* FRAME_AUTH_DONE came */
     uint32_t auth_class; /* else enum auth_class */
+    bool is_offered;     /* AUTH, AUTHENTICATE: by a mechanism that may be used */
     struct buf text;     /* else text for the client: printable, one line */
     struct buf user;     /* if done */
     struct buf messages; /* if done: for the client, a line each */
@@ -41,10 +43,10 @@ void sasl_outcome_finish(struct sasl_outcome *o);
 int sasl_exchange(int control, uint32_t attempt, struct str mechanisms, struct str mechanism, struct str initial,
                   const struct sasl_client *client, struct sasl_outcome *ret);
 
-/* LOGIN, USER and PASS: the same as PLAIN with this name and password. */
-int sasl_plain(int control, uint32_t attempt, struct str user, struct str password, struct sasl_outcome *ret);
-
-/* APOP (RFC 1939 7). */
-int sasl_apop(int control, uint32_t attempt, struct str user, struct str digest, struct sasl_outcome *ret);
+/* IMAP's LOGIN, USER and PASS: mechanism PLAIN with this name and password. APOP (RFC 1939 7): with its name and
+ * digest.
+ */
+int sasl_secret(int control, uint32_t attempt, struct str mechanism, struct str user, struct str secret,
+                struct sasl_outcome *ret);
 
 #endif

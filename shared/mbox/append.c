@@ -12,15 +12,18 @@
 #include "shared/base/macros.h"
 #include "shared/mbox/again.h"
 #include "shared/mbox/base.h"
+#include "shared/mbox/excise.h"
 #include "shared/mbox/flush.h"
 #include "shared/mbox/fromline.h"
 #include "shared/mbox/journal.h"
 #include "shared/mbox/names.h"
+#include "shared/mbox/remember.h"
 #include "shared/mbox/spool.h"
 #include "shared/mbox/tail.h"
 
 #define APPEND_BUFFER (256u << 10)
 #define HEAD_MAX      (64u << 10)
+#define FIRST_BYTES   64u            /* tell our append from other mail: sender, time, marker */
 #define DATE_MAX      253402300799ll /* the end of year 9999 */
 
 struct mbox_append {
@@ -28,14 +31,18 @@ struct mbox_append {
     char *name;
     struct spool spool;
     bool is_again;
+    struct box *box; /* open since the last commit, nothing of it locked, or NULL */
+    struct mbox_append_hooks hooks;
 };
 
 struct append_writer {
     struct box *b;
     struct buf out;
-    uint64_t at;    /* where out goes */
-    uint64_t begin; /* where the whole append begins and ends */
+    uint64_t at;    /* where out goes: the end of the file, and of what we wrote */
+    uint64_t begin; /* where the whole append begins and ends; UINT64_MAX: not known yet */
     uint64_t end;
+    char first[FIRST_BYTES];   /* that stand there */
+    struct excise_range stray; /* what we wrote behind mail that came in that moment */
     uint32_t first_uid;
     uint32_t uidlast;
     bool is_crlf;
@@ -81,9 +88,15 @@ void mbox_append_free(struct mbox_append *a)
 {
     if (a == NULL)
         return;
+    box_free(a->box);
     spool_finish(&a->spool);
     free(a->name);
     free(a);
+}
+
+void mbox_append_hook(struct mbox_append *a, const struct mbox_append_hooks *hooks)
+{
+    a->hooks = *hooks;
 }
 
 int mbox_append_message(struct mbox_append *a, const struct mbox_append_options *options)
@@ -99,15 +112,46 @@ int mbox_append_write(struct mbox_append *a, const void *data, size_t len)
     return spool_write(&a->spool, data, len);
 }
 
+void mbox_append_drop(struct mbox_append *a)
+{
+    spool_drop(&a->spool);
+}
+
+/* At the end of the file. -EAGAIN: that has moved, by somebody who does not know the locks that we could get. */
+static int write_end(struct append_writer *w, const char *data, size_t len)
+{
+    struct stat st;
+    uint64_t at;
+    size_t n;
+    int r;
+
+    if (fstat(w->b->fd, &st) < 0)
+        return -errno;
+    if ((uint64_t)st.st_size != w->at)
+        return -EAGAIN;
+    for (; len > 0; data += n, len -= n) {
+        if ((r = file_append(w->b->fd, data, len, &at, &n)) < 0)
+            return r;
+        if (at != w->at) {
+            w->stray = (struct excise_range){at, at + n};
+            return -EAGAIN;
+        }
+        w->at += n;
+    }
+    return 0;
+}
+
+/* What is written ends with a block of the file: there excise_foreign() looks for mail behind it. */
 static int writer_put(struct append_writer *w, const void *data, size_t len)
 {
     int r;
 
     if (w->out.len + len > APPEND_BUFFER) {
-        if ((r = file_write(w->b->fd, w->out.data, w->out.len, w->at)) < 0)
+        size_t n = w->out.len - (size_t)((w->at + w->out.len) % EXCISE_BLOCK);
+
+        if ((r = write_end(w, w->out.data, n)) < 0)
             return r;
-        w->at += w->out.len;
-        buf_clear(&w->out);
+        buf_consume(&w->out, n);
     }
     return len == 0 ? 0 : buf_add(&w->out, data, len);
 }
@@ -166,7 +210,7 @@ static int make_block(const struct append_writer *w, const struct spool_message 
     block.base_keywords = buf_str(&all);
     if ((length = interop_block_min(&block)) == SIZE_MAX)
         return -ENOMEM;
-    length = length + 16 > least ? length + 16 : least;
+    length = (length + 16 > least ? length + 16 : least) + m->extra;
     block.marker.length = out->len + length + stored_length(w, m);
     return interop_block_write(&block, length, out);
 }
@@ -193,18 +237,22 @@ static uint32_t uid_of(const struct append_writer *w, size_t i)
     return w->first_uid == 0 ? 0 : w->first_uid + (uint32_t)i;
 }
 
-/* Where all of it will end: every marker says so. */
+/* Where all of it will end: every marker says so. And where nobody takes the file for one that he knows. */
 static int find_end(struct append_writer *w, const struct spool *s)
 {
-    uint64_t end = w->begin = w->at + w->out.len;
+    uint64_t end = w->begin = w->at;
 
     for (size_t i = 0; i < s->count; i++) {
         _cleanup_buf_ struct buf head = BUF_INIT(HEAD_MAX);
-        int r = make_head(w, &s->messages[i], end, uid_of(w, i), &head);
+        struct spool_message *m = &s->messages[i];
+        int r;
 
-        if (r < 0)
+        m->extra = 0;
+        if ((r = make_head(w, m, end, uid_of(w, i), &head)) < 0)
             return r;
-        end += head.len + stored_length(w, &s->messages[i]);
+        end += head.len + stored_length(w, m);
+        if (w->first_uid != 0)
+            end += m->extra = remember_room(w->b->ix.head, end);
     }
     w->end = end;
     return 0;
@@ -219,12 +267,15 @@ static int write_message(struct append_writer *w, struct spool *s, size_t i)
 
     if (piece == NULL)
         return -ENOMEM;
-    if ((r = make_head(w, m, w->at + w->out.len, uid_of(w, i), &head)) < 0 ||
-        (r = writer_put(w, head.data, head.len)) < 0)
-        return r;
+    r = make_head(w, m, w->at + w->out.len, uid_of(w, i), &head);
+    if (r == 0 && i == 0)
+        memcpy(w->first, head.data, FIRST_BYTES); /* the block alone is longer */
+    if (r == 0)
+        r = writer_put(w, head.data, head.len);
     for (uint64_t done = 0; r == 0 && done < m->length;) {
         size_t n = m->length - done < APPEND_BUFFER / 4 ? (size_t)(m->length - done) : APPEND_BUFFER / 4;
 
+        box_touch(w->b);
         r = spool_read(s, m->offset + done, piece, n);
         if (r == 0)
             r = writer_text(w, piece, n);
@@ -236,17 +287,46 @@ static int write_message(struct append_writer *w, struct spool *s, size_t i)
 /* The message in front ends durably before anything follows it: what a power cut tears then is ours alone. */
 static int end_last(struct append_writer *w, struct str repair)
 {
-    int r = file_write(w->b->fd, repair.ptr, repair.len, w->at);
+    int r = write_end(w, repair.ptr, repair.len);
 
-    w->at += repair.len;
     return r == 0 && fdatasync(w->b->fd) < 0 ? -errno : r;
 }
 
-/* Everything, durably; on failure the file is as long as it was. */
+/* Does our append still stand where it began? Who writes the mailbox anew, without regard to locks, may have moved it.
+ */
+static bool still_stands(const struct append_writer *w)
+{
+    char bytes[FIRST_BYTES];
+    size_t n = w->at - w->begin < FIRST_BYTES ? (size_t)(w->at - w->begin) : FIRST_BYTES;
+
+    return file_read(w->b->fd, bytes, n, w->begin) == 0 && memcmp(bytes, w->first, n) == 0;
+}
+
+/* On failure the file is as it was, but for what somebody who does not know our locks has appended. */
+static void take_back(const struct append_writer *w, uint64_t size)
+{
+    struct excise_range ours[] = {{w->begin, w->at}, w->stray};
+    int fd = w->b->fd;
+    struct stat st;
+    uint64_t end;
+
+    if (fstat(fd, &st) < 0 || (end = (uint64_t)st.st_size) < w->at ||
+        (end > w->at && (w->begin > w->at || !still_stands(w))))
+        return;
+    if (w->stray.to == end && end > w->at && ftruncate(fd, (off_t)w->stray.from) == 0)
+        end = ours[1].to = w->stray.from;
+    if (end > w->at)
+        (void)excise(w->b, ours, ARRAY_SIZE(ours));
+    if (end > w->at || (end > size && ftruncate(fd, (off_t)size) == 0))
+        (void)fdatasync(fd);
+}
+
+/* Everything, durably, or nothing. */
 static int write_all(struct box *b, struct mbox_append *a, uint32_t first_uid)
 {
     uint64_t size = (uint64_t)b->facts.st_size;
-    struct append_writer w = {.b = b, .out = BUF_INIT(APPEND_BUFFER + HEAD_MAX), .at = size, .first_uid = first_uid};
+    struct append_writer w = {
+        .b = b, .out = BUF_INIT(APPEND_BUFFER + HEAD_MAX), .at = size, .begin = UINT64_MAX, .first_uid = first_uid};
     struct str repair;
     int r;
 
@@ -261,24 +341,26 @@ static int write_all(struct box *b, struct mbox_append *a, uint32_t first_uid)
     if (r == 0 && w.at + w.out.len != w.end)
         r = -EIO;
     if (r == 0)
-        r = file_write(b->fd, w.out.data, w.out.len, w.at);
+        r = write_end(&w, w.out.data, w.out.len);
     if (r == 0 && first_uid != 0)
         r = base_put_last(b, w.uidlast);
     if (r == 0 && fdatasync(b->fd) < 0)
         r = -errno;
-    if (r == 0 && b->is_created)
+    /* Whoever made an empty file, be it an attempt of ours that came to nothing, may not have made its name durable. */
+    if (r == 0 && (b->is_created || size == 0))
         r = file_sync_folder(b->path);
+    b->is_created = b->is_created && r < 0;
+    if (r < 0)
+        take_back(&w, size);
     buf_finish(&w.out);
-    if (r < 0 && ftruncate(b->fd, (off_t)size) == 0)
-        (void)fdatasync(b->fd);
     return r;
 }
 
 /* Sidecars that cannot be used are no reason not to take mail. */
 static bool has_state(struct box *b)
 {
-    if (b->side == NULL)
-        return false;
+    if (b->side == NULL || b->lock_fd >= 0) /* one that is open was locked for the last message */
+        return b->side != NULL;
     if (box_lock(b, BOX_STATE) == 0) {
         box_unlock(b);
         return true;
@@ -300,12 +382,23 @@ static bool is_of_sidecars(int error)
     return false;
 }
 
-/* Whoever wrote it may have died before it was on the disk. */
+static void tell(const struct mbox_append *a)
+{
+    if (a->hooks.tell)
+        a->hooks.tell(a->hooks.context);
+}
+
+/* Whoever wrote it may have died before it was on the disk, the name of the file included. What is not there yet is
+ * written only if that is still wanted. */
 static int look_again(struct box *b, struct mbox_append *a, bool *ret_found)
 {
     int r = a->is_again && a->spool.count == 1 ? again_find(b, &a->spool, ret_found) : 0;
 
-    return r == 0 && *ret_found && fdatasync(b->fd) < 0 ? -errno : r;
+    if (r == 0 && !*ret_found && a->hooks.may)
+        r = a->hooks.may(a->hooks.context);
+    if (r < 0 || !*ret_found)
+        return r;
+    return fdatasync(b->fd) < 0 ? -errno : file_sync_folder(b->path);
 }
 
 /* UIDs are given by whoever can use the sidecars again. */
@@ -319,7 +412,11 @@ static int commit_plain(struct box *b, struct mbox_append *a, uint32_t *ret_uidv
         r = tail_recover(b, TAIL_NEAR);
     if (r == 0)
         r = look_again(b, a, &is_there);
-    return r < 0 || is_there ? r : write_all(b, a, 0);
+    if (r == 0 && !is_there)
+        r = write_all(b, a, 0);
+    if (r == 0)
+        tell(a);
+    return r;
 }
 
 static unsigned count_keywords(const struct box *b)
@@ -338,6 +435,7 @@ static int commit(struct box *b, struct mbox_append *a, uint32_t *ret_uidvalidit
     bool is_there = false;
     int r;
 
+    b->is_own_growth = false;
     if ((r = box_create(b)) < 0)
         return r;
     if (!has_state(b))
@@ -345,14 +443,19 @@ static int commit(struct box *b, struct mbox_append *a, uint32_t *ret_uidvalidit
     if ((r = box_lock_synced(b, BOX_WRITE)) < 0)
         return is_of_sidecars(r) && !journal_exists(b) ? commit_plain(b, a, ret_uidvalidity, ret_first_uid) : r;
     *ret_uidvalidity = b->ix.head->uidvalidity;
-    if ((r = look_again(b, a, &is_there)) < 0 || is_there)
+    if ((r = look_again(b, a, &is_there)) < 0)
         return r;
+    if (is_there) {
+        tell(a);
+        return 0;
+    }
     first = b->ix.head->uidnext;
     if (a->spool.count >= UINT32_MAX - first)
         return -EOVERFLOW;
     if ((r = write_all(b, a, first)) < 0)
         return r;
     /* It is there, whatever happens now: without an index the UIDs are told by whoever makes it. */
+    tell(a);
     *ret_first_uid = 0;
     b->is_own_growth = true;
     keywords = count_keywords(b);
@@ -360,27 +463,35 @@ static int commit(struct box *b, struct mbox_append *a, uint32_t *ret_uidvalidit
         *ret_first_uid = first;
     if (*ret_first_uid != 0 && count_keywords(b) != keywords && base_put_keywords(b) == 0) {
         file_tick(b);
-        if (fstat(b->fd, &b->facts) == 0)
-            (void)box_describe(b);
+        (void)box_describe(b);
     }
     return 0;
+}
+
+/* What went wrong may lie in what was open. */
+static void drop_box(struct mbox_append *a)
+{
+    box_free(a->box);
+    a->box = NULL;
 }
 
 int mbox_append_commit(struct mbox_append *a, uint32_t *ret_uidvalidity, uint32_t *ret_first_uid)
 {
     uint32_t uidvalidity = 0, first = 0;
-    struct box *b;
-    int r;
+    int r = spool_end(&a->spool);
 
-    if ((r = spool_end(&a->spool)) < 0)
-        return r;
-    if (a->spool.count == 0)
-        return -EINVAL;
-    if ((r = box_open(a->store, str_from(a->name), false, &b)) < 0)
-        return r;
-    r = commit(b, a, &uidvalidity, &first);
-    box_unlock(b);
-    box_free(b);
+    if (r == 0 && a->spool.count == 0)
+        r = -EINVAL;
+    if (r == 0 && a->box == NULL)
+        r = box_open(a->store, str_from(a->name), false, &a->box);
+    if (r == 0) {
+        r = commit(a->box, a, &uidvalidity, &first);
+        box_unlock(a->box);
+    }
+    if (r < 0 || a->box->side == NULL)
+        drop_box(a);
+    spool_finish(&a->spool);
+    spool_init(&a->spool, a->store->state);
     if (r < 0)
         return r;
     *ret_uidvalidity = uidvalidity;

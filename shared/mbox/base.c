@@ -15,6 +15,9 @@
 #define LAST_DIGITS 10u          /* as we, Dovecot and UW-IMAP write it */
 #define HEADER_MOST (64u << 10u) /* X-IMAPbase is looked for in so much of a header */
 
+#define UID_MOST      0x7fffffffu
+#define VALIDITY_MOST 0xefffffffu /* a later one must be greater */
+
 bool base_is_in(const struct box *b, const struct index_record *rec)
 {
     return !(rec->bits & (INDEX_EXPUNGED | INDEX_HAS_STRAY)) && rec->block > 0 && rec->offset == b->ix.head->prefix;
@@ -30,6 +33,54 @@ bool base_wants_room(const struct box *b, const struct index_record *rec)
         return !(rec->bits & (INDEX_EXPUNGED | INDEX_LACKS_NEWLINE)) && rec->offset == h->prefix &&
                h->base_validity != h->uidvalidity;
     return base_is_in(b, rec) && flush_least(h, rec, &marker, true, &least) == 0 && least > rec->block;
+}
+
+bool base_is_sane(uint32_t validity, uint32_t last)
+{
+    return validity != 0 && validity <= VALIDITY_MOST && last <= UID_MOST;
+}
+
+/* As the scanner takes it: the last such field of the first header of the file. */
+static void find_base(struct str text, uint32_t *ret_validity, uint32_t *ret_last)
+{
+    bool is_from = true;
+
+    while (text.len > 0 && (text.ptr[0] == '\n' || text.ptr[0] == '\r'))
+        text = str_sub(text, 1, text.len);
+    while (text.len > 0) {
+        const char *lf = memchr(text.ptr, '\n', text.len);
+        struct str line = str_sub(text, 0, lf == NULL ? text.len : (size_t)(lf - text.ptr) + 1);
+        enum interop_field field = is_from ? INTEROP_NONE : interop_field(line);
+        struct str value = interop_value(line), word;
+        uint32_t validity, last;
+
+        text = str_sub(text, line.len, text.len);
+        if (str_trim(line).len == 0 || lf == NULL)
+            return;
+        is_from = false;
+        if ((field == INTEROP_X_IMAPBASE || field == INTEROP_X_IMAP) && str_word(&value, &word) &&
+            str_to_u32(word, &validity) == 0 && str_word(&value, &word) && str_to_u32(word, &last) == 0 &&
+            base_is_sane(validity, last)) {
+            *ret_validity = validity;
+            *ret_last = last;
+        }
+    }
+}
+
+int base_read(struct box *b, uint32_t *ret_validity, uint32_t *ret_last)
+{
+    uint64_t size = (uint64_t)b->facts.st_size;
+    size_t len = size < HEADER_MOST ? (size_t)size : HEADER_MOST;
+    _cleanup_free_ char *text = malloc(len + 1);
+    uint32_t validity = 0, last = 0;
+    int r = text == NULL ? -ENOMEM : file_read(b->fd, text, len, 0);
+
+    if (r < 0)
+        return r;
+    find_base((struct str){text, len}, &validity, &last);
+    *ret_validity = validity;
+    *ret_last = last;
+    return 0;
 }
 
 /* The record of the first message of the file. */

@@ -20,4 +20,11 @@ int base_put_last(struct box *b, uint32_t uidlast);
 /* The same for the whole block of the first message: keywords are new. */
 int base_put_keywords(struct box *b);
 
+/* What a mail program may have given: more was not, and would leave none for us. */
+bool base_is_sane(uint32_t validity, uint32_t last);
+
+/* With BOX_READ: what X-IMAPbase (X-IMAP of a pseudo message) says in the file as it is now; both 0: nothing, or
+ * nothing that is sane. */
+int base_read(struct box *b, uint32_t *ret_validity, uint32_t *ret_last);
+
 #endif

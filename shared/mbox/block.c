@@ -33,17 +33,16 @@ bool block_key(const struct index_header *h, struct block_key *ret)
     return true;
 }
 
-size_t block_copy(const struct block *b, const struct block_key *key, uint64_t offset, void *to, size_t len)
+size_t block_look(const struct block *b, const struct block_key *key, uint64_t offset, size_t len,
+                  const uint8_t **ret_bytes)
 {
     if (b->len == 0 || memcmp(&b->key, key, sizeof(*key)) != 0 || offset < b->offset || offset >= b->offset + b->len)
         return 0;
 
     size_t at = (size_t)(offset - b->offset);
 
-    if (len > b->len - at)
-        len = b->len - at;
-    memcpy(to, b->data + at, len);
-    return len;
+    *ret_bytes = b->data + at;
+    return len < b->len - at ? len : b->len - at;
 }
 
 bool block_follows(struct block *b, uint64_t offset, uint64_t length)

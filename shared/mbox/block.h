@@ -35,8 +35,10 @@ struct block {
 /* The key of this moment; false while somebody changes the index. */
 bool block_key(const struct index_header *h, struct block_key *ret);
 
-/* Copies up to `len` bytes at `offset` out of the block, if it was read under this key. Returns how many. */
-size_t block_copy(const struct block *b, const struct block_key *key, uint64_t offset, void *to, size_t len);
+/* Up to `len` bytes at `offset` in the block, if it was read under this key: how many there are, good until the next
+ * call that changes it. */
+size_t block_look(const struct block *b, const struct block_key *key, uint64_t offset, size_t len,
+                  const uint8_t **ret_bytes);
 
 /* Remembers where a message lies that is going to be read. True: it follows the last one. */
 bool block_follows(struct block *b, uint64_t offset, uint64_t length);
@@ -45,7 +47,7 @@ bool block_follows(struct block *b, uint64_t offset, uint64_t length);
  * describes the file. 0 or a negative errno; on failure the block is empty. */
 int block_fill(struct block *b, int fd, const struct block_key *key, uint64_t offset, size_t len);
 
-/* Gives the memory back: a session that waits needs none. */
+/* Gives the memory back. */
 void block_finish(struct block *b);
 
 #endif

@@ -16,7 +16,7 @@ int box_open(struct mbox_store *s, struct str name, bool create, struct box **re
     if (b == NULL)
         return -ENOMEM;
     b->store = s;
-    b->fd = b->lock_fd = b->log_fd = b->ix.fd = -1;
+    b->fd = b->lock_fd = b->dotlock_fd = b->log_fd = b->ix.fd = -1;
     r = name_resolve(s, name, &b->name, &b->path, &b->side);
     if (r == 0) {
         b->is_inbox = str_eq(str_from(b->name), STR("INBOX"));

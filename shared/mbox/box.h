@@ -27,7 +27,7 @@ struct mbox_store {
     uid_t owner;
     struct clock *clock;
     int keeper;
-    bool is_keeper_lost; /* it did not answer in time */
+    int keeper_error; /* why it is not asked any more; 0: it is */
     bool is_locked;
     int lock_timeout;                                   /* seconds */
     bool (*is_offered)(void *context, struct str name); /* see mbox_store_offer() */
@@ -42,6 +42,13 @@ struct mbox_store {
     struct mbox_store *shadow; /* shows the same mailboxes where the state cannot be used */
     struct mbox_store *parent; /* of a shadow */
     int held_state;            /* of a shadow: its state folder, locked; else -1 */
+};
+
+/* Bytes of NAME.lock, each a lock of its own. */
+enum box_lock_byte {
+    BOX_BYTE_STATE, /* BOX_STATE */
+    BOX_BYTE_POP3,  /* the exclusive maildrop of a POP3 session */
+    BOX_BYTE_TURN,  /* the first of those that say whose turn it is among deliveries, see turn.c */
 };
 
 enum box_lock_kind {
@@ -62,7 +69,7 @@ enum index_bit {
     INDEX_HAS_BASE = 1u << 6,    /* carries X-IMAPbase */
     INDEX_HAS_INTEROP = 1u << 7, /* the file says something about flags or UID */
     INDEX_IN_PLACE = 1u << 8,    /* our own append, and still where it was appended */
-    INDEX_IS_TORN = 1u << 9,     /* and cut off by a crash */
+    INDEX_IS_TORN = 1u << 9,     /* and cut off by a crash, or with more in it than we wrote */
     INDEX_HAS_8BIT = 1u << 10,   /* bytes above 127 in the header that is shown */
 };
 
@@ -93,9 +100,10 @@ struct index_record {
 _Static_assert(sizeof(struct index_record) == 128, "records are mapped: their size is part of the format");
 
 #define INDEX_MAGIC        0x31584950504e4550u
-#define INDEX_VERSION      5u
+#define INDEX_VERSION      6u
 #define INDEX_HEADER_SIZE  16384u
 #define INDEX_KEYWORD_SIZE (LIMIT_KEYWORD + 1)
+#define INDEX_SIZES        64u
 
 struct index_header {
     uint64_t magic;
@@ -133,15 +141,20 @@ struct index_header {
     /* sums over the records of messages that are there, kept by index_put() */
     uint32_t unseen;
     uint32_t deleted;
-    uint32_t unwritten;    /* index_is_unwritten() */
-    uint64_t bytes;        /* of their wire forms */
-    uint64_t first_unseen; /* no record before this one is unseen */
-    uint32_t logged;       /* index_is_logged() */
-    uint32_t is_log_lazy;  /* the log holds UIDs that may not be durable yet: nobody was told them */
+    uint32_t unwritten;     /* index_is_unwritten() */
+    uint64_t bytes;         /* of their wire forms */
+    uint64_t first_unseen;  /* no record before this one is unseen */
+    uint32_t logged;        /* index_is_logged() */
+    uint32_t is_log_lazy;   /* the log holds UIDs that may not be durable yet: nobody was told them */
     uint64_t deleted_bytes; /* of the wire forms of those that are \Deleted */
-    uint8_t reserved[16];
+    uint32_t is_unproven;   /* it grew, and what stands in front was not looked at yet, see sync_verify() */
+    uint32_t proven;        /* record from which the next look at a part of a large file goes on */
+    uint32_t is_sampled;    /* since all of it was read only parts were looked at */
+    uint8_t reserved[4];
     uint64_t check;                                    /* over all before it */
     char keywords[LIMIT_KEYWORDS][INDEX_KEYWORD_SIZE]; /* NUL-terminated */
+    uint64_t sizes[INDEX_SIZES];                       /* that the file had, see remember.h; 0: none */
+    uint64_t sizes_next;                               /* where the next of them goes */
 };
 _Static_assert(sizeof(struct index_header) <= INDEX_HEADER_SIZE, "the header has its own pages");
 
@@ -151,8 +164,8 @@ struct index {
     const struct index_header *head;    /* mapped; NULL: no index */
     const struct index_record *records; /* mapped behind it */
     size_t mapped;                      /* bytes */
-    struct index_header next;           /* the header to write: a copy of *head that is changed under BOX_STATE */
-    struct index_header before;         /* as it was at index_begin() */
+    struct index_header *next;          /* the header to write: a copy of *head that is changed under BOX_STATE */
+    struct index_header *before;        /* as it was at index_begin(); both NULL until then */
     bool is_changed;                    /* records were written since */
     struct index_record *batch;         /* records waiting to be written: batch_first and up */
     uint64_t batch_first;
@@ -174,6 +187,7 @@ struct box {
     int fd;            /* of the mbox file, -1: it does not exist */
     struct stat facts; /* of fd when it was last looked at */
     int lock_fd;
+    int turn; /* see turn.c; 0: none */
     int log_fd;
     uint64_t log_ino;
     uint64_t log_id;
@@ -181,12 +195,12 @@ struct box {
     bool is_log_lazy; /* its end may not be durable */
     unsigned held;    /* enum box_lock_kind */
     bool has_dotlock;
-    dev_t dotlock_dev; /* which one is ours, when no keeper holds it */
-    ino_t dotlock_ino;
-    bool is_kernel_only; /* recovery: somebody holds the dotlock for us */
+    int dotlock_fd;      /* which one is ours, when no keeper holds it */
+    int64_t touched;     /* when the dotlock was made or refreshed last */
     bool takes_torn;     /* a file that we cannot mend is shown as it is */
     uint64_t torn;       /* with -EUCLEAN: where to cut */
     bool is_own_growth;  /* nobody else can have changed the file since the index was made */
+    bool takes_unproven; /* new mail may be told before the rest of the file was looked at */
     bool is_created;     /* the file was created by us: its folder wants an fsync */
     struct index ix;
 };
@@ -218,7 +232,18 @@ void file_tick(struct box *b);
 int file_read(int fd, void *data, size_t len, uint64_t offset);
 int file_write(int fd, const void *data, size_t len, uint64_t offset);
 
+/* One write at the end of the file, wherever that is in this moment: over nothing that another program appends. Where
+ * the bytes stand, and how many of them it took. */
+int file_append(int fd, const void *data, size_t len, uint64_t *ret_at, size_t *ret_len);
+
+/* Makes sure that the disk has room for these bytes; the file is longer then, if they lie behind its end. */
+int file_allocate(int fd, uint64_t offset, uint64_t len);
+
 /* ---- lock.c ---- */
+
+/* Asks the keeper for one of FRAME_KEEPER_* and waits for what it says: 0 or the error that it met. -EPIPE: it has
+ * died, now or before. -ETIMEDOUT: it does not answer; from then on -EIO. */
+int store_ask_keeper(struct mbox_store *s, uint16_t type, int timeout_ms);
 
 /* Takes these locks, all or none, within the store's lock_timeout. With BOX_READ or BOX_WRITE b->fd is the file that
  * the path names and b->facts are fresh. */
@@ -234,8 +259,17 @@ struct box_want {
 /* 0, or the errors of box_lock() with none of them locked. */
 int box_lock_all(const struct box_want *wants, size_t count, int seconds);
 
-/* Refreshes the dotlock during long work. */
+/* Refreshes the dotlock during long work, where it is ours: to be called for each piece of it, it looks at the clock
+ * itself. */
 void box_touch(struct box *b);
+
+/* ---- turn.c ---- */
+
+/* Of a delivery that will want all locks: waits until few others try for them, with nothing held. Where there is no
+ * state folder, or its lock was never open, or the deadline is over, it has no turn and tries without. box_unlock()
+ * ends it. */
+void turn_take(struct box *b, int64_t deadline);
+void turn_end(struct box *b);
 
 /* ---- log.c, log_read.c, compact.c: the state log ---- */
 
@@ -285,7 +319,13 @@ int log_put_base(struct buf *out, const struct index_header *h, uint64_t floor);
 int log_put_keyword(struct buf *out, unsigned n, const char *name);
 int log_put_next(struct buf *out, uint32_t uidnext, uint64_t modseq);
 int log_put_message(struct buf *out, const struct index_record *rec);
-int log_put_flags(struct buf *out, uint64_t modseq, uint32_t flags, uint64_t keywords, const struct numset *uids);
+struct log_flags {
+    uint32_t system;
+    uint64_t keywords;
+    uint32_t changed; /* log_changed(), see log_read.h */
+};
+/* New flags of these messages, and which of them an operation meant. 0, or what buf_add() answers. */
+int log_put_flags(struct buf *out, uint64_t modseq, const struct log_flags *flags, const struct numset *uids);
 int log_put_expunged(struct buf *out, uint64_t modseq, const struct numset *uids);
 int log_put_flushed(struct buf *out, const struct numset *uids);
 
@@ -303,6 +343,11 @@ int log_apply(struct box *b, uint64_t from);
 
 /* UIDs expunged with a MODSEQ above `since`. */
 int log_vanished(struct box *b, uint64_t since, struct numset *ret_uids, bool *ret_complete);
+
+/* touched.c: adds to ret_touched those of the UIDs for which the log does not show that none of these flags has changed
+ * since a MODSEQ. The UIDs are of messages that changed since. */
+int log_touched(struct box *b, uint64_t since, uint32_t system, uint64_t keywords, const struct numset *uids,
+                struct numset *ret_touched);
 
 /* Rewrites the log when most of it is history. */
 int log_compact(struct box *b);
@@ -322,6 +367,10 @@ int index_begin(struct box *b);
 void index_get(const struct box *b, uint64_t at, struct index_record *ret); /* also what waits in the batch */
 int index_put(struct box *b, uint64_t at, const struct index_record *rec);
 int index_end(struct box *b);
+
+/* With BOX_STATE: something in the index is damaged, the next to look at the mailbox makes it anew. -EIO, or what kept
+ * it from being said. */
+int index_spoil(struct box *b);
 
 /* Drops what was not written yet. If records were written already the index stays dirty, so that the next one rebuilds
  * it. */
@@ -368,8 +417,8 @@ bool index_is_valid(const struct index_record *rec);
 void index_describe(struct index_header *h, const struct stat *st);
 bool index_describes(const struct index_header *h, const struct stat *st);
 
-/* Writes the header as ix->next says. 0 or a negative errno. */
-int index_write_header(struct index *ix);
+/* Writes a header, with its check, into an index file. 0 or a negative errno. */
+int index_write_header(int fd, struct index_header *h);
 
 /* ---- settle.c ---- */
 
@@ -388,7 +437,8 @@ int index_settle(struct box *b);
  * of an append of ours, from b->torn on. */
 int box_sync(struct box *b);
 
-/* Tells the index that the file as it is now, b->facts, is what it describes: we wrote it and know what changed. */
+/* Tells the index that the file as it is now is what it describes: we wrote to it, at equal length, what changes
+ * nothing of the messages. */
 int box_describe(struct box *b);
 
 /* box_sync() when only BOX_STATE is held: -EAGAIN when the file would have to be read. */

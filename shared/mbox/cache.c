@@ -173,7 +173,7 @@ static int cache_create(struct mbox *v)
         return -errno;
     if ((r = file_write(fd, &head, sizeof(head), 0)) < 0)
         return r;
-    b->ix.next.cache_id = head.id;
+    b->ix.next->cache_id = head.id;
     return cache_open(v, head.id);
 }
 

@@ -46,9 +46,12 @@ static int copy_history(struct box *b, uint64_t skip, struct buf *out, uint64_t 
 
 static int put_truth(struct box *b, struct buf *out)
 {
-    const struct index_header *h = b->ix.head;
+    const struct index_header copy = *b->ix.head, *h = &copy; /* what is mapped may be cut, and then is zeros */
     uint64_t size = 0, floor = 0;
     int r;
+
+    if (h->magic != INDEX_MAGIC)
+        return -EIO;
 
     if ((r = copy_history(b, 0, NULL, &size, &floor)) < 0)
         return r;
@@ -68,6 +71,8 @@ static int put_truth(struct box *b, struct buf *out)
     for (uint64_t i = 0; i < h->count; i++) {
         const struct index_record *rec = &b->ix.records[i];
 
+        if (!index_is_valid(rec))
+            return index_spoil(b);
         if (index_is_logged(rec) && (r = log_put_message(out, rec)) < 0)
             return r;
     }

@@ -9,6 +9,8 @@
 #include "shared/base/macros.h"
 #include "shared/mbox/expunge.h"
 #include "shared/mbox/flush.h"
+#include "shared/mbox/remember.h"
+#include "shared/mbox/sync.h"
 
 static int by_offset(const void *a, const void *b)
 {
@@ -45,11 +47,27 @@ static int choose(struct expunge *e, const struct numset *uids, bool only_delete
             continue;
         if (uids != NULL && !numset_has(uids, rec->uid))
             continue;
-        r = index_is_valid(rec) ? doom(e, i, rec) : -EIO;
+        r = index_is_valid(rec) ? doom(e, i, rec) : index_spoil(e->b);
     }
     if (r == 0 && e->count > 1)
         qsort(e->doomed, e->count, sizeof(*e->doomed), by_offset);
     return r;
+}
+
+/* Where not all of a large file was looked at after it grew: are these the messages? -EUCLEAN: not all; the file is to
+ * be read again, and chosen from anew. */
+static int check_doomed(struct expunge *e)
+{
+    struct box *b = e->b;
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && b->ix.head->is_sampled && i < e->count; i++)
+        r = sync_verify_record(b, e->doomed[i].position);
+    if (r != -ESTALE || (r = index_begin(b)) < 0)
+        return r;
+    b->ix.next->mtime = -1; /* so that it describes no file, and what is known of the messages stays */
+    r = index_end(b);
+    return r < 0 ? r : -EUCLEAN;
 }
 
 /* The end of the file that goes too; what is in front of it is shorter already. */
@@ -94,35 +112,53 @@ static const struct run *run_before(const struct expunge *e, uint64_t offset)
     return low == 0 ? NULL : &e->runs[low - 1];
 }
 
+void expunge_mark(struct index_record *rec, int64_t room, size_t block)
+{
+    rec->length = (uint64_t)((int64_t)rec->length + room);
+    rec->header = (uint32_t)((int64_t)rec->header + room);
+    rec->block = (uint16_t)block;
+    flush_mark(rec);
+    rec->bits = (uint16_t)((rec->bits & ~(INDEX_HAS_STRAY | INDEX_IN_PLACE | INDEX_IS_TORN)) | INDEX_HAS_MARKER);
+}
+
+uint64_t expunge_place(const struct expunge *e, uint64_t position)
+{
+    uint64_t offset = e->b->ix.records[position].offset;
+    const struct run *run = run_before(e, offset);
+
+    if (run == NULL)
+        return offset;
+    return run->next == position ? run->from - run->before : offset - run->before - run->cut;
+}
+
+bool expunge_is_doomed(const struct expunge *e, const struct index_record *rec)
+{
+    return rec->offset >= e->doomed[0].offset && numset_has(&e->uids, rec->uid);
+}
+
 /* The new place of a record that stays, and what else changes with it. */
 static void move_record(struct expunge *e, uint64_t i, struct index_record *rec)
 {
     const struct run *run = run_before(e, rec->offset);
 
-    if (run == NULL)
+    rec->offset = expunge_place(e, i);
+    if (run == NULL || run->next != i)
         return;
-    if (run->next != i) {
-        rec->offset -= run->before + run->cut;
-        return;
-    }
-    rec->offset = run->from - run->before;
-    rec->length = (uint64_t)((int64_t)rec->length + run->room);
-    rec->header = (uint32_t)((int64_t)rec->header + run->room);
-    rec->block = (uint16_t)run->block;
-    flush_mark(rec);
-    rec->bits = (uint16_t)((rec->bits & ~(INDEX_HAS_STRAY | INDEX_IN_PLACE | INDEX_IS_TORN)) | INDEX_HAS_MARKER |
-                           (run->has_base ? INDEX_HAS_BASE : 0));
+    expunge_mark(rec, run->room, run->block);
+    if (run->has_base)
+        rec->bits |= INDEX_HAS_BASE;
 }
 
 static int update_index(struct expunge *e, uint64_t modseq)
 {
     struct box *b = e->b;
-    struct index_header *h = &b->ix.next;
+    struct index_header *h;
     uint64_t last = 0;
     int r;
 
     if ((r = index_begin(b)) < 0)
         return r;
+    h = b->ix.next;
     for (uint64_t i = 0; r == 0 && i < b->ix.head->count; i++) {
         struct index_record rec = b->ix.records[i];
         uint64_t offset = rec.offset;
@@ -130,7 +166,7 @@ static int update_index(struct expunge *e, uint64_t modseq)
 
         if (rec.bits & INDEX_EXPUNGED)
             continue;
-        is_doomed = rec.offset >= e->doomed[0].offset && numset_has(&e->uids, rec.uid);
+        is_doomed = expunge_is_doomed(e, &rec);
         if (is_doomed) {
             rec.bits |= INDEX_EXPUNGED;
             rec.modseq = modseq;
@@ -155,6 +191,7 @@ static int update_index(struct expunge *e, uint64_t modseq)
     h->expunges = modseq;
     h->generation++;
     index_describe(h, &b->facts);
+    h->size = e->new_size; /* what another program may have appended meanwhile is not in here */
     return index_end(b);
 }
 
@@ -181,11 +218,15 @@ static int remove_messages(struct expunge *e)
     uint64_t modseq = b->ix.head->modseq + 1;
     int r;
 
-    if ((r = expunge_plan(e)) < 0 || (r = log_put_expunged(&log, modseq, &e->uids)) < 0 ||
-        (r = log_heads(e, &log)) < 0 || (r = log_reserve(b, &log)) < 0 || (r = remove_bytes(e)) < 0)
+    if ((r = remember_sizes(b, e->doomed[0].offset)) < 0 || (r = expunge_plan(e)) < 0)
+        return r;
+    e->new_size = b->ix.head->size; /* the plan may have made it longer */
+    if ((r = log_put_expunged(&log, modseq, &e->uids)) < 0 || (r = log_heads(e, &log)) < 0 ||
+        (r = log_reserve(b, &log)) < 0 || (r = remove_bytes(e)) < 0)
         return r;
     if (fstat(b->fd, &b->facts) < 0)
         return -errno;
+    e->new_size -= e->runs[e->run_count - 1].before + e->runs[e->run_count - 1].cut;
     if ((r = log_commit(b, &log, true)) < 0)
         return r;
     return update_index(e, modseq);
@@ -201,6 +242,8 @@ static int expunge(struct mbox *v, const struct numset *uids, bool only_deleted,
     if ((r = box_lock_synced(v->b, BOX_WRITE)) < 0)
         return r == -ENOENT && v->b->fd < 0 ? 0 : r; /* no file, no messages */
     r = v->b->ix.head->uidvalidity == v->uidvalidity ? choose(&e, uids, only_deleted) : -ESTALE;
+    if (r == 0)
+        r = check_doomed(&e);
     if (r == 0 && e.count > 0) {
         r = remove_messages(&e);
         if (r == 0 && log_compact(v->b) == 0) /* done, whether or not this succeeds */
@@ -221,6 +264,8 @@ static int expunge_in_need(struct mbox *v, const struct numset *uids, bool only_
 {
     int r = expunge(v, uids, only_deleted, ret_uids);
 
+    if (r == -EUCLEAN)
+        r = expunge(v, uids, only_deleted, ret_uids);
     return r < 0 && store_use_reserve(v->b->store, r, true) ? expunge(v, uids, only_deleted, ret_uids) : r;
 }
 

@@ -38,11 +38,26 @@ struct expunge {
     size_t run_count;
     size_t run_cap;
     struct journal_cuts cuts; /* the same in bytes */
+    uint64_t new_size;        /* of the file without them */
     bool is_collapse;         /* by giving blocks back; the last run is not among the cuts if it ends with the file */
 };
 
 /* Decides what happens to the bytes: runs and cuts. */
 int expunge_plan(struct expunge *e);
+
+/* Makes the block of one of the last messages, and so the file, a few bytes longer: the first that stays behind one
+ * that goes. All is consistent afterwards, but a plan is to be made anew. -ENOBUFS: it cannot be done, and nothing was
+ * begun. */
+int expunge_lengthen(struct expunge *e);
+
+/* Where a message that stays will begin. */
+uint64_t expunge_place(const struct expunge *e, uint64_t position);
+
+/* Does this message go? */
+bool expunge_is_doomed(const struct expunge *e, const struct index_record *rec);
+
+/* The record of a message whose header grew by `room` and has everything in its new block now. */
+void expunge_mark(struct index_record *rec, int64_t room, size_t block);
 
 /* Frees what a plan holds. */
 void expunge_plan_finish(struct expunge *e);

@@ -9,14 +9,17 @@
 
 #include "shared/base/macros.h"
 #include "shared/mbox/expunge.h"
+#include "shared/mbox/remember.h"
 #include "shared/mbox/rewrite.h"
 
 #define COLLAPSE_MOST  16u          /* runs in one expunge: each makes an extent */
 #define COLLAPSE_LEAST (64u << 10)  /* bytes behind the first run: fewer are moved as fast */
+#define MOVED_MOST     (64u << 20)  /* bytes behind it that are moved only so that the size changes */
 #define PADDED         1024u        /* a block this long holds padding */
 #define PADDING_LEAST  (256u << 10) /* so much in a file is no matter */
 #define PADDING_SHARE  8u           /* nor is this part of it */
 #define ROOM_MOST      (60u << 10)  /* a block is shorter than 64 KB */
+#define PLANS_MOST     8u           /* each makes the file longer */
 #define SEPARATOR      4u           /* bytes of an empty line and the line end before it */
 
 void expunge_plan_finish(struct expunge *e)
@@ -143,7 +146,7 @@ static int walk(struct expunge *e, bool is_collapse, uint64_t block)
         if (rec->bits & INDEX_EXPUNGED)
             continue;
         if (!index_is_valid(rec) || rec->offset != at)
-            return -EIO;
+            return index_spoil(e->b);
         at = rec->offset + rec->length;
         if (doomed < e->count && e->doomed[doomed].position == i) {
             first = first == NULL ? rec : first;
@@ -158,8 +161,8 @@ static int walk(struct expunge *e, bool is_collapse, uint64_t block)
         if (is_collapse && doomed == e->count)
             return r;
     }
-    if (r == 0 && at != (uint64_t)e->b->facts.st_size)
-        r = -EIO;
+    if (r == 0 && at != (uint64_t)e->b->facts.st_size) /* one that came while the file was made longer is not in it */
+        r = at == ix->head->size && at < (uint64_t)e->b->facts.st_size ? -EAGAIN : index_spoil(e->b);
     return r < 0 || first == NULL ? r : add_end(e, first->offset);
 }
 
@@ -172,7 +175,7 @@ static int walk_unordered(struct expunge *e)
     plan_start(e, false);
     for (size_t i = 0; r == 0 && i < e->count; i++) {
         if (e->doomed[i].offset < run.to)
-            return -EIO;
+            return index_spoil(e->b);
         if (e->doomed[i].offset > run.to) {
             run.cut = run.to - run.from;
             r = add_run(e, &run, run.to, STR_NULL);
@@ -181,7 +184,7 @@ static int walk_unordered(struct expunge *e)
         run.to = e->doomed[i].offset + e->doomed[i].length;
     }
     if (run.to > (uint64_t)e->b->facts.st_size)
-        return -EIO;
+        return index_spoil(e->b);
     run.cut = run.to - run.from;
     return r < 0 ? r : add_run(e, &run, run.to, STR_NULL);
 }
@@ -207,7 +210,8 @@ static bool is_padded(const struct expunge *e)
     return padding > PADDING_LEAST && padding > size / PADDING_SHARE;
 }
 
-int expunge_plan(struct expunge *e)
+/* One of the ways, the one by giving blocks back if it may be. */
+static int plan(struct expunge *e, bool may_collapse)
 {
     struct box *b = e->b;
     uint64_t size = (uint64_t)b->facts.st_size, from = e->doomed[0].offset;
@@ -215,10 +219,52 @@ int expunge_plan(struct expunge *e)
 
     if (!b->ix.head->is_ordered)
         return walk_unordered(e);
-    if (size - from >= COLLAPSE_LEAST && count_runs(e) <= COLLAPSE_MOST && !is_padded(e)) {
+    if (may_collapse && size - from >= COLLAPSE_LEAST && count_runs(e) <= COLLAPSE_MOST && !is_padded(e)) {
         r = walk(e, true, journal_block_size(b, from));
         if (r != -ENOBUFS && !(r == 0 && e->cuts.count == 0))
             return r;
     }
     return walk(e, false, 0);
+}
+
+/* Would somebody take the file for one that he knows, see remember.h? What is in front of the first run is what it was.
+ */
+static bool is_mistakable(const struct expunge *e)
+{
+    const struct index *ix = &e->b->ix;
+    const struct run *last = &e->runs[e->run_count - 1];
+    uint64_t from = e->doomed[0].offset, at = (uint64_t)e->b->facts.st_size - last->before - last->cut;
+
+    if (at > from && remember_has(ix->head, at))
+        return true;
+    for (uint64_t i = ix->head->is_ordered ? e->doomed[0].position : 0; i < ix->head->count; i++) {
+        const struct index_record *rec = &ix->records[i];
+
+        if ((rec->bits & INDEX_EXPUNGED) || rec->offset <= from || expunge_is_doomed(e, rec))
+            continue;
+        at = expunge_place(e, i);
+        if (at > from && remember_has(ix->head, at))
+            return true;
+    }
+    return false;
+}
+
+int expunge_plan(struct expunge *e)
+{
+    bool may_collapse = true;
+    int r = plan(e, true);
+
+    for (unsigned n = 1; r == 0 && n < PLANS_MOST && is_mistakable(e); n++) {
+        r = expunge_lengthen(e);
+        /* To move gigabytes would take minutes, with the mailbox locked; that a mutt has just this mailbox open, and
+         * writes it, is rare. */
+        if (r == -ENOBUFS && (!e->is_collapse || (uint64_t)e->b->facts.st_size - e->doomed[0].offset > MOVED_MOST))
+            return 0;
+        if (r == -ENOBUFS)
+            may_collapse = false;
+        else if (r < 0)
+            return r;
+        r = plan(e, may_collapse);
+    }
+    return r;
 }

@@ -5,10 +5,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "shared/base/macros.h"
-#include "shared/io/frame.h"
 #include "shared/io/frame_types.h"
 #include "shared/mbox/box.h"
 #include "shared/mbox/folders.h"
@@ -85,29 +85,6 @@ int box_reopen(struct box *b)
     return fstat(b->fd, &b->facts) < 0 ? -errno : 0;
 }
 
-/* On a default Debian spool the user may not create the file: the keeper may. */
-static int create_by_keeper(struct mbox_store *s)
-{
-    _cleanup_frame_ struct frame f = FRAME_INIT;
-    struct frame_reader reader;
-    uint32_t error;
-    int r;
-
-    if (s->is_keeper_lost)
-        return -EIO;
-    frame_begin(&f, FRAME_KEEPER_CREATE);
-    if ((r = frame_send(s->keeper, &f, -1)) < 0 || (r = frame_recv(s->keeper, &f, s->lock_timeout * 1000 + 5000)) < 0) {
-        s->is_keeper_lost = true;
-        return r == -EAGAIN ? -EIO : r;
-    }
-    if (f.type == FRAME_KEEPER_OK)
-        return 0;
-    reader = frame_read(&f);
-    if (f.type != FRAME_KEEPER_ERROR || frame_get_u32(&reader, &error) < 0 || error == 0 || error > 4095)
-        return -EBADMSG;
-    return (int)-(int64_t)error;
-}
-
 int box_create(struct box *b)
 {
     int fd;
@@ -122,7 +99,8 @@ int box_create(struct box *b)
         close_fd(&fd);
         b->is_created = true;
     } else if (errno == EACCES && b->is_inbox && b->store->keeper >= 0) {
-        if ((r = create_by_keeper(b->store)) < 0)
+        /* On a default Debian spool the user may not create the file: the keeper may. */
+        if ((r = store_ask_keeper(b->store, FRAME_KEEPER_CREATE, b->store->lock_timeout * 1000 + 5000)) < 0)
             return r;
     } else if (errno != EEXIST) {
         return -errno;
@@ -197,4 +175,32 @@ int file_write(int fd, const void *data, size_t len, uint64_t offset)
         offset += (uint64_t)n;
     }
     return 0;
+}
+
+int file_append(int fd, const void *data, size_t len, uint64_t *ret_at, size_t *ret_len)
+{
+    struct iovec all = {(void *)(uintptr_t)data, len};
+    ssize_t n;
+    off_t end;
+
+    do {
+        n = pwritev2(fd, &all, 1, -1, RWF_APPEND); /* -1: the place of the descriptor follows, and tells where it was */
+    } while (n < 0 && errno == EINTR);
+    if (n <= 0)
+        return n < 0 ? -errno : -EIO;
+    if ((end = lseek(fd, 0, SEEK_CUR)) < 0)
+        return -errno;
+    *ret_at = (uint64_t)(end - n);
+    *ret_len = (size_t)n;
+    return 0;
+}
+
+int file_allocate(int fd, uint64_t offset, uint64_t len)
+{
+    int r;
+
+    do {
+        r = posix_fallocate(fd, (off_t)offset, (off_t)len);
+    } while (r == EINTR);
+    return -r;
 }

@@ -111,9 +111,11 @@ struct flush {
 
 static int add_patch(struct flush *f, uint64_t at, const struct buf *bytes, uint32_t uid)
 {
-    int r = journal_plan_literal(&f->patches, bytes->data, bytes->len);
+    int r;
 
-    if (r < 0)
+    if (f->patches.literals.len + bytes->len > JOURNAL_PATCH_MAX)
+        return 0; /* the next flush goes on */
+    if ((r = journal_plan_literal(&f->patches, bytes->data, bytes->len)) < 0)
         return r;
     f->patches.pieces[f->patches.count - 1].to = at;
     return numset_add(&f->patched, uid, uid);
@@ -208,11 +210,13 @@ static int record(struct flush *f)
 {
     _cleanup_buf_ struct buf log = BUF_INIT(64u << 20);
     struct box *b = f->b;
+    uint64_t size;
     int r;
 
     file_tick(b);
     if (fstat(b->fd, &b->facts) < 0)
         return -errno;
+    size = b->ix.head->size;
     if ((r = log_put_flushed(&log, &f->done)) < 0 || (r = log_commit(b, &log, true)) < 0 || (r = index_begin(b)) < 0)
         return r;
     for (uint64_t i = 0; r == 0 && i < b->ix.head->count; i++) {
@@ -225,7 +229,8 @@ static int record(struct flush *f)
     }
     if (r < 0)
         return r;
-    index_describe(&b->ix.next, &b->facts);
+    index_describe(b->ix.next, &b->facts);
+    b->ix.next->size = size; /* nothing of ours made it longer */
     return index_end(b);
 }
 

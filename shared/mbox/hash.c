@@ -11,6 +11,12 @@ static const uint64_t mhash_odd[8] = {
     0xa0761d6478bd642fu, 0xe7037ed1a0b428dbu, 0x8ebc6af09c88c6e3u, 0x589965cc75374cc3u,
 };
 
+/* What mhash_init() makes of the key {0, 0}. */
+static const uint64_t mhash_unkeyed[8] = {
+    0xd14e54ca07d609dcu, 0x5dd76c4d7d465c3du, 0x16c2fc20ae8dd17fu, 0x3467d59807fb4417u,
+    0xef0f3017002111e6u, 0x962b20582e70d95bu, 0x9373af82eb2b99e2u, 0x29b13b45fbf3bd43u,
+};
+
 static uint64_t mhash_fold(uint64_t a, uint64_t b)
 {
     unsigned __int128 product = (unsigned __int128)a * b;
@@ -82,35 +88,43 @@ void mhash_add(struct mhash *h, const void *data, size_t len)
     h->fill = len;
 }
 
-void mhash_done(const struct mhash *h, uint8_t ret[16])
+/* `block`: the bytes behind the last whole one, then zeros. */
+static void mhash_finish(uint64_t lanes[8], const uint8_t block[MHASH_BLOCK], uint64_t total, uint64_t ret[2])
 {
-    uint64_t lanes[8];
-    uint8_t block[MHASH_BLOCK] = {0};
-    uint64_t low = h->total * mhash_odd[0];
-    uint64_t high = h->total ^ mhash_odd[1];
+    uint64_t low = total * mhash_odd[0];
+    uint64_t high = total ^ mhash_odd[1];
 
-    memcpy(lanes, h->lanes, sizeof(lanes));
-    memcpy(block, h->block, h->fill);
     mhash_blocks(lanes, block, 1);
     for (size_t i = 0; i < 8; i++) {
         low = mhash_fold(low ^ lanes[i], mhash_odd[i]) + lanes[7 - i];
         high = mhash_fold(high ^ lanes[7 - i], mhash_odd[(i + 5) & 7]) + low;
     }
-    low = mhash_fold(low ^ high, mhash_odd[2]) ^ low;
-    memcpy(ret, &low, 8);
-    memcpy(ret + 8, &high, 8);
+    ret[0] = mhash_fold(low ^ high, mhash_odd[2]) ^ low;
+    ret[1] = high;
 }
 
+void mhash_done(const struct mhash *h, uint8_t ret[16])
+{
+    uint64_t lanes[8], result[2];
+    uint8_t block[MHASH_BLOCK] = {0};
+
+    memcpy(lanes, h->lanes, sizeof(lanes));
+    memcpy(block, h->block, h->fill);
+    mhash_finish(lanes, block, h->total, result);
+    memcpy(ret, result, sizeof(result));
+}
+
+/* Made for each look at a record: without the state of a stream. */
 uint64_t mhash64(const void *data, size_t len)
 {
-    static const uint64_t no_key[2];
-    struct mhash h;
-    uint8_t result[16];
-    uint64_t n;
+    uint64_t lanes[8], result[2];
+    uint8_t block[MHASH_BLOCK] = {0};
+    size_t whole = len / MHASH_BLOCK * MHASH_BLOCK;
 
-    mhash_init(&h, no_key);
-    mhash_add(&h, data, len);
-    mhash_done(&h, result);
-    memcpy(&n, result, sizeof(n));
-    return n;
+    memcpy(lanes, mhash_unkeyed, sizeof(lanes));
+    mhash_blocks(lanes, data, len / MHASH_BLOCK);
+    if (len > whole)
+        memcpy(block, (const uint8_t *)data + whole, len - whole);
+    mhash_finish(lanes, block, len, result);
+    return result[0];
 }

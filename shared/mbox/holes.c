@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "shared/base/macros.h"
-#include "shared/mbox/hash.h"
 #include "shared/mbox/scan.h"
 #include "shared/mbox/tail.h"
 
@@ -69,30 +68,6 @@ static bool is_own_in_place(const struct scan_message *m)
     return m->has_marker && m->marker.form != INTEROP_FOREIGN && m->marker.offset == m->offset;
 }
 
-/* Is the content another one than was appended? */
-static bool is_changed(struct box *b, const struct scan_message *m)
-{
-    static const uint64_t no_key[2];
-    _cleanup_free_ char *piece = malloc(HOLES_PIECE);
-    uint64_t at = m->offset + m->from_length + m->block, end = m->offset + m->length - m->separator;
-    struct mhash h;
-    uint8_t sum[16];
-
-    if (piece == NULL || m->marker.form != INTEROP_OWN_LF)
-        return false;
-    mhash_init(&h, no_key);
-    while (at < end) {
-        size_t n = end - at < HOLES_PIECE ? (size_t)(end - at) : HOLES_PIECE;
-
-        if (file_read(b->fd, piece, n, at) < 0)
-            return false;
-        mhash_add(&h, piece, n);
-        at += n;
-    }
-    mhash_done(&h, sum);
-    return memcmp(sum, &m->marker.sum, sizeof(m->marker.sum)) != 0;
-}
-
 /* A message of ours: what follows its end in NULs is a hole, and so is one in it when the checksum says so. */
 static int look_at_own(struct holes *h, const struct scan_message *m)
 {
@@ -103,7 +78,7 @@ static int look_at_own(struct holes *h, const struct scan_message *m)
         return r;
     if (nul == end && end >= h->limit)
         h->cut = end;
-    else if (m->offset >= h->limit && is_changed(h->b, m))
+    else if (m->offset >= h->limit && m->marker.form == INTEROP_OWN_LF && !tail_is_whole(h->b, &m->marker))
         h->cut = m->offset;
     return 0;
 }
@@ -132,6 +107,7 @@ static int holes_visit(void *context, const struct scan_message *m)
 {
     struct holes *h = context;
 
+    box_touch(h->b);
     if (h->cut != UINT64_MAX && !(is_own_in_place(m) && m->marker.begin <= h->cut))
         h->cut = UINT64_MAX; /* mail that came later: nothing may be cut in front of it */
     if (h->cut != UINT64_MAX || m->offset + m->length <= h->limit)

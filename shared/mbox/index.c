@@ -88,6 +88,7 @@ void index_finish(struct index *ix)
 {
     index_unmap(ix);
     close_fd(&ix->fd);
+    free(ix->next);
     free(ix->batch);
     *ix = (struct index){.fd = -1};
 }
@@ -122,7 +123,7 @@ int index_map(struct box *b, uint64_t n)
 /* A file that is really as long as it says, so that reading the mapping cannot fault. */
 static bool is_whole(const struct index_header *h, uint64_t file_size)
 {
-    return h->magic == INDEX_MAGIC && h->version == INDEX_VERSION && h->check == header_check(h) &&
+    return h != NULL && h->magic == INDEX_MAGIC && h->version == INDEX_VERSION && h->check == header_check(h) &&
            h->live <= h->count && h->count < UINT32_MAX &&
            file_size >= INDEX_HEADER_SIZE + h->count * sizeof(struct index_record);
 }
@@ -160,27 +161,41 @@ int index_open(struct box *b)
     return r;
 }
 
-int index_write_header(struct index *ix)
+int index_write_header(int fd, struct index_header *h)
 {
-    ix->next.check = header_check(&ix->next);
-    return file_write(ix->fd, &ix->next, sizeof(ix->next), 0);
+    h->check = header_check(h);
+    return file_write(fd, h, sizeof(*h), 0);
+}
+
+/* What only those need who change something. */
+static int make_room(struct index *ix)
+{
+    if (ix->next == NULL)
+        ix->next = calloc(2, sizeof(*ix->next));
+    if (ix->batch == NULL)
+        ix->batch = malloc(INDEX_BATCH * sizeof(*ix->batch));
+    if (ix->next == NULL || ix->batch == NULL)
+        return -ENOMEM;
+    ix->before = ix->next + 1;
+    return 0;
 }
 
 int index_begin(struct box *b)
 {
-    if (b->ix.batch == NULL) {
-        b->ix.batch = malloc(INDEX_BATCH * sizeof(*b->ix.batch));
-        if (b->ix.batch == NULL)
-            return -ENOMEM;
-    }
+    int r = make_room(&b->ix);
+
+    if (r < 0)
+        return r;
     b->ix.batch_count = 0;
     b->ix.is_changed = false;
-    b->ix.before = *b->ix.head;
-    b->ix.next = *b->ix.head;
-    b->ix.next.is_dirty = 1;
-    b->ix.next.is_settled = 0;
-    b->ix.next.boot = store_boot(b->store);
-    return index_write_header(&b->ix);
+    *b->ix.before = *b->ix.head;
+    *b->ix.next = *b->ix.head;
+    b->ix.next->is_dirty = 1;
+    b->ix.next->is_settled = 0;
+    b->ix.next->boot = store_boot(b->store);
+    r = index_write_header(b->ix.fd, b->ix.next);
+    /* Durably, before a record changes: else a power cut may leave records that a settled header does not know. */
+    return r == 0 && b->ix.before->is_settled && fdatasync(b->ix.fd) < 0 ? -errno : r;
 }
 
 static int flush_batch(struct index *ix)
@@ -240,7 +255,7 @@ static void count_record(struct index_header *h, uint64_t at, const struct index
 /* Moves first_unseen up to where it really is. */
 static int find_unseen(struct index *ix)
 {
-    struct index_header *h = &ix->next;
+    struct index_header *h = ix->next;
     struct index_record rec;
     int r;
 
@@ -258,12 +273,16 @@ static int put_record(struct index *ix, uint64_t at, const struct index_record *
     struct index_record old;
     int r;
 
-    if (at < ix->next.count) {
+    if (at < ix->next->count) {
         if ((r = get_record(ix, at, &old)) < 0)
             return r;
-        count_record(&ix->next, at, &old, false);
+        if (!index_is_valid(&old)) { /* what was made of it would seem to be whole: the index stays dirty */
+            ix->is_changed = true;
+            return -EIO;
+        }
+        count_record(ix->next, at, &old, false);
     }
-    count_record(&ix->next, at, rec, true);
+    count_record(ix->next, at, rec, true);
     if (at >= ix->batch_first && at - ix->batch_first < ix->batch_count) {
         ix->batch[at - ix->batch_first] = *rec;
         ix->batch[at - ix->batch_first].check = index_check(rec);
@@ -277,8 +296,8 @@ static int put_record(struct index *ix, uint64_t at, const struct index_record *
     ix->batch[ix->batch_count] = *rec;
     ix->batch[ix->batch_count].check = index_check(rec);
     ix->batch_count++;
-    if (at >= ix->next.count)
-        ix->next.count = at + 1;
+    if (at >= ix->next->count)
+        ix->next->count = at + 1;
     return 0;
 }
 
@@ -303,13 +322,20 @@ int index_end(struct box *b)
 
     if ((r = flush_batch(&b->ix)) < 0 || (r = find_unseen(&b->ix)) < 0)
         return r;
-    b->ix.next.is_dirty = 0;
-    b->ix.next.log_id = b->log_id;
-    b->ix.next.log_size = b->log_size;
-    b->ix.next.is_log_lazy = b->is_log_lazy;
-    if ((r = index_write_header(&b->ix)) < 0)
+    b->ix.next->is_dirty = 0;
+    b->ix.next->log_id = b->log_id;
+    b->ix.next->log_size = b->log_size;
+    b->ix.next->is_log_lazy = b->is_log_lazy;
+    if ((r = index_write_header(b->ix.fd, b->ix.next)) < 0)
         return r;
-    return index_map(b, b->ix.next.count);
+    return index_map(b, b->ix.next->count);
+}
+
+int index_spoil(struct box *b)
+{
+    int r = index_begin(b); /* and no end */
+
+    return r < 0 ? r : -EIO;
 }
 
 void index_abort(struct box *b)
@@ -317,8 +343,8 @@ void index_abort(struct box *b)
     b->ix.batch_count = 0;
     if (b->ix.is_changed)
         return;
-    b->ix.next = b->ix.before; /* nothing was written over: it is as good as it was */
-    (void)index_write_header(&b->ix);
+    *b->ix.next = *b->ix.before; /* nothing was written over: it is as good as it was */
+    (void)index_write_header(b->ix.fd, b->ix.next);
 }
 
 int index_new(struct box *b, bool is_scratch, struct index *ret)
@@ -337,8 +363,9 @@ int index_new(struct box *b, bool is_scratch, struct index *ret)
         return -errno;
     if (is_scratch)
         (void)unlink(buf_cstr(&path));
-    fresh.batch = malloc(INDEX_BATCH * sizeof(*fresh.batch));
-    r = fresh.batch == NULL ? -ENOMEM : fstat(fresh.fd, &st) < 0 ? -errno : 0;
+    r = make_room(&fresh);
+    if (r == 0 && fstat(fresh.fd, &st) < 0)
+        r = -errno;
     if (r == 0 && ftruncate(fresh.fd, INDEX_HEADER_SIZE) < 0)
         r = -errno;
     if (r < 0) {
@@ -346,14 +373,14 @@ int index_new(struct box *b, bool is_scratch, struct index *ret)
         return r;
     }
     fresh.ino = st.st_ino;
-    fresh.next = (struct index_header){.magic = INDEX_MAGIC, .version = INDEX_VERSION, .is_ordered = 1};
+    *fresh.next = (struct index_header){.magic = INDEX_MAGIC, .version = INDEX_VERSION, .is_ordered = 1};
     *ret = fresh;
     return 0;
 }
 
 int index_add(struct index *ix, const struct index_record *rec)
 {
-    return put_record(ix, ix->next.count, rec);
+    return put_record(ix, ix->next->count, rec);
 }
 
 int index_rewrite(struct index *fresh, uint64_t at, const struct index_record *rec)
@@ -365,17 +392,19 @@ int index_map_fresh(struct index *fresh)
 {
     int r = flush_batch(fresh);
 
-    return r < 0 ? r : map_bytes(fresh, INDEX_HEADER_SIZE + (size_t)fresh->next.count * sizeof(struct index_record));
+    return r < 0 ? r : map_bytes(fresh, INDEX_HEADER_SIZE + (size_t)fresh->next->count * sizeof(struct index_record));
 }
 
 /* Tells those who have the old file mapped that it is history. */
 static void supersede(struct box *b)
 {
+    struct index_header last;
+
     if (b->ix.head == NULL)
         return;
-    b->ix.next = *b->ix.head;
-    b->ix.next.is_superseded = 1;
-    (void)index_write_header(&b->ix);
+    last = *b->ix.head;
+    last.is_superseded = 1;
+    (void)index_write_header(b->ix.fd, &last);
 }
 
 int index_install(struct box *b, struct index *fresh)
@@ -384,12 +413,13 @@ int index_install(struct box *b, struct index *fresh)
     _cleanup_buf_ struct buf to = BUF_INIT(LIMIT_CONF_VALUE * 8);
     int r;
 
-    fresh->next.boot = store_boot(b->store);
-    fresh->next.log_id = b->log_id;
-    fresh->next.log_size = b->log_size;
-    fresh->next.is_log_lazy = b->is_log_lazy;
+    fresh->next->boot = store_boot(b->store);
+    fresh->next->log_id = b->log_id;
+    fresh->next->log_size = b->log_size;
+    fresh->next->is_log_lazy = b->is_log_lazy;
     if ((r = side_path(b, ".index.new", &from)) == 0 && (r = side_path(b, ".index", &to)) == 0 &&
-        (r = flush_batch(fresh)) == 0 && (r = find_unseen(fresh)) == 0 && (r = index_write_header(fresh)) == 0 &&
+        (r = flush_batch(fresh)) == 0 && (r = find_unseen(fresh)) == 0 &&
+        (r = index_write_header(fresh->fd, fresh->next)) == 0 &&
         rename(buf_cstr(&from), buf_cstr(&to)) < 0)
         r = -errno;
     if (r < 0) {

@@ -167,7 +167,7 @@ bool interop_marker_parse(struct str line, struct interop_marker *ret)
     if (interop_field(line) != INTEROP_MARKER)
         return false;
     rest = interop_value(line);
-    if (!str_word(&rest, &word) || str_to_u32(word, &form) < 0 || form > INTEROP_OWN_CRLF)
+    if (!str_word(&rest, &word) || str_to_u32(word, &form) < 0 || form > INTEROP_VOID)
         return false;
     m.form = (enum interop_form)form;
     if (!str_word(&rest, &word) || str_to_u64(word, &m.offset) < 0)

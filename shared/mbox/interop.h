@@ -14,12 +14,12 @@
  *     X-Keywords: $Forwarded                                (padded with blanks)
  *     X-Pennypost-Pad:                                      (where a hole in the file had to be absorbed)
  *
- * Marker: how the body is stored (0 a foreign message that got a block, 1 with LF, 2 with CRLF, both mboxrd-quoted),
- * the file offset at which it was appended, the length from the From_ line to the separating empty line inclusive, the
- * offset at which that append (of one or more messages) ends, a checksum of what stands between block and separator,
- * the time it came into the mailbox, the zone of its date; for all but the first message of an append also the offset
- * at which the append begins. A message that still is where it was appended, in a file that is shorter than the append,
- * was cut off by a crash.
+ * Marker: how the body is stored (0 a foreign message that got a block, 1 with LF, 2 with CRLF, both mboxrd-quoted, 3
+ * not at all: it is to go), the file offset at which it was appended, the length from the From_ line to the separating
+ * empty line inclusive, the offset at which that append (of one or more messages) ends, a checksum of what stands
+ * between block and separator, the time it came into the mailbox, the zone of its date; for all but the first message
+ * of an append also the offset at which the append begins. A message that still is where it was appended, in a file
+ * that is shorter than the append, was cut off by a crash.
  *
  * Quoting, undone when such a message is read: '>' before lines that match ^>*From_, "X-Original-" before header lines
  * that match ^(X-Original-)*NAME:, NAME being one of the fields above, Content-Length or Lines (mutt adds these two
@@ -59,6 +59,7 @@ enum interop_form {
     INTEROP_FOREIGN = 0, /* stored by somebody else: LF becomes CRLF, CRLF stays, nothing is unquoted */
     INTEROP_OWN_LF = 1,  /* every LF becomes CRLF */
     INTEROP_OWN_CRLF = 2,
+    INTEROP_VOID = 3, /* what is left of an append of ours that came to nothing, see excise.c */
 };
 
 struct interop_marker {

@@ -32,32 +32,9 @@ uint64_t journal_slot_check(const struct journal_slot *slot)
     return mhash64(slot, offsetof(struct journal_slot, check));
 }
 
-/* The piece that makes output byte `at`. */
-static size_t piece_at(const struct journal_plan *plan, uint64_t at)
+bool journal_is_cut_into(const struct journal *j, const struct journal_slot *slot)
 {
-    size_t low = 0, high = plan->count;
-
-    while (low < high) {
-        size_t mid = low + (high - low) / 2;
-
-        if (plan->pieces[mid].to + plan->pieces[mid].len <= at)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low;
-}
-
-uint64_t journal_source(const struct journal_plan *plan, uint64_t at)
-{
-    size_t i = piece_at(plan, at);
-
-    if (i < plan->count && plan->pieces[i].from < JOURNAL_LITERAL && plan->pieces[i].to < at)
-        return plan->pieces[i].from + (at - plan->pieces[i].to);
-    for (; i < plan->count; i++)
-        if (plan->pieces[i].from < JOURNAL_LITERAL)
-            return plan->pieces[i].from;
-    return plan->old_size;
+    return slot->is_direct && journal_source(&j->plan, slot->at) < j->head.new_size + JOURNAL_CLEAR;
 }
 
 int journal_edge(struct journal *j, uint64_t offset, uint64_t end, uint64_t *ret)
@@ -77,7 +54,7 @@ int journal_edge(struct journal *j, uint64_t offset, uint64_t end, uint64_t *ret
 /* Reads output bytes as they will be; `len` at most JOURNAL_COPY. */
 int journal_output(struct journal *j, uint64_t at, uint8_t *data, size_t len)
 {
-    size_t i = piece_at(&j->plan, at);
+    size_t i = journal_piece_at(&j->plan, at);
     int r;
 
     while (len > 0) {
@@ -101,6 +78,12 @@ static uint64_t window_place(const struct journal *j, uint64_t sequence)
     return j->head.windows + (sequence & 1) * j->head.block;
 }
 
+/* On its way to the disk while the next is copied. */
+static void start_writing(int fd, uint64_t at, size_t len)
+{
+    (void)sync_file_range(fd, (off_t)at, (off_t)len, SYNC_FILE_RANGE_WRITE);
+}
+
 int journal_window(struct journal *j, const struct journal_slot *slot)
 {
     uint64_t done = 0;
@@ -115,8 +98,7 @@ int journal_window(struct journal *j, const struct journal_slot *slot)
             r = file_read(j->fd, j->copy, n, window_place(j, slot->sequence) + done);
         if (r < 0 || (r = file_write(j->b->fd, j->copy, n, slot->at + done)) < 0)
             return r;
-        /* On its way to the disk while the next is copied. */
-        (void)sync_file_range(j->b->fd, (off_t)(slot->at + done), (off_t)n, SYNC_FILE_RANGE_WRITE);
+        start_writing(j->b->fd, slot->at + done, n);
         done += n;
     }
     return 0;
@@ -159,6 +141,7 @@ static int store_window(struct journal *j, struct journal_slot *slot)
         if ((r = journal_output(j, slot->at + done, j->copy, n)) < 0 ||
             (r = file_write(j->fd, j->copy, n, window_place(j, slot->sequence) + done)) < 0)
             return r;
+        start_writing(j->fd, window_place(j, slot->sequence) + done, n);
         mhash_add(&h, j->copy, n);
         done += n;
     }
@@ -216,17 +199,40 @@ static int choose_window(struct journal *j, uint64_t at)
     return r < 0 ? r : store_slot(j, &j->slot);
 }
 
+int journal_move_arrived(struct journal *j, uint64_t size)
+{
+    struct journal_plan plan;
+    bool is_begun;
+    int r;
+
+    journal_plan_init(&plan, j->head.new_size, size);
+    r = journal_plan_copy(&plan, j->head.old_size, size - j->head.old_size);
+    if (r == 0)
+        r = journal_move_instead(j, &plan, &is_begun);
+    journal_plan_finish(&plan);
+    return r;
+}
+
 /* A tiny message makes a gap that is shorter than a nonce. */
 static int cut(struct journal *j)
 {
     struct box *b = j->b;
     size_t len = (size_t)shorter(j->head.old_size - j->head.new_size, JOURNAL_NONCE);
+    struct stat st;
     int r;
 
+    /* Who knows none of our locks, or could not be told by a dotlock, may have appended all the while, or have written
+     * the file anew. */
+    if (fstat(b->fd, &st) < 0)
+        return -errno;
+    if ((uint64_t)st.st_size < j->head.old_size)
+        return -ESTALE;
     if ((r = file_write(b->fd, j->head.nonce, len, j->head.new_size)) < 0)
         return r;
-    if (fdatasync(b->fd) < 0)
+    if (fdatasync(b->fd) < 0 || fstat(b->fd, &st) < 0)
         return -errno;
+    if ((uint64_t)st.st_size != j->head.old_size)
+        return (uint64_t)st.st_size > j->head.old_size ? journal_move_arrived(j, (uint64_t)st.st_size) : -ESTALE;
     if (ftruncate(b->fd, (off_t)j->head.new_size) < 0 || fsync(b->fd) < 0)
         return -errno;
     return 0;
@@ -245,8 +251,8 @@ int journal_fill(struct journal *j, uint64_t at)
         if ((r = journal_window(j, &j->slot)) < 0)
             return r;
         at += j->slot.len;
-        /* The last window may become durable together with the nonce, unless its source lies where the nonce goes. */
-        if ((at < j->head.new_size || j->slot.is_direct) && fdatasync(j->b->fd) < 0)
+        /* The last window may become durable together with the nonce, if it can still be made anew then. */
+        if ((at < j->head.new_size || journal_is_cut_into(j, &j->slot)) && fdatasync(j->b->fd) < 0)
             return -errno;
         box_touch(j->b);
     }
@@ -309,14 +315,14 @@ static int fill_head(struct journal *j)
 
 static int reserve_windows(struct journal *j, uint64_t gap, uint64_t rest)
 {
-    uint64_t window = j->head.block;
-    int r = posix_fallocate(j->fd, (off_t)j->head.slots, (off_t)(2 * JOURNAL_ALIGN));
+    uint64_t first = shorter(rest, window_length(j, j->head.start)), next = j->head.start + first;
+    int r = file_allocate(j->fd, j->head.slots, 2 * JOURNAL_ALIGN);
 
-    if (r != 0 || crosses(j, gap) || gap >= rest)
-        return -r;
-    if (rest <= window) /* only the window of sequence 1 is used */
-        return -posix_fallocate(j->fd, (off_t)window_place(j, 1), (off_t)rest);
-    return -posix_fallocate(j->fd, (off_t)j->head.windows, (off_t)(2 * window));
+    if (r < 0 || crosses(j, gap) || gap >= rest)
+        return r;
+    if (first == rest || crosses(j, journal_least_gap(&j->plan, next))) /* only the window of sequence 1 is used */
+        return file_allocate(j->fd, window_place(j, 1), first);
+    return file_allocate(j->fd, j->head.windows, 2 * j->head.block);
 }
 
 /* Blocks for the windows are taken before anything is touched: the disk cannot fill up in the middle. Where there is
@@ -350,6 +356,15 @@ static int store_plan(struct journal *j)
     return r;
 }
 
+/* Is what it says still to be done? One that could not be removed is void. */
+static bool is_pending(const char *path)
+{
+    _cleanup_close_ int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    uint64_t magic;
+
+    return fd < 0 || (file_read(fd, &magic, sizeof(magic), offsetof(struct journal_head, magic)) == 0 && magic != 0);
+}
+
 /* A file for the journal: under its own name if there is none yet (it counts only with its head, which is written
  * last), else beside the one whose place it takes. */
 static int open_journal(struct journal *j, const char *final, const char *beside, bool *ret_beside)
@@ -359,6 +374,8 @@ static int open_journal(struct journal *j, const char *final, const char *beside
     *ret_beside = false;
     j->fd = open(final, flags | O_EXCL, 0600);
     if (j->fd < 0 && errno == EEXIST) {
+        if (!j->takes_place && is_pending(final))
+            return -EBUSY;
         *ret_beside = true;
         j->fd = open(beside, flags | O_TRUNC, 0600);
     }
@@ -420,22 +437,7 @@ int journal_end(struct journal *j)
     return 0;
 }
 
-int journal_patch_all(struct journal *j)
-{
-    int r;
-
-    for (size_t i = 0; i < j->plan.count; i++) {
-        const struct journal_piece *p = &j->plan.pieces[i];
-
-        r = file_write(j->b->fd, j->plan.literals.data + (p->from - JOURNAL_LITERAL), p->len, p->to);
-        if (r < 0)
-            return r;
-    }
-    /* With the times: at the same size an index of before must not seem to describe the file. */
-    return fsync(j->b->fd) < 0 ? -errno : 0;
-}
-
-static int run(struct box *b, const struct journal_plan *plan, enum journal_kind kind)
+int journal_carry_out(struct box *b, const struct journal_plan *plan, enum journal_kind kind)
 {
     struct journal j = {.b = b, .fd = -1, .head = {.kind = kind}, .plan = *plan, .copy = malloc(JOURNAL_COPY)};
     int r;
@@ -452,7 +454,8 @@ static int run(struct box *b, const struct journal_plan *plan, enum journal_kind
 
 int journal_move_instead(struct journal *j, const struct journal_plan *plan, bool *ret_begun)
 {
-    struct journal next = {.b = j->b, .fd = -1, .head = {.kind = JOURNAL_MOVE}, .plan = *plan, .copy = j->copy};
+    struct journal next = {
+        .b = j->b, .fd = -1, .head = {.kind = JOURNAL_MOVE}, .plan = *plan, .takes_place = true, .copy = j->copy};
     int r = journal_write(&next);
 
     *ret_begun = r == 0;
@@ -468,33 +471,5 @@ int journal_run(struct box *b, const struct journal_plan *plan)
 {
     if (journal_plan_end(plan) >= plan->old_size)
         return -EINVAL;
-    return run(b, plan, JOURNAL_MOVE);
-}
-
-int journal_surroundings(struct journal *j, const struct journal_piece *p, uint64_t *ret)
-{
-    uint8_t bytes[2 * JOURNAL_AROUND];
-    uint64_t end = p->to + p->len;
-    size_t before = p->to < JOURNAL_AROUND ? (size_t)p->to : JOURNAL_AROUND;
-    size_t behind = j->plan.old_size - end < JOURNAL_AROUND ? (size_t)(j->plan.old_size - end) : JOURNAL_AROUND;
-    int r;
-
-    if ((r = file_read(j->b->fd, bytes, before, p->to - before)) < 0 ||
-        (r = file_read(j->b->fd, bytes + before, behind, end)) < 0)
-        return r;
-    *ret = mhash64(bytes, before + behind);
-    return 0;
-}
-
-/* What stands around each place is remembered: a From_ line in front of a header, the beginning of the body behind it.
- */
-int journal_patch(struct box *b, const struct journal_plan *patches)
-{
-    struct journal j = {.b = b, .plan = *patches};
-    int r;
-
-    for (size_t i = 0; i < patches->count; i++)
-        if ((r = journal_surroundings(&j, &patches->pieces[i], &patches->pieces[i].check)) < 0)
-            return r;
-    return patches->count == 0 ? 0 : run(b, patches, JOURNAL_PATCH);
+    return journal_carry_out(b, plan, JOURNAL_MOVE);
 }

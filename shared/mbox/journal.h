@@ -43,8 +43,10 @@ uint64_t journal_plan_end(const struct journal_plan *plan);
  * -ENOSPC and the like before anything in the mbox was touched; later errors leave the journal for replay. */
 int journal_run(struct box *b, const struct journal_plan *plan);
 
-/* Equal-length writes that must all happen or none: {to, JOURNAL_LITERAL + offset, len} anywhere in the file. */
-int journal_patch(struct box *b, const struct journal_plan *patches);
+/* Equal-length writes that must all happen or none: {to, JOURNAL_LITERAL + offset, len} anywhere in the file. What they
+ * overwrite goes into the literals too: replay leaves alone what another program has changed since. */
+int journal_patch(struct box *b, struct journal_plan *patches);
+#define JOURNAL_PATCH_MAX (LIMIT_JOURNAL_LITERALS / 2) /* bytes of all of them */
 
 /* Makes the end of the file longer: pieces as in journal_run(), but contents move away from the beginning. At most
  * JOURNAL_GROW_MAX bytes from plan->start on (-EFBIG). */
@@ -88,7 +90,7 @@ int journal_cut(struct box *b, const struct journal_cuts *cuts, bool collapse);
 bool journal_exists(const struct box *b);
 
 /* With BOX_WRITE and BOX_STATE: finishes what a journal says. One that does not fit the file any more, because a
- * foreign program rewrote it, is put aside as NAME.journal.odd and noticed. */
+ * foreign program rewrote it, is put aside as NAME.journal.odd and noticed; one of a file that is not there waits. */
 int journal_replay(struct box *b);
 
 #endif

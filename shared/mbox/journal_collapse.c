@@ -9,6 +9,9 @@
  * the headers are written. In between, the rests of the doomed messages stand where they were, with their From_ lines
  * and the empty lines at their ends: what comes before and behind them stays as it was for every reader.
  *
+ * mutt reads a mailbox that became shorter without any lock, and then knows it by its size alone. So that what it may
+ * read in between is not taken for the file as it is in the end, the file is meanwhile longer by one more empty line.
+ *
  * XFS moves extent by extent, and a crash leaves a hole as long as the blocks somewhere behind their place, everything
  * in front of it being moved already: replay finds it and goes on from there.
  */
@@ -27,7 +30,7 @@
 
 #define HOLES_MAX 4096u /* far more than anyone takes out in one go */
 
-enum progress { PROGRESS_BEGUN = 1, PROGRESS_CANCELLED };
+enum progress { PROGRESS_BEGUN = 1, PROGRESS_CANCELLED, PROGRESS_MARKED /* begun, with the empty line */ };
 
 /* In the place of the first slot. */
 struct collapse_slot {
@@ -176,22 +179,88 @@ static int load_body(struct journal *j)
 
 /* ---- carrying it out ---- */
 
+/* The empty line at the end. Where there is no room for it the rest has to do without. */
+static int put_mark(struct journal *j)
+{
+    uint64_t end = j->head.old_size, at;
+    char bytes[3] = "";
+    struct stat st;
+    size_t n;
+    int r;
+
+    j->is_marked = false;
+    if (end < 2)
+        return 0;
+    if ((r = file_read(j->b->fd, bytes, 2, end - 2)) < 0)
+        return r == -ENODATA ? 0 : r;
+    if (bytes[0] != '\n' || bytes[1] != '\n' || fstat(j->b->fd, &st) < 0)
+        return 0;
+    if ((uint64_t)st.st_size == end)
+        (void)file_append(j->b->fd, "\n", 1, &at, &n);
+    if (fstat(j->b->fd, &st) < 0)
+        return -errno;
+    if ((uint64_t)st.st_size <= end)
+        return 0;
+    if ((r = file_read(j->b->fd, bytes + 2, 1, end)) < 0)
+        return r;
+    if ((uint64_t)st.st_size == end + 1 && bytes[2] == '\0') /* after a crash */
+        j->is_marked = file_write(j->b->fd, "\n", 1, end) == 0;
+    else
+        j->is_marked = bytes[2] == '\n'; /* perhaps with mail behind it; or that mail's own */
+    return 0;
+}
+
+/* Takes it away when nothing stands behind it in a file that is to be `size` long. */
+static int take_mark(struct journal *j, uint64_t size)
+{
+    struct stat st;
+
+    if (!j->is_marked)
+        return 0;
+    if (fstat(j->b->fd, &st) < 0 || ((uint64_t)st.st_size == size + 1 && ftruncate(j->b->fd, (off_t)size) < 0))
+        return -errno;
+    return 0;
+}
+
+/* What was appended behind it meanwhile moves up by one byte. */
+static int close_mark(struct journal *j)
+{
+    struct journal next = *j;
+    struct stat st;
+    char byte;
+    int r;
+
+    if (!j->is_marked)
+        return 0;
+    if (fstat(j->b->fd, &st) < 0)
+        return -errno;
+    if ((uint64_t)st.st_size <= j->head.new_size + 1)
+        return 0;
+    if ((r = file_read(j->b->fd, &byte, 1, j->head.new_size)) < 0 || byte != '\n')
+        return r; /* it was gone before */
+    next.head.old_size = j->head.new_size + 1;
+    return journal_move_arrived(&next, (uint64_t)st.st_size);
+}
+
 static int put_nonces(struct journal *j)
 {
-    int r = 0;
+    int r = put_mark(j);
 
     for (size_t i = 0; r == 0 && i < hole_count(j); i++)
         if (j->holes[i].cut > 0)
             r = file_write(j->b->fd, j->head.nonce, JOURNAL_NONCE, j->holes[i].at);
     if (r == 0 && fdatasync(j->b->fd) < 0)
         r = -errno;
-    return r == 0 ? put_slot(j, PROGRESS_BEGUN) : r;
+    return r == 0 ? put_slot(j, j->is_marked ? PROGRESS_MARKED : PROGRESS_BEGUN) : r;
 }
 
 /* Whatever of the nonces got there. */
 static int take_back_nonces(struct journal *j)
 {
-    int r = 0;
+    int r;
+
+    j->is_marked = true; /* nobody else appends one byte */
+    r = take_mark(j, j->head.old_size);
 
     for (size_t i = 0; r == 0 && i < hole_count(j); i++)
         if (j->holes[i].cut > 0)
@@ -210,8 +279,36 @@ static int put_heads(struct journal *j)
         r = file_write(j->b->fd, j->plan.literals.data + hole->literal, journal_hole_literal(hole), hole->from - shift);
         shift += hole->cut;
     }
+    if (r == 0)
+        r = take_mark(j, j->head.new_size);
     /* With the times: at the same size an index of before must not seem to describe the file. */
-    return r == 0 && fsync(j->b->fd) < 0 ? -errno : r;
+    if (r == 0 && fsync(j->b->fd) < 0)
+        r = -errno;
+    return r == 0 ? close_mark(j) : r;
+}
+
+/* The holes from `done` on are out. Without the mark, durably: one that came back would be taken for mail; with mail
+ * behind it, it goes together with the rest. */
+static int plan_rest(struct journal *j, size_t done, struct journal_plan *plan)
+{
+    uint64_t end = j->head.old_size - journal_holes_cut(j->holes, done, hole_count(j)), size;
+    bool is_behind;
+    struct stat st;
+    char byte = 0;
+    int r;
+
+    journal_plan_init(plan, 0, 0);
+    if ((r = take_mark(j, end)) < 0)
+        return r;
+    if (fdatasync(j->b->fd) < 0 || fstat(j->b->fd, &st) < 0)
+        return -errno;
+    size = (uint64_t)st.st_size;
+    if (j->is_marked && size > end + 1 && (r = file_read(j->b->fd, &byte, 1, end)) < 0)
+        return r;
+    is_behind = byte == '\n';
+    r = journal_holes_plan(j->holes, hole_count(j), done, &j->plan.literals, is_behind ? end : size, plan);
+    plan->old_size = size;
+    return r == 0 && is_behind ? journal_plan_copy(plan, end + 1, size - end - 1) : r;
 }
 
 /* The file system refuses, or has no room for its own book-keeping: what is left is done by moving. */
@@ -219,12 +316,8 @@ static int move_rest(struct journal *j, size_t done)
 {
     struct journal_plan plan;
     bool is_begun = false;
-    struct stat st;
-    int r;
+    int r = plan_rest(j, done, &plan);
 
-    if (fstat(j->b->fd, &st) < 0)
-        return -errno;
-    r = journal_holes_plan(j->holes, hole_count(j), done, &j->plan.literals, (uint64_t)st.st_size, &plan);
     if (r == 0)
         r = journal_move_instead(j, &plan, &is_begun);
     journal_plan_finish(&plan);
@@ -375,6 +468,10 @@ int journal_finish_collapse(struct journal *j)
     if ((r = load_body(j)) < 0)
         return r;
     progress = get_slot(j);
+    if (progress == PROGRESS_MARKED) {
+        j->is_marked = true;
+        progress = PROGRESS_BEGUN;
+    }
     done = hole_count(j);
     if (progress == PROGRESS_CANCELLED)
         return has_edges(j, done, &hole) ? take_back_nonces(j) : -ESTALE;

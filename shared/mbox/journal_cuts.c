@@ -55,13 +55,14 @@ int journal_cuts_add(struct journal_cuts *cuts, uint64_t from, uint64_t end, uin
 uint64_t journal_block_size(const struct box *b, uint64_t from)
 {
     struct statfs fs;
+    struct stat st;
 
-    if (fstatfs(b->fd, &fs) < 0 || fs.f_bsize < 512 || fs.f_bsize > 65536)
+    if (fstatfs(b->fd, &fs) < 0 || fstat(b->fd, &st) < 0 || fs.f_bsize < 512 || fs.f_bsize > 65536)
         return 0;
     if (fs.f_type != EXT4_SUPER_MAGIC && fs.f_type != XFS_SUPER_MAGIC)
         return 0;
     /* A hole that was there before could not be told from one that an interrupted collapse left. */
-    if (lseek(b->fd, (off_t)from, SEEK_HOLE) != (off_t)b->facts.st_size)
+    if (lseek(b->fd, (off_t)from, SEEK_HOLE) != st.st_size)
         return 0;
     return (uint64_t)fs.f_bsize;
 }

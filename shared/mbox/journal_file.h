@@ -15,6 +15,7 @@
 #define JOURNAL_DIRECT (1u << 20)   /* a gap of this size, or of a window, is crossed without it */
 #define JOURNAL_COPY   (256u << 10) /* buffer */
 #define JOURNAL_ALIGN  4096u
+#define JOURNAL_CLEAR  (64u << 10) /* more than a block: its rest is cleared before the file is cut in it */
 
 enum journal_kind { JOURNAL_MOVE = 1, JOURNAL_PATCH, JOURNAL_GROW, JOURNAL_COLLAPSE };
 
@@ -58,7 +59,9 @@ struct journal {
     struct journal_plan plan;
     uint64_t sequence;
     struct journal_slot slot;        /* of the window that is being written */
+    bool takes_place;                /* of the journal that is there */
     bool is_ready;                   /* slot is durable: the first one is so together with the journal */
+    bool is_marked;                  /* JOURNAL_COLLAPSE: the file is a byte longer meanwhile */
     uint8_t *copy;                   /* JOURNAL_COPY */
     struct journal_hole *holes;      /* JOURNAL_COLLAPSE: head.count of them; the literals are those of the plan */
     const struct journal_cuts *cuts; /* where they came from, while the journal is written */
@@ -68,8 +71,18 @@ struct journal {
 uint64_t journal_head_check(const struct journal_head *h);
 uint64_t journal_slot_check(const struct journal_slot *slot);
 
+/* The piece that makes output byte `at`. */
+size_t journal_piece_at(const struct journal_plan *plan, uint64_t at);
+
+/* How far everything from output place `at` on moves at least: the more is taken out, the farther what follows. (The
+ * way to the next source is longer in front of a literal than behind it.) */
+uint64_t journal_least_gap(const struct journal_plan *plan, uint64_t at);
+
 /* Place in the old file of the first byte that output from `at` on still needs. */
 uint64_t journal_source(const struct journal_plan *plan, uint64_t at);
+
+/* May the window come from where the nonce goes, or from what is cleared when the file is cut? */
+bool journal_is_cut_into(const struct journal *j, const struct journal_slot *slot);
 
 /* Checksum of up to JOURNAL_EDGE bytes of the mbox file at `offset`, ending before `end`. */
 int journal_edge(struct journal *j, uint64_t offset, uint64_t end, uint64_t *ret);
@@ -89,7 +102,8 @@ int journal_move(struct journal *j, uint64_t at);
 /* Writes the window `slot` into the mbox file. */
 int journal_window(struct journal *j, const struct journal_slot *slot);
 
-/* Fills head and body and makes the file durable in the place of the one that is there. */
+/* Fills head and body and makes the file durable, in the place of the one that is there if it takes_place. -EBUSY:
+ * there is one, and what it says is not done yet. */
 int journal_write(struct journal *j);
 
 /* Writes all literals of the plan to their places, durably. 0 or a negative errno. */
@@ -104,9 +118,11 @@ bool journal_has_front(struct journal *j);
 /* As journal_write(), with a body of its own that `store` writes. */
 int journal_write_with(struct journal *j, int (*store)(struct journal *j));
 
-/* Checksum of what stands around a patch. */
-int journal_surroundings(struct journal *j, const struct journal_piece *p, uint64_t *ret);
-#define JOURNAL_AROUND 24u /* bytes on each side: never as far as the next patch */
+/* The journal durably, what it says durably, and no journal. */
+int journal_carry_out(struct box *b, const struct journal_plan *plan, enum journal_kind kind);
+
+/* Finishes a JOURNAL_PATCH. -ESTALE: the file was rewritten by somebody else. */
+int journal_finish_patch(struct journal *j);
 
 /* Finishes a JOURNAL_GROW. -ESTALE: the file was rewritten by somebody else. */
 int journal_finish_grow(struct journal *j);
@@ -117,6 +133,10 @@ int journal_finish_collapse(struct journal *j);
 /* A plan carried out under a journal of its own, which takes the place of the one that is there and is removed.
  * *ret_begun: it is in place, so that a failure is mended by its replay. */
 int journal_move_instead(struct journal *j, const struct journal_plan *plan, bool *ret_begun);
+
+/* With everything moved and nothing cut: what was appended behind the old end, by somebody who did not wait for us or
+ * after a crash, moves down in front of the cut. A journal of its own, which takes the place of this one. */
+int journal_move_arrived(struct journal *j, uint64_t size);
 
 /* Removes the journal, durably. */
 int journal_remove(struct box *b);

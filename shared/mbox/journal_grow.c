@@ -2,7 +2,8 @@
  * Making the end of an mbox file longer in place. Runs as the user under BOX_WRITE and BOX_STATE; touches NAME.journal
  * and the mbox file.
  *
- * The whole new end goes into the journal, with a checksum of every block of the old one. Then the file is extended,
+ * The whole new end goes into the journal, with a checksum of every block of the old one and one over all that is
+ * stored: a power cut may leave the journal as long as it was to be, with anything in it. Then the file is extended,
  * durably (so that the disk cannot fill up in the middle), and written over. Replay looks at every block: each is the
  * old one, or the new one, or zeros behind the old size; anything else was written by somebody else, and nothing is
  * touched. Mail that arrived before the extension shows by all blocks being old: then nothing was begun.
@@ -78,6 +79,14 @@ static int store(struct journal *j)
     return 0;
 }
 
+/* Reads of the journal itself. -EBADMSG: so much of it never became durable. */
+static int read_stored(struct journal *j, void *data, size_t len, uint64_t place)
+{
+    int r = file_read(j->fd, data, len, place);
+
+    return r == -ENODATA ? -EBADMSG : r;
+}
+
 /* Does the journal hold all of what was stored? */
 static int verify_stored(struct journal *j)
 {
@@ -95,13 +104,13 @@ static int verify_stored(struct journal *j)
     sums = malloc(blocks * sizeof(uint64_t) + 1);
     if (sums == NULL)
         return -ENOMEM;
-    if ((r = file_read(j->fd, sums, blocks * sizeof(uint64_t), j->head.slots)) < 0)
+    if ((r = read_stored(j, sums, blocks * sizeof(uint64_t), j->head.slots)) < 0)
         return r;
     body = mhash64(sums, blocks * sizeof(uint64_t));
     for (uint64_t at = j->head.start; at < j->head.new_size;) {
         size_t n = j->head.new_size - at < JOURNAL_COPY ? (size_t)(j->head.new_size - at) : JOURNAL_COPY;
 
-        if ((r = file_read(j->fd, j->copy, n, content_place(j, at))) < 0)
+        if ((r = read_stored(j, j->copy, n, content_place(j, at))) < 0)
             return r;
         body = body * 31 + mhash64(j->copy, n);
         at += n;
@@ -109,18 +118,67 @@ static int verify_stored(struct journal *j)
     return body == j->head.body ? 0 : -EBADMSG;
 }
 
+/* Where what is no zero ends between the old end and `size`, which is not behind the new one. */
+static int end_of_text(struct journal *j, uint64_t size, uint64_t *ret)
+{
+    uint64_t end = j->head.old_size;
+    int r;
+
+    for (uint64_t at = end; at < size; at += JOURNAL_COPY) {
+        size_t n = size - at < JOURNAL_COPY ? (size_t)(size - at) : JOURNAL_COPY;
+
+        if ((r = file_read(j->b->fd, j->copy, n, at)) < 0)
+            return r;
+        while (n > 0 && j->copy[n - 1] == 0)
+            n--;
+        end = n > 0 ? at + n : end;
+    }
+    *ret = end;
+    return 0;
+}
+
+/* Nothing was touched, and what room was made goes again; what somebody appended just before that stays. What he
+ * appended behind it is in the way: then replay finishes everything. */
+static int take_room_back(struct journal *j)
+{
+    uint64_t end, size;
+    struct stat st;
+    int r;
+
+    if (fstat(j->b->fd, &st) < 0)
+        return -errno;
+    size = (uint64_t)st.st_size < j->head.new_size ? (uint64_t)st.st_size : j->head.new_size;
+    if ((r = end_of_text(j, size, &end)) < 0)
+        return r;
+    if (end < size && (uint64_t)st.st_size > size)
+        return -EBUSY;
+    if (end < size && ftruncate(j->b->fd, (off_t)end) < 0)
+        return -errno;
+    return journal_end(j);
+}
+
 static int extend(struct journal *j)
 {
     struct box *b = j->b;
-    int r = posix_fallocate(b->fd, (off_t)j->head.old_size, (off_t)(j->head.new_size - j->head.old_size));
+    struct stat st;
+    uint64_t end;
+    int r;
 
-    if (r == EOPNOTSUPP || r == EINVAL)
-        r = ftruncate(b->fd, (off_t)j->head.new_size) < 0 ? errno : 0;
+    /* What was appended since by somebody who does not know our locks would be written over. */
+    if (fstat(b->fd, &st) < 0 || (uint64_t)st.st_size != j->head.old_size) {
+        (void)journal_end(j);
+        return -EAGAIN;
+    }
+    r = file_allocate(b->fd, j->head.old_size, j->head.new_size - j->head.old_size);
+    if (r == -EOPNOTSUPP || r == -EINVAL)
+        r = ftruncate(b->fd, (off_t)j->head.new_size) < 0 ? -errno : 0;
+    if (r == 0 && (r = end_of_text(j, j->head.new_size, &end)) == 0 && end > j->head.old_size)
+        r = -EAGAIN; /* in that moment */
     if (r == 0 && fsync(b->fd) < 0)
-        r = errno;
-    if (r != 0 && ftruncate(b->fd, (off_t)j->head.old_size) == 0)
-        (void)journal_end(j); /* full: nothing was touched */
-    return -r;
+        r = -errno;
+    if (r < 0)
+        (void)take_room_back(j);
+    return r;
 }
 
 static int overwrite(struct journal *j)

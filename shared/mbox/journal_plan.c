@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "shared/mbox/journal.h"
+#include "shared/mbox/journal_file.h"
 
 void journal_plan_init(struct journal_plan *plan, uint64_t start, uint64_t old_size)
 {
@@ -57,4 +57,39 @@ int journal_plan_literal(struct journal_plan *plan, const void *data, size_t len
     int r = buf_add(&plan->literals, data, len);
 
     return r < 0 ? r : plan_add(plan, journal_plan_end(plan), JOURNAL_LITERAL + at, len);
+}
+
+size_t journal_piece_at(const struct journal_plan *plan, uint64_t at)
+{
+    size_t low = 0, high = plan->count;
+
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+
+        if (plan->pieces[mid].to + plan->pieces[mid].len <= at)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+uint64_t journal_source(const struct journal_plan *plan, uint64_t at)
+{
+    size_t i = journal_piece_at(plan, at);
+
+    if (i < plan->count && plan->pieces[i].from < JOURNAL_LITERAL && plan->pieces[i].to < at)
+        return plan->pieces[i].from + (at - plan->pieces[i].to);
+    for (; i < plan->count; i++)
+        if (plan->pieces[i].from < JOURNAL_LITERAL)
+            return plan->pieces[i].from;
+    return plan->old_size;
+}
+
+uint64_t journal_least_gap(const struct journal_plan *plan, uint64_t at)
+{
+    for (size_t i = journal_piece_at(plan, at); i < plan->count; i++)
+        if (plan->pieces[i].from < JOURNAL_LITERAL)
+            return plan->pieces[i].from - plan->pieces[i].to;
+    return plan->old_size - journal_plan_end(plan);
 }

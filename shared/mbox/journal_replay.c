@@ -151,22 +151,6 @@ static enum state inspect(struct journal *j, const struct journal_slot *slot)
     return size >= h->new_size && (is_last || h->new_size == h->start) ? STATE_CUT : STATE_ODD;
 }
 
-/* Mail that was appended after the crash moves down in front of the cut: a journal of its own, which takes the place of
- * this one. */
-static int move_arrived(struct journal *j, uint64_t size)
-{
-    struct journal_plan plan;
-    bool is_begun;
-    int r;
-
-    journal_plan_init(&plan, j->head.new_size, size);
-    r = journal_plan_copy(&plan, j->head.old_size, size - j->head.old_size);
-    if (r == 0)
-        r = journal_move_instead(j, &plan, &is_begun);
-    journal_plan_finish(&plan);
-    return r;
-}
-
 static int finish_move(struct journal *j)
 {
     struct journal_slot slot;
@@ -183,8 +167,8 @@ static int finish_move(struct journal *j)
     case STATE_UNCUT:
         break;
     }
-    if (has_slot && slot.is_direct && is_cutting(j)) {
-        at = j->head.new_size; /* the nonce comes after everything, and may lie where the window came from */
+    if (has_slot && journal_is_cut_into(j, &slot) && is_cutting(j)) {
+        at = j->head.new_size; /* the nonce came after everything, and may lie where the window came from */
     } else if (has_slot) {
         if ((r = journal_window(j, &slot)) < 0)
             return r;
@@ -197,20 +181,8 @@ static int finish_move(struct journal *j)
         return journal_move(j, at);
     if ((r = journal_fill(j, at)) < 0)
         return r;
-    return move_arrived(j, size);
-}
-
-/* Equal lengths: the surroundings of every place must be as they were. */
-static int finish_patch(struct journal *j)
-{
-    uint64_t sum;
-
-    if ((uint64_t)j->b->facts.st_size < j->head.old_size)
-        return -ESTALE;
-    for (size_t i = 0; i < j->plan.count; i++)
-        if (journal_surroundings(j, &j->plan.pieces[i], &sum) < 0 || sum != j->plan.pieces[i].check)
-            return -ESTALE;
-    return journal_patch_all(j);
+    /* The journal that holds the last window goes when another one takes its place. */
+    return fdatasync(j->b->fd) < 0 ? -errno : journal_move_arrived(j, size);
 }
 
 static int put_aside(struct box *b)
@@ -236,7 +208,7 @@ static int finish(struct journal *j)
     case JOURNAL_MOVE:
         return finish_move(j);
     case JOURNAL_PATCH:
-        return finish_patch(j);
+        return journal_finish_patch(j);
     case JOURNAL_GROW:
         return journal_finish_grow(j);
     case JOURNAL_COLLAPSE:
@@ -254,10 +226,11 @@ int journal_replay(struct box *b)
     if (r == -EBADMSG || r == -ENODATA) {
         r = journal_remove(b);
     } else if (r == 0) {
-        if (b->fd < 0 || j.head.dev != b->facts.st_dev || j.head.ino != b->facts.st_ino)
-            r = -ESTALE;
+        /* Not the number of the device: it may be another one after a boot, and contents are looked at anyway. */
+        if (b->fd < 0)
+            r = -ENOENT; /* it may come back: a spool that is not mounted yet */
         else
-            r = finish(&j);
+            r = j.head.ino != b->facts.st_ino ? -ESTALE : finish(&j);
         if (r == -EBADMSG) { /* never finished: nothing was begun */
             r = journal_remove(b);
         } else if (r == 0) {

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "shared/base/macros.h"
+#include "shared/base/maker.h"
 #include "shared/base/secret.h"
 #include "shared/io/frame.h"
 #include "shared/io/frame_types.h"
@@ -22,9 +23,11 @@
 
 #define WAIT_FIRST_US 500u
 #define WAIT_SOON_US  4000u  /* between tries while it is likely to be ours soon: an append takes about as long */
+#define WAIT_TURN_US  800u   /* where only a few try */
 #define WAIT_MOST_US  50000u /* afterwards */
 #define WAIT_SOON_MS  2000
 #define KEEPER_ANSWER 10000 /* milliseconds */
+#define TOUCH_MS      20000 /* a small part of MAKER_STALE */
 
 /* One non-blocking try. -EAGAIN: held by somebody. */
 static int kernel_lock(int fd, short type, off_t start, off_t len)
@@ -39,20 +42,23 @@ static int kernel_lock(int fd, short type, off_t start, off_t len)
     return 0;
 }
 
-static int keeper_request(struct mbox_store *s, enum frame_type type)
+int store_ask_keeper(struct mbox_store *s, uint16_t type, int timeout_ms)
 {
     _cleanup_frame_ struct frame f = FRAME_INIT;
     struct frame_reader reader;
     uint32_t error;
     int r;
 
-    if (s->is_keeper_lost)
-        return -EIO;
-    frame_begin(&f, (uint16_t)type);
+    if (s->keeper_error < 0)
+        return s->keeper_error;
+    frame_begin(&f, type);
     if (type == FRAME_KEEPER_LOCK && (r = frame_put_u32(&f, 0)) < 0)
         return r;
-    if ((r = frame_send(s->keeper, &f, -1)) < 0 || (r = frame_recv(s->keeper, &f, KEEPER_ANSWER)) < 0) {
-        s->is_keeper_lost = true; /* its answer may come yet, and must not be taken for that to another question */
+    if ((r = frame_send(s->keeper, &f, -1)) < 0 || (r = frame_recv(s->keeper, &f, timeout_ms)) < 0) {
+        if (r == -ENODATA)
+            r = -EPIPE;
+        /* An answer may come yet, and must not be taken for that to another question. */
+        s->keeper_error = r == -EPIPE ? r : -EIO;
         return r == -EAGAIN ? -EIO : r;
     }
     if (f.type == FRAME_KEEPER_OK)
@@ -60,87 +66,67 @@ static int keeper_request(struct mbox_store *s, enum frame_type type)
     reader = frame_read(&f);
     if (f.type != FRAME_KEEPER_ERROR || frame_get_u32(&reader, &error) < 0 || error == 0 || error > 4095)
         return -EBADMSG;
-    return error == EEXIST ? -EAGAIN : (int)-(int64_t)error;
+    return (int)-(int64_t)error;
 }
 
-/* On a full disk an empty file can still be made where liblockfile fails to write into its one. */
-static int create_empty(const char *path)
+static bool is_refused(int r)
 {
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-
-    if (fd < 0)
-        return errno == EEXIST ? -EAGAIN : -errno;
-    close_fd(&fd);
-    return 0;
+    return r == -EACCES || r == -EPERM || r == -EROFS || r == -ENOENT;
 }
 
-static bool is_harmless(int error)
-{
-    return error == EACCES || error == EPERM || error == EROFS || error == ENOENT || error == 0;
-}
-
-/* Another program may take ours for stale and put its own in its place. */
-static bool is_own_dotlock(const struct box *b, const char *path)
+/* By liblockfile's setgid helper, which some systems have. -EAGAIN: somebody has it. */
+static int dotlock_by_helper(const char *path, int *ret_fd)
 {
     struct stat st;
 
-    return lstat(path, &st) == 0 && st.st_dev == b->dotlock_dev && st.st_ino == b->dotlock_ino;
+    if (lstat(path, &st) == 0 && time(NULL) < st.st_mtime + MAKER_STALE)
+        return -EAGAIN; /* without liblockfile: see dotlock.h */
+    errno = 0;
+    switch (lockfile_create(path, 0, 0)) {
+    case L_SUCCESS:
+        *ret_fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        if (*ret_fd >= 0)
+            return 0;
+        (void)lockfile_remove(path);
+        return -EAGAIN;
+    case L_MAXTRYS:
+    case L_RMSTALE:
+        return -EAGAIN;
+    default:
+        return errno == 0 ? -EACCES : -errno;
+    }
 }
 
-static int has_dotlock(struct box *b, const char *path)
-{
-    struct stat st;
-
-    if (lstat(path, &st) < 0)
-        return errno == ENOENT ? -EAGAIN : -errno;
-    b->dotlock_dev = st.st_dev;
-    b->dotlock_ino = st.st_ino;
-    b->has_dotlock = true;
-    return 0;
-}
-
-/* The dotlock, one try: ours with its mark, else liblockfile's, which breaks stale ones by age, may ask its setgid
- * helper and knows NFS. Where it cannot be made for want of permissions, the kernel lock has to do. */
+/* The dotlock, one try. Where it cannot be made for want of permissions, the kernel lock has to do. */
 static int dotlock(struct box *b)
 {
     _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_CONF_VALUE * 8);
     int r;
 
-    if (b->is_kernel_only || (b->is_inbox && b->store->is_locked))
+    if (b->is_inbox && b->store->is_locked)
         return 0;
     if (b->is_inbox && b->store->keeper >= 0) {
-        r = keeper_request(b->store, FRAME_KEEPER_LOCK);
+        r = store_ask_keeper(b->store, FRAME_KEEPER_LOCK, KEEPER_ANSWER);
         b->has_dotlock = r == 0;
-        return r;
+        return r == -EEXIST ? -EAGAIN : r;
     }
     if ((r = buf_printf(&path, "%s.lock", b->path)) < 0)
         return r;
-    r = dotlock_make(buf_cstr(&path));
-    if (r == 0)
-        return has_dotlock(b, buf_cstr(&path));
-    errno = 0;
-    switch (lockfile_create(buf_cstr(&path), 0, 0)) {
-    case L_SUCCESS:
-        return has_dotlock(b, buf_cstr(&path));
-    case L_MAXTRYS:
-    case L_RMSTALE:
-        return -EAGAIN;
-    default:
-        break;
-    }
-    if (errno == ENOSPC || errno == EDQUOT) {
-        r = create_empty(buf_cstr(&path));
-        return r == 0 ? has_dotlock(b, buf_cstr(&path)) : r;
-    }
-    if (!is_harmless(errno))
-        return -errno;
+    r = dotlock_make(buf_cstr(&path), &b->dotlock_fd);
+    if (is_refused(r))
+        r = dotlock_by_helper(buf_cstr(&path), &b->dotlock_fd);
+    b->has_dotlock = r == 0;
+    b->touched = clock_monotonic_ms();
+    if (!is_refused(r))
+        return r;
     if (!b->store->is_dotlock_noticed) {
         b->store->is_dotlock_noticed = true;
-        (void)store_notice(b->store, "no dotlock for %s: %s; the kernel lock alone is used", b->path, strerror(errno));
+        (void)store_notice(b->store, "no dotlock for %s: %s; the kernel lock alone is used", b->path, strerror(-r));
     }
     return 0;
 }
 
+/* Another program may have taken ours for stale and put its own in its place. */
 static void undotlock(struct box *b)
 {
     _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_CONF_VALUE * 8);
@@ -149,23 +135,37 @@ static void undotlock(struct box *b)
         return;
     b->has_dotlock = false;
     if (b->is_inbox && b->store->keeper >= 0)
-        (void)keeper_request(b->store, FRAME_KEEPER_UNLOCK);
-    else if (buf_printf(&path, "%s.lock", b->path) == 0 && is_own_dotlock(b, buf_cstr(&path)))
+        (void)store_ask_keeper(b->store, FRAME_KEEPER_UNLOCK, KEEPER_ANSWER);
+    else if (buf_printf(&path, "%s.lock", b->path) == 0 && dotlock_is(b->dotlock_fd, buf_cstr(&path)))
         (void)lockfile_remove(buf_cstr(&path));
+    close_fd(&b->dotlock_fd);
 }
 
 void box_touch(struct box *b)
 {
     _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_CONF_VALUE * 8);
 
-    if (b->has_dotlock && !(b->is_inbox && b->store->keeper >= 0) && buf_printf(&path, "%s.lock", b->path) == 0 &&
-        is_own_dotlock(b, buf_cstr(&path)))
+    /* The keeper refreshes its own. */
+    if (!b->has_dotlock || (b->is_inbox && b->store->keeper >= 0) || clock_monotonic_ms() - b->touched < TOUCH_MS)
+        return;
+    b->touched = clock_monotonic_ms();
+    if (buf_printf(&path, "%s.lock", b->path) == 0 && dotlock_is(b->dotlock_fd, buf_cstr(&path)))
         (void)lockfile_touch(buf_cstr(&path));
+}
+
+/* The facts of the file. -EAGAIN: whoever held the lock before us has put another one in its place. */
+static int look(struct box *b)
+{
+    struct stat st;
+
+    return lstat(b->path, &st) < 0 || fstat(b->fd, &b->facts) < 0 || st.st_dev != b->facts.st_dev ||
+                   st.st_ino != b->facts.st_ino
+               ? -EAGAIN
+               : 0;
 }
 
 static int try_file(struct box *b, unsigned kinds)
 {
-    struct stat st;
     int r;
 
     if ((r = box_reopen(b)) < 0)
@@ -177,11 +177,9 @@ static int try_file(struct box *b, unsigned kinds)
     if ((r = kernel_lock(b->fd, kinds & BOX_WRITE ? F_WRLCK : F_RDLCK, 0, 0)) < 0)
         return r;
     b->held |= kinds & (BOX_READ | BOX_WRITE);
-    /* Whoever held the lock before us may have put another file in its place. */
-    if (lstat(b->path, &st) < 0 || fstat(b->fd, &b->facts) < 0 || st.st_dev != b->facts.st_dev ||
-        st.st_ino != b->facts.st_ino)
-        return -EAGAIN;
-    return kinds & BOX_WRITE ? dotlock(b) : 0;
+    if ((r = look(b)) < 0 || !(kinds & BOX_WRITE) || (r = dotlock(b)) < 0)
+        return r;
+    return look(b); /* who knows the dotlock only may have written until now */
 }
 
 /* Is this the file that the path names? */
@@ -190,6 +188,18 @@ static bool is_same_file(int fd, const char *path)
     struct stat a, b;
 
     return fstat(fd, &a) == 0 && lstat(path, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+static int open_state(struct box *b, const char *path)
+{
+    int r;
+
+    b->store->has_key = false; /* the folder may be another one than before, with a key of its own */
+    if ((r = store_prepare(b->store)) == 0) {
+        b->lock_fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+        r = b->lock_fd < 0 ? -errno : 0;
+    }
+    return r;
 }
 
 static int try_state(struct box *b)
@@ -202,13 +212,11 @@ static int try_state(struct box *b)
     if ((r = buf_printf(&path, "%s.lock", b->side)) < 0)
         return r;
     if (b->lock_fd < 0) {
-        if ((r = store_prepare(b->store)) < 0)
+        r = open_state(b, buf_cstr(&path));
+        if (r < 0)
             return r == -ENOENT || r == -ENOTDIR ? -EACCES : r; /* not the mailbox is missing */
-        b->lock_fd = open(buf_cstr(&path), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-        if (b->lock_fd < 0)
-            return -errno;
     }
-    if ((r = kernel_lock(b->lock_fd, F_WRLCK, 0, 1)) < 0)
+    if ((r = kernel_lock(b->lock_fd, F_WRLCK, BOX_BYTE_STATE, 1)) < 0)
         return r;
     /* It goes when the mailbox is deleted or renamed: whoever comes later locks another one. */
     if (!is_same_file(b->lock_fd, buf_cstr(&path))) {
@@ -219,14 +227,20 @@ static int try_state(struct box *b)
     return 0;
 }
 
-void box_unlock(struct box *b)
+static void release(struct box *b)
 {
     if (b->held & BOX_STATE)
-        (void)kernel_lock(b->lock_fd, F_UNLCK, 0, 1);
+        (void)kernel_lock(b->lock_fd, F_UNLCK, BOX_BYTE_STATE, 1);
     undotlock(b);
     if (b->held & (BOX_READ | BOX_WRITE))
         (void)kernel_lock(b->fd, F_UNLCK, 0, 0);
     b->held = 0;
+}
+
+void box_unlock(struct box *b)
+{
+    release(b);
+    turn_end(b);
 }
 
 /* Between half and one and a half of `us`. */
@@ -251,7 +265,7 @@ static int try_box(struct box *b, unsigned kinds)
     if (r == 0 && (kinds & BOX_STATE))
         r = try_state(b);
     if (r < 0)
-        box_unlock(b);
+        release(b);
     return r;
 }
 
@@ -263,15 +277,17 @@ static int try_all(const struct box_want *wants, size_t count)
         if (r == 0)
             continue;
         while (i-- > 0)
-            box_unlock(wants[i].b);
+            release(wants[i].b);
         return r;
     }
     return 0;
 }
 
-int box_lock_all(const struct box_want *wants, size_t count, int seconds)
+/* Tries until `deadline`. */
+static int lock_by(const struct box_want *wants, size_t count, int64_t deadline)
 {
-    int64_t began = clock_monotonic_ms(), deadline = began + (int64_t)seconds * 1000;
+    const unsigned soon = count == 1 && wants->b->turn > 0 ? WAIT_TURN_US : WAIT_SOON_US;
+    int64_t began = clock_monotonic_ms();
     unsigned wait = WAIT_FIRST_US, most;
 
     for (;;) {
@@ -280,12 +296,25 @@ int box_lock_all(const struct box_want *wants, size_t count, int seconds)
         if (r == 0 || r != -EAGAIN || clock_monotonic_ms() >= deadline)
             return r;
         wait_about(wait);
-        most = clock_monotonic_ms() - began < WAIT_SOON_MS ? WAIT_SOON_US : WAIT_MOST_US;
+        most = clock_monotonic_ms() - began < WAIT_SOON_MS ? soon : WAIT_MOST_US;
         wait = wait * 2 > most ? most : wait * 2;
     }
 }
 
+int box_lock_all(const struct box_want *wants, size_t count, int seconds)
+{
+    return lock_by(wants, count, clock_monotonic_ms() + (int64_t)seconds * 1000);
+}
+
 int box_lock(struct box *b, unsigned kinds)
 {
-    return box_lock_all(&(struct box_want){.b = b, .kinds = kinds}, 1, b->store->lock_timeout);
+    int64_t deadline = clock_monotonic_ms() + (int64_t)b->store->lock_timeout * 1000;
+    int r;
+
+    if (b->store->is_delivery && (kinds & BOX_WRITE))
+        turn_take(b, deadline);
+    r = lock_by(&(struct box_want){.b = b, .kinds = kinds}, 1, deadline);
+    if (r < 0)
+        turn_end(b);
+    return r;
 }

@@ -99,9 +99,10 @@ static int put_ranges(struct buf *out, enum log_type type, const struct log_rang
     return r;
 }
 
-int log_put_flags(struct buf *out, uint64_t modseq, uint32_t flags, uint64_t keywords, const struct numset *uids)
+int log_put_flags(struct buf *out, uint64_t modseq, const struct log_flags *flags, const struct numset *uids)
 {
-    struct log_ranges head = {.modseq = modseq, .flags = flags, .keywords = keywords};
+    struct log_ranges head = {
+        .modseq = modseq, .flags = flags->system, .keywords = flags->keywords, .changed = flags->changed};
 
     return put_ranges(out, LOG_FLAGS, &head, uids);
 }

@@ -333,7 +333,7 @@ static int apply_flags(struct box *b, const struct log_reader *r)
         struct numrange range;
 
         memcpy(&range, ranges + i * sizeof(range), sizeof(range));
-        for (; at < b->ix.next.count && b->ix.records[at].uid <= range.last; at++) {
+        for (; at < b->ix.next->count && b->ix.records[at].uid <= range.last; at++) {
             struct index_record rec = b->ix.records[at];
 
             if (rec.uid < range.first || (rec.bits & INDEX_EXPUNGED))
@@ -348,15 +348,15 @@ static int apply_flags(struct box *b, const struct log_reader *r)
                 return e;
         }
     }
-    if (head.modseq > b->ix.next.modseq)
-        b->ix.next.modseq = head.modseq;
+    if (head.modseq > b->ix.next->modseq)
+        b->ix.next->modseq = head.modseq;
     return 0;
 }
 
 int log_apply(struct box *b, uint64_t from)
 {
     struct log_reader reader;
-    uint32_t uidnext = b->ix.next.uidnext;
+    uint32_t uidnext = b->ix.next->uidnext;
     int r;
 
     if ((r = log_reader_init(&reader, b->log_fd, from)) < 0)
@@ -364,11 +364,11 @@ int log_apply(struct box *b, uint64_t from)
     while ((r = log_next(&reader)) > 0) {
         switch (reader.type) {
         case LOG_KEYWORD:
-            r = truth_keyword(b->ix.next.keywords, &reader);
+            r = truth_keyword(b->ix.next->keywords, &reader);
             break;
         case LOG_NEXT:
-            r = truth_next(&reader, &b->ix.next.uidnext, &b->ix.next.modseq);
-            if (r == 0 && b->ix.next.uidnext != uidnext) /* whose these UIDs are, only the box itself says */
+            r = truth_next(&reader, &b->ix.next->uidnext, &b->ix.next->modseq);
+            if (r == 0 && b->ix.next->uidnext != uidnext) /* whose these UIDs are, only the box itself says */
                 r = -EBADMSG;
             break;
         case LOG_FLAGS:

@@ -74,8 +74,11 @@ struct log_ranges {
     uint64_t modseq;
     uint64_t keywords;
     uint32_t flags;
-    uint32_t reserved;
+    uint32_t changed; /* of LOG_FLAGS: log_changed() of what the flags were not before; 0: not known */
 };
+
+/* Which flags a change was about, in a word: each system flag has its bit, keywords share some. */
+uint32_t log_changed(uint32_t system, uint64_t keywords);
 
 struct log_reader {
     int fd;

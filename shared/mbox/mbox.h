@@ -59,6 +59,11 @@ struct mbox_store_options {
 int mbox_store_new(const struct mbox_store_options *options, struct mbox_store **ret);
 void mbox_store_free(struct mbox_store *s);
 
+/* For programs that read mailboxes, once: an index that somebody cuts while it is mapped, or a disk that cannot read
+ * it, is SIGBUS. From now on what is missing reads as zeros, which the store takes for damage (-EIO, -ESTALE). The mbox
+ * files themselves are never mapped. */
+int mbox_guard(void);
+
 /* Names the mailboxes that are there for the user before their file is: like INBOX they open as empty ones, with an
  * identity that stays, and the first message makes the file. The context is borrowed. */
 void mbox_store_offer(struct mbox_store *s, bool (*is_offered)(void *context, struct str name), void *context);
@@ -118,7 +123,7 @@ enum mbox_open_flag {
 struct mbox_status {
     uint32_t uidvalidity;
     uint32_t uidnext;
-    uint64_t highestmodseq;
+    uint64_t highestmodseq; /* 0 from mbox_status(): it keeps none, its state cannot be used */
     uint32_t messages;
     uint32_t unseen;
     uint32_t recent;
@@ -140,7 +145,7 @@ struct mbox_info {
     int64_t internaldate;        /* seconds since 1970 */
     int16_t internaldate_offset; /* minutes from UTC to print it with */
     int64_t savedate;            /* when it came into this mailbox (RFC 8514), 0: unknown */
-    uint8_t hash[16];            /* content hash: identity over mailboxes (RFC 8474 EMAILID) */
+    uint8_t hash[16];            /* content hash: identity over mailboxes */
 };
 
 /* Opens a view of a mailbox (UTF-8 name; INBOX in any case). A missing INBOX opens as an empty mailbox, and so does one
@@ -158,11 +163,13 @@ void mbox_leave(struct mbox *b);
 /* Writes pending flags into the mbox file now (IMAP CHECK). */
 int mbox_flush(struct mbox *b);
 
+/* Opened read-only, or shown so because it cannot be changed. */
 bool mbox_is_readonly(const struct mbox *b);
 
 /* Will the UIDs be the same in the next view? Not where the state folder cannot be used. */
 bool mbox_uids_last(const struct mbox *b);
 
+/* The name it was opened by; lives as long as the view. */
 struct str mbox_name(const struct mbox *b);
 uint32_t mbox_count(const struct mbox *b);
 
@@ -172,6 +179,9 @@ int mbox_view_status(struct mbox *b, struct mbox_status *ret);
 
 /* Facts of a mailbox without a view (STATUS); does not consume \Recent. */
 int mbox_status(struct mbox_store *s, struct str name, struct mbox_status *ret);
+
+/* Does the view still count a message that is gone (is_expunged)? O(1) unless messages came since the last poll. */
+bool mbox_holds_expunged(const struct mbox *b);
 
 /* Message `seq` of the view. -EINVAL: no such number. O(1). */
 int mbox_info(struct mbox *b, uint32_t seq, struct mbox_info *ret);
@@ -203,7 +213,8 @@ int mbox_poll(struct mbox *b, bool keep_expunged, const struct mbox_changes *cha
 
 /* An fd that becomes readable when something may have changed (inotify), or -1. In any case poll at least every
  * mbox_watch_interval() milliseconds: that is less than a second where the fd does not tell everything (no inotify, a
- * file system that other hosts write to). Owned by the view. mbox_poll() drains it. */
+ * file system that other hosts write to), or while mail was told that came before the rest of the file could be looked
+ * at. Owned by the view. mbox_poll() drains it. */
 int mbox_watch_fd(struct mbox *b);
 int mbox_watch_interval(struct mbox *b);
 
@@ -214,7 +225,8 @@ int mbox_vanished(struct mbox *b, uint64_t since_modseq, struct numset *ret_uids
 
 struct mbox_stream;
 
-/* Starts reading message `seq` at byte 0 of its wire form. Ends with mbox_stream_free(). No lock is kept. */
+/* Starts reading message `seq` at byte 0 of its wire form. Ends with mbox_stream_free(), before the view does. No lock
+ * is kept. */
 int mbox_stream_new(struct mbox *b, uint32_t seq, struct mbox_stream **ret);
 void mbox_stream_free(struct mbox_stream *m);
 
@@ -293,8 +305,28 @@ void mbox_append_free(struct mbox_append *a);
 int mbox_append_message(struct mbox_append *a, const struct mbox_append_options *options);
 int mbox_append_write(struct mbox_append *a, const void *data, size_t len);
 
-/* Locks, writes all messages, fsyncs, unlocks. All or none. The UIDs are ret_first_uid and up (0: not yet known). */
+/* Forgets the message that was begun last; those before it stay. */
+void mbox_append_drop(struct mbox_append *a);
+
+/* Locks, writes all messages, fsyncs, unlocks. All or none. The UIDs are ret_first_uid and up (0: not yet known). What
+ * was gathered is forgotten in any case, and the next message begins another append to the same mailbox, whose files
+ * stay open, with nothing locked, until mbox_append_free(). */
 int mbox_append_commit(struct mbox_append *a, uint32_t *ret_uidvalidity, uint32_t *ret_first_uid);
+
+/* Called within a commit, with everything locked: they must not wait for anybody. */
+struct mbox_append_hooks {
+    /* Before anything is written, after a copy was looked for and not found; may be NULL. What is not 0 is what the
+     * commit returns, and nothing is written. */
+    int (*may)(void *context);
+
+    /* As soon as everything is durably in the mailbox: that commit will succeed, what is left to do is the store's own
+     * business. May be NULL. */
+    void (*tell)(void *context);
+    void *context;
+};
+
+/* From the next commit on. */
+void mbox_append_hook(struct mbox_append *a, const struct mbox_append_hooks *hooks);
 
 /* ---- folders ---- */
 
@@ -310,6 +342,7 @@ enum mbox_entry_flag {
  * A non-zero return of visit ends it and is returned. */
 int mbox_list(struct mbox_store *s, int (*visit)(void *context, struct str name, unsigned flags), void *context);
 
+/* Makes an empty mailbox, with the parents that are missing, durably. 0, -EEXIST, an error of the name or the disk. */
 int mbox_create(struct mbox_store *s, struct str name);
 int mbox_delete(struct mbox_store *s, struct str name); /* -ENOTEMPTY: has children and was a directory only */
 

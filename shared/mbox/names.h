@@ -8,6 +8,7 @@
 
 #include "shared/mbox/mbox.h"
 
+/* INBOX in any spelling (RFC 9051 5.1). */
 bool name_is_inbox(struct str name);
 
 /* Does this file name end like one that is never a mailbox? */

@@ -11,6 +11,22 @@
 #include "shared/base/macros.h"
 #include "shared/mbox/view.h"
 
+bool mbox_holds_expunged(const struct mbox *v)
+{
+    struct index_header h;
+    size_t hole = 0;
+
+    if (index_look(&v->ix, &h) && h.count == v->nrec)
+        return h.count - h.live > v->hidden;
+    for (uint64_t i = 0; i < v->nrec; i++) {
+        if (hole < v->hole_count && i == v->holes[hole].first)
+            i += v->holes[hole++].count - 1;
+        else if (v->ix.records[i].bits & INDEX_EXPUNGED)
+            return true;
+    }
+    return false;
+}
+
 int view_map(struct mbox *v)
 {
     size_t bytes = v->b->ix.mapped;
@@ -37,12 +53,12 @@ int view_map(struct mbox *v)
     return 0;
 }
 
-/* Somebody who cuts our files must not crash us: what is not there any more is not looked at. */
+/* Has nobody cut our file (see mbox_guard())? */
 static bool is_whole(const struct mbox *v)
 {
     struct stat st;
 
-    return fstat(v->ix.fd, &st) == 0 &&
+    return !v->is_damaged && fstat(v->ix.fd, &st) == 0 &&
            (uint64_t)st.st_size >= INDEX_HEADER_SIZE + v->nrec * sizeof(struct index_record);
 }
 
@@ -113,8 +129,13 @@ static int view_move(struct mbox *v, struct numset *ret_lost)
     if ((r = view_map(&fresh)) < 0)
         return r;
     for (uint32_t seq = 1; r == 0 && seq <= count; seq++) {
-        uint32_t uid = v->ix.records[view_position(v, seq)].uid;
+        const struct index_record *rec = &v->ix.records[view_position(v, seq)];
+        uint32_t uid = rec->uid;
 
+        if (!index_is_valid(rec)) { /* which message it was nobody can say */
+            r = -ESTALE;
+            break;
+        }
         while (r == 0 && to < fresh.ix.head->count && fresh.ix.records[to].uid < uid)
             r = view_add_hole(&fresh, to++);
         if (to < fresh.ix.head->count && fresh.ix.records[to].uid == uid)
@@ -234,7 +255,7 @@ static int take_recent(struct mbox *v)
         return 0;
     if ((r = numset_add(&v->recent, b->ix.head->recent, b->ix.head->uidnext - 1)) < 0 || (r = index_begin(b)) < 0)
         return r;
-    b->ix.next.recent = b->ix.next.uidnext;
+    b->ix.next->recent = b->ix.next->uidnext;
     return index_end(b);
 }
 
@@ -246,6 +267,8 @@ static int take_changes(struct mbox *v, bool keep_expunged, struct gathered *g)
     int r = 0;
 
     h = v->ix.head; /* mapped: what index_end() writes shows here */
+    if (h->magic != INDEX_MAGIC || h->count < v->nrec) /* it was cut, and this page is none of it any more */
+        return -ESTALE;
     if (!keep_expunged && h->expunges != v->expunges && (r = gather_expunged(v, g)) < 0)
         return r;
     /* Each MODSEQ that was given since may be our own: then nothing is to be told of flags. */
@@ -317,10 +340,13 @@ int mbox_poll(struct mbox *v, bool keep_expunged, const struct mbox_changes *cha
     int r;
 
     watch_drain(v);
-    block_finish(&v->block);
+    view_rest(v);
     if (!is_whole(v))
         return -ESTALE;
-    if ((r = box_lock_synced(v->b, 0)) < 0)
+    v->b->takes_unproven = true;
+    r = box_lock_synced(v->b, 0);
+    v->b->takes_unproven = false;
+    if (r < 0)
         return r;
     if ((r = follow_strictly(v, keep_expunged, &g)) == 0)
         r = take_changes(v, keep_expunged, &g);

@@ -7,13 +7,12 @@
 #include <string.h>
 
 #include "shared/base/macros.h"
+#include "shared/mbox/base.h"
 #include "shared/mbox/rebuild.h"
 #include "shared/mbox/tail.h"
 
-#define UID_JUMP      10000u      /* over UIDs that may have been given before the state was lost */
-#define UID_MOST      0x7fffffffu /* in X-IMAPbase: more was not given by a mail program, and would leave none for us */
-#define VALIDITY_MOST 0xefffffffu /* the same; a later one must be greater */
-#define GONE_MAX      10000u      /* records of expunged messages that are carried along at least */
+#define UID_JUMP 10000u /* over UIDs that may have been given before the state was lost */
+#define GONE_MAX 10000u /* records of expunged messages that are carried along at least */
 
 static int rebuild_visit(void *context, const struct scan_message *m)
 {
@@ -22,8 +21,13 @@ static int rebuild_visit(void *context, const struct scan_message *m)
     struct index_record rec;
     int r;
 
+    box_touch(rb->b);
+    if (sync_is_void(rb->b, m)) {
+        rb->b->torn = m->offset;
+        return -EUCLEAN;
+    }
     if (m->has_base) {
-        if (m->uidvalidity <= VALIDITY_MOST && m->uidlast <= UID_MOST) {
+        if (base_is_sane(m->uidvalidity, m->uidlast)) {
             h->base_validity = m->uidvalidity;
             h->base_last = m->uidlast;
         }
@@ -48,15 +52,15 @@ static int rebuild_scan(struct rebuild *rb)
 
     if (b->fd >= 0) {
         r = scan_file(b->fd, 0, b->store->key, rebuild_visit, rb, &result);
-        if (rb->fresh.next.prefix < result.prefix)
-            rb->fresh.next.prefix = result.prefix;
+        if (rb->fresh.next->prefix < result.prefix)
+            rb->fresh.next->prefix = result.prefix;
     }
     if (r == 0)
         r = index_map_fresh(&rb->scratch);
     if (r == 0) {
-        index_describe(&rb->fresh.next, &b->facts);
-        rb->fresh.next.size = result.end;
-        rb->uids = calloc(rb->scratch.next.count + 1, sizeof(*rb->uids));
+        index_describe(rb->fresh.next, &b->facts);
+        rb->fresh.next->size = result.end;
+        rb->uids = calloc(rb->scratch.next->count + 1, sizeof(*rb->uids));
         r = rb->uids == NULL ? -ENOMEM : 0;
     }
     return r;
@@ -72,7 +76,7 @@ static bool headers_are_good(const struct rebuild *rb, uint32_t *ret_last)
 
     if (rb->op.h->base_validity == 0)
         return false;
-    for (uint64_t i = 0; i < rb->scratch.next.count; i++) {
+    for (uint64_t i = 0; i < rb->scratch.next->count; i++) {
         uint32_t uid = rb->scratch.records[i].uid;
 
         if (uid == 0 || uid > rb->op.h->base_last + UID_JUMP) {
@@ -97,9 +101,9 @@ static int begin_anew(struct rebuild *rb)
 
     /* Before anything is believed: without a state nobody can say that the end was ever seen. */
     rb->op.uidnext = 0;
-    if (rb->scratch.next.count > 0 &&
-        tail_is_torn(b, &rb->scratch.records[rb->scratch.next.count - 1], false, &b->torn))
-        return -EUCLEAN;
+    for (uint64_t i = 0; i < rb->scratch.next->count; i++)
+        if (tail_is_torn(b, &rb->scratch.records[i], false, &b->torn))
+            return -EUCLEAN;
     if ((r = store_mailboxid(b->store, b->name, h->mailboxid)) < 0)
         return r;
     if (b->store->parent == NULL && headers_are_good(rb, &last)) {
@@ -108,7 +112,7 @@ static int begin_anew(struct rebuild *rb)
         if (is_lost && h->uidnext < UINT32_MAX - UID_JUMP)
             h->uidnext += UID_JUMP;
         h->modseq = (uint64_t)(rb->op.now > 0 ? rb->op.now : 1) << 16;
-        for (uint64_t i = 0; i < rb->scratch.next.count; i++)
+        for (uint64_t i = 0; i < rb->scratch.next->count; i++)
             if (rb->scratch.records[i].uid <= last)
                 rb->uids[i] = rb->scratch.records[i].uid;
     } else {
@@ -117,7 +121,7 @@ static int begin_anew(struct rebuild *rb)
         h->uidnext = 1;
         h->modseq = 1;
     }
-    if (is_lost && rb->scratch.next.count > 0)
+    if (is_lost && rb->scratch.next->count > 0)
         (void)store_notice(b->store, "%s: state lost or damaged; UIDVALIDITY %u, next UID %u", b->name, h->uidvalidity,
                            h->uidnext);
     rb->op.modseq = h->modseq;
@@ -130,7 +134,7 @@ static int take_headers(struct rebuild *rb)
 {
     int r = 0;
 
-    for (uint64_t i = 0; r == 0 && i < rb->scratch.next.count; i++) {
+    for (uint64_t i = 0; r == 0 && i < rb->scratch.next->count; i++) {
         struct index_record rec = rb->scratch.records[i];
 
         if (rb->uids[i] == 0)
@@ -146,7 +150,7 @@ static int take_headers(struct rebuild *rb)
 
 static void take_header(struct rebuild *rb)
 {
-    struct index_header *h = &rb->fresh.next;
+    struct index_header *h = rb->fresh.next;
     const struct index_header *old = rb->b->ix.head;
 
     if (rb->has_index) {
@@ -176,6 +180,10 @@ static void take_header(struct rebuild *rb)
     if (rb->has_index && old->dev == rb->b->facts.st_dev && old->ino == rb->b->facts.st_ino)
         rb->op.seen = old->size;
     h->generation = old == NULL ? 1 : old->generation + 1;
+    if (old != NULL) {
+        memcpy(h->sizes, old->sizes, sizeof(h->sizes));
+        h->sizes_next = old->sizes_next;
+    }
 }
 
 /* What was known and is not there any more. */
@@ -195,9 +203,10 @@ static int log_gone(struct rebuild *rb)
 
 static int finish_log(struct rebuild *rb)
 {
-    struct index_header *h = &rb->fresh.next;
+    struct index_header *h = rb->fresh.next;
     int r = 0;
 
+    rb->op.is_used |= sync_skip_given(h);
     if (rb->op.is_used)
         h->modseq = rb->op.modseq;
     if (!rb->has_index) /* what vanished meanwhile is not known */
@@ -212,11 +221,11 @@ static int finish_log(struct rebuild *rb)
 static int start_log(struct rebuild *rb)
 {
     _cleanup_buf_ struct buf first = BUF_INIT(64u << 10);
-    int r = log_put_base(&first, &rb->fresh.next, rb->fresh.next.modseq);
+    int r = log_put_base(&first, rb->fresh.next, rb->fresh.next->modseq);
 
     for (unsigned n = 0; r == 0 && n < LIMIT_KEYWORDS; n++)
-        if (rb->fresh.next.keywords[n][0] != '\0')
-            r = log_put_keyword(&first, n, rb->fresh.next.keywords[n]);
+        if (rb->fresh.next->keywords[n][0] != '\0')
+            r = log_put_keyword(&first, n, rb->fresh.next->keywords[n]);
     buf_clear(&rb->log);
     return r < 0 ? r : log_replace(rb->b, &first);
 }
@@ -245,7 +254,7 @@ static int add_gone(struct rebuild *rb, uint64_t *at, uint32_t uid)
                 continue; /* found */
             rec.bits |= INDEX_EXPUNGED;
             rec.modseq = rb->op.modseq;
-            rb->fresh.next.expunges = rb->op.modseq;
+            rb->fresh.next->expunges = rb->op.modseq;
         }
         r = index_add(&rb->fresh, &rec);
     }
@@ -254,11 +263,11 @@ static int add_gone(struct rebuild *rb, uint64_t *at, uint32_t uid)
 
 static int write_index(struct rebuild *rb)
 {
-    struct index_header *h = &rb->fresh.next;
-    uint64_t count = rb->scratch.next.count, last_offset = 0, gone = 0;
+    struct index_header *h = rb->fresh.next;
+    uint64_t count = rb->scratch.next->count, last_offset = 0, gone = 0;
     _cleanup_free_ uint32_t *order = NULL;
     bool has_gone = keeps_gone(rb);
-    int r = uid_order(rb->uids, rb->scratch.next.count, &order);
+    int r = uid_order(rb->uids, rb->scratch.next->count, &order);
 
     h->live = count;
     h->is_ordered = order == NULL;

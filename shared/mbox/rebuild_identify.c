@@ -146,12 +146,13 @@ int rebuild_identify(struct rebuild *rb)
     int r;
 
     for (size_t way = 0; way < ARRAY_SIZE(ways); way++) {
-        for (uint64_t i = 0; i < rb->scratch.next.count; i++) {
+        for (uint64_t i = 0; i < rb->scratch.next->count; i++) {
             struct index_record rec = rb->scratch.records[i];
             bool is_known;
 
             if (rb->uids[i] != 0)
                 continue;
+            box_touch(rb->b);
             if ((r = ways[way](rb, &rec, &is_known)) < 0)
                 return r;
             if (!is_known)

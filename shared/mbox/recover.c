@@ -33,7 +33,6 @@ static int recover_box(struct mbox_store *s, struct str name, bool always)
 
     if ((r = box_open(s, name, false, &b)) < 0)
         return r == -ENOENT ? 0 : r;
-    b->is_kernel_only = true;
     if (b->fd >= 0 && (always || journal_exists(b))) {
         r = b->side == NULL ? recover_plain(b) : recover_state(b);
         if (r == -EACCES || r == -ENOSPC || r == -EDQUOT || r == -EROFS) /* the sidecars: do without them */

@@ -82,14 +82,47 @@ static int sync_state(struct mbox_store *s)
     return fd < 0 || fsync(fd) < 0 ? -errno : 0;
 }
 
-static int move_file(const char *from, const char *to)
+static bool is_folder(const char *path)
+{
+    struct stat st;
+
+    return lstat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* A file system that cannot see to it that nothing is replaced (NFS): the place is taken by an empty mailbox, and under
+ * the locks of that it is still empty, so that no mail can go. A folder replaces none but an empty one. */
+static int move_over(struct rename_job *job, const char *from, const char *to)
+{
+    struct box *b;
+    int r;
+
+    if (is_folder(from))
+        return rename(from, to) < 0 ? errno == ENOTEMPTY ? -EEXIST : -errno : 0;
+    if (access(from, F_OK) < 0)
+        return -errno;
+    if ((r = box_open(job->s, job->to, true, &b)) < 0)
+        return r;
+    r = box_lock_all(&(struct box_want){.b = b, .kinds = BOX_WRITE}, 1, 0); /* not while others are held */
+    if (r == 0 && b->facts.st_size > 0)
+        r = -EEXIST;
+    if (r == 0 && rename(from, to) < 0)
+        r = -errno;
+    box_free(b);
+    return r;
+}
+
+static int move_file(struct rename_job *job, const char *from, const char *to)
 {
     if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0)
         return 0;
-    if (errno != EINVAL && errno != ENOSYS)
-        return -errno;
-    /* A file system that cannot: a look first has to do. */
-    return access(to, F_OK) == 0 ? -EEXIST : rename(from, to) < 0 ? -errno : 0;
+    return errno == EINVAL || errno == ENOSYS ? move_over(job, from, to) : -errno;
+}
+
+static void move_back(const char *from, const char *to)
+{
+    if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) < 0 && (errno == EINVAL || errno == ENOSYS) &&
+        access(to, F_OK) < 0)
+        (void)rename(from, to);
 }
 
 /* The dotlocks of children have moved with their folder. */
@@ -126,14 +159,14 @@ static int move_files(struct rename_job *job, const char *from, const char *to)
         return r;
     if (access(buf_cstr(&from_below), F_OK) == 0 && rmdir(buf_cstr(&to_below)) < 0 && errno != ENOENT)
         return errno == ENOTEMPTY ? -EEXIST : -errno; /* an empty one is left of a mailbox that was */
-    r = move_file(from, to);
+    r = move_file(job, from, to);
     if (r < 0 && r != -ENOENT)
         return r;
     is_moved = r == 0;
-    r = move_file(buf_cstr(&from_below), buf_cstr(&to_below));
+    r = move_file(job, buf_cstr(&from_below), buf_cstr(&to_below));
     if (r < 0 && r != -ENOENT) {
         if (is_moved)
-            (void)move_file(to, from);
+            move_back(to, from);
         return r;
     }
     r = follow(job, str_from(from), str_from(to));

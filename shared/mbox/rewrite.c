@@ -10,6 +10,9 @@
 #include "shared/base/macros.h"
 #include "shared/mbox/base.h"
 #include "shared/mbox/flush.h"
+#include "shared/mbox/remember.h"
+
+#define GROWTH_PLANS 8u /* so often is one tried that nobody mistakes */
 
 /* Takes the fields that are kept out of a stored header; *marker: what its marker line says, if that is its first. */
 static int strip(struct str header, bool has_marker, struct interop_marker *marker, struct buf *out)
@@ -63,7 +66,9 @@ static int read_span(struct box *b, const struct index_record *rec, size_t span,
     return 0;
 }
 
-int rewrite_header(struct box *b, const struct index_record *rec, bool may_grow, struct buf *out, size_t *ret_length)
+/* See rewrite_header(); with so many bytes more than that if it grows. */
+static int make_header(struct box *b, const struct index_record *rec, bool may_grow, size_t extra, struct buf *out,
+                       size_t *ret_length)
 {
     _cleanup_buf_ struct buf kept = BUF_INIT(REWRITE_HEADER_MAX + 1);
     struct interop_marker marker = {.savedate = rec->savedate, .zone = rec->date_offset};
@@ -78,7 +83,7 @@ int rewrite_header(struct box *b, const struct index_record *rec, bool may_grow,
         return r;
     length = interop;
     if (least > interop && may_grow) { /* with room to spare, so that it does not have to again */
-        length = least + INTEROP_BLOCK;
+        length = least + INTEROP_BLOCK + extra;
         if (marker.form != INTEROP_FOREIGN)
             marker.length += length - interop;
     }
@@ -90,6 +95,11 @@ int rewrite_header(struct box *b, const struct index_record *rec, bool may_grow,
     if (r == 0)
         *ret_length = rec->header;
     return r;
+}
+
+int rewrite_header(struct box *b, const struct index_record *rec, bool may_grow, struct buf *out, size_t *ret_length)
+{
+    return make_header(b, rec, may_grow, 0, out, ret_length);
 }
 
 /* How long the new block is to be. */
@@ -154,50 +164,79 @@ static bool wants_block(const struct box *b, const struct index_record *rec)
            (rec->block == 0 || (rec->bits & (INDEX_PENDING | INDEX_HAS_STRAY)) || !(rec->bits & INDEX_UID_IN_FILE));
 }
 
-static int add_message(struct box *b, const struct index_record *rec, struct journal_plan *plan, struct numset *uids)
+struct growth {
+    struct box *b;
+    struct journal_plan plan;
+    struct numset *uids;
+    uint64_t place;     /* where the next message will begin */
+    size_t extra;       /* by so much more grows the first that does */
+    bool is_mistakable; /* see remember.h */
+};
+
+static int add_message(struct growth *g, const struct index_record *rec)
 {
     _cleanup_buf_ struct buf header = BUF_INIT(REWRITE_HEADER_MAX * 2);
     uint64_t body = rec->offset + rec->from_length;
     size_t old_length;
     int r = -EFBIG;
 
-    if (wants_block(b, rec))
-        r = rewrite_header(b, rec, true, &header, &old_length);
+    g->place += rec->length;
+    if (wants_block(g->b, rec))
+        r = make_header(g->b, rec, true, g->extra, &header, &old_length);
     if (r == -EFBIG || r == -ESTALE || r == -ENOBUFS) /* as it is */
-        return journal_plan_copy(plan, rec->offset, rec->length);
+        return journal_plan_copy(&g->plan, rec->offset, rec->length);
     if (r < 0)
         return r;
-    if ((r = journal_plan_copy(plan, rec->offset, rec->from_length)) < 0 ||
-        (r = journal_plan_literal(plan, header.data, header.len)) < 0 ||
-        (r = journal_plan_copy(plan, body + old_length, rec->length - rec->from_length - old_length)) < 0)
+    g->place += header.len - old_length;
+    g->extra = header.len > old_length ? 0 : g->extra;
+    if ((r = journal_plan_copy(&g->plan, rec->offset, rec->from_length)) < 0 ||
+        (r = journal_plan_literal(&g->plan, header.data, header.len)) < 0 ||
+        (r = journal_plan_copy(&g->plan, body + old_length, rec->length - rec->from_length - old_length)) < 0)
         return r;
-    return numset_add(uids, rec->uid, rec->uid);
+    return numset_add(g->uids, rec->uid, rec->uid);
+}
+
+static int plan_growth(struct growth *g, uint64_t first)
+{
+    struct box *b = g->b;
+    uint64_t at = first;
+    int r = 0;
+
+    for (uint64_t i = 0; r == 0 && i < b->ix.head->count; i++) {
+        const struct index_record *rec = &b->ix.records[i];
+
+        if ((rec->bits & INDEX_EXPUNGED) || rec->offset < first)
+            continue;
+        if (!index_is_valid(rec) || rec->offset != at)
+            return index_spoil(b);
+        r = add_message(g, rec);
+        at = rec->offset + rec->length;
+        g->is_mistakable |= remember_has(b->ix.head, g->place);
+    }
+    return r == 0 && at != (uint64_t)b->facts.st_size ? index_spoil(b) : r;
 }
 
 int rewrite_grow(struct box *b, uint64_t first, struct numset *ret_uids)
 {
-    uint64_t size = (uint64_t)b->facts.st_size, at = first;
-    struct journal_plan plan;
-    int r = 0;
+    uint64_t size = (uint64_t)b->facts.st_size;
+    struct growth g;
+    int r;
 
     if (!b->ix.head->is_ordered || size - first > REWRITE_GROW_MAX)
         return 0;
-    journal_plan_init(&plan, first, size);
-    for (uint64_t i = 0; r == 0 && i < b->ix.head->count; i++) {
-        struct index_record rec = b->ix.records[i];
-
-        if ((rec.bits & INDEX_EXPUNGED) || rec.offset < first)
-            continue;
-        if (!index_is_valid(&rec) || rec.offset != at)
-            r = -EIO;
-        else
-            r = add_message(b, &rec, &plan, ret_uids);
-        at = rec.offset + rec.length;
+    if ((r = remember_sizes(b, first)) < 0)
+        return r;
+    for (size_t n = 0; n < GROWTH_PLANS; n++) {
+        g = (struct growth){.b = b, .uids = ret_uids, .place = first, .extra = n * REMEMBER_STEP};
+        numset_clear(ret_uids);
+        journal_plan_init(&g.plan, first, size);
+        r = plan_growth(&g, first);
+        if (r < 0 || ret_uids->count == 0 || !g.is_mistakable || n + 1 == GROWTH_PLANS)
+            break;
+        journal_plan_finish(&g.plan);
     }
-    if (r == 0 && at != size)
-        r = -EIO;
     if (r == 0 && ret_uids->count > 0)
-        r = journal_grow(b, &plan);
-    journal_plan_finish(&plan);
+        r = journal_grow(b, &g.plan);
+    journal_plan_finish(&g.plan);
     return r;
 }

@@ -41,14 +41,14 @@ bool index_is_believable(const struct box *b)
 
 int index_settle(struct box *b)
 {
-    struct index_header *h = &b->ix.next;
+    struct index_header h;
 
     if (b->ix.head == NULL || b->ix.head->is_settled || b->ix.head->is_dirty || b->ix.head->is_superseded ||
         !index_is_believable(b))
         return 0;
     if (fdatasync(b->ix.fd) < 0)
         return -errno;
-    *h = *b->ix.head;
-    h->is_settled = 1;
-    return index_write_header(&b->ix);
+    h = *b->ix.head;
+    h.is_settled = 1;
+    return index_write_header(b->ix.fd, &h);
 }

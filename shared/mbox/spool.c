@@ -35,6 +35,23 @@ void spool_finish(struct spool *s)
     s->count = 0;
 }
 
+void spool_drop(struct spool *s)
+{
+    struct spool_message *m;
+
+    if (s->count == 0)
+        return;
+    m = &s->messages[--s->count];
+    if (m->offset < s->in_file) {
+        s->in_file = m->offset;
+        buf_clear(&s->mem);
+    }
+    buf_truncate(&s->mem, (size_t)(m->offset - s->in_file));
+    buf_finish(&m->sender);
+    buf_finish(&m->keywords);
+    s->is_open = false;
+}
+
 /* An unnamed file goes with the process, whatever happens. */
 static int open_unnamed(const char *folder)
 {
@@ -207,7 +224,7 @@ int spool_end(struct spool *s)
     int r = 0;
 
     if (!s->is_open)
-        return 0;
+        return s->error;
     m = &s->messages[s->count - 1];
     if (s->is_inside || s->line_len > 0) { /* no final newline: it gets one */
         if (s->has_cr)
@@ -221,6 +238,7 @@ int spool_end(struct spool *s)
     s->is_open = false;
     mhash_done(&s->hash, sum);
     memcpy(&m->sum, sum, sizeof(m->sum));
+    s->error = r;
     return r;
 }
 
@@ -269,7 +287,11 @@ int spool_begin(struct spool *s, const struct mbox_append_options *options, int6
     s->line_len = 0;
     s->size_max = options->size_max != 0 ? options->size_max : LIMIT_MESSAGE_SIZE;
     r = buf_add_str(&m->sender, str_sub(options->sender, 0, SENDER_MAX));
-    return r == 0 ? take_keywords(m, options) : r;
+    if (r == 0)
+        r = take_keywords(m, options);
+    if (r < 0)
+        spool_drop(s);
+    return r;
 }
 
 int spool_read(struct spool *s, uint64_t offset, void *data, size_t len)

@@ -19,6 +19,7 @@ struct spool_message {
     uint64_t length;
     uint64_t lines;
     uint64_t sum;
+    size_t extra; /* by which its block is longer than it needs to be */
 };
 
 struct spool {
@@ -28,6 +29,7 @@ struct spool {
     uint64_t in_file;
     struct spool_message *messages;
     size_t count;
+    int error; /* a message could not be ended: nothing of all this can be used */
     /* the message being written */
     bool is_open;
     bool is_header;
@@ -39,12 +41,16 @@ struct spool {
     size_t line_len;
 };
 
+/* Empty. What does not fit into memory goes to an unnamed file in `folder`, borrowed. */
 void spool_init(struct spool *s, const char *folder);
 void spool_finish(struct spool *s);
 
 /* Begins a message; ends the one before. */
 int spool_begin(struct spool *s, const struct mbox_append_options *options, int64_t now, int16_t zone);
 int spool_write(struct spool *s, const void *data, size_t len);
+
+/* Forgets the last message. */
+void spool_drop(struct spool *s);
 
 /* Ends the last message. */
 int spool_end(struct spool *s);

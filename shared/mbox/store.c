@@ -210,7 +210,7 @@ int store_uidvalidity(struct mbox_store *s, uint32_t *ret)
     if (r < 0 && r != -ENODATA)
         return r;
     next = now > 0 && now < UINT32_MAX ? (uint32_t)now : 1;
-    if (next <= last)
+    if (next <= last && last < UINT32_MAX) /* else the counter was damaged */
         next = last + 1;
     if ((r = file_write(fd, &next, sizeof(next), 0)) < 0)
         return r;

@@ -26,8 +26,7 @@ struct mbox_stream {
     uint64_t end;  /* of them that are the message: without the separator */
     uint64_t done; /* wire bytes handed out or skipped */
     uint64_t skip; /* wire bytes to leave out next */
-    size_t held;   /* bytes in `in` that were read and not consumed */
-    uint8_t *in;   /* STREAM_CHUNK */
+    uint8_t *in;   /* STREAM_CHUNK, for what is not read ahead; NULL: not yet needed */
     uint8_t *out;  /* WIRE_ROOM(STREAM_CHUNK) */
 };
 
@@ -43,7 +42,6 @@ static void rewind_stream(struct mbox_stream *m)
     m->at = (uint64_t)rec->from_length + rec->block;
     m->end = rec->length - rec->separator;
     m->done = m->skip = 0;
-    m->held = 0;
 }
 
 /* The record, and the state of the index that it belongs to if nothing changed meanwhile. */
@@ -71,15 +69,15 @@ int mbox_stream_new(struct mbox *v, uint32_t seq, struct mbox_stream **ret)
     r = read_record(m, v, seq);
     if (r == 0 && (m->rec.bits & INDEX_EXPUNGED))
         r = -ESTALE;
-    m->in = malloc(STREAM_CHUNK);
-    m->out = malloc(WIRE_ROOM(STREAM_CHUNK));
-    if (r == 0 && (m->in == NULL || m->out == NULL))
+    m->v = v;
+    m->out = v->spare;
+    v->spare = NULL;
+    if (r == 0 && m->out == NULL && (m->out = malloc(WIRE_ROOM(STREAM_CHUNK))) == NULL)
         r = -ENOMEM;
     if (r < 0) {
         mbox_stream_free(m);
         return r;
     }
-    m->v = v;
     m->uid = m->rec.uid;
     rewind_stream(m);
     *ret = m;
@@ -90,8 +88,11 @@ void mbox_stream_free(struct mbox_stream *m)
 {
     if (m == NULL)
         return;
+    if (m->v->spare == NULL)
+        m->v->spare = m->out;
+    else
+        free(m->out);
     free(m->in);
-    free(m->out);
     free(m);
 }
 
@@ -135,93 +136,88 @@ static int lock_for_read(struct mbox_stream *m)
     if ((r = box_lock(b, BOX_READ)) < 0)
         return r;
     /* What the mapped header says is enough while the file is the one it describes. */
-    if (b->ix.head != NULL && !b->ix.head->is_dirty && !b->ix.head->is_superseded &&
-        index_describes(b->ix.head, &b->facts)) {
-        r = relocate(m);
-    } else {
-        box_unlock(b);
-        if ((r = box_lock_synced(b, BOX_READ)) < 0)
-            return r;
-        r = b->ix.head->uidvalidity == m->v->uidvalidity ? relocate(m) : -ESTALE;
-    }
+    if (b->ix.head != NULL && !b->ix.head->is_dirty && !b->ix.head->is_superseded && !b->ix.head->is_unproven &&
+        index_describes(b->ix.head, &b->facts) && relocate(m) == 0)
+        return 0;
+    /* Else it may only be that somebody is writing to the index just now. */
+    box_unlock(b);
+    if ((r = box_lock_synced(b, BOX_READ)) < 0)
+        return r;
+    r = b->ix.head->uidvalidity == m->v->uidvalidity ? relocate(m) : -ESTALE;
     if (r < 0)
         box_unlock(b);
     return r;
 }
 
 /* What was read ahead, if the index says that nothing moved since: no lock, no system call. */
-static size_t take_ahead(struct mbox_stream *m, size_t n)
+static size_t look_ahead(const struct mbox_stream *m, size_t n, const uint8_t **ret)
 {
     struct block_key now;
 
     if (!m->has_key || !block_key(m->v->ix.head, &now) || memcmp(&now, &m->key, sizeof(now)) != 0)
         return 0;
-    return block_copy(&m->v->block, &m->key, m->rec.offset + m->at + m->held, m->in + m->held, n);
+    return block_look(&m->v->block, &m->key, m->rec.offset + m->at, n, ret);
 }
 
 /* Reads n bytes with the read lock held; with messages in order also what follows them. */
-static int read_locked(struct mbox_stream *m, size_t n)
+static int read_locked(struct mbox_stream *m, size_t n, const uint8_t **ret)
 {
     struct box *b = m->v->b;
-    uint64_t offset = m->rec.offset + m->at + m->held;
+    uint64_t offset = m->rec.offset + m->at;
     int r;
 
     if (b->fd < 0)
         return -ESTALE;
     m->has_key = b->ix.head != NULL && block_key(b->ix.head, &m->key);
-    if (!m->follows || !m->has_key)
-        return file_read(b->fd, m->in + m->held, n, offset);
-    if ((r = block_fill(&m->v->block, b->fd, &m->key, offset, n)) < 0)
-        return r;
-    return block_copy(&m->v->block, &m->key, offset, m->in + m->held, n) == n ? 0 : -ENODATA;
+    if (m->follows && m->has_key) {
+        r = block_fill(&m->v->block, b->fd, &m->key, offset, n);
+        return r < 0 ? r : block_look(&m->v->block, &m->key, offset, n, ret) == n ? 0 : -ENODATA;
+    }
+    if (m->in == NULL && (m->in = malloc(STREAM_CHUNK)) == NULL)
+        return -ENOMEM;
+    *ret = m->in;
+    return file_read(b->fd, m->in, n, offset);
 }
 
-/* Fills m->in behind what it holds. */
-static int read_chunk(struct mbox_stream *m)
+/* How many of the stored bytes are wanted at once. */
+static size_t chunk_length(const struct mbox_stream *m)
 {
-    size_t room = (m->done == 0 && m->skip == 0 && m->held == 0 ? STREAM_FIRST : STREAM_CHUNK) - m->held;
-    uint64_t left = m->end - m->at - m->held;
-    size_t n = left < room ? (size_t)left : room;
-    size_t ahead = take_ahead(m, n);
+    size_t most = m->done == 0 && m->skip == 0 ? STREAM_FIRST : STREAM_CHUNK;
+
+    return m->end - m->at < most ? (size_t)(m->end - m->at) : most;
+}
+
+/* Stored bytes from m->at on, good until the next call on the view: all that are left, or enough to make progress. */
+static int next_chunk(struct mbox_stream *m, const uint8_t **ret, size_t *ret_len)
+{
+    size_t n = look_ahead(m, chunk_length(m), ret);
     int r;
 
-    if (ahead > 0) {
-        m->held += ahead;
+    if (n >= INTEROP_WINDOW || n == m->end - m->at) {
+        *ret_len = n;
         return 0;
     }
     if ((r = lock_for_read(m)) < 0)
         return r;
     /* It may have moved, and be another size. */
-    if (m->at + m->held > m->end) {
-        box_unlock(m->v->b);
-        return -ESTALE;
-    }
-    left = m->end - m->at - m->held;
-    n = left < room ? (size_t)left : room;
-    r = read_locked(m, n);
+    *ret_len = m->at > m->end ? 0 : chunk_length(m);
+    r = m->at > m->end ? -ESTALE : read_locked(m, *ret_len, ret);
     box_unlock(m->v->b);
-    if (r == 0)
-        m->held += n;
     return r == -ENODATA ? -ESTALE : r;
 }
 
 int mbox_stream_next(struct mbox_stream *m, struct str *ret_bytes)
 {
-    size_t made, consumed;
+    size_t len, made, consumed;
+    const uint8_t *bytes;
     uint64_t skip;
     int r;
 
-    for (;;) {
-        if (m->at >= m->end) {
-            *ret_bytes = STR_NULL;
-            return 0;
-        }
-        if ((r = read_chunk(m)) < 0)
+    while (m->at < m->end) {
+        if ((r = next_chunk(m, &bytes, &len)) < 0)
             return r;
-        made = wire_convert(&m->wire, m->in, m->held, m->at + m->held == m->end, m->out, &consumed);
+        made = wire_convert(&m->wire, bytes, len, m->at + len == m->end, m->out, &consumed);
         m->at += consumed;
-        m->held -= consumed;
-        memmove(m->in, m->in + consumed, m->held);
         skip = m->skip < made ? m->skip : made;
         m->skip -= skip;
         m->done += made;
@@ -230,6 +226,8 @@ int mbox_stream_next(struct mbox_stream *m, struct str *ret_bytes)
             return 0;
         }
     }
+    *ret_bytes = STR_NULL;
+    return 0;
 }
 
 int mbox_stream_seek(struct mbox_stream *m, uint64_t offset)

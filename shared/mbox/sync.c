@@ -9,10 +9,9 @@
 #include <unistd.h>
 
 #include "shared/base/macros.h"
+#include "shared/mbox/base.h"
 #include "shared/mbox/journal.h"
 #include "shared/mbox/tail.h"
-
-#define UID_LEAP 1000000u /* an X-UID further ahead than this was not given by us */
 
 static int keyword_find(char keywords[][INDEX_KEYWORD_SIZE], struct str name, int *ret_free)
 {
@@ -81,7 +80,7 @@ int sync_record(struct sync_op *op, const struct scan_message *m, struct index_r
                           (m->has_marker ? INDEX_HAS_MARKER : 0) | (m->has_base ? INDEX_HAS_BASE : 0) |
                           (m->has_interop ? INDEX_HAS_INTEROP : 0) | (is_in_place ? INDEX_IN_PLACE : 0) |
                           (m->has_8bit ? INDEX_HAS_8BIT : 0) |
-                          (is_in_place && m->marker.end > size ? INDEX_IS_TORN : 0));
+                          (is_in_place && (m->marker.end > size || m->length != m->marker.length) ? INDEX_IS_TORN : 0));
     if ((r = keyword_bits(op->h->keywords, sync_keywords_most(m), m->keywords, op->log, &rec.file_keywords)) < 0)
         return r;
     rec.keywords = rec.file_keywords;
@@ -96,7 +95,7 @@ bool sync_uid_is_good(const struct index_header *h, const struct index_record *r
     if (rec->uid < h->uidnext || rec->uid == UINT32_MAX)
         return false;
     if (rec->bits & INDEX_IN_PLACE)
-        return rec->uid - h->uidnext < UID_LEAP;
+        return rec->uid - h->uidnext < SYNC_UID_LEAP;
     return h->base_validity == h->uidvalidity && rec->uid <= h->base_last;
 }
 
@@ -111,6 +110,8 @@ int sync_new(struct sync_op *op, struct index_record *rec)
     if (!is_seen && tail_is_torn(op->b, rec, op->seen > 0 || op->uidnext > 0, &op->b->torn))
         return -EUCLEAN;
     rec->bits |= sync_uid_is_good(h, rec) ? INDEX_UID_IN_FILE : 0;
+    if (!(rec->bits & INDEX_UID_IN_FILE))
+        (void)sync_skip_given(h);
     rec->uid = rec->bits & INDEX_UID_IN_FILE ? rec->uid : h->uidnext;
     h->uidnext = rec->uid + 1;
     rec->modseq = op->modseq;
@@ -178,10 +179,15 @@ struct growth {
 static int growth_visit(void *context, const struct scan_message *m)
 {
     struct growth *g = context;
-    struct index_header *h = &g->b->ix.next;
+    struct index_header *h = g->b->ix.next;
     struct index_record rec;
     int r;
 
+    box_touch(g->b);
+    if (sync_is_void(g->b, m)) {
+        g->b->torn = m->offset;
+        return -EUCLEAN;
+    }
     if ((r = sync_record(&g->op, m, &rec)) < 0)
         return r;
     if (!g->has_last) {
@@ -201,19 +207,33 @@ static int growth_visit(void *context, const struct scan_message *m)
     return sync_log(g->b, &g->op, false);
 }
 
+/* What another program says of the UIDs that it has given, as it stands in the file now. */
+static int take_base(struct box *b)
+{
+    uint32_t validity, last;
+    int r = base_read(b, &validity, &last);
+
+    if (r < 0 || validity == 0)
+        return r;
+    b->ix.next->base_validity = validity;
+    b->ix.next->base_last = last;
+    return 0;
+}
+
 /* A box that only grew. -ESTALE: it did not only grow. */
 static int sync_growth(struct box *b)
 {
     _cleanup_buf_ struct buf log = BUF_INIT(SYNC_LOG_BATCH * 2);
-    struct growth g = {.b = b, .op = {.h = &b->ix.next, .log = &log, .b = b, .now = clock_now(b->store->clock)}};
+    struct growth g = {.b = b, .op = {.log = &log, .b = b, .now = clock_now(b->store->clock)}};
     const struct index_header *head = b->ix.head;
-    struct scan_result result;
+    struct sync_proof proof = {.proven = head->proven, .is_sampled = head->is_sampled};
+    struct scan_result result = {0};
     int r;
 
     if (b->fd < 0 || head->live == 0 || head->dev != b->facts.st_dev || head->ino != b->facts.st_ino ||
         (uint64_t)b->facts.st_size <= head->size)
         return -ESTALE;
-    if (!b->is_own_growth && (r = sync_verify(b)) < 0)
+    if (!b->is_own_growth && !b->takes_unproven && (r = sync_verify(b, &proof)) < 0)
         return r;
     g.last = b->ix.records[head->last];
     g.op.modseq = head->modseq + 1;
@@ -221,12 +241,16 @@ static int sync_growth(struct box *b)
     g.op.seen = head->size;
     if (!index_is_valid(&g.last) || (r = index_begin(b)) < 0)
         return -ESTALE;
-    r = scan_file(b->fd, g.last.offset, b->store->key, growth_visit, &g, &result);
+    g.op.h = b->ix.next;
+    if (!b->is_own_growth)
+        r = take_base(b);
+    if (r == 0)
+        r = scan_file(b->fd, g.last.offset, b->store->key, growth_visit, &g, &result);
     if (r == 0 && !g.has_last)
         r = -ESTALE;
     if (r == 0 && g.op.is_used) {
-        b->ix.next.modseq = g.op.modseq;
-        r = log_put_next(&log, b->ix.next.uidnext, b->ix.next.modseq);
+        b->ix.next->modseq = g.op.modseq;
+        r = log_put_next(&log, b->ix.next->uidnext, b->ix.next->modseq);
     }
     if (r == 0 && log.len > 0)
         r = log_commit(b, &log, !b->store->is_delivery);
@@ -234,10 +258,14 @@ static int sync_growth(struct box *b)
         index_abort(b);
         return r == -EBADMSG ? -ESTALE : r;
     }
-    index_describe(&b->ix.next, &b->facts);
-    b->ix.next.size = result.end;
+    index_describe(b->ix.next, &b->facts);
+    b->ix.next->size = result.end;
+    if (!b->is_own_growth)
+        b->ix.next->is_unproven = b->takes_unproven;
+    b->ix.next->proven = proof.proven;
+    b->ix.next->is_sampled = proof.is_sampled;
     if (b->is_own_growth && head->base_validity == head->uidvalidity)
-        b->ix.next.base_last = b->ix.next.uidnext - 1;
+        b->ix.next->base_last = b->ix.next->uidnext - 1;
     return index_end(b);
 }
 
@@ -296,6 +324,31 @@ static bool is_gone(const struct box *b)
     return b->fd < 0 && b->log_fd < 0 && !b->may_be_missing;
 }
 
+/* The index describes the file; what was taken on trust when it grew is looked at now. -ESTALE: not only that. */
+static int prove(struct box *b)
+{
+    struct sync_proof proof;
+    int r = b->ix.head->is_unproven ? sync_verify(b, &proof) : 0;
+
+    if (r < 0 || !b->ix.head->is_unproven || (r = index_begin(b)) < 0)
+        return r;
+    b->ix.next->is_unproven = 0;
+    b->ix.next->proven = proof.proven;
+    b->ix.next->is_sampled = proof.is_sampled;
+    return index_end(b);
+}
+
+/* A rebuild takes over what an index knows only from one that is whole; else from the log. */
+static bool is_sound(const struct box *b)
+{
+    if (b->ix.head->magic != INDEX_MAGIC)
+        return false;
+    for (uint64_t i = 0; i < b->ix.head->count; i++)
+        if (!index_is_valid(&b->ix.records[i]))
+            return false;
+    return true;
+}
+
 int box_sync(struct box *b)
 {
     bool is_usable;
@@ -307,26 +360,31 @@ int box_sync(struct box *b)
         return r;
     if (is_gone(b))
         return -ESTALE;
-    if (is_usable && index_describes(b->ix.head, &b->facts))
-        return 0;
-    if ((r = tail_look_torn(b, is_usable ? b->ix.head : NULL)) < 0 ||
-        (r = tail_look_holes(b, is_usable ? &b->ix : NULL, TAIL_ALL)) < 0)
+    if (is_usable && index_describes(b->ix.head, &b->facts) && (r = prove(b)) != -ESTALE)
+        return r;
+    /* What we have just written ourselves is whole. */
+    if (!b->is_own_growth && ((r = tail_look_torn(b, is_usable ? b->ix.head : NULL)) < 0 ||
+                              (r = tail_look_holes(b, is_usable ? &b->ix : NULL, TAIL_ALL)) < 0))
         return r;
     if (is_usable) {
         r = sync_growth(b);
         if (r != -ESTALE)
             return r;
     }
-    return rebuild(b, is_usable);
+    return rebuild(b, is_usable && is_sound(b));
 }
 
 int box_describe(struct box *b)
 {
-    int r = index_begin(b);
+    uint64_t size = b->ix.head->size;
+    int r;
 
-    if (r < 0)
+    if (fstat(b->fd, &b->facts) < 0)
+        return -errno;
+    if ((r = index_begin(b)) < 0)
         return r;
-    index_describe(&b->ix.next, &b->facts);
+    index_describe(b->ix.next, &b->facts);
+    b->ix.next->size = size;
     return index_end(b);
 }
 
@@ -342,7 +400,7 @@ int box_sync_cheap(struct box *b)
         return r;
     if (lstat(b->path, &st) < 0 && errno != ENOENT)
         return -errno;
-    return is_usable && index_describes(b->ix.head, &st) ? 0 : -EAGAIN;
+    return is_usable && index_describes(b->ix.head, &st) && !b->ix.head->is_unproven ? 0 : -EAGAIN;
 }
 
 /* With everything locked that `more` says. -EAGAIN: more has to be. */
@@ -369,7 +427,9 @@ static int sync_held(struct box *b, unsigned more)
             return -EAGAIN;
         if (!b->is_writable)
             b->takes_torn = true;
-        else if ((r = tail_cut(b, b->torn)) < 0)
+        else if ((r = tail_cut(b, b->torn)) == -ENOBUFS)
+            b->takes_torn = true; /* when there is room again */
+        else if (r < 0)
             return r;
     }
 }

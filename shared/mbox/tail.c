@@ -10,7 +10,9 @@
 #include <unistd.h>
 
 #include "shared/base/macros.h"
+#include "shared/mbox/excise.h"
 #include "shared/mbox/fromline.h"
+#include "shared/mbox/hash.h"
 
 #define LOOK        1024
 #define BLOCK_LEAST 512        /* no file system has smaller blocks */
@@ -121,9 +123,7 @@ static size_t fragment_at(const char *bytes, size_t n, bool is_whole)
     return n;
 }
 
-/* Is the message whose header begins here one of an append of ours that begins at or before `begin`? offset: of its
- * From_ line in the file. */
-static bool is_of_append(const char *header, size_t n, uint64_t offset, uint64_t begin)
+bool tail_is_of_append(const char *header, size_t n, uint64_t offset, uint64_t begin)
 {
     const char *lf = memchr(header, '\n', n);
     struct interop_marker marker;
@@ -144,7 +144,7 @@ static bool has_message(const char *bytes, size_t n, size_t at, size_t hole, uin
         if (is_after_empty_line(bytes, at, false) &&
             fromline_parse((struct str){bytes + at, end - at - (end > at && bytes[end - 1] == '\r' ? 1 : 0)},
                            &parsed) &&
-            (end >= n || !is_of_append(bytes + end + 1, n - end - 1, offset + at, offset + hole)))
+            (end >= n || !tail_is_of_append(bytes + end + 1, n - end - 1, offset + at, offset + hole)))
             return true;
         at = end + 1;
     }
@@ -210,7 +210,8 @@ int tail_look_torn(struct box *b, const struct index_header *known)
     return -EUCLEAN;
 }
 
-/* The marker of the message that begins at `offset`. False: it has none, or not all of it is there. */
+/* The marker of the message of ours that begins, still where it was written, at `offset`. False: there is none, or not
+ * all of it. */
 static bool read_marker(struct box *b, uint64_t offset, struct interop_marker *ret)
 {
     uint64_t size = (uint64_t)b->facts.st_size;
@@ -230,57 +231,131 @@ static uint64_t begin_of_append(struct box *b, const struct interop_marker *torn
 {
     struct interop_marker first;
 
-    return torn->begin < torn->offset && read_marker(b, torn->begin, &first) && first.begin == torn->begin &&
-                   first.end == torn->end
+    return torn->begin < torn->offset && torn->offset < torn->end && read_marker(b, torn->begin, &first) &&
+                   first.begin == torn->begin && first.end == torn->end
                ? torn->begin
                : torn->offset;
 }
 
+/* Where the message itself begins behind From_ line and block. 0: not in these bytes. */
+static size_t end_of_block(const char *bytes, size_t n)
+{
+    const char *end = bytes + n, *p = memchr(bytes, '\n', n), *lf;
+
+    for (p = p == NULL ? end : p + 1; p < end && (lf = memchr(p, '\n', (size_t)(end - p))) != NULL; p = lf + 1)
+        if (!interop_is_hidden(interop_field((struct str){p, (size_t)(lf - p)})))
+            return (size_t)(p - bytes);
+    return 0;
+}
+
+/* Adds stored text as it was before it got the line ends of the file; there is room for a byte in front of it.
+ * *has_cr: a CR behind which an LF may follow. */
+static void add_text(struct mhash *h, char *text, size_t n, bool is_crlf, bool *has_cr)
+{
+    char *to = text - 1;
+
+    for (size_t i = 0; is_crlf && i < n; i++) {
+        char c = text[i];
+
+        if (*has_cr && c != '\n')
+            *to++ = '\r';
+        *has_cr = c == '\r';
+        if (!*has_cr)
+            *to++ = c;
+    }
+    mhash_add(h, is_crlf ? text - 1 : text, is_crlf ? (size_t)(to - (text - 1)) : n);
+}
+
+bool tail_is_whole(struct box *b, const struct interop_marker *m)
+{
+    static const uint64_t no_key[2];
+    bool is_crlf = m->form == INTEROP_OWN_CRLF, has_cr = false;
+    uint64_t size = (uint64_t)b->facts.st_size, at = m->offset, end;
+    _cleanup_free_ char *bytes = malloc(TAIL_PIECE + 1);
+    struct mhash h;
+    uint8_t sum[16];
+    size_t n;
+
+    if (bytes == NULL || m->offset > size || m->length > size - m->offset || m->length < 2)
+        return false;
+    end = m->offset + m->length - (is_crlf ? 2 : 1); /* the empty line */
+    n = end - at < TAIL_PIECE ? (size_t)(end - at) : TAIL_PIECE;
+    if (file_read(b->fd, bytes, n, at) < 0 || (n = end_of_block(bytes, n)) == 0)
+        return false;
+    mhash_init(&h, no_key);
+    for (at += n; at < end; at += n) {
+        n = end - at < TAIL_PIECE ? (size_t)(end - at) : TAIL_PIECE;
+        if (file_read(b->fd, bytes + 1, n, at) < 0)
+            return false;
+        add_text(&h, bytes + 1, n, is_crlf, &has_cr);
+    }
+    mhash_done(&h, sum);
+    return memcmp(sum, &m->sum, sizeof(m->sum)) == 0;
+}
+
+/* Has another program's mail come to stand in a message of ours, which was not finished? */
+static bool has_foreign(struct box *b, const struct interop_marker *m, uint64_t end)
+{
+    uint64_t at;
+
+    return excise_foreign(b, m->offset, &at) == 0 && at < end && !tail_is_whole(b, m);
+}
+
 bool tail_is_torn(struct box *b, const struct index_record *rec, bool is_unseen, uint64_t *ret)
 {
+    uint64_t size = (uint64_t)b->facts.st_size;
     struct interop_marker marker;
 
     /* Fields outside of the block: another program has edited it, and its length is what that made it. */
-    if (b->takes_torn || !(rec->bits & INDEX_IS_TORN) || (rec->bits & INDEX_HAS_STRAY) ||
-        rec->offset + rec->length != (uint64_t)b->facts.st_size)
+    if (b->takes_torn || !(rec->bits & INDEX_IS_TORN) || (rec->bits & INDEX_HAS_STRAY))
         return false;
     if (!read_marker(b, rec->offset, &marker)) {
         *ret = rec->offset;
-        return true;
+        return rec->offset + rec->length == size;
     }
     *ret = begin_of_append(b, &marker);
-    return is_unseen || marker.offset + marker.length > (uint64_t)b->facts.st_size;
+    if (rec->offset + rec->length < size || marker.end <= size)
+        return has_foreign(b, &marker, rec->offset + rec->length);
+    return is_unseen || marker.offset + marker.length > size;
 }
 
 /* It was never acknowledged, but bytes are not thrown away where they can be kept. */
-static void keep_cut(struct box *b, uint64_t size)
+static void keep_cut(struct box *b, uint64_t begin, uint64_t end)
 {
     _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_CONF_VALUE * 8);
     _cleanup_free_ char *bytes = malloc(TAIL_PIECE);
     _cleanup_close_ int fd = -1;
-    uint64_t end = (uint64_t)b->facts.st_size;
     size_t n;
 
     if (b->side == NULL || bytes == NULL || buf_printf(&path, "%s.torn", b->side) < 0)
         return;
     fd = open(buf_cstr(&path), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-    for (uint64_t at = size; fd >= 0 && at < end; at += n) {
+    for (uint64_t at = begin; fd >= 0 && at < end; at += n) {
         n = end - at < TAIL_PIECE ? (size_t)(end - at) : TAIL_PIECE;
-        if (file_read(b->fd, bytes, n, at) < 0 || file_write(fd, bytes, n, at - size) < 0)
+        if (file_read(b->fd, bytes, n, at) < 0 || file_write(fd, bytes, n, at - begin) < 0)
             return;
     }
 }
 
-int tail_cut(struct box *b, uint64_t size)
+int tail_cut(struct box *b, uint64_t from)
 {
-    unsigned long long cut = (unsigned long long)((uint64_t)b->facts.st_size - size);
+    struct excise_range cut = {.from = from};
+    struct stat st;
+    int r;
 
-    keep_cut(b, size);
-    if (ftruncate(b->fd, (off_t)size) < 0 || fsync(b->fd) < 0 || fstat(b->fd, &b->facts) < 0)
-        return -errno;
-    (void)store_notice(b->store, "%s: the unfinished end of an interrupted append was cut off, %llu bytes", b->name,
-                       cut);
-    return 0;
+    if ((r = excise_foreign(b, from, &cut.to)) < 0)
+        return r;
+    keep_cut(b, from, cut.to);
+    if (fstat(b->fd, &st) < 0 || st.st_size != b->facts.st_size)
+        return -EAGAIN; /* somebody appended behind it, without regard to our locks */
+    if (cut.to < (uint64_t)st.st_size)
+        r = excise(b, &cut, 1);
+    else if (ftruncate(b->fd, (off_t)from) < 0 || fsync(b->fd) < 0)
+        r = -errno;
+    if (r == 0 || r == -ENOBUFS)
+        (void)store_notice(b->store, "%s: the unfinished end of an interrupted append was cut off, %llu bytes", b->name,
+                           (unsigned long long)(cut.to - cut.from));
+    return fstat(b->fd, &b->facts) < 0 ? -errno : r;
 }
 
 /* The last From_ line in these bytes whose next line is our marker; *ret_at its index. */
@@ -340,7 +415,9 @@ static bool find_torn(struct box *b, const char *bytes, size_t n, uint64_t offse
     size_t at;
 
     if (!find_marker(bytes, n, &at, &marker) || marker.form == INTEROP_FOREIGN || marker.offset != offset + at ||
-        marker.offset + marker.length <= offset + n || is_edited(bytes + at, n - at))
+        marker.offset + marker.length == offset + n || is_edited(bytes + at, n - at))
+        return false;
+    if (marker.offset + marker.length < offset + n && !has_foreign(b, &marker, offset + n))
         return false;
     *ret = begin_of_append(b, &marker);
     return true;
@@ -364,7 +441,8 @@ static int recover_once(struct box *b, uint64_t most, bool *ret_cut)
     if (at == n && !find_torn(b, bytes, n, size - n, &cut))
         return 0;
     *ret_cut = true;
-    return tail_cut(b, cut);
+    r = tail_cut(b, cut);
+    return r == -ENOBUFS ? 0 : r;
 }
 
 int tail_recover(struct box *b, uint64_t most)

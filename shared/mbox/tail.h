@@ -11,6 +11,14 @@
  * -EBADMSG: it does not begin like an mbox. */
 int tail_look(struct box *b, bool *ret_crlf, struct str *ret_repair);
 
+/* Is the message whose header begins here one of an append of ours that begins at or before `begin`? offset: of its
+ * From_ line in the file. */
+bool tail_is_of_append(const char *header, size_t n, uint64_t offset, uint64_t begin);
+
+/* Is all of the message that this marker stands in as it was appended? Then it was finished, whatever its text looks
+ * like and whatever follows. */
+bool tail_is_whole(struct box *b, const struct interop_marker *m);
+
 /* Is this message one that a crash cut off? *ret: where to cut, which is where its append begins. is_unseen: nobody was
  * told of it; then it also is when it is whole, but not all that was appended together with it is there. Where that is
  * not known a whole one stays: the others may have been removed. */
@@ -26,8 +34,9 @@ int tail_look_holes(struct box *b, const struct index *known, uint64_t most);
 #define TAIL_ALL  (16u << 20) /* when there is time */
 #define TAIL_NEAR (64u << 10) /* in front of every append */
 
-/* With BOX_WRITE: cuts the file there, durably; keeps what is cut in the state folder if it can. */
-int tail_cut(struct box *b, uint64_t size);
+/* With BOX_WRITE: cuts the file there, durably; keeps what is cut in the state folder if it can. What other programs
+ * have appended behind it stays. -ENOBUFS: there is such, and what was to go could only be made void (excise.h). */
+int tail_cut(struct box *b, uint64_t from);
 
 /* With BOX_WRITE, without an index: cuts off an append of ours that was never finished, if it shows in the last `most`
  * bytes. */

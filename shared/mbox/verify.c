@@ -1,7 +1,7 @@
 /*
  * Did a file that grew change nowhere else? A foreign program may have flipped a flag in the middle, at equal length,
- * just before mail arrived. Small files are read again whole; of large ones some messages, all over the file. Runs as
- * the user under BOX_READ and BOX_STATE.
+ * just before mail arrived. Small files are read again whole; of large ones some messages, all over the file, and each
+ * time the next part of it. Runs as the user under BOX_READ and BOX_STATE.
  */
 #include <errno.h>
 #include <string.h>
@@ -12,12 +12,14 @@
 #define VERIFY_ALL    (64u << 20) /* bytes: some 20 ms */
 #define VERIFY_SAMPLE 64u
 #define VERIFY_ONE    (VERIFY_ALL / VERIFY_SAMPLE) /* a longer message is not read again */
+#define VERIFY_PART   (16u << 20)                  /* bytes: some 5 ms */
 #define VERIFY_STOP   1
 
 struct verify {
     struct box *b;
     uint64_t at;   /* record that must come next */
     uint64_t last; /* record to stop at */
+    uint64_t stop; /* place to stop at, 0: none */
     bool is_single;
 };
 
@@ -41,10 +43,15 @@ static int verify_visit(void *context, const struct scan_message *m)
     struct verify *v = context;
     const struct index *ix = &v->b->ix;
 
+    box_touch(v->b);
+    if (m->has_base && sync_is_behind(v->b->ix.head, m->uidvalidity, m->uidlast))
+        return -ESTALE;
     if (m->is_pseudo && !v->is_single)
         return 0;
     while (v->at < v->last && (ix->records[v->at].bits & INDEX_EXPUNGED))
         v->at++;
+    if (v->stop > 0 && m->offset >= v->stop)
+        return VERIFY_STOP;
     if (v->at == v->last && !v->is_single)
         return ix->records[v->at].offset == m->offset ? VERIFY_STOP : -ESTALE;
     if (!is_same(v, &ix->records[v->at], m))
@@ -61,23 +68,67 @@ static int verify_scan(struct verify *v, uint64_t offset)
     return r == VERIFY_STOP ? 0 : r == 0 || r == -EBADMSG ? -ESTALE : r;
 }
 
-int sync_verify(struct box *b)
+/* One message as it stands alone in a large file. */
+int sync_verify_record(struct box *b, uint64_t at)
+{
+    struct verify v = {.b = b, .at = at, .is_single = true};
+
+    return verify_scan(&v, b->ix.records[at].offset);
+}
+
+/* Some messages, all over the file. */
+static int verify_samples(struct box *b)
 {
     const struct index_header *h = b->ix.head;
-    struct verify v = {.b = b, .last = h->last};
     int r = 0;
 
-    if (h->size <= VERIFY_ALL)
-        return h->is_ordered ? verify_scan(&v, 0) : -ESTALE;
-    v.is_single = true;
     for (uint64_t i = 0, at, next = 0; r == 0 && i < VERIFY_SAMPLE; i++) {
         const struct index_record *rec = &b->ix.records[at = h->count * i / VERIFY_SAMPLE];
 
         if (at < next || at == h->last || (rec->bits & INDEX_EXPUNGED) || rec->length > VERIFY_ONE)
             continue;
-        v.at = at;
         next = at + 1;
-        r = verify_scan(&v, rec->offset);
+        r = sync_verify_record(b, at);
     }
+    return r;
+}
+
+/* The next part of a large file, so that a few growths later all of it was looked at. */
+static int verify_part(struct box *b, uint32_t *ret_proven)
+{
+    const struct index_header *h = b->ix.head;
+    struct verify v = {.b = b, .at = h->proven, .last = h->last};
+    int r;
+
+    while (v.at < v.last && (b->ix.records[v.at].bits & INDEX_EXPUNGED))
+        v.at++;
+    if (!h->is_ordered || v.at >= v.last) {
+        *ret_proven = 0;
+        return 0;
+    }
+    v.stop = b->ix.records[v.at].offset + VERIFY_PART;
+    r = verify_scan(&v, b->ix.records[v.at].offset);
+    *ret_proven = v.at >= v.last ? 0 : (uint32_t)v.at;
+    return r;
+}
+
+int sync_verify(struct box *b, struct sync_proof *ret)
+{
+    const struct index_header *h = b->ix.head;
+    struct sync_proof proof = {.is_sampled = h->is_sampled != 0};
+    int r;
+
+    if (h->size <= VERIFY_ALL) {
+        struct verify v = {.b = b, .last = h->last};
+
+        proof.is_sampled = false;
+        r = h->is_ordered ? verify_scan(&v, 0) : -ESTALE;
+    } else {
+        proof.is_sampled = true;
+        r = verify_samples(b);
+        if (r == 0)
+            r = verify_part(b, &proof.proven);
+    }
+    *ret = proof;
     return r;
 }

@@ -68,23 +68,49 @@ static bool is_hole(const struct mbox *v, uint64_t position)
     return hole != NULL && position < hole->first + hole->count;
 }
 
-int view_read(const struct mbox *v, uint64_t position, struct index_record *ret)
+/* A command looks at the same record more than once: its checksum is worked out the first time. */
+static bool copy_record(struct mbox *v, uint64_t position, struct index_record *ret)
 {
-    for (int i = 0; i < CHECK_TRIES; i++) {
-        memcpy(ret, &v->ix.records[position], sizeof(*ret));
-        if (index_is_valid(ret))
-            return 0;
-        if (i >= CHECK_SPINS) /* the writer may need this processor */
-            (void)nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-    }
+    memcpy(ret, &v->ix.records[position], sizeof(*ret));
+    if (v->has_checked && memcmp(ret, &v->checked, sizeof(*ret)) == 0)
+        return true;
+    if (!index_is_valid(ret))
+        return false;
+    v->checked = *ret;
+    v->has_checked = true;
+    return true;
+}
+
+/* The view's numbers are not to be trusted any more. If it is the index itself that is damaged, and not this mapping of
+ * one that was cut, the next to look at the mailbox makes it anew. */
+static int end_damaged(struct mbox *v, uint64_t position)
+{
+    struct box *b = v->b;
+
+    v->is_damaged = true;
+    if (box_lock(b, BOX_STATE) < 0)
+        return -EIO;
+    if (index_open(b) == 0 && b->ix.head != NULL && b->ix.ino == v->ix.ino && position < b->ix.head->count &&
+        !index_is_valid(&b->ix.records[position]))
+        (void)index_spoil(b);
+    box_unlock(b);
     return -EIO;
 }
 
 int view_record(struct mbox *v, uint32_t seq, struct index_record *ret)
 {
+    uint64_t position;
+
     if (seq == 0 || seq > mbox_count(v))
         return -EINVAL;
-    return view_read(v, view_position(v, seq), ret);
+    position = view_position(v, seq);
+    for (int i = 0; i < CHECK_TRIES && !v->is_damaged; i++) {
+        if (copy_record(v, position, ret))
+            return 0;
+        if (i >= CHECK_SPINS) /* the writer may need this processor */
+            (void)nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+    return v->is_damaged ? -EIO : end_damaged(v, position);
 }
 
 /* First record of the view's range with uid >= uid. */
@@ -231,6 +257,8 @@ int mbox_view_status(struct mbox *v, struct mbox_status *ret)
     struct mbox_status s;
     uint64_t at;
 
+    if (v->is_damaged || v->ix.head->magic != INDEX_MAGIC)
+        return -EIO;
     status_head(v->ix.head, &s);
     s.highestmodseq = v->modseq;
     if (index_look(&v->ix, &h) && h.count == v->nrec && h.count - h.live == v->hidden) {
@@ -289,67 +317,17 @@ int mbox_status(struct mbox_store *s, struct str name, struct mbox_status *ret)
     int r = status_of(s, name, ret);
     struct mbox_store *shadow = r < 0 ? store_shadow(s, name, r) : NULL;
 
-    return shadow == NULL || status_of(shadow, name, ret) < 0 ? r : 0;
-}
-
-/* ---- keywords ---- */
-
-struct str mbox_keyword(struct mbox *v, unsigned n)
-{
-    if (n >= LIMIT_KEYWORDS)
-        return STR_NULL;
-    memcpy(v->keyword, v->ix.head->keywords[n], INDEX_KEYWORD_SIZE);
-    v->keyword[LIMIT_KEYWORD] = '\0';
-    return str_from(v->keyword);
-}
-
-static int keyword_make(struct mbox *v, struct str name, unsigned *ret)
-{
-    _cleanup_buf_ struct buf log = BUF_INIT(4096);
-    struct box *b = v->b;
-    uint64_t bits;
-    int r;
-
-    if ((r = box_lock_synced(b, 0)) < 0)
+    if (shadow == NULL || status_of(shadow, name, ret) < 0)
         return r;
-    if ((r = index_begin(b)) == 0 && (r = keyword_bits(b->ix.next.keywords, LIMIT_KEYWORDS, name, &log, &bits)) == 0) {
-        r = bits == 0 ? -ENOSPC : log_commit(b, &log, true);
-        if (r == 0)
-            r = index_end(b);
-        else if (bits == 0)
-            (void)index_end(b);
-    }
-    box_unlock(b);
-    if (r < 0)
-        return r;
-    view_follow(v);
-    *ret = (unsigned)__builtin_ctzll(bits);
+    ret->highestmodseq = 0; /* of no use to anybody else (RFC 7162 3.1.7) */
     return 0;
-}
-
-int mbox_keyword_number(struct mbox *v, struct str name, bool create, unsigned *ret)
-{
-    if (name.len == 0 || name.len > LIMIT_KEYWORD)
-        return -EINVAL;
-    for (size_t i = 0; i < name.len; i++) /* an IMAP atom at most: it stands in header fields between blanks */
-        if ((unsigned char)name.ptr[i] <= ' ' || (unsigned char)name.ptr[i] == 0x7f)
-            return -EINVAL;
-    for (unsigned n = 0; n < LIMIT_KEYWORDS; n++) {
-        if (str_ieq(mbox_keyword(v, n), name)) {
-            *ret = n;
-            return 0;
-        }
-    }
-    if (!create)
-        return -ENOENT;
-    return mbox_is_readonly(v) ? -EROFS : keyword_make(v, name, ret);
 }
 
 /* ---- opening and closing ---- */
 
 static int pop3_lock(struct mbox *v)
 {
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 1, .l_len = 1};
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = BOX_BYTE_POP3, .l_len = 1};
     _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_CONF_VALUE * 8);
     int r;
 
@@ -382,7 +360,7 @@ static int view_begin(struct mbox *v)
         return r;
     if ((r = numset_add(&v->recent, b->ix.head->recent, b->ix.head->uidnext - 1)) < 0 || (r = index_begin(b)) < 0)
         return r;
-    h = &b->ix.next;
+    h = b->ix.next;
     h->recent = h->uidnext;
     return index_end(b);
 }
@@ -440,10 +418,17 @@ int mbox_open(struct mbox_store *s, struct str name, unsigned flags, struct mbox
     return shadow == NULL || open_view(shadow, name, flags | MBOX_OPEN_READONLY, ret) < 0 ? r : 0;
 }
 
+void view_rest(struct mbox *v)
+{
+    block_finish(&v->block);
+    free(v->spare);
+    v->spare = NULL;
+}
+
 void view_free(struct mbox *v)
 {
     watch_finish(v);
-    block_finish(&v->block);
+    view_rest(v);
     close_fd(&v->pop3_fd);
     close_fd(&v->cache_fd);
     index_finish(&v->ix);

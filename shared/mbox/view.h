@@ -27,22 +27,26 @@ struct mbox {
     struct view_hole *holes;
     size_t hole_count;
     size_t hole_cap;
-    uint64_t hidden;   /* records in holes */
-    uint64_t modseq;   /* everything up to it was told */
-    uint64_t expunges; /* head.expunges at the last poll that told them */
+    uint64_t hidden;             /* records in holes */
+    struct index_record checked; /* the last one that was looked at, whole, if has_checked */
+    uint64_t modseq;             /* everything up to it was told */
+    uint64_t expunges;           /* head.expunges at the last poll that told them */
     uint32_t uidvalidity;
     struct numset recent;
     uint32_t recent_from;       /* read-only: head.recent at the beginning */
     uint64_t own[VIEW_OWN_MAX]; /* MODSEQs that this view made itself */
     size_t own_count;
     struct numset untold; /* UIDs that this view changed before it had told what somebody else had changed in them */
-    int watch; /* inotify, -1: none */
+    int watch;            /* inotify, -1: none */
     bool is_watch_tried;
     bool is_watch_whole; /* it tells of everything */
-    int pop3_fd;         /* holds the maildrop lock */
+    bool has_checked;
+    bool is_damaged; /* what is mapped cannot be believed: the view is at its end */
+    int pop3_fd;     /* holds the maildrop lock */
     int cache_fd;
     uint64_t cache_id;  /* of the file that it is */
     struct block block; /* read-ahead */
+    uint8_t *spare;     /* of the last stream, for the next one */
     struct buf cache;   /* bytes of it from cache_at on */
     uint64_t cache_at;
     struct buf cache_put; /* blobs to be written */
@@ -64,8 +68,6 @@ void view_own(struct mbox *v, uint64_t modseq);
 /* Is it the MODSEQ of a change that somebody else made since the last poll? */
 bool view_is_foreign(const struct mbox *v, uint64_t modseq);
 
-int view_read(const struct mbox *v, uint64_t position, struct index_record *ret);
-
 /* Maps the index of v->b for the view. */
 int view_map(struct mbox *v);
 
@@ -73,6 +75,10 @@ int view_map(struct mbox *v);
 int view_find_holes(struct mbox *v);
 int view_add_hole(struct mbox *v, uint64_t position);
 
+/* Gives back what is kept for reading on: a session that waits needs none of it. */
+void view_rest(struct mbox *v);
+
+/* Gives back all of a view, its files closed. */
 void view_free(struct mbox *v);
 
 /* Writes the gathered cache blobs. */

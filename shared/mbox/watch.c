@@ -5,33 +5,24 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/inotify.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "shared/base/macros.h"
+#include "shared/base/remote.h"
 #include "shared/mbox/view.h"
 
 #define POLL_MS       800   /* without inotify: an idle client hears within a second */
+#define POLL_PROVE_MS 300   /* mail was told, the rest of the file is to be looked at; not after each of many */
 #define POLL_ALSO_MS  60000 /* with it, in case that an event was lost */
 #define FILE_EVENTS   (IN_MODIFY | IN_MOVE_SELF | IN_DELETE_SELF | IN_ATTRIB)
 #define FOLDER_EVENTS (IN_CREATE | IN_MOVED_TO)
 
-/* Other hosts write there too, and inotify does not tell of them (statfs(2) names the types). */
+/* Other hosts write there too, and inotify does not tell of them. */
 static bool is_shared_with_hosts(const char *path)
 {
-    static const unsigned long types[] = {
-        0x6969 /* NFS */,       0xff534d42 /* CIFS */, 0xfe534d42 /* SMB2 */, 0x517b /* SMB */,
-        0x01021997 /* 9P */,    0x65735546 /* FUSE */, 0x5346414f /* AFS */,  0x00c36400 /* Ceph */,
-        0x7461636f /* OCFS2 */, 0x01161970 /* GFS2 */,
-    };
     struct statfs fs;
 
-    if (statfs(path, &fs) < 0)
-        return false;
-    for (size_t i = 0; i < ARRAY_SIZE(types); i++)
-        if (((unsigned long)fs.f_type & 0xffffffff) == types[i])
-            return true;
-    return false;
+    return statfs(path, &fs) == 0 && remote_is_shared(&fs);
 }
 
 /* A mailbox that does not exist yet is watched by its folder. */
@@ -82,6 +73,8 @@ int mbox_watch_fd(struct mbox *v)
 
 int mbox_watch_interval(struct mbox *v)
 {
+    if (v->ix.head->is_unproven)
+        return POLL_PROVE_MS;
     return v->watch >= 0 && v->is_watch_whole ? POLL_ALSO_MS : POLL_MS;
 }
 

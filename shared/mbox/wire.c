@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#include "shared/mbox/lanes.h"
+
 /* Copies a piece of a line; `is_end`: its last byte is the LF. */
 static uint8_t *put_piece(struct wire *w, const uint8_t *p, size_t n, bool is_end, uint8_t *out)
 {
@@ -42,12 +44,55 @@ static size_t line_start(struct wire *w, const uint8_t *p, size_t n)
     return interop_quoted(line, is_header);
 }
 
+/* What stands behind the header is looked at sixteen bytes at a time, for line ends only: up to a line that may be
+ * quoted, or the last bytes. Returns how many were taken; up to LANES more bytes than were made are written, for which
+ * there is room. */
+static size_t convert_body(struct wire *w, const uint8_t *in, size_t len, uint8_t **to)
+{
+    const uint8_t *p = in, *end = in + len;
+    bool is_quoted = w->form != INTEROP_FOREIGN, has_crlf = w->form != INTEROP_OWN_LF;
+    uint8_t *out = *to;
+
+    if (w->header > 0 || (w->is_inside ? w->is_hidden : is_quoted && *in == '>'))
+        return 0;
+    while ((size_t)(end - p) >= LANES) {
+        lanes_bytes v = lanes_load(p), is_lf = (lanes_bytes)(v == '\n');
+        bool has_end = lanes_any(is_lf);
+        size_t n = has_end ? lanes_first(is_lf) : LANES;
+
+        lanes_store(out, v);
+        p += n;
+        out += n;
+        if (!has_end)
+            continue;
+        if (!has_crlf || (p > in ? p[-1] : w->last) != '\r')
+            *out++ = '\r';
+        *out++ = '\n';
+        p++;
+        if (is_quoted && p < end && *p == '>')
+            break;
+    }
+    if (p == in)
+        return 0;
+    w->last = p[-1];
+    w->is_inside = p[-1] != '\n';
+    w->is_hidden = false;
+    *to = out;
+    return (size_t)(p - in);
+}
+
 size_t wire_convert(struct wire *w, const uint8_t *in, size_t len, bool is_last, uint8_t *out, size_t *ret_consumed)
 {
     uint8_t *to = out;
     size_t at = 0;
 
     while (at < len) {
+        size_t taken = convert_body(w, in + at, len - at, &to);
+
+        at += taken;
+        if (taken > 0)
+            continue;
+
         const uint8_t *p = in + at;
         const uint8_t *lf = memchr(p, '\n', len - at);
         size_t n = lf == NULL ? len - at : (size_t)(lf - p) + 1;

@@ -49,6 +49,7 @@ struct content_stuffer {
     void *context;
     bool is_inside; /* of a line */
 };
+/* A content_sink whose context is a struct content_stuffer. 0, or what the other sink answers. */
 int content_stuff(void *stuffer, struct str bytes);
 
 #endif

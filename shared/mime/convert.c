@@ -125,13 +125,14 @@ static int rewrite_bytes(struct rewrite *w, struct str bytes)
 {
     int kind = w->is_open ? (int)w->plan->edits[w->next].kind : -1;
     bool is_binary = w->plan->target == CONVERT_LINES;
+    bool is_masked = w->plan->target == CONVERT_7BIT;
     int r;
 
     if (kind == CONVERT_QP || kind == CONVERT_BASE64)
         r = encoder_feed(&w->encoder, bytes, &w->out);
     else if (is_binary && check_lines(w, bytes) < 0)
         r = -EBADMSG;
-    else if (kind == CONVERT_HEADER_SAME || (kind < 0 && is_binary))
+    else if (kind == CONVERT_HEADER_SAME || (kind < 0 && !is_masked))
         r = buf_add_str(&w->out, bytes);
     else if (kind == CONVERT_ESCAPE)
         r = escape(w, bytes);

@@ -3,7 +3,11 @@
  * was converted changes nothing. What cannot be converted without loss (an encoding that nobody knows) is refused.
  *
  * To 7 bits: for servers without 8BITMIME (RFC 6152 3), and before a DKIM signature is made (RFC 6376 5.3). Each part
- * that has 8-bit text is encoded in quoted-printable or base64.
+ * that has 8-bit text is encoded in quoted-printable or base64; a message/global with such text anywhere in it, header
+ * or body, as a whole.
+ *
+ * To global: a report for servers with 8BITMIME and without SMTPUTF8 (RFC 6533 4.5). Of a multipart/report each
+ * message/global and message/global-headers that has 8-bit text is encoded; what is no such report is left alone.
  *
  * To lines: binary messages (RFC 3030 3), in strict canonical form, for who keeps lines. Each part that has NUL bytes,
  * CR and LF that are no line ends, or lines beyond 998 octets is encoded; labels "binary" that are not true any more
@@ -16,8 +20,9 @@
 #include "shared/mime/structure.h"
 
 enum convert_target {
-    CONVERT_7BIT,  /* of a file in LF form, as in the queue */
-    CONVERT_LINES, /* of a file that has the octets of the wire */
+    CONVERT_7BIT,   /* of a file in LF form, as in the queue */
+    CONVERT_GLOBAL, /* as that */
+    CONVERT_LINES,  /* of a file that has the octets of the wire */
 };
 
 enum convert_kind {
@@ -41,8 +46,8 @@ struct convert {
     enum convert_target target;
     struct mime_tree tree;
     struct convert_edit *edits; /* ascending, not overlapping */
-    size_t count;
-    bool breaks_seal; /* what a multipart/signed has a signature for is changed */
+    size_t count;               /* 0: it stays as it is, byte for byte, unless the target is CONVERT_7BIT */
+    bool breaks_seal;           /* what a multipart/signed has a signature for is changed */
 };
 #define _cleanup_convert_ _cleanup_(convert_finish)
 

@@ -12,7 +12,7 @@
 #define LINE_OCTETS 998 /* without its CRLF: of 7bit and 8bit data (RFC 2045 2.7, 2.8) */
 
 /* A leaf that has what cannot stay, or a multipart or message that has some in front of its first child: then it may
- * have none (structure.h), and they are content. */
+ * have none (structure.h), and they are content. Or a message/global, with all that is in it. */
 struct found {
     const struct mime_part *part;
     uint64_t bytes;
@@ -46,6 +46,24 @@ static void count_octet(struct survey *s, unsigned char c)
     f->is_long = f->is_long || s->line > LINE_OCTETS;
 }
 
+/* A message with a header that may be in UTF-8. It is encoded as a whole: its header cannot be otherwise, and it may be
+ * (RFC 6532 3.7), which message/rfc822 may not (RFC 2045 6.4). */
+static bool is_global(const struct mime_part *p)
+{
+    return mime_part_is(p, "message", "global") && p->encoding_kind == MIME_ENCODING_NONE;
+}
+
+/* The outermost of those around a part, or it; NULL: there is none. */
+static const struct mime_part *global_around(const struct mime_part *p)
+{
+    const struct mime_part *found = NULL;
+
+    for (; p; p = p->parent)
+        if (is_global(p))
+            found = p;
+    return found;
+}
+
 /* The part that was counted is over: it is kept if it cannot stay as it is. */
 static int end_count(struct survey *s)
 {
@@ -55,7 +73,9 @@ static int end_count(struct survey *s)
     s->now = (struct found){0};
     s->is_cr = false;
     s->line = 0;
-    if (s->target == CONVERT_7BIT ? f.high == 0 : f.odd == 0 && !f.is_long)
+    if (s->target == CONVERT_LINES ? f.odd == 0 && !f.is_long : f.high == 0)
+        return 0;
+    if (s->target == CONVERT_GLOBAL && !is_global(f.part) && !mime_part_is(f.part, "message", "global-headers"))
         return 0;
     if (s->count == s->cap) {
         size_t cap = s->cap ? 2 * s->cap : 8;
@@ -70,13 +90,10 @@ static int end_count(struct survey *s)
     return 0;
 }
 
-static int survey_body(void *context, const struct mime_part *part, struct str bytes)
+static int count_bytes(struct survey *s, const struct mime_part *part, struct str bytes)
 {
-    struct survey *s = context;
     int r = 0;
 
-    if (part->kind != MIME_LEAF && part->child) /* epilogue, and what is between the parts */
-        return 0;
     if (s->now.part != part) {
         r = end_count(s);
         s->now.part = part;
@@ -85,6 +102,29 @@ static int survey_body(void *context, const struct mime_part *part, struct str b
         count_octet(s, (unsigned char)bytes.ptr[i]);
     s->now.bytes += bytes.len;
     return r;
+}
+
+/* The header of a message in a message/global is content of that. */
+static int survey_header(void *context, const struct mime_part *part, struct str header)
+{
+    struct survey *s = context;
+    const struct mime_part *around = s->target == CONVERT_LINES ? NULL : global_around(part->parent);
+    int r = around ? count_bytes(s, around, header) : 0;
+
+    s->now.high += around && header.len == LIMIT_HEADER; /* what comes behind that was not seen */
+    return r;
+}
+
+static int survey_body(void *context, const struct mime_part *part, struct str bytes)
+{
+    struct survey *s = context;
+    const struct mime_part *around = s->target == CONVERT_LINES ? NULL : global_around(part);
+
+    if (around)
+        return count_bytes(s, around, bytes);
+    if (part->kind != MIME_LEAF && part->child) /* epilogue, and what is between the parts */
+        return 0;
+    return count_bytes(s, part, bytes);
 }
 
 static int survey_piece(void *context, struct str bytes)
@@ -137,7 +177,7 @@ static bool is_for_base64(const struct convert *c, const struct found *f)
 {
     const struct mime_part *p = f->part;
 
-    if (!mime_part_is(p, "text", "*") || f->high + f->odd > f->bytes / 3)
+    if ((!mime_part_is(p, "text", "*") && !mime_part_is(p, "message", "*")) || f->high + f->odd > f->bytes / 3)
         return true;
     return c->target == CONVERT_LINES && !f->is_line && p->end == c->tree.root->end;
 }
@@ -156,12 +196,38 @@ static int plan_encoded(struct convert *c, const struct mime_part *p)
     return c->target == CONVERT_LINES ? -EBADMSG : -ENOTSUP;
 }
 
-/* Decides on one part; its children come behind it. */
+/* The whole of a part. 1, or -ENOTSUP. */
+static int plan_whole(struct convert *c, const struct found *f)
+{
+    const struct mime_part *p = f->part;
+    bool is_base64 = is_for_base64(c, f);
+
+    if (p->body - p->header > LIMIT_HEADER)
+        return -ENOTSUP;
+    c->breaks_seal |= is_sealed(p->parent);
+    (void)add_edit(c, p->header, p->body, p, is_base64 ? CONVERT_HEADER_BASE64 : CONVERT_HEADER_QP);
+    (void)add_edit(c, p->body, p->end, p, is_base64 ? CONVERT_BASE64 : CONVERT_QP);
+    return 1;
+}
+
+/* A report for a server that has 8BITMIME, but not SMTPUTF8 (RFC 6533 4.5): the rest of it stays as it is. */
+static int plan_global(struct convert *c, const struct found *found)
+{
+    if (!found || found->part->encoding_kind != MIME_ENCODING_NONE ||
+        !mime_part_is(c->tree.root, "multipart", "report"))
+        return 0;
+    return plan_whole(c, found);
+}
+
+/* Decides on one part; its children come behind it, unless it is 1. */
 static int plan_part(struct convert *c, struct survey *s, const struct mime_part *p)
 {
     const struct found *found = find(s, p);
-    bool is_base64;
 
+    if (c->target == CONVERT_GLOBAL)
+        return plan_global(c, found);
+    if (found && c->target == CONVERT_7BIT && is_global(p))
+        return plan_whole(c, found);
     if (found && p->kind != MIME_LEAF) {
         if (p->child && p->child->header == p->body) /* all of it is one part that was made up */
             return -ENOTSUP;
@@ -173,15 +239,12 @@ static int plan_part(struct convert *c, struct survey *s, const struct mime_part
         return -ENOTSUP;
     if (p->encoding_kind == MIME_ENCODING_QUOTED_PRINTABLE || p->encoding_kind == MIME_ENCODING_BASE64)
         return plan_encoded(c, p);
-    if (p->encoding_kind != MIME_ENCODING_NONE || p->body - p->header > LIMIT_HEADER)
+    if (p->encoding_kind != MIME_ENCODING_NONE)
         return -ENOTSUP;
     /* RFC 2045 6.4: these have no other encodings; and what is a part only for us may be several for others. */
     if (c->target == CONVERT_LINES && (mime_part_is(p, "message", "*") || !mime_tree_is_followed(&c->tree)))
         return -ENOTSUP;
-    c->breaks_seal |= is_sealed(p->parent);
-    is_base64 = is_for_base64(c, found);
-    (void)add_edit(c, p->header, p->body, p, is_base64 ? CONVERT_HEADER_BASE64 : CONVERT_HEADER_QP);
-    return add_edit(c, p->body, p->end, p, is_base64 ? CONVERT_BASE64 : CONVERT_QP);
+    return plan_whole(c, found);
 }
 
 /* The tree in the order of the message, without recursion. */
@@ -192,7 +255,9 @@ static int plan_tree(struct convert *c, struct survey *s)
 
     while (p && r == 0) {
         r = plan_part(c, s, p);
-        if (p->child) {
+        if (r > 0) {
+            r = 0;
+        } else if (p->child) {
             p = p->child;
             continue;
         }
@@ -214,7 +279,7 @@ static bool is_open_end(const struct survey *s)
 
 static int plan(int fd, struct survey *s, struct convert *c)
 {
-    struct mime_sink sink = {.context = s, .body = survey_body};
+    struct mime_sink sink = {.context = s, .header = survey_header, .body = survey_body};
     int r = mime_parser_new(&s->parser);
 
     if (r < 0)

@@ -45,6 +45,7 @@ struct encoder {
     unsigned count;
     unsigned column;
 };
+/* Before the first byte of a text, and to use it again. */
 void encoder_init(struct encoder *e, enum mime_encoding kind, bool is_text);
 int encoder_feed(struct encoder *e, struct str piece, struct buf *out);
 int encoder_end(struct encoder *e, struct buf *out);

@@ -26,6 +26,7 @@ size_t header_length(struct str bytes, bool *ret_is_whole);
 struct header_iter {
     struct str rest;
 };
+/* Before its first field. */
 struct header_iter header_iterate(struct str header);
 bool header_next(struct header_iter *i, struct header_field *ret);
 
@@ -53,6 +54,7 @@ struct header_collector {
     bool is_line_used; /* inside: the current line is not empty */
     bool is_cr;        /* inside: the current line is a CR so far */
 };
+/* Empty; needs no memory yet. */
 void header_collector_init(struct header_collector *c);
 void header_collector_finish(struct header_collector *c);
 void header_collector_clear(struct header_collector *c); /* for the next message; keeps the memory */

@@ -79,6 +79,7 @@ struct mime_tree {
 };
 #define _cleanup_mime_tree_ _cleanup_(mime_tree_finish)
 
+/* Frees all of it; root is NULL afterwards. */
 void mime_tree_finish(struct mime_tree *t);
 
 /* Did the parser follow all of it? False: some part is a leaf because of a limit, or because it makes no sense. */

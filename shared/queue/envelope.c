@@ -67,6 +67,8 @@ static const struct key RECIPIENT_KEYS[] = {
     KEY(queue_recipient, "to-argument", STRING, argument),
     KEY(queue_recipient, "to-notify", WORD32, notify),
     KEY(queue_recipient, "to-orcpt", STRING, orcpt),
+    KEY(queue_recipient, "to-orcpt-ours", BOOL, is_orcpt_ours),
+    KEY(queue_recipient, "to-list", BOOL, is_list),
     PICK(queue_recipient, "to-state", state, STATES),
     KEY(queue_recipient, "to-reported", BOOL, is_reported),
     KEY(queue_recipient, "to-next-attempt", NUMBER, next_attempt),

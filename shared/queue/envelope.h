@@ -66,6 +66,8 @@ struct queue_recipient {
     char *user, *argument; /* of a local target, as in struct rcpt_target; else NULL */
     unsigned notify;       /* bits of enum queue_notify */
     char *orcpt;           /* "rfc822;xtext" as sent, RFC 3461 4.2; NULL */
+    bool is_orcpt_ours;    /* not given by the sender: for the next hop (RFC 3461 5.2.1), not for reports (6.3) */
+    bool is_list;          /* a mailing list led here: envid and ret are not for it (RFC 3461 5.2.7.1) */
     enum queue_state state;
     bool is_reported;     /* the report that its state calls for has been queued */
     int64_t next_attempt; /* seconds since 1970; 0: at once */

@@ -109,6 +109,17 @@ static int store_link(int folder, int file, const char *name)
     return linkat(AT_FDCWD, path, folder, name, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
 }
 
+/* From memory, or another file system. */
+static int store_over(int folder, int file, const char *name)
+{
+    _cleanup_close_ int fd = -1;
+    int e = queue_file_unnamed(folder, &fd);
+
+    if (e == 0)
+        e = queue_file_copy(file, fd, UINT64_MAX);
+    return e < 0 ? e : store_link(folder, fd, name);
+}
+
 int queue_file_store(int folder, int file, const char *name)
 {
     struct stat facts;
@@ -117,6 +128,8 @@ int queue_file_store(int folder, int file, const char *name)
     if (fstat(file, &facts) < 0)
         return -errno;
     e = facts.st_nlink == 0 ? store_link(folder, file, name) : -EXDEV;
+    if (e == -EXDEV)
+        e = store_over(folder, file, name);
     if (e < 0 && e != -EEXIST && e != -ENOSPC && e != -EDQUOT && e != -EIO)
         e = store_copy(folder, file, name);
     if (e == 0 && fsync(folder) < 0) {

@@ -1,6 +1,6 @@
 /*
- * The system calls of the queue: files that appear whole and durable, or not at all. Private to shared/queue; folders
- * are fds, names are ids.
+ * The system calls of the queue: files that appear whole and durable, or not at all. For shared/queue, and for srs,
+ * whose key is such a file; folders are fds, names are ids.
  */
 #ifndef QUEUE_FILE_H
 #define QUEUE_FILE_H

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static bool is_in_domain(const char *address, struct str domain)
 {
@@ -65,6 +66,8 @@ int queue_flush(struct queue *q, struct str domain, int64_t now, struct queue_fl
         _cleanup_queue_envelope_ struct queue_envelope envelope = QUEUE_ENVELOPE_INIT;
 
         e = 0;
+        if (!w.is_cur && faccessat(q->cur, id, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+            continue; /* in both: it comes again, and the one in cur/ counts */
         if (queue_peek(q, id, &envelope) < 0 || !find(&envelope, domain, now, false))
             continue;
         counts.found++;

@@ -127,11 +127,11 @@ int queue_create(struct queue *q, struct clock *clock, int file, const struct qu
 
 /* ---- looking ---- */
 
-/* The envelope may go from new/ to cur/ between two looks, once. */
+/* The envelope may go from new/ to cur/ between two looks, once, and be in both for a moment. */
 static int read_envelope(const struct queue *q, const char *id, bool *ret_is_new, struct queue_envelope *ret)
 {
     _cleanup_buf_ struct buf text = BUF_INIT(QUEUE_ENVELOPE_MAX);
-    const int folders[] = {q->new, q->cur, q->new};
+    const int folders[] = {q->cur, q->new, q->cur};
     int e = -ENOENT;
 
     if (!queue_id_is_valid(str_from(id)))
@@ -186,6 +186,20 @@ static bool has_envelope(const struct queue *q, const char *id)
            faccessat(q->new, id, F_OK, 0) == 0;
 }
 
+static bool is_in(int folder, const char *id)
+{
+    return faccessat(folder, id, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+/* The name in new/ of an entry that is in cur/. Whatever comes later, a removal waits for the disk in both folders. */
+static int leave_new(struct queue *q, const char *id)
+{
+    if (unlinkat(q->new, id, 0) < 0 && errno != ENOENT)
+        return -errno;
+    q->is_new_behind = true;
+    return 0;
+}
+
 int queue_take(struct queue *q, const char *id, struct queue_entry *ret)
 {
     _cleanup_queue_entry_ struct queue_entry t = QUEUE_ENTRY_INIT;
@@ -201,6 +215,9 @@ int queue_take(struct queue *q, const char *id, struct queue_entry *ret)
         e = -EBADMSG;
     else if (e == 0)
         e = read_envelope(q, id, &t.is_new, &t.envelope);
+    /* A wait for the disk may have failed since it came to cur/, and the name in new/ be the only one there. */
+    if (e == 0 && !t.is_new && is_in(q->new, id))
+        e = fsync(q->cur) < 0 ? -errno : leave_new(q, id);
     if (e == -EBADMSG) {
         int moved = put_aside(q, id);
 
@@ -225,33 +242,74 @@ int queue_update(struct queue *q, const struct queue_entry *t)
     return write_envelope(q, folder_of(q, t), t->id, &t->envelope, false);
 }
 
-static int move(struct queue *q, struct queue_entry *t, bool is_new)
+int queue_put_off(struct queue *q, struct queue_entry *t)
 {
-    if (t->is_new == is_new)
-        return 0;
-    if (renameat(folder_of(q, t), t->id, is_new ? q->new : q->cur, t->id) < 0)
-        return -errno;
-    t->is_new = is_new;
-    return fsync(q->cur) < 0 || fsync(q->new) < 0 ? -errno : 0;
+    int e = write_envelope(q, q->cur, t->id, &t->envelope, false);
+    bool was_new = t->is_new;
+
+    /* Whether it can leave new/ or not, or only the wait for the disk failed: a rename would bring the old envelope
+     * back. */
+    if (e == 0 || (was_new && is_in(q->cur, t->id)))
+        t->is_new = false;
+    if (e < 0)
+        return e;
+    return was_new ? leave_new(q, t->id) : 0;
 }
 
 int queue_settle(struct queue *q, struct queue_entry *t)
 {
-    return move(q, t, false);
+    if (!t->is_new)
+        return 0;
+    if (renameat(q->new, t->id, q->cur, t->id) < 0)
+        return -errno;
+    t->is_new = false;
+    q->is_new_behind = true;
+    return fsync(q->cur) < 0 ? -errno : 0;
 }
 
+/* Where it comes to is on the disk before it is gone from where it was. */
 int queue_renew(struct queue *q, struct queue_entry *t)
 {
-    return move(q, t, true);
+    if (t->is_new)
+        return 0;
+    if (renameat(q->cur, t->id, q->new, t->id) < 0)
+        return -errno;
+    t->is_new = true;
+    return fsync(q->new) < 0 || fsync(q->cur) < 0 ? -errno : 0;
+}
+
+int queue_unlink(struct queue *q, const struct queue_entry *t)
+{
+    if (unlinkat(folder_of(q, t), t->id, 0) < 0 && errno != ENOENT)
+        return -errno;
+    q->is_new_behind = true; /* also for one that left it long ago, in a process that did not wait for the disk */
+    q->is_cur_behind |= !t->is_new;
+    return 0;
+}
+
+int queue_sync(struct queue *q)
+{
+    if (q->is_new_behind && fsync(q->new) < 0)
+        return -errno;
+    q->is_new_behind = false;
+    if (q->is_cur_behind && fsync(q->cur) < 0)
+        return -errno;
+    q->is_cur_behind = false;
+    return 0;
+}
+
+int queue_forget(struct queue *q, const struct queue_entry *t)
+{
+    return unlinkat(q->msg, t->id, 0) < 0 && errno != ENOENT ? -errno : 0;
 }
 
 int queue_remove(struct queue *q, struct queue_entry *t)
 {
-    if (unlinkat(folder_of(q, t), t->id, 0) < 0 && errno != ENOENT)
-        return -errno;
-    if (fsync(folder_of(q, t)) < 0)
-        return -errno;
-    return unlinkat(q->msg, t->id, 0) < 0 && errno != ENOENT ? -errno : 0;
+    int e = queue_unlink(q, t);
+
+    if (e == 0)
+        e = queue_sync(q);
+    return e < 0 ? e : queue_forget(q, t);
 }
 
 /* ---- walking ---- */

@@ -6,7 +6,8 @@
  *
  *     msg/ID      the message, LF line ends, never changed again. ID is of letters and digits.
  *     new/ID      envelope (envelope.h) of an entry that no run has seen; pennypost-queue.path watches this folder only
- *     cur/ID      envelope of an entry that a run has seen
+ *     cur/ID      envelope of an entry that a run has seen. If both are there, a crash has left the other one, and this
+ *                 one counts
  *     corrupt/    ID and ID.msg of what cannot be read, for the admin
  *
  * An entry exists if and only if its envelope does. The message is durable before the envelope appears, and the
@@ -28,10 +29,11 @@
 #define QUEUE_ORPHAN 86400 /* seconds after which a message without an envelope, or a half-written file, is removed */
 
 struct queue {
-    int msg, new, cur, corrupt; /* folders */
+    int msg, new, cur, corrupt;        /* folders */
+    bool is_new_behind, is_cur_behind; /* something was removed there, and queue_sync() was not called since */
 };
 
-#define QUEUE_INIT      ((struct queue){-1, -1, -1, -1})
+#define QUEUE_INIT      ((struct queue){.msg = -1, .new = -1, .cur = -1, .corrupt = -1})
 #define _cleanup_queue_ _cleanup_(queue_close)
 
 /* Opens the queue and makes the folders in it that are missing. -ENOENT: the folder itself is. -EPERM: it belongs to
@@ -75,17 +77,30 @@ int queue_take(struct queue *q, const char *id, struct queue_entry *ret);
 /* Gives it up as it is on the disk. A fresh entry is fine. */
 void queue_release(struct queue_entry *t);
 
-/* Writes the envelope back, durably. On an error the old one is still there. */
+/* Writes the envelope back, durably. On an error the old one is still there, or the new one if only the last wait for
+ * the disk failed. */
 int queue_update(struct queue *q, const struct queue_entry *t);
 
-/* From new/ to cur/: a run has seen it. Fine when it is there already. */
+/* From new/ to cur/: a run has seen it. Fine when it is there already. Durable is that it is in cur/, not that it has
+ * left new/, which a power cut may undo and nobody minds. */
 int queue_settle(struct queue *q, struct queue_entry *t);
+
+/* Both in one, for half the waits for the disk: the envelope is written to cur/. On an error it may be there all the
+ * same, and counts then; the old one in new/ is left for the next queue_take(). */
+int queue_put_off(struct queue *q, struct queue_entry *t);
 
 /* Back from cur/ to new/, so that a run starts for it. */
 int queue_renew(struct queue *q, struct queue_entry *t);
 
 /* Removes the entry for good, durably; release it afterwards. */
 int queue_remove(struct queue *q, struct queue_entry *t);
+
+/* The same in steps, so that many entries share one wait for the disk: queue_unlink() for each of them, queue_sync(),
+ * and, if that returned 0, queue_forget() and queue_release() for each. Before queue_sync() a power cut may bring an
+ * entry back; its message is there until then. */
+int queue_unlink(struct queue *q, const struct queue_entry *t);
+int queue_sync(struct queue *q);
+int queue_forget(struct queue *q, const struct queue_entry *t);
 
 /* ---- walking ---- */
 

@@ -55,7 +55,8 @@ static int add_message_fields(const struct report *r, struct buf *out)
     _cleanup_buf_ struct buf envid = BUF_INIT(QUEUE_VALUE);
     int error = buf_printf(out, "Reporting-MTA: dns; %s\n", r->hostname);
 
-    if (error == 0 && e->envid && xtext_decode(str_from(e->envid), &envid) == 0)
+    /* RFC 3461 5.2.7.1 (b), 6.3 (a): what a list sends out is another message, of which nobody gave an envelope id. */
+    if (error == 0 && e->envid && !r->is_list && xtext_decode(str_from(e->envid), &envid) == 0)
         error = add_field(out, "Original-Envelope-Id:", buf_str(&envid), r->is_utf8);
     if (error == 0)
         error = add_date(r, "Arrival-Date:", e->created, out);
@@ -64,15 +65,18 @@ static int add_message_fields(const struct report *r, struct buf *out)
     return error;
 }
 
-/* "rfc822;xtext" as the sender gave it, decoded (RFC 3461 6.3); RFC 6533 3 leaves its own encoding as it is. */
+/* "rfc822;xtext" as the sender gave it, decoded (RFC 3461 6.3). What RFC 6533 3 encodes stays so in an ASCII report,
+ * and is decoded in one of UTF-8 (4.1 there). */
 static int add_original(const struct report *r, const struct queue_recipient *q, struct buf *out)
 {
     _cleanup_buf_ struct buf plain = BUF_INIT(QUEUE_VALUE);
     struct str rest = str_from(q->orcpt), type;
+    bool is_utf8;
 
-    if (!q->orcpt || !str_cut(&rest, ';', &type))
+    if (!q->orcpt || q->is_orcpt_ours || !str_cut(&rest, ';', &type))
         return 0;
-    if (!str_ieq(type, STR("utf-8")) && xtext_decode(rest, &plain) == 0)
+    is_utf8 = str_ieq(type, STR("utf-8"));
+    if (is_utf8 ? r->is_utf8 && utf8_xtext_decode(rest, &plain) == 0 : xtext_decode(rest, &plain) == 0)
         rest = buf_str(&plain);
     if (buf_printf(out, "Original-Recipient: %.*s;", STR_ARG(type)) < 0)
         return -ENOBUFS;
@@ -124,6 +128,7 @@ struct extent {
     uint64_t size;
     bool is_header;
     bool is_utf8; /* bytes above 127 in the header */
+    bool is_8bit; /* or in what follows */
 };
 
 static int read_header(int file, struct buf *out)
@@ -180,7 +185,8 @@ static int measure(struct report *r, struct extent *ret)
 {
     const struct queue_envelope *e = &r->entry->envelope;
     _cleanup_buf_ struct buf front = BUF_INIT(REPORT_HEADER);
-    uint64_t most = e->ret == QUEUE_RET_FULL ? REPORT_FULL_MAX : REPORT_FULL;
+    enum queue_ret ret_wish = r->is_list ? QUEUE_RET_UNSET : e->ret; /* RFC 3461 5.2.7.1 (b) */
+    uint64_t most = ret_wish == QUEUE_RET_FULL ? REPORT_FULL_MAX : REPORT_FULL;
     struct stat facts;
     int error;
 
@@ -194,9 +200,10 @@ static int measure(struct report *r, struct extent *ret)
     find_subject(str_sub(buf_str(&front), 0, (size_t)ret->size), r);
     /* RFC 8689 5: what had to be encrypted does not come back whole. */
     ret->is_header =
-        r->action != REPORT_FAILED || e->ret == QUEUE_RET_HDRS || e->requires_tls || (uint64_t)facts.st_size > most;
+        r->action != REPORT_FAILED || ret_wish == QUEUE_RET_HDRS || e->requires_tls || (uint64_t)facts.st_size > most;
     if (!ret->is_header)
         ret->size = (uint64_t)facts.st_size;
+    ret->is_8bit = ret->is_utf8 || (!ret->is_header && e->body != QUEUE_BODY_7BIT);
     return 0;
 }
 
@@ -211,7 +218,7 @@ static const char *subject_of(const struct report *r)
                                          : "Your message has arrived";
 }
 
-static int add_front(const struct report *r, const char *mark, struct buf *out)
+static int add_front(const struct report *r, const char *mark, bool is_8bit, struct buf *out)
 {
     int e = add_field(out, "From:", STR("Mail delivery <MAILER-DAEMON@"), true);
 
@@ -224,9 +231,10 @@ static int add_front(const struct report *r, const char *mark, struct buf *out)
     if (e == 0)
         e = buf_printf(out,
                        "\nMessage-ID: <%s@%s>\nAuto-Submitted: auto-replied\nMIME-Version: 1.0\n"
-                       "Content-Type: multipart/report; report-type=%s;\n\tboundary=\"%s\"\n\n"
+                       "Content-Type: multipart/report; report-type=%s;\n\tboundary=\"%s\"\n%s\n"
                        "This is a report in the form of RFC 3464.\n\n",
-                       mark, r->hostname, r->is_utf8 ? "global-delivery-status" : "delivery-status", mark);
+                       mark, r->hostname, r->is_utf8 ? "global-delivery-status" : "delivery-status", mark,
+                       is_8bit ? "Content-Transfer-Encoding: 8bit\n" : ""); /* RFC 2045 6.4: as any part of it */
     if (e == 0)
         e = buf_printf(out,
                        "--%s\nContent-Type: text/plain; charset=%s\nContent-Transfer-Encoding: %s\n"
@@ -247,7 +255,6 @@ static int add_text(const struct report *r, struct buf *out)
 
 static int add_middle(const struct report *r, const char *mark, const struct extent *x, struct buf *out)
 {
-    bool is_8bit = x->is_utf8 || (!x->is_header && r->entry->envelope.body != QUEUE_BODY_7BIT);
     const char *type = r->is_utf8 || x->is_utf8 ? (x->is_header ? "message/global-headers" : "message/global")
                                                 : (x->is_header ? "text/rfc822-headers" : "message/rfc822");
     int e = buf_printf(out, "\n--%s\nContent-Type: message/%s\nContent-Transfer-Encoding: %s\n\n", mark,
@@ -259,7 +266,7 @@ static int add_middle(const struct report *r, const char *mark, const struct ext
         e = add_recipient_fields(r, r->recipients[i], out);
     return e < 0 ? e
                  : buf_printf(out, "\n--%s\nContent-Type: %s\nContent-Transfer-Encoding: %s\n\n", mark, type,
-                              is_8bit ? "8bit" : "7bit");
+                              x->is_8bit ? "8bit" : "7bit");
 }
 
 static int write_report(struct report *r, int fd, const char *mark, bool *ret_is_8bit)
@@ -269,7 +276,7 @@ static int write_report(struct report *r, int fd, const char *mark, bool *ret_is
     int e = measure(r, &x);
 
     if (e == 0)
-        e = add_front(r, mark, &front);
+        e = add_front(r, mark, r->is_utf8 || x.is_8bit, &front);
     if (e == 0)
         e = add_text(r, &front);
     if (e == 0)
@@ -282,7 +289,7 @@ static int write_report(struct report *r, int fd, const char *mark, bool *ret_is
         e = queue_file_copy(r->entry->file, fd, x.size);
     if (e == 0)
         e = queue_file_write(fd, buf_str(&end));
-    *ret_is_8bit = r->is_utf8 || x.is_utf8 || (!x.is_header && r->entry->envelope.body != QUEUE_BODY_7BIT);
+    *ret_is_8bit = r->is_utf8 || x.is_8bit;
     return e;
 }
 
@@ -371,6 +378,13 @@ static bool is_postmaster(const struct queue_recipient *q)
     return str_ieq(local, STR("postmaster"));
 }
 
+/* Does one report tell of both? Those of a list are a message of their own, also where nobody is its owner. */
+static bool go_together(const struct queue_envelope *e, const struct queue_recipient *a,
+                        const struct queue_recipient *b)
+{
+    return a->is_list == b->is_list && strcmp(queue_recipient_sender(e, a), queue_recipient_sender(e, b)) == 0;
+}
+
 /* One report for all recipients with the same sender. Those before `from` have had theirs. */
 static int report_from(struct queue *q, struct report *r, size_t from, struct report_counts *counts)
 {
@@ -381,6 +395,7 @@ static int report_from(struct queue *q, struct report *r, size_t from, struct re
 
     r->to = sender;
     r->count = 0;
+    r->is_list = e->recipients[from].is_list;
     r->is_postmaster = sender[0] == '\0';
     if (r->is_postmaster) {
         /* RFC 5321 6.1: the null path is never answered; an admin should know. */
@@ -391,7 +406,7 @@ static int report_from(struct queue *q, struct report *r, size_t from, struct re
     }
     r->is_utf8 = !str_is_ascii(str_from(r->to));
     for (size_t i = from; i < e->count && error == 0; i++) {
-        if (!is_told(&e->recipients[i], r->action) || strcmp(queue_recipient_sender(e, &e->recipients[i]), sender) != 0)
+        if (!is_told(&e->recipients[i], r->action) || !go_together(e, &e->recipients[from], &e->recipients[i]))
             continue;
         if (r->is_postmaster && is_postmaster(&e->recipients[i]))
             counts->dropped++;
@@ -401,12 +416,11 @@ static int report_from(struct queue *q, struct report *r, size_t from, struct re
     return error < 0 ? error : send_report(q, r, counts);
 }
 
-/* Is it the first recipient with its sender? */
+/* Is it the first recipient of its report? */
 static bool is_first(const struct queue_envelope *e, size_t at, enum report_action action)
 {
     for (size_t i = 0; i < at; i++)
-        if (is_told(&e->recipients[i], action) &&
-            strcmp(queue_recipient_sender(e, &e->recipients[i]), queue_recipient_sender(e, &e->recipients[at])) == 0)
+        if (is_told(&e->recipients[i], action) && go_together(e, &e->recipients[i], &e->recipients[at]))
             return false;
     return true;
 }

@@ -48,6 +48,7 @@ struct report {
     size_t count;
     int64_t until;      /* of REPORT_DELAYED */
     bool is_postmaster; /* it tells of a report that could not be delivered */
+    bool is_list;       /* it tells of what a mailing list sent out */
     bool is_utf8;       /* some address is not ASCII */
     char subject[128];  /* of the message, if it is plain ASCII; or "" */
 };

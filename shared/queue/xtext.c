@@ -62,7 +62,7 @@ int xtext_decode(struct str s, struct buf *out)
 }
 
 /* EmbeddedUnicodeChar: how many bytes; 0: none is here. */
-static size_t embedded(struct str s)
+static size_t embedded(struct str s, uint32_t *ret)
 {
     uint32_t value = 0;
     size_t i = 3;
@@ -73,6 +73,7 @@ static size_t embedded(struct str s)
         value = value << 4 | (uint32_t)hex_digit(s.ptr[i]);
     if (i < 5 || i >= s.len || s.ptr[i] != '}' || value == 0 || value > 0x10FFFF || (value >= 0xD800 && value < 0xE000))
         return 0;
+    *ret = value;
     return i + 1;
 }
 
@@ -80,11 +81,12 @@ static size_t embedded(struct str s)
 static size_t next_length(struct str s)
 {
     unsigned char c = (unsigned char)s.ptr[0];
+    uint32_t unused;
 
     if (c >= 128)
         return utf8_sequence(s);
     if (c == '\\')
-        return embedded(s);
+        return embedded(s, &unused);
     return c > 32 && c < 127 && c != '+' && c != '=';
 }
 
@@ -118,6 +120,33 @@ int utf8_xtext_encode(struct str s, struct buf *out)
                 value = value << 6 | ((unsigned char)s.ptr[i] & 0x3F);
             e = buf_printf(out, "\\x{%X}", (unsigned)value);
         }
+        s = str_sub(s, n, s.len);
+    }
+    return e;
+}
+
+static int add_utf8(uint32_t value, struct buf *out)
+{
+    char bytes[4];
+    size_t n = value < 0x80 ? 1 : value < 0x800 ? 2 : value < 0x10000 ? 3 : 4;
+
+    for (size_t i = n - 1; i > 0; i--, value >>= 6)
+        bytes[i] = (char)(0x80 | (value & 0x3F));
+    bytes[0] = (char)(n == 1 ? value : (0xF0u << (4 - n)) | value);
+    return buf_add(out, bytes, n);
+}
+
+int utf8_xtext_decode(struct str s, struct buf *out)
+{
+    int e = 0;
+
+    while (s.len > 0 && e == 0) {
+        size_t n = next_length(s);
+        uint32_t value = 0;
+
+        if (n == 0)
+            return -EINVAL;
+        e = embedded(s, &value) > 0 ? add_utf8(value, out) : buf_add_str(out, str_sub(s, 0, n));
         s = str_sub(s, n, s.len);
     }
     return e;

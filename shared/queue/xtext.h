@@ -20,7 +20,8 @@ int xtext_decode(struct str s, struct buf *out);
  * is. Either is valid; the empty one is. */
 bool utf8_xtext_is_valid(struct str s);
 
-/* Appends the form in ASCII of a valid one. 0, -EINVAL, -ENOBUFS, -ENOMEM. */
+/* Append the form in ASCII of a valid one, and the address itself. 0, -EINVAL, -ENOBUFS, -ENOMEM. */
 int utf8_xtext_encode(struct str s, struct buf *out);
+int utf8_xtext_decode(struct str s, struct buf *out);
 
 #endif

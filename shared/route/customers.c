@@ -5,35 +5,14 @@
 #include "shared/route/customers.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "shared/base/macros.h"
+#include "shared/route/listfile.h"
 
 int customers_load(const char *path, struct buf *text)
 {
-    _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    struct stat st;
-    int r = 0;
+    int r = listfile_read(path, NULL, text, NULL);
 
-    if (fd < 0)
-        return errno == ENOENT ? 0 : -errno;
-    if (fstat(fd, &st) < 0)
-        return -errno;
-    if (!S_ISREG(st.st_mode) || st.st_size > (off_t)CUSTOMERS_FILE)
-        return -EFBIG;
-    while (r == 0) {
-        char piece[4096];
-        ssize_t n = read(fd, piece, sizeof(piece));
-
-        if (n < 0 && errno != EINTR)
-            return -errno;
-        if (n == 0)
-            return 0;
-        r = n > 0 ? buf_add(text, piece, (size_t)n) : 0;
-    }
-    return r;
+    return r == -ENOENT ? 0 : r;
 }
 
 struct entry {

@@ -15,12 +15,12 @@
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
 #include "shared/route/alias.h"
+#include "shared/route/forward.h"
 #include "shared/route/listfile.h"
 #include "shared/route/srs.h"
 #include "shared/route/srs_run.h"
 
 #define ALIASES_MAX (16u << 20) /* bytes of the aliases file, and of all that one recipient includes */
-#define FORWARD_MAX (64u << 10) /* bytes of a .forward */
 
 struct expander {
     const struct conf *conf;
@@ -243,40 +243,6 @@ static int expand_list(struct expander *x, struct str list)
 
 /* ---- .forward ---- */
 
-/* A file that others may have written is as if it were theirs: it stays unread, and the mail where it is safe. */
-static bool is_trustworthy(const struct stat *facts, const struct priv_user *user, const char *path)
-{
-    if ((facts->st_uid == user->uid || facts->st_uid == 0) && !(facts->st_mode & (S_IWGRP | S_IWOTH)))
-        return true;
-    LOG_EVENT(LOG_WARNING, "forward-ignored", LOG_FC("user", user->name), LOG_FC("file", path),
-              LOG_FC("reason", "others can write to it, or own it"));
-    return false;
-}
-
-/* Reads "FILE+detail", then "FILE". 0, -ENOENT, or another errno. */
-static int read_forward(const struct expander *x, const struct priv_user *user, struct str detail, struct buf *out)
-{
-    _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_PATHNAME);
-    struct stat facts;
-    size_t len;
-    int e = conf_expand(str_from(x->conf->forward), str_from(user->name), str_from(user->home), &path);
-
-    if (e < 0 || path.len == 0)
-        return -ENOENT;
-    len = path.len;
-    e = -ENOENT;
-    if (detail.len > 0 && str_chr(detail, '/') < 0 && x->conf->recipient_delimiter[0] != '\0' &&
-        buf_printf(&path, "%c%.*s", x->conf->recipient_delimiter[0], STR_ARG(detail)) == 0)
-        e = listfile_read(buf_cstr(&path), user, out, &facts);
-    if (e == -ENOENT || e == -ENAMETOOLONG) {
-        buf_truncate(&path, len);
-        e = listfile_read(buf_cstr(&path), user, out, &facts);
-    }
-    if (e == 0 && !is_trustworthy(&facts, user, buf_cstr(&path)))
-        e = -ENOENT;
-    return e == -ENOTDIR ? -ENOENT : e;
-}
-
 static int expand_forward_list(struct expander *x, const struct priv_user *user, struct str list)
 {
     char outer[sizeof(x->runner)];
@@ -340,9 +306,7 @@ static int expand_forward(struct expander *x, const struct rcpt_target *t, struc
         return -ENOENT;
     if (x->depth >= EXPAND_DEPTH || x->forward_depth >= EXPAND_DEPTH)
         return -ELOOP;
-    e = priv_user_find(str_from(t->user), &user);
-    if (e == 0)
-        e = read_forward(x, &user, detail, &text);
+    e = forward_read(x->conf, t, detail, &text, &user);
     if (e == -ENOENT)
         return e;
     if (e == 0)
@@ -418,7 +382,10 @@ static int expand_local(struct expander *x, struct str local)
         if (e == -ENOENT)
             e = add_user(x, name, detail);
     }
-    /* RFC 5321 4.5.1: postmaster is always there. */
+    /* RFC 5321 4.5.1: postmaster is always there; so is who writes our reports (RFC 3464 2: a person reads the answer).
+     */
+    if (e == -ENOENT && str_ieq(local, STR("mailer-daemon")))
+        e = expand_local(x, STR("postmaster"));
     if (e == -ENOENT && str_ieq(local, STR("postmaster")))
         e = expand_local(x, STR("root"));
     return e == -ENOENT && is_in_chain(x, local) ? -ELOOP : e;

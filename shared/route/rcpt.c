@@ -15,16 +15,21 @@
 void rcpt_target_finish(struct rcpt_target *t)
 {
     free(t->user);
+    free(t->home);
     free(t->argument);
     *t = (struct rcpt_target){0};
 }
 
 int rcpt_remote(struct str address, struct rcpt_target *ret)
 {
-    struct rcpt_target t = {
-        .kind = RCPT_REMOTE, .user = strdup(""), .argument = str_dup(address), .uid = (uid_t)-1, .gid = (gid_t)-1};
+    struct rcpt_target t = {.kind = RCPT_REMOTE,
+                            .user = strdup(""),
+                            .home = strdup(""),
+                            .argument = str_dup(address),
+                            .uid = (uid_t)-1,
+                            .gid = (gid_t)-1};
 
-    if (!t.user || !t.argument) {
+    if (!t.user || !t.home || !t.argument) {
         rcpt_target_finish(&t);
         return -ENOMEM;
     }
@@ -99,9 +104,12 @@ static int find_user(const char *name, struct rcpt_target *ret)
         return e == 0 || e == ENOENT || e == ESRCH || e == EBADF || e == EPERM ? -ENOENT : -EAGAIN;
     if (!is_user_name(str_from(entry.pw_name)))
         return -ENOENT;
-    *ret = (struct rcpt_target){
-        .user = strdup(entry.pw_name), .argument = strdup(""), .uid = entry.pw_uid, .gid = entry.pw_gid};
-    if (ret->user && ret->argument)
+    *ret = (struct rcpt_target){.user = strdup(entry.pw_name),
+                                .home = strdup(entry.pw_dir),
+                                .argument = strdup(""),
+                                .uid = entry.pw_uid,
+                                .gid = entry.pw_gid};
+    if (ret->user && ret->home && ret->argument)
         return 0;
     rcpt_target_finish(ret);
     return -ENOMEM;

@@ -21,6 +21,7 @@ enum rcpt_kind {
 struct rcpt_target {
     enum rcpt_kind kind;
     char *user;     /* as NSS spells it; "" for RCPT_REMOTE */
+    char *home;     /* of the user, "" */
     char *argument; /* command line, path or remote address; for a mailbox the detail behind the delimiter, "" none */
     uid_t uid;
     gid_t gid;

@@ -69,6 +69,38 @@ int scratch_open(const struct conf *conf, int *ret_fd)
     return 0;
 }
 
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U /* Linux 6.3; where the system insists on it, nothing else is given */
+#endif
+
+static int write_all(int fd, struct str text)
+{
+    while (text.len > 0) {
+        ssize_t n = write(fd, text.ptr, text.len);
+
+        if (n < 0 && errno != EINTR)
+            return -errno;
+        text = str_sub(text, n < 0 ? 0 : (size_t)n, text.len);
+    }
+    return 0;
+}
+
+int scratch_text(const struct conf *conf, struct str text, int *ret_fd)
+{
+    _cleanup_close_ int fd = memfd_create("message", MFD_CLOEXEC | MFD_NOEXEC_SEAL);
+    int e = 0;
+
+    if (fd < 0 && errno == EINVAL)
+        fd = memfd_create("message", MFD_CLOEXEC);
+    if (fd < 0)
+        e = scratch_open(conf, &fd);
+    if (e == 0)
+        e = write_all(fd, text);
+    if (e == 0)
+        *ret_fd = steal_fd(&fd);
+    return e;
+}
+
 int scratch_reopen(int fd, int *ret_fd)
 {
     char path[32];

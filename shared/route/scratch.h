@@ -12,6 +12,9 @@
  * /var/tmp or memory. 0 or a negative errno. */
 int scratch_open(const struct conf *conf, int *ret_fd);
 
+/* The same with a small message in it, in memory, where it costs no file system anything. */
+int scratch_text(const struct conf *conf, struct str text, int *ret_fd);
+
 /* The same file with an offset of its own, read-only, at byte 0. */
 int scratch_reopen(int fd, int *ret_fd);
 

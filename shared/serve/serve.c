@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -50,6 +51,8 @@ static int serve(const struct serve_program *p, struct conf *conf)
     _cleanup_session_ struct session who = {.control = -1};
     int r = session_start(conf, &who);
 
+    if (r == -ECANCELED)
+        return EX_OK;
     if (r < 0)
         return refuse(p, &who, r);
     log_context("user", str_from(who.user));
@@ -70,6 +73,8 @@ int serve_main(const struct serve_program *p, int argc, char **argv)
     if (argc > 1)
         return usage(p, "unknown argument");
     ignore_sigpipe();
+    if ((r = mbox_guard()) < 0)
+        return EX_OSERR;
     log_open(p->name, isatty(STDERR_FILENO));
     if (!getenv(GATE_CONTROL_ENV)) /* else the monitor has said so */
         start_warn(p->name, &conf, true);
@@ -152,6 +157,14 @@ void serve_log_notices(struct mbox_store *store)
         (void)str_cut(&rest, '\n', &line);
         LOG_EVENT(LOG_NOTICE, "mailbox", LOG_F("notice", line));
     }
+}
+
+int serve_end(struct writer *out)
+{
+    int r = writer_flush(out);
+
+    (void)shutdown(out->transport->wfd, SHUT_WR); /* a pipe ends with us */
+    return r;
 }
 
 void serve_log_summary(const char *event, const char *end, const struct session *who, const struct serve_count *counts)

@@ -48,6 +48,10 @@ int serve_connect(const struct serve_connection *c, struct conf *conf, const str
  * nothing was removed, or the disk fails so badly that nobody can say. */
 int serve_update(struct mbox *box, const struct numset *remove, const struct numset *seen, uint64_t *ret_removed);
 
+/* Sends what is buffered as the last that the client hears, and ends the connection on our side: he need not wait for
+ * what is tidied up behind it. writer_flush()'s result. */
+int serve_end(struct writer *out);
+
 /* Logs what the store has to tell the administrator. NULL is fine. */
 void serve_log_notices(struct mbox_store *store);
 

@@ -3,6 +3,7 @@
  */
 #include "shared/sts/cache.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -10,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "shared/base/macros.h"
@@ -17,6 +19,8 @@
 #define FIRST_LINE "pennypost-sts 1"
 #define LAST_LINE  "end"
 #define FILE_MAX   (64u << 10)
+#define TEMPORARY  ".new-" /* no domain begins with a dot */
+#define HALF_AGE   3600    /* seconds: nobody takes so long to write one */
 
 /* ---- the text ---- */
 
@@ -181,6 +185,24 @@ static int write_all(int fd, struct str text)
     return fsync(fd) < 0 ? -errno : 0;
 }
 
+/* What was half written when its writer was killed. */
+static void sweep(int folder)
+{
+    int fd = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    const struct dirent *entry;
+    struct stat st;
+
+    if (!dir && fd >= 0)
+        (void)close(fd);
+    while (dir && (entry = readdir(dir)))
+        if (str_starts(str_from(entry->d_name), STR(TEMPORARY)) &&
+            fstatat(folder, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_mtime < time(NULL) - HALF_AGE)
+            (void)unlinkat(folder, entry->d_name, 0);
+    if (dir)
+        (void)closedir(dir);
+}
+
 int sts_cache_write(const struct conf *conf, const char *domain, const struct sts_entry *e)
 {
     _cleanup_buf_ struct buf text = BUF_INIT(FILE_MAX);
@@ -191,7 +213,8 @@ int sts_cache_write(const struct conf *conf, const char *domain, const struct st
 
     if (r < 0)
         return r;
-    (void)snprintf(temporary, sizeof(temporary), ".new-%ld", (long)getpid()); /* no domain begins with a dot */
+    sweep(folder);
+    (void)snprintf(temporary, sizeof(temporary), TEMPORARY "%ld", (long)getpid());
     fd = openat(folder, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return -errno;

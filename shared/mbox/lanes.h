@@ -1,0 +1,54 @@
+/*
+ * Sixteen bytes at a time with the compiler's portable vectors. Internal to shared/mbox.
+ */
+#ifndef MBOX_LANES_H
+#define MBOX_LANES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define LANES 16
+
+/* The same bytes of text, one by one and as two words, in which "is any of them set?" is quickly asked. */
+typedef uint8_t lanes_bytes __attribute__((vector_size(LANES), may_alias));
+typedef uint64_t lanes_words __attribute__((vector_size(LANES), may_alias));
+
+/* The LANES bytes at p, which need not be aligned. */
+static inline lanes_bytes lanes_load(const uint8_t *p)
+{
+    lanes_bytes v;
+
+    memcpy(&v, p, sizeof(v));
+    return v;
+}
+
+static inline void lanes_store(uint8_t *p, lanes_bytes v)
+{
+    memcpy(p, &v, sizeof(v));
+}
+
+/* Of a comparison, whose lanes are all ones or all zeros: is it true anywhere? */
+static inline bool lanes_any(lanes_bytes v)
+{
+    lanes_words w = (lanes_words)v;
+
+    return (w[0] | w[1]) != 0;
+}
+
+/* Of half a comparison that is true somewhere: where first. */
+static inline size_t lanes_first_half(uint64_t w)
+{
+    return (size_t)(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? __builtin_ctzll(w) : __builtin_clzll(w)) / 8;
+}
+
+/* Of a comparison that is true somewhere: where first. */
+static inline size_t lanes_first(lanes_bytes v)
+{
+    lanes_words w = (lanes_words)v;
+
+    return w[0] != 0 ? lanes_first_half(w[0]) : 8 + lanes_first_half(w[1]);
+}
+
+#endif
