@@ -94,14 +94,23 @@ static int account_tool(const char *const argv[], struct str input, struct buf *
     return status < 0 ? status : -ECANCELED;
 }
 
+/* Its mailbox, where that is named after it: in its home it goes with that, and a `spool` that is one file for all is
+ * not its own. */
+static int remove_box(const struct conf *conf)
+{
+    _cleanup_free_ char *box = NULL;
+
+    if (session_inbox(conf, STR(ACCOUNT_THROWAWAY), STR(ACCOUNT_HOME), &box) < 0 ||
+        !str_ends(str_from(box), STR("/" ACCOUNT_THROWAWAY)))
+        return 0;
+    return unlink(box) < 0 && errno != ENOENT ? -errno : 0;
+}
+
 static int remove_throwaway(const struct conf *conf, struct buf *why)
 {
     static const char *const userdel[] = {"userdel", "--remove", ACCOUNT_THROWAWAY, NULL};
-    _cleanup_free_ char *box = NULL;
-    int r = 0;
+    int r = remove_box(conf);
 
-    if (session_spool_path(conf->spool, STR(ACCOUNT_THROWAWAY), &box) == 0 && unlink(box) < 0 && errno != ENOENT)
-        r = -errno;
     /* userdel refuses while a process of the user lives: the last session may need a moment to end. */
     for (int i = 0; getpwnam(ACCOUNT_THROWAWAY); i++) {
         int s;

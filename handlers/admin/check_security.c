@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
+#include <linux/io_uring.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,39 +15,37 @@
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <sysexits.h>
 
+#include "handlers/admin/check_security.h"
 #include "handlers/admin/child.h"
 #include "handlers/admin/command.h"
 #include "shared/base/limits.h"
 #include "shared/base/macros.h"
+#include "shared/gate/keeper.h"
 #include "shared/gate/priv.h"
 #include "shared/gate/sandbox.h"
+#include "shared/gate/throttle.h"
 #include "shared/gate/tickets.h"
 
 #define UNITS_MAX   64 /* unit files looked at */
-#define PROGRAM_MAX 64 /* programs looked at */
+#define FILES_MAX   64 /* files of one kind looked at */
 #define MEMORY      (64u << 20)
 #define FILES       16
 #define TRY_HELD    0  /* exit statuses of a try: an error came back */
 #define TRY_REACHED 10 /* it worked */
 #define TRY_BROKEN  11 /* the confinement itself failed */
 
-struct report {
-    unsigned passed;
-    unsigned failed;
-    unsigned skipped;
-};
-
-static void say(struct report *r, bool is_fine, const char *what, const char *detail)
+void report_say(struct report *r, bool is_fine, const char *what, const char *detail)
 {
     *(is_fine ? &r->passed : &r->failed) += 1;
     (void)printf("%s  %s%s%s\n", is_fine ? "ok  " : "BAD ", what, detail[0] ? ": " : "", detail);
 }
 
-static void skip(struct report *r, const char *what, const char *why)
+void report_skip(struct report *r, const char *what, const char *why)
 {
     r->skipped++;
     (void)printf("--    %s: %s\n", what, why);
@@ -86,6 +86,36 @@ static bool make_unix_socket(pid_t other)
 static bool send_signal(pid_t other)
 {
     return kill(other, 0) == 0;
+}
+
+/* The kernel sends signals for files that were told to: to any process of the same account. */
+static bool signal_by_file(pid_t other)
+{
+    return fcntl(STDOUT_FILENO, F_SETOWN, other) == 0;
+}
+
+/* Local sockets that can be connected to others. */
+static bool make_socket_pair(pid_t other)
+{
+    int pair[2];
+
+    (void)other;
+    return socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair) == 0;
+}
+
+/* System calls that no filter sees. */
+static bool make_ring(pid_t other)
+{
+    struct io_uring_params parameters = {0};
+
+    (void)other;
+    return syscall(SYS_io_uring_setup, 1, &parameters) >= 0;
+}
+
+static bool make_name_space(pid_t other)
+{
+    (void)other;
+    return unshare(CLONE_NEWUSER) == 0;
 }
 
 static bool trace(pid_t other)
@@ -146,7 +176,9 @@ static const struct {
     {"make a file", make_file},
     {"make a network socket", make_socket},
     {"make a local socket", make_unix_socket},
+    {"make a pair of local sockets", make_socket_pair},
     {"signal another process", send_signal},
+    {"have a file signal another process", signal_by_file},
     {"trace another process", trace},
     {"read another process's memory", read_memory},
     {"start a program", start_program},
@@ -154,6 +186,8 @@ static const struct {
     {"become root", become_root},
     {"change its root folder", leave_root_folder},
     {"run code that it made", run_made_code},
+    {"make a name space", make_name_space},
+    {"make an io_uring", make_ring},
 };
 
 static const struct {
@@ -162,12 +196,9 @@ static const struct {
     enum sandbox_role role;
     bool has_sockets; /* it asks servers of the internet: that is its job */
 } roles[] = {
-    {"login stage", PRIV_USER_LOGIN, SANDBOX_LOGIN, false},
-    {"tls", PRIV_USER_TLS, SANDBOX_TLS, false},
-    {"smtp-session", PRIV_USER_SMTP, SANDBOX_LOGIN, false},
-    {"relay-session", PRIV_USER_RELAY, SANDBOX_RELAY, false},
-    {"resolve", PRIV_USER_RESOLVE, SANDBOX_RESOLVE, true},
-    {"sts", PRIV_USER_STS, SANDBOX_FETCH, true},
+    {"login stage", PRIV_USER_LOGIN, SANDBOX_LOGIN, false}, {"tls", PRIV_USER_TLS, SANDBOX_TLS, false},
+    {"smtp-session", PRIV_USER_SMTP, SANDBOX_LOGIN, false}, {"relay-session", PRIV_USER_RELAY, SANDBOX_RELAY, false},
+    {"resolve", PRIV_USER_RESOLVE, SANDBOX_RESOLVE, true},  {"sts", PRIV_USER_STS, SANDBOX_FETCH, true},
 };
 
 /* In a child: confined like the real thing, one try. */
@@ -193,24 +224,24 @@ static void report_try(struct report *r, size_t role, size_t i)
     if (pid == 0)
         _exit(try_it(role, tries[i].reaches, self));
     if (pid < 0 || waitpid(pid, &status, 0) != pid)
-        say(r, false, name, "could not be tried");
+        report_say(r, false, name, "could not be tried");
     else if (WIFSIGNALED(status))
-        say(r, WTERMSIG(status) == SIGSYS, name,
-            WTERMSIG(status) == SIGSYS ? "killed for trying" : "died of something else");
+        report_say(r, WTERMSIG(status) == SIGSYS, name,
+                   WTERMSIG(status) == SIGSYS ? "killed for trying" : "died of something else");
     else if (WEXITSTATUS(status) == TRY_HELD)
-        say(r, true, name, "refused");
+        report_say(r, true, name, "refused");
     else
-        say(r, false, name, WEXITSTATUS(status) == TRY_BROKEN ? "it could not be confined" : "it can");
+        report_say(r, false, name, WEXITSTATUS(status) == TRY_BROKEN ? "it could not be confined" : "it can");
 }
 
-static void check_sandbox(struct report *r)
+static void check_sandbox(struct report *r, const struct conf *conf)
 {
     if (!priv_is_root()) {
-        skip(r, "what the confined programs can reach", "needs root");
+        report_skip(r, "what the confined programs can reach", "needs root");
         return;
     }
     if (!sandbox_is_built()) {
-        skip(r, "what the confined programs can reach", "built with sanitizers, so without filters");
+        report_skip(r, "what the confined programs can reach", "built with sanitizers, so without filters");
         return;
     }
     (void)fflush(stdout);
@@ -218,6 +249,7 @@ static void check_sandbox(struct report *r)
         for (size_t i = 0; i < ARRAY_SIZE(tries); i++)
             if (!roles[role].has_sockets || tries[i].reaches != make_socket)
                 report_try(r, role, i);
+    check_running(r, conf);
 }
 
 /* ---- files ---- */
@@ -232,11 +264,11 @@ static void check_file(struct report *r, const char *path, enum secrecy secrecy)
     struct stat st;
 
     if (stat(path, &st) < 0) {
-        skip(r, path, strerror(errno));
+        report_skip(r, path, strerror(errno));
         return;
     }
     (void)snprintf(detail, sizeof(detail), "uid %u, mode %04o", (unsigned)st.st_uid, (unsigned)st.st_mode & 07777);
-    say(r, st.st_uid == 0 && (st.st_mode & forbidden) == 0, path, detail);
+    report_say(r, st.st_uid == 0 && (st.st_mode & forbidden) == 0, path, detail);
 }
 
 static void check_words(struct report *r, const char *words, enum secrecy secrecy)
@@ -257,40 +289,50 @@ static void check_spool(struct report *r, const char *path)
     struct stat st;
 
     if (stat(path, &st) < 0) {
-        skip(r, path, strerror(errno));
+        report_skip(r, path, strerror(errno));
         return;
     }
     (void)snprintf(detail, sizeof(detail), "uid %u, gid %u, mode %04o", (unsigned)st.st_uid, (unsigned)st.st_gid,
                    (unsigned)st.st_mode & 07777);
-    say(r, st.st_uid == 0 && ((st.st_mode & 02) == 0 || (st.st_mode & S_ISVTX) != 0), path, detail);
+    report_say(r, st.st_uid == 0 && ((st.st_mode & 02) == 0 || (st.st_mode & S_ISVTX) != 0), path, detail);
 }
 
-static void check_matching(struct report *r, const char *pattern, enum secrecy secrecy, size_t max)
+/* Those files in a folder that match. */
+static void check_below(struct report *r, const char *folder, const char *pattern, enum secrecy secrecy)
 {
+    _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_PATHNAME);
     glob_t found = {0};
 
-    if (glob(pattern, GLOB_NOSORT, NULL, &found) == 0)
-        for (size_t i = 0; i < found.gl_pathc && i < max; i++)
+    if (buf_printf(&path, "%s/%s", folder, pattern) < 0)
+        return;
+    if (glob(buf_cstr(&path), GLOB_NOSORT, NULL, &found) == 0)
+        for (size_t i = 0; i < found.gl_pathc && i < FILES_MAX; i++)
             check_file(r, found.gl_pathv[i], secrecy);
     globfree(&found);
 }
 
 static void check_files(struct report *r, const struct conf *conf)
 {
-    _cleanup_buf_ struct buf tickets = BUF_INIT(LIMIT_PATHNAME);
+    const char *const secrets[] = {conf->devices, conf->relay_credentials, conf->srs_secret, KEEPER_LOCKS_DIR,
+                                   conf->queue,   conf->sts_cache};
+    const char *const others[] = {conf->runtime,        PENNYPOST_SYSCONFDIR, PENNYPOST_SYSCONFDIR "/pennypost.conf",
+                                  PRIV_EMPTY_DIR,       conf->dkim_keys,      conf->aliases,
+                                  conf->atrn_customers, conf->relay_routes,   conf->tls_policy};
 
     check_words(r, conf->tls_key, SECRET);
     check_words(r, conf->tls_certificate, UNCHANGEABLE);
-    check_file(r, conf->devices, SECRET);
-    if (buf_printf(&tickets, "%s/" TICKETS_FILE, conf->runtime) == 0)
-        check_file(r, buf_cstr(&tickets), SECRET);
-    check_file(r, conf->runtime, UNCHANGEABLE);
-    check_file(r, PENNYPOST_SYSCONFDIR "/pennypost.conf", UNCHANGEABLE);
-    check_file(r, PRIV_EMPTY_DIR, UNCHANGEABLE);
+    check_words(r, conf->tls_client_ca, UNCHANGEABLE);
+    check_below(r, conf->dkim_keys, "*.key", SECRET);
+    check_below(r, conf->runtime, TICKETS_FILE, SECRET);
+    check_below(r, conf->runtime, THROTTLE_FILE, SECRET);
+    for (size_t i = 0; i < ARRAY_SIZE(secrets); i++)
+        check_file(r, secrets[i], SECRET);
+    for (size_t i = 0; i < ARRAY_SIZE(others); i++)
+        check_file(r, others[i], UNCHANGEABLE);
     check_spool(r, conf->spool);
-    check_matching(r, PENNYPOST_LIBEXECDIR "/*", UNCHANGEABLE, PROGRAM_MAX);
-    check_matching(r, "/etc/pam.d/pennypost-*", UNCHANGEABLE, PROGRAM_MAX);
-    check_matching(r, "/usr/lib/pam.d/pennypost-*", UNCHANGEABLE, PROGRAM_MAX);
+    check_below(r, PENNYPOST_LIBEXECDIR, "*", UNCHANGEABLE);
+    check_below(r, "/etc/pam.d", "pennypost-*", UNCHANGEABLE);
+    check_below(r, "/usr/lib/pam.d", "pennypost-*", UNCHANGEABLE);
 }
 
 /* ---- units ---- */
@@ -308,7 +350,7 @@ static void check_unit(struct report *r, const char *path)
 
     (void)str_cut(&rest, '\n', &line);
     if (status != 0 || at < 0) {
-        skip(r, path, "systemd-analyze says nothing");
+        report_skip(r, path, "systemd-analyze says nothing");
         return;
     }
     r->passed++;
@@ -331,15 +373,15 @@ static void check_units(struct report *r)
         globfree(&found);
     }
     if (seen == 0)
-        skip(r, "units", "none installed");
+        report_skip(r, "units", "none installed");
 }
 
 int check_security(struct conf *conf)
 {
     struct report r = {0};
 
-    check_sandbox(&r);
-    check_files(&r, conf);
+    check_files(&r, conf); /* first: what runs below mends some of them */
+    check_sandbox(&r, conf);
     check_units(&r);
     (void)printf("%u ok, %u failed, %u skipped\n", r.passed, r.failed, r.skipped);
     return r.failed > 0 || r.passed == 0 ? 1 : 0;

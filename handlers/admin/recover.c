@@ -14,7 +14,9 @@
 #include "handlers/admin/command.h"
 #include "shared/base/log.h"
 #include "shared/base/macros.h"
+#include "shared/base/maker.h"
 #include "shared/gate/chain.h"
+#include "shared/gate/dotlock.h"
 #include "shared/gate/keeper.h"
 #include "shared/gate/priv.h"
 
@@ -52,6 +54,24 @@ static void close_dir(DIR **dir)
         (void)closedir(*dir);
 }
 
+/* A keeper that was killed leaves the file of its lock (shared/gate/dotlock.h) beside the mailboxes. It keeps nobody
+ * out. */
+static void sweep_spool(const struct conf *conf)
+{
+    _cleanup_(close_dir) DIR *dir = strchr(conf->spool, '%') ? NULL : opendir(conf->spool);
+    const struct dirent *entry;
+
+    while (dir && (entry = readdir(dir))) {
+        _cleanup_close_ int fd = -1;
+
+        if (strncmp(entry->d_name, DOTLOCK_SPARE, strlen(DOTLOCK_SPARE)) != 0)
+            continue;
+        fd = openat(dirfd(dir), entry->d_name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        if (fd >= 0 && maker_is_gone(fd))
+            (void)unlinkat(dirfd(dir), entry->d_name, 0);
+    }
+}
+
 int recover_main(struct conf *conf, int argc, char **argv)
 {
     _cleanup_(close_dir) DIR *dir = NULL;
@@ -63,6 +83,7 @@ int recover_main(struct conf *conf, int argc, char **argv)
         (void)fprintf(stderr, "usage: pennypost recover\n");
         return EX_USAGE;
     }
+    sweep_spool(conf);
     dir = opendir(KEEPER_LOCKS_DIR);
     if (!dir && errno == ENOENT)
         return 0;

@@ -17,6 +17,17 @@ static void name_stack(char out[static STACK_MAX], const char *suffix)
     (void)snprintf(out, STACK_MAX, "pennypost-%s", suffix);
 }
 
+void admit_prepare(struct auth *a)
+{
+    char stack[STACK_MAX];
+
+    if (geteuid() != 0)
+        return;
+    (void)getpwuid(0); /* the name service reads its configuration once */
+    name_stack(stack, a->service);
+    pam_prepare(a, stack);
+}
+
 int admit_secret_by(struct auth *a, const char *suffix, struct str secret)
 {
     char stack[STACK_MAX];
@@ -41,7 +52,7 @@ static int become_invoker(struct auth *a)
 
     if (!pw || !auth_claim(a, str_from(pw->pw_name)))
         return auth_fail(a, AUTH_CLASS_TEMPORARY, "the invoking user has no account");
-    return 0;
+    return auth_check_authorization(a);
 }
 
 int admit_proved(struct auth *a)

@@ -6,6 +6,9 @@
 
 #include "handlers/auth/auth.h"
 
+/* Does what admit_secret() does before it looks at who it is, for a->service. Without root there is nothing to do. */
+void admit_prepare(struct auth *a);
+
 /* a->user with a secret for PAM (a password) by the service file of the protocol. 0 or an auth_class. */
 int admit_secret(struct auth *a, struct str secret);
 

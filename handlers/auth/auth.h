@@ -23,8 +23,8 @@ struct auth {
     struct conf *conf;
     struct frame request; /* the views below point into it */
     uint32_t attempt;
-    char service[AUTH_SERVICE + 1];     /* "imap", "pop3", "smtp" */
-    char mechanism[AUTH_MECHANISM + 1]; /* upper case */
+    char service[AUTH_SERVICE + 1]; /* "imap", "pop3", "smtp" */
+    char mechanism[AUTH_MECHANISM + 1];
     struct str initial;
     bool has_initial;
     char peer[LIMIT_ADDRESS + 1];
@@ -35,29 +35,32 @@ struct auth {
     struct str subject;   /* of the client certificate, or empty */
 
     struct frame response; /* the last one from the client */
-    int64_t started;       /* monotonic ms */
 
     char user[LIMIT_USER + 1]; /* as claimed; after success as PAM names it */
     uid_t uid;                 /* of the user, valid after account_check() said so */
+    bool is_for_another;       /* claims the right to act for somebody else, which nobody has here */
     const char *reason;        /* of a failure, for the log; static text */
     struct buf messages;       /* PAM's words to the user, a line each */
     struct buf final;          /* SASL data that goes with success */
 
     /* For pam.c. */
-    void *pam; /* handle, while a session is open */
+    void *ready; /* handle that pam_prepare() made, until somebody uses it */
+    void *pam;   /* handle, from success on */
     bool has_pam_session;
-    struct str secret;    /* what the prompt for the password is answered with */
-    bool can_ask;         /* the mechanism lets the client be asked for more */
-    bool has_asked_much;  /* PAM asked for what nobody can answer */
-    char prompt[64];      /* the text of the first hidden prompt: the password's */
-    unsigned prompts;     /* answered so far */
+    struct str secret;   /* what the prompt for the password is answered with */
+    bool can_ask;        /* the mechanism lets the client be asked for more */
+    bool has_asked_much; /* PAM asked for what nobody can answer */
+    char prompt[64];     /* the text of the first hidden prompt: the password's */
+    unsigned prompts;    /* answered so far */
 };
 
-/* A mechanism: one row of a table, one function. run() returns 0 when the user is who he says and PAM lets him in,
- * a (positive) enum auth_class when not, a negative errno when the monitor is gone or speaks nonsense. */
+/* A mechanism: one row of a table, one function. `form` tells apart those that share it. run() returns 0 when the user
+ * is who he says and PAM lets him in, a (positive) enum auth_class when not, a negative errno when the monitor is gone
+ * or speaks nonsense. */
 struct mechanism {
     const char *name;
-    int (*run)(struct auth *a);
+    int (*run)(struct auth *a, unsigned form);
+    unsigned form;
 };
 
 /* Of this program: auth knows those that hand a secret to PAM, auth-sasl all. */
@@ -79,6 +82,10 @@ int auth_initial(struct auth *a, struct str *ret_response);
 
 /* Remembers who is claimed. false: no possible login name (empty, too long, control characters, not UTF-8). */
 bool auth_claim(struct auth *a, struct str user);
+
+/* May he act for whom he claims to act for? 0 or, with the reason noted, the class. For those who have proved who they
+ * are: to others the answer is about that. */
+int auth_check_authorization(struct auth *a);
 
 /* Notes why, and returns the class: `return auth_fail(a, AUTH_CLASS_DENIED, "uid below min_uid");` */
 int auth_fail(struct auth *a, enum auth_class class, const char *reason);

@@ -9,8 +9,11 @@
 #define BEARER_SERVICE "oauth" /* tokens go to the PAM service pennypost-oauth, which the admin writes */
 
 /* Rows of the mechanism tables; see struct mechanism. */
-int bearer_oauth(struct auth *a);    /* OAUTHBEARER, RFC 7628 */
-int bearer_xoauth2(struct auth *a);  /* XOAUTH2 */
-int bearer_external(struct auth *a); /* EXTERNAL, RFC 4422 appendix A */
+enum bearer_form {
+    BEARER_OAUTH, /* OAUTHBEARER, RFC 7628 */
+    BEARER_XOAUTH2,
+};
+int bearer_oauth(struct auth *a, unsigned form);
+int bearer_external(struct auth *a, unsigned form); /* EXTERNAL, RFC 4422 appendix A */
 
 #endif

@@ -28,25 +28,17 @@ const struct device_scram *device_scram(const struct device *row, enum digest di
     return digest == DIGEST_SHA1 ? &row->sha1 : &row->sha256;
 }
 
-static int decode_key(struct str text, size_t size, uint8_t *out)
-{
-    _cleanup_buf_ struct buf raw = BUF_INIT(DIGEST_MAX);
-
-    if (base64_decode(text, &raw) < 0 || raw.len != size)
-        return -EBADMSG;
-    memcpy(out, raw.data, size);
-    return 0;
-}
-
 int device_keys(const struct device *row, enum digest digest, struct scram_keys *ret)
 {
     const struct device_scram *s = device_scram(row, digest);
-    struct scram_keys keys = {0};
+    _cleanup_buf_ struct buf stored = BUF_INIT(DIGEST_MAX), server = BUF_INIT(DIGEST_MAX);
+    size_t size = digest_size(digest);
 
-    if (s->iterations == 0 || decode_key(s->stored, digest_size(digest), keys.stored) < 0 ||
-        decode_key(s->server, digest_size(digest), keys.server) < 0)
+    if (s->iterations == 0 || base64_decode(s->stored, &stored) < 0 || base64_decode(s->server, &server) < 0 ||
+        stored.len != size || server.len != size)
         return -EBADMSG;
-    *ret = keys;
+    memcpy(ret->stored, stored.data, size);
+    memcpy(ret->server, server.data, size);
     return 0;
 }
 

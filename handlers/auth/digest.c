@@ -4,6 +4,7 @@
 #include "handlers/auth/digest.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <time.h>
 
 #include "handlers/auth/device.h"
@@ -12,25 +13,18 @@
 #include "shared/base/secret.h"
 #include "shared/login/base64.h"
 
-#define RANDOM_BYTES 12
-
-static bool is_hex_of(const uint8_t hash[static DIGEST_MAX], struct str hex)
+/* Are the digits those of the digest: HMAC-MD5 with the password as the key (CRAM-MD5), or MD5 of the challenge and the
+ * password behind it (APOP)? 1 yes, 0 no, or a negative errno. */
+static int is_right(bool is_apop, struct str challenge, struct str password, struct str hex)
 {
-    static const char digits[] = "0123456789abcdef";
-    char text[2 * 16];
+    uint8_t hash[DIGEST_MAX];
+    char text[2 * 16 + 1];
+    int r = is_apop ? digest_of_two(DIGEST_MD5, challenge, password, hash)
+                    : digest_hmac(DIGEST_MD5, password, challenge, hash);
 
-    for (size_t i = 0; i < 16; i++) {
-        text[2 * i] = digits[hash[i] >> 4];
-        text[2 * i + 1] = digits[hash[i] & 15];
-    }
-    return secret_equal((struct str){text, sizeof(text)}, hex);
-}
-
-/* HMAC-MD5 with the password as the key (CRAM-MD5), or MD5 of the challenge and the password behind it (APOP). */
-static int compute(bool is_apop, struct str challenge, struct str password, uint8_t out[static DIGEST_MAX])
-{
-    return is_apop ? digest_of_two(DIGEST_MD5, challenge, password, out)
-                   : digest_hmac(DIGEST_MD5, password, challenge, out);
+    for (size_t i = 0; r == 0 && i < 16; i++)
+        (void)snprintf(text + 2 * i, 3, "%02x", hash[i]);
+    return r < 0 ? r : secret_equal((struct str){text, 2 * 16}, hex);
 }
 
 static int verify(struct auth *a, bool is_apop, struct str challenge, struct str response)
@@ -48,43 +42,40 @@ static int verify(struct auth *a, bool is_apop, struct str challenge, struct str
         return auth_fail(a, AUTH_CLASS_MECHANISM, "no device passwords");
     while (device_next(a, &d, &row) > 0) {
         struct buf password = BUF_INIT(LIMIT_PASSWORD);
-        uint8_t hash[DIGEST_MAX];
         int r = row.cram.len > 0 ? base64_decode(row.cram, &password) : -ENOENT;
 
         if (r == 0)
-            r = compute(is_apop, challenge, buf_str(&password), hash);
+            r = is_right(is_apop, challenge, buf_str(&password), digest.hex);
         buf_wipe_finish(&password);
         if (r == -ENOMEM)
             return auth_fail(a, AUTH_CLASS_TEMPORARY, "MD5 is not available");
-        if (r == 0 && is_hex_of(hash, digest.hex))
+        if (r > 0)
             id = row.id;
     }
     return id ? device_admit(a, id) : auth_fail(a, AUTH_CLASS_CREDENTIALS, "wrong digest");
 }
 
-int digest_cram_md5(struct auth *a)
+int digest_cram_md5(struct auth *a, unsigned form)
 {
     _cleanup_buf_ struct buf challenge = BUF_INIT(LIMIT_LINE_POP3);
-    char random[RANDOM_BYTES];
+    unsigned long long random = 0; /* and the time: RFC 2195 2 wants no challenge twice */
     struct str response;
-    int r = secret_random(random, sizeof(random));
+    int r = secret_random(&random, sizeof(random));
 
+    (void)form;
     if (a->has_initial) /* nor an empty one (RFC 5034 4) */
         return auth_fail(a, AUTH_CLASS_MECHANISM, "CRAM-MD5 has no initial response");
     /* RFC 2195 2: the form of a message identifier. */
     if (r == 0)
-        r = buf_add_byte(&challenge, '<');
-    for (size_t i = 0; r == 0 && i < sizeof(random); i++)
-        r = buf_printf(&challenge, "%02x", (unsigned char)random[i]);
-    if (r == 0)
-        r = buf_printf(&challenge, ".%lld@%s>", (long long)time(NULL), a->conf->hostname);
+        r = buf_printf(&challenge, "<%016llx.%lld@%s>", random, (long long)time(NULL), a->conf->hostname);
     if (r == 0)
         r = auth_challenge(a, buf_str(&challenge), &response);
     return r < 0 ? r : verify(a, false, buf_str(&challenge), response);
 }
 
-int digest_apop(struct auth *a)
+int digest_apop(struct auth *a, unsigned form)
 {
+    (void)form;
     if (a->apop.len == 0 || !a->has_initial)
         return auth_fail(a, AUTH_CLASS_MECHANISM, "APOP without a challenge");
     return verify(a, true, a->apop, a->initial);

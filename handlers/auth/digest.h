@@ -8,7 +8,7 @@
 #include "handlers/auth/auth.h"
 
 /* Rows of the mechanism table; see struct mechanism. */
-int digest_cram_md5(struct auth *a);
-int digest_apop(struct auth *a);
+int digest_cram_md5(struct auth *a, unsigned form);
+int digest_apop(struct auth *a, unsigned form);
 
 #endif

@@ -14,9 +14,9 @@
 #include <sys/resource.h>
 #include <sysexits.h>
 
+#include "handlers/auth/admit.h"
 #include "handlers/auth/auth.h"
 #include "handlers/auth/pam.h"
-#include "shared/base/clock.h"
 #include "shared/base/log.h"
 #include "shared/base/macros.h"
 #include "shared/base/secret.h"
@@ -24,6 +24,13 @@
 
 #define PATH_FOR_MODULES "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #define EXCHANGE_MAX     (TIMEOUT_PREAUTH + TIMEOUT_AUTH) /* seconds after which a hanging module is ended by SIGALRM */
+#define PAUSE_MS         10                               /* between the answer and packing up, at most */
+#define CLOSING_MAX      TIMEOUT_AUTH                     /* the same when the PAM session is closed */
+
+/* How we were started: argv is taken apart, and the environment is emptied for the modules. */
+struct invocation {
+    char **argv, **envp;
+};
 
 /* No core file and no ptrace: this process holds a password. */
 static int protect_memory(void)
@@ -43,23 +50,23 @@ static int clean_environment(void)
     return 0;
 }
 
-/* Becomes the other program. Returns only when that failed. */
-static int become(const char *program, char **argv)
+/* Becomes the other program, as if that had been started. Returns only when that failed. */
+static int become(const char *program, const struct invocation *own)
 {
     char path[LIMIT_PATHNAME];
     int r = chain_locate(program, path, sizeof(path));
 
     if (r < 0)
         return r;
-    (void)execv(path, argv);
+    (void)execve(path, own->argv, own->envp);
     return -errno;
 }
 
 static int run(struct auth *a)
 {
     for (size_t i = 0; i < AUTH_MECHANISMS_COUNT; i++)
-        if (strcmp(a->mechanism, AUTH_MECHANISMS[i].name) == 0)
-            return AUTH_MECHANISMS[i].run(a);
+        if (strcasecmp(a->mechanism, AUTH_MECHANISMS[i].name) == 0) /* RFC 4422 3.1 has upper case only */
+            return AUTH_MECHANISMS[i].run(a, AUTH_MECHANISMS[i].form);
     return auth_fail(a, AUTH_CLASS_MECHANISM, "unknown mechanism");
 }
 
@@ -70,42 +77,35 @@ static struct str failure_text(struct auth *a, int class)
 
     if (class == AUTH_CLASS_EXPIRED || class == AUTH_CLASS_DENIED)
         (void)str_cut(&all, '\n', &line);
+    if (class == AUTH_CLASS_AUTHORIZATION)
+        line = STR("Nobody can act for another user here");
     return line;
 }
 
 static int send_failure(struct auth *a, int class)
 {
-    _cleanup_frame_ struct frame f = FRAME_INIT;
-
-    frame_begin(&f, FRAME_AUTH_FAILED);
-    if (frame_put_u32(&f, a->attempt) < 0 || frame_put_u32(&f, (uint32_t) class) < 0 ||
-        frame_put_str(&f, failure_text(a, class)) < 0 || frame_put_str(&f, str_from(a->user)) < 0 ||
-        frame_put_str(&f, str_from(a->reason ? a->reason : "")) < 0)
-        return -ENOMEM;
-    return frame_send(AUTH_CONTROL, &f, -1);
+    return frame_say(AUTH_CONTROL, FRAME_AUTH_FAILED, -1, FRAME_U32(a->attempt), FRAME_U32((uint32_t) class),
+                     FRAME_STR(failure_text(a, class)), FRAME_STR(str_from(a->user)), FRAME_STR(str_from(a->reason)));
 }
 
 static int send_success(struct auth *a)
 {
-    _cleanup_frame_ struct frame f = FRAME_INIT;
-
-    frame_begin(&f, FRAME_AUTH_DONE);
-    if (frame_put_u32(&f, a->attempt) < 0 || frame_put_str(&f, str_from(a->user)) < 0 ||
-        frame_put_str(&f, buf_str(&a->messages)) < 0 || frame_put_str(&f, buf_str(&a->final)) < 0)
-        return -ENOMEM;
-    return frame_send(AUTH_CONTROL, &f, -1);
+    return frame_say(AUTH_CONTROL, FRAME_AUTH_DONE, -1, FRAME_U32(a->attempt), FRAME_STR(str_from(a->user)),
+                     FRAME_STR(buf_str(&a->messages)), FRAME_STR(buf_str(&a->final)));
 }
 
-/* Nothing of the secret stays for the life of the session, in which only the end of the control socket matters. */
+/* Nothing of the secret stays for the life of the session, in which only the end of the control socket matters. Without
+ * a PAM session: those who answer the client now have the processors to themselves for a moment. */
 static void wait_for_end(struct auth *a)
 {
-    struct pollfd p = {.fd = AUTH_CONTROL, .events = 0};
+    struct pollfd p = {.fd = AUTH_CONTROL, .events = POLLRDHUP};
 
     frame_finish(&a->request);
     frame_finish(&a->response);
     (void)alarm(0);
-    while (poll(&p, 1, -1) < 0 && errno == EINTR)
+    while (poll(&p, 1, a->has_pam_session ? -1 : PAUSE_MS) < 0 && errno == EINTR)
         ;
+    (void)alarm(CLOSING_MAX);
 }
 
 static int answer(struct auth *a)
@@ -117,32 +117,34 @@ static int answer(struct auth *a)
     if (r > 0)
         return send_failure(a, r);
     r = send_success(a);
-    if (r == 0 && a->has_pam_session)
+    if (r == 0)
         wait_for_end(a);
     pam_leave(a);
     return r;
 }
 
-static int attempt(struct conf *conf, char **argv)
+/* `service`: of the attempt that will come, when we were started ahead of it; NULL: it is there. */
+static int attempt(struct conf *conf, const struct invocation *own, const char *service)
 {
     struct auth a = {.conf = conf,
                      .request = FRAME_INIT,
                      .response = FRAME_INIT,
-                     .started = clock_monotonic_ms(),
                      .messages = BUF_INIT(AUTH_MESSAGES),
                      .final = BUF_INIT(LIMIT_SASL)};
     const char *other;
-    int r = auth_request(&a, AUTH_CONTROL, true);
+    int r = clean_environment();
 
+    if (r == 0 && service && snprintf(a.service, sizeof(a.service), "%s", service) < (int)sizeof(a.service))
+        admit_prepare(&a);
+    if (r == 0)
+        r = auth_request(&a, AUTH_CONTROL, true);
     other = r == 0 ? auth_other_program(&a) : NULL;
     if (other) {
-        r = become(other, argv);
+        r = become(other, own);
         LOG_ERROR(LOG_ERR, "auth-exec-failed", r, LOG_FC("program", other));
     }
     if (r == 0)
         r = auth_request(&a, AUTH_CONTROL, false);
-    if (r == 0)
-        r = clean_environment();
     if (r == 0)
         r = answer(&a);
     frame_finish(&a.request);
@@ -155,12 +157,13 @@ static int attempt(struct conf *conf, char **argv)
 int main(int argc, char **argv)
 {
     _cleanup_conf_ struct conf conf;
-    char **original = calloc((size_t)argc + 1, sizeof(*original)); /* for the other program: conf_args() takes apart */
+    struct invocation own = {calloc((size_t)argc + 1, sizeof(*own.argv)), environ};
+    const char *service = NULL;
     int r = protect_memory();
 
-    if (!original || r < 0 || conf_init(&conf) < 0)
+    if (!own.argv || r < 0 || conf_init(&conf) < 0)
         return EX_OSERR;
-    memcpy(original, argv, (size_t)argc * sizeof(*argv));
+    memcpy(own.argv, argv, (size_t)argc * sizeof(*argv));
     (void)setsid(); /* the monitor ends the whole group when a module hangs; fails where we lead one already */
     (void)alarm(EXCHANGE_MAX);
     (void)sigaction(SIGPIPE, &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
@@ -170,12 +173,16 @@ int main(int argc, char **argv)
         LOG_EVENT(LOG_ERR, "configuration-error", LOG_F("reason", buf_str(&conf.error)));
         return EX_CONFIG;
     }
+    if (argc == 3 && strcmp(argv[1], "--ahead") == 0) {
+        service = argv[2];
+        argc = 1;
+    }
     if (argc > 1 || fcntl(AUTH_CONTROL, F_GETFD) < 0) {
         (void)fputs("auth: imap(8), pop3(8) and smtp(8) start this; it is of no use by hand\n", stderr);
         return EX_USAGE;
     }
-    r = attempt(&conf, original);
-    free(original);
+    r = attempt(&conf, &own, service);
+    free(own.argv);
     /* -ENODATA and -EPIPE: the connection ended before the attempt did. */
     if (r < 0 && r != -ENODATA && r != -EPIPE)
         LOG_ERROR(LOG_ERR, "auth-failed-to-answer", r);

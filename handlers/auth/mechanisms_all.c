@@ -13,12 +13,17 @@
 #include "shared/base/macros.h"
 
 const struct mechanism AUTH_MECHANISMS[] = {
-    {"SCRAM-SHA-256", scram_sha256}, {"SCRAM-SHA-256-PLUS", scram_sha256_plus},
-    {"SCRAM-SHA-1", scram_sha1},     {"SCRAM-SHA-1-PLUS", scram_sha1_plus},
-    {"CRAM-MD5", digest_cram_md5},   {"APOP", digest_apop},
-    {"PLAIN", password_plain},       {"LOGIN", password_login},
-    {"OAUTHBEARER", bearer_oauth},   {"XOAUTH2", bearer_xoauth2},
-    {"EXTERNAL", bearer_external},
+    {"SCRAM-SHA-256", scram_run, 0},
+    {"SCRAM-SHA-256-PLUS", scram_run, SCRAM_PLUS},
+    {"SCRAM-SHA-1", scram_run, SCRAM_SHA1},
+    {"SCRAM-SHA-1-PLUS", scram_run, SCRAM_SHA1 | SCRAM_PLUS},
+    {"CRAM-MD5", digest_cram_md5, 0},
+    {"APOP", digest_apop, 0},
+    {"PLAIN", password_run, PASSWORD_PLAIN},
+    {"LOGIN", password_run, PASSWORD_LOGIN},
+    {"OAUTHBEARER", bearer_oauth, BEARER_OAUTH},
+    {"XOAUTH2", bearer_oauth, BEARER_XOAUTH2},
+    {"EXTERNAL", bearer_external, 0},
 };
 const size_t AUTH_MECHANISMS_COUNT = ARRAY_SIZE(AUTH_MECHANISMS);
 

@@ -15,8 +15,11 @@
 #define OTHER "auth-sasl"
 
 const struct mechanism AUTH_MECHANISMS[] = {
-    {"PLAIN", password_plain},   {"LOGIN", password_login},     {"OAUTHBEARER", bearer_oauth},
-    {"XOAUTH2", bearer_xoauth2}, {"EXTERNAL", bearer_external},
+    {"PLAIN", password_run, PASSWORD_PLAIN},
+    {"LOGIN", password_run, PASSWORD_LOGIN},
+    {"OAUTHBEARER", bearer_oauth, BEARER_OAUTH},
+    {"XOAUTH2", bearer_oauth, BEARER_XOAUTH2},
+    {"EXTERNAL", bearer_external, 0},
 };
 const size_t AUTH_MECHANISMS_COUNT = ARRAY_SIZE(AUTH_MECHANISMS);
 
@@ -37,10 +40,10 @@ static bool may_have_devices(const struct auth *a)
 const char *auth_other_program(const struct auth *a)
 {
     static const char *const challenging[] = {"SCRAM-", "CRAM-MD5", "APOP"};
-    bool has_password = strcmp(a->mechanism, "PLAIN") == 0 || strcmp(a->mechanism, "LOGIN") == 0;
+    bool has_password = strcasecmp(a->mechanism, "PLAIN") == 0 || strcasecmp(a->mechanism, "LOGIN") == 0;
 
     for (size_t i = 0; i < ARRAY_SIZE(challenging); i++)
-        if (strncmp(a->mechanism, challenging[i], strlen(challenging[i])) == 0)
+        if (strncasecmp(a->mechanism, challenging[i], strlen(challenging[i])) == 0)
             return OTHER;
     return has_password && may_have_devices(a) ? OTHER : NULL;
 }

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <grp.h>
 #include <security/pam_appl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -232,10 +233,25 @@ static int final_user(struct auth *a, pam_handle_t *h)
     return r < 0 ? auth_fail(a, AUTH_CLASS_TEMPORARY, "user database unavailable") : 0;
 }
 
+static void on_stop(int signal)
+{
+    (void)signal;
+}
+
+/* Whoever stops a service sends SIGTERM to all of it. What is opened here is closed all the same: when the connection
+ * has ended, as it then does. A handler, since what is ignored or blocked would stay so in programs that modules run.
+ */
+static void outlast_stop(void)
+{
+    (void)sigaction(SIGTERM, &(struct sigaction){.sa_handler = on_stop, .sa_flags = SA_RESTART}, NULL);
+}
+
 static int establish(struct auth *a, pam_handle_t *h)
 {
-    int r;
+    int r = auth_check_authorization(a);
 
+    if (r != 0)
+        return r;
     /* Group membership first, as pam_setcred(3) wants it; it is this process's own, and ends with it. */
     (void)initgroups(a->user, getegid());
     r = pam_setcred(h, PAM_ESTABLISH_CRED);
@@ -243,6 +259,7 @@ static int establish(struct auth *a, pam_handle_t *h)
         return auth_fail(a, AUTH_CLASS_TEMPORARY, pam_strerror(h, r));
     if (!a->conf->pam_session)
         return 0;
+    outlast_stop();
     r = pam_open_session(h, 0);
     if (r != PAM_SUCCESS) {
         (void)pam_setcred(h, PAM_DELETE_CRED);
@@ -252,15 +269,42 @@ static int establish(struct auth *a, pam_handle_t *h)
     return 0;
 }
 
-int pam_admit(struct auth *a, const char *stack, struct str secret)
+static int start(struct auth *a, const char *stack, const char *user, pam_handle_t **ret)
 {
     struct pam_conv conv = {.conv = converse, .appdata_ptr = a};
+
+    return pam_start(stack, user, &conv, ret);
+}
+
+void pam_prepare(struct auth *a, const char *stack)
+{
+    pam_handle_t *h = NULL;
+
+    if (start(a, stack, NULL, &h) == PAM_SUCCESS)
+        a->ready = h;
+}
+
+/* The handle that is ready, if it is for this service, or a new one. */
+static int begin(struct auth *a, const char *stack, pam_handle_t **ret)
+{
+    pam_handle_t *h = a->ready;
+    const void *service = NULL;
+
+    if (!h || pam_get_item(h, PAM_SERVICE, &service) != PAM_SUCCESS || !service || strcmp(service, stack) != 0)
+        return start(a, stack, a->user, ret);
+    a->ready = NULL;
+    *ret = h;
+    return pam_set_item(h, PAM_USER, a->user);
+}
+
+int pam_admit(struct auth *a, const char *stack, struct str secret)
+{
     pam_handle_t *h = NULL;
     int status, r;
 
     if (str_has_nul(secret))
         return auth_fail(a, AUTH_CLASS_MECHANISM, "NUL in the password");
-    status = pam_start(stack, a->user, &conv, &h);
+    status = begin(a, stack, &h);
     if (status != PAM_SUCCESS)
         return auth_fail(a, AUTH_CLASS_TEMPORARY, "pam_start failed");
     a->secret = secret;
@@ -279,8 +323,8 @@ int pam_admit(struct auth *a, const char *stack, struct str secret)
     if (r == 0)
         r = establish(a, h);
     a->secret = STR_NULL; /* closing the session has no secret to give */
-    if (r == 0 && a->has_pam_session)
-        a->pam = h;
+    if (r == 0)
+        a->pam = h; /* its end unloads modules: the answer need not wait for that */
     else
         (void)pam_end(h, status);
     return r;
@@ -288,12 +332,17 @@ int pam_admit(struct auth *a, const char *stack, struct str secret)
 
 void pam_leave(struct auth *a)
 {
-    int r;
+    int r = PAM_SUCCESS;
 
-    if (!a->has_pam_session)
+    if (a->ready)
+        (void)pam_end(a->ready, PAM_SUCCESS);
+    a->ready = NULL;
+    if (!a->pam)
         return;
-    r = pam_close_session(a->pam, 0);
-    (void)pam_setcred(a->pam, PAM_DELETE_CRED);
+    if (a->has_pam_session) {
+        r = pam_close_session(a->pam, 0);
+        (void)pam_setcred(a->pam, PAM_DELETE_CRED);
+    }
     (void)pam_end(a->pam, r);
     a->pam = NULL;
     a->has_pam_session = false;

@@ -7,8 +7,11 @@
 #include "handlers/auth/auth.h"
 
 /* Rows of the mechanism tables; see struct mechanism. */
-int password_plain(struct auth *a); /* RFC 4616 */
-int password_login(struct auth *a); /* draft-murchison-sasl-login-00 */
+enum password_form {
+    PASSWORD_PLAIN, /* RFC 4616 */
+    PASSWORD_LOGIN, /* draft-murchison-sasl-login-00 */
+};
+int password_run(struct auth *a, unsigned form);
 
 /* Decides about a->user with this password; each of the two programs has its own. 0 or an auth_class. */
 int password_verify(struct auth *a, struct str password);

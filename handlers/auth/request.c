@@ -9,43 +9,19 @@
 #include "shared/base/clock.h"
 #include "shared/base/macros.h"
 
-static int copy_word(struct str s, char *out, size_t max, bool is_upper)
-{
-    if (s.len > max)
-        return -EBADMSG;
-    for (size_t i = 0; i < s.len; i++) {
-        if (s.ptr[i] <= ' ' || s.ptr[i] >= 127)
-            return -EBADMSG;
-        out[i] = is_upper ? ascii_upper(s.ptr[i]) : s.ptr[i];
-    }
-    out[s.len] = '\0';
-    return 0;
-}
-
 static int parse(struct auth *a)
 {
-    struct frame_reader r = frame_read(&a->request);
-    struct str service, mechanism, peer;
-    uint32_t has_initial, is_tls;
-
-    if (a->request.type != FRAME_AUTH_REQUEST || frame_get_u32(&r, &a->attempt) < 0 ||
-        frame_get_str(&r, AUTH_SERVICE, &service) < 0 || frame_get_str(&r, AUTH_MECHANISM, &mechanism) < 0 ||
-        frame_get_str(&r, LIMIT_SASL, &a->initial) < 0 || frame_get_u32(&r, &has_initial) < 0 ||
-        frame_get_str(&r, LIMIT_ADDRESS, &peer) < 0 || frame_get_str(&r, LIMIT_LINE_POP3, &a->apop) < 0 ||
-        frame_get_u32(&r, &is_tls) < 0 || frame_get_str(&r, LIMIT_LINE_POP3, &a->exporter) < 0 ||
-        frame_get_str(&r, LIMIT_LINE_POP3, &a->end_point) < 0 || frame_get_str(&r, LIMIT_LINE_POP3, &a->subject) < 0 ||
-        frame_end(&r) < 0)
-        return -EBADMSG;
-    if (copy_word(service, a->service, AUTH_SERVICE, false) < 0 ||
-        copy_word(mechanism, a->mechanism, AUTH_MECHANISM, true) < 0 ||
-        copy_word(peer, a->peer, LIMIT_ADDRESS, false) < 0)
+    if (a->request.type != FRAME_AUTH_REQUEST ||
+        frame_take(&a->request, FRAME_TO_U32(&a->attempt, UINT32_MAX), FRAME_TO_TEXT(a->service),
+                   FRAME_TO_TEXT(a->mechanism), FRAME_TO_STR(&a->initial, LIMIT_SASL), FRAME_TO_BOOL(&a->has_initial),
+                   FRAME_TO_TEXT(a->peer), FRAME_TO_STR(&a->apop, LIMIT_LINE_POP3), FRAME_TO_BOOL(&a->is_tls),
+                   FRAME_TO_STR(&a->exporter, LIMIT_LINE_POP3), FRAME_TO_STR(&a->end_point, LIMIT_LINE_POP3),
+                   FRAME_TO_STR(&a->subject, LIMIT_LINE_POP3)) < 0)
         return -EBADMSG;
     /* The service names a PAM file: letters and digits only. */
     for (const char *p = a->service; *p; p++)
         if (!ascii_is_alpha(*p) && !ascii_is_digit(*p))
             return -EBADMSG;
-    a->has_initial = has_initial != 0;
-    a->is_tls = is_tls != 0;
     return a->service[0] ? 0 : -EBADMSG;
 }
 
@@ -58,26 +34,17 @@ int auth_request(struct auth *a, int control, bool is_peek)
 
 int auth_challenge(struct auth *a, struct str challenge, struct str *ret_response)
 {
-    _cleanup_frame_ struct frame f = FRAME_INIT;
-    struct frame_reader r;
     uint32_t attempt;
-    int e;
+    int r = frame_say(AUTH_CONTROL, FRAME_AUTH_CHALLENGE, -1, FRAME_U32(a->attempt), FRAME_STR(challenge));
 
-    frame_begin(&f, FRAME_AUTH_CHALLENGE);
-    e = frame_put_u32(&f, a->attempt);
-    if (e == 0)
-        e = frame_put_str(&f, challenge);
-    if (e == 0)
-        e = frame_send(AUTH_CONTROL, &f, -1);
-    if (e < 0)
-        return e;
     /* The monitor ends the wait for a slow client by closing the socket. */
-    e = frame_recv(AUTH_CONTROL, &a->response, -1);
-    if (e < 0)
-        return e;
-    r = frame_read(&a->response);
-    if (a->response.type != FRAME_AUTH_RESPONSE || frame_get_u32(&r, &attempt) < 0 || attempt != a->attempt ||
-        frame_get_str(&r, LIMIT_SASL, ret_response) < 0 || frame_end(&r) < 0)
+    if (r == 0)
+        r = frame_recv(AUTH_CONTROL, &a->response, -1);
+    if (r < 0)
+        return r;
+    if (a->response.type != FRAME_AUTH_RESPONSE ||
+        frame_take(&a->response, FRAME_TO_U32(&attempt, UINT32_MAX), FRAME_TO_STR(ret_response, LIMIT_SASL)) < 0 ||
+        attempt != a->attempt)
         return -EBADMSG;
     return 0;
 }
@@ -101,6 +68,11 @@ bool auth_claim(struct auth *a, struct str user)
     memcpy(a->user, user.ptr, user.len);
     a->user[user.len] = '\0';
     return true;
+}
+
+int auth_check_authorization(struct auth *a)
+{
+    return a->is_for_another ? auth_fail(a, AUTH_CLASS_AUTHORIZATION, "acting for another user is not supported") : 0;
 }
 
 int auth_fail(struct auth *a, enum auth_class class, const char *reason)

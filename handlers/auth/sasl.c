@@ -10,42 +10,36 @@
 
 int sasl_parse_plain(struct str message, struct sasl_plain *ret)
 {
-    struct sasl_plain p;
+    bool is_whole = str_cut(&message, '\0', &ret->authzid) && str_cut(&message, '\0', &ret->authcid);
 
-    if (!str_cut(&message, '\0', &p.authzid) || !str_cut(&message, '\0', &p.authcid))
-        return -EBADMSG;
-    p.password = message;
+    ret->password = message;
     /* RFC 4616 2: authcid and passwd have at least one character, none is NUL, all is UTF-8. */
-    if (p.authcid.len == 0 || p.password.len == 0 || str_has_nul(p.password) || !utf8_valid(p.authzid) ||
-        !utf8_valid(p.authcid))
-        return -EBADMSG;
-    *ret = p;
-    return 0;
+    return is_whole && ret->authcid.len > 0 && message.len > 0 && !str_has_nul(message) && utf8_valid(ret->authzid) &&
+                   utf8_valid(ret->authcid)
+               ? 0
+               : -EBADMSG;
 }
 
 int sasl_parse_digest(struct str message, struct sasl_digest *ret)
 {
-    struct sasl_digest d;
-
     /* The user name may hold blanks (RFC 2195 2 has no other separator): the last one counts. */
     if (message.len < DIGEST_HEX + 2 || message.ptr[message.len - DIGEST_HEX - 1] != ' ')
         return -EBADMSG;
-    d.user = str_sub(message, 0, message.len - DIGEST_HEX - 1);
-    d.hex = str_sub(message, message.len - DIGEST_HEX, DIGEST_HEX);
-    for (size_t i = 0; i < d.hex.len; i++)
-        if (!ascii_is_digit(d.hex.ptr[i]) && !(d.hex.ptr[i] >= 'a' && d.hex.ptr[i] <= 'f'))
+    ret->user = str_sub(message, 0, message.len - DIGEST_HEX - 1);
+    ret->hex = str_sub(message, message.len - DIGEST_HEX, DIGEST_HEX);
+    for (size_t i = 0; i < DIGEST_HEX; i++)
+        if (!ascii_is_digit(ret->hex.ptr[i]) && !(ret->hex.ptr[i] >= 'a' && ret->hex.ptr[i] <= 'f'))
             return -EBADMSG;
-    if (str_has_nul(d.user))
-        return -EBADMSG;
-    *ret = d;
-    return 0;
+    return str_has_nul(ret->user) ? -EBADMSG : 0;
 }
 
-/* RFC 7628 3.1, RFC 6750 2.1: b64token. */
-static bool is_token(struct str s)
+/* Printable US-ASCII without blanks, at least one character: tokens (RFC 6750 2.1) and, without commas, nonces (RFC
+ * 5802 7).
+ */
+static bool is_printable(struct str s, bool may_have_commas)
 {
     for (size_t i = 0; i < s.len; i++)
-        if ((unsigned char)s.ptr[i] <= ' ' || (unsigned char)s.ptr[i] >= 127)
+        if (s.ptr[i] <= ' ' || s.ptr[i] >= 127 || (s.ptr[i] == ',' && !may_have_commas))
             return false;
     return s.len > 0;
 }
@@ -64,7 +58,7 @@ static int parse_pairs(struct str rest, struct sasl_oauth *ret)
             if (!str_istarts(pair, STR("bearer ")))
                 return -EBADMSG;
             ret->token = str_trim(str_sub(pair, 7, SIZE_MAX));
-            if (!is_token(ret->token))
+            if (!is_printable(ret->token, true))
                 return -EBADMSG;
         } else if (str_eq(key, STR("user"))) {
             ret->user = pair;
@@ -142,15 +136,6 @@ static int cut_attribute(struct str *message, char name, struct str *ret_value)
     return 0;
 }
 
-/* RFC 5802 7: printable = %x21-2B / %x2D-7E */
-static bool is_printable(struct str s)
-{
-    for (size_t i = 0; i < s.len; i++)
-        if (s.ptr[i] <= ' ' || s.ptr[i] >= 127 || s.ptr[i] == ',')
-            return false;
-    return s.len > 0;
-}
-
 int sasl_parse_scram_first(struct str message, struct sasl_scram_first *ret)
 {
     struct sasl_scram_first f = {0};
@@ -166,7 +151,7 @@ int sasl_parse_scram_first(struct str message, struct sasl_scram_first *ret)
     f.bare = rest;
     if (cut_attribute(&rest, 'n', &f.user) < 0 || cut_attribute(&rest, 'r', &f.nonce) < 0)
         return -EBADMSG; /* "m=" comes first, so this refuses mandatory extensions too */
-    if (!is_printable(f.nonce) || !utf8_valid(f.user) || !utf8_valid(f.authzid))
+    if (!is_printable(f.nonce, false) || !utf8_valid(f.user) || !utf8_valid(f.authzid))
         return -EBADMSG;
     *ret = f;
     return 0;
@@ -187,7 +172,7 @@ int sasl_parse_scram_final(struct str message, struct sasl_scram_final *ret)
         return -EBADMSG;
     f.without_proof = str_sub(message, 0, at - 1);
     f.proof = str_sub(message, at, SIZE_MAX);
-    if (cut_attribute(&f.proof, 'p', &rest) < 0 || !is_printable(f.nonce))
+    if (cut_attribute(&f.proof, 'p', &rest) < 0 || !is_printable(f.nonce, false))
         return -EBADMSG;
     f.proof = rest;
     *ret = f;
@@ -196,22 +181,15 @@ int sasl_parse_scram_final(struct str message, struct sasl_scram_final *ret)
 
 int sasl_unescape(struct str name, struct buf *out)
 {
-    for (size_t i = 0; i < name.len; i++) {
-        char c = name.ptr[i];
-        int r;
+    int r = 0;
 
-        if (c == '=') {
-            struct str code = str_sub(name, i + 1, 2);
+    while (r == 0 && name.len > 0) {
+        bool is_comma = str_starts(name, STR("=2C")), is_escape = is_comma || str_starts(name, STR("=3D"));
 
-            if (str_eq(code, STR("2C")))
-                c = ',';
-            else if (!str_eq(code, STR("3D")))
-                return -EBADMSG;
-            i += 2;
-        }
-        r = buf_add_byte(out, c);
-        if (r < 0)
-            return r;
+        if (name.ptr[0] == '=' && !is_escape)
+            return -EBADMSG;
+        r = buf_add_byte(out, is_comma ? ',' : name.ptr[0]);
+        name = str_sub(name, is_escape ? 3 : 1, SIZE_MAX);
     }
-    return 0;
+    return r;
 }

@@ -76,8 +76,7 @@ static int take_first(struct exchange *x)
     if (sasl_unescape(x->parsed.user, &user) < 0 || sasl_unescape(x->parsed.authzid, &authzid) < 0 ||
         !auth_claim(a, buf_str(&user)))
         return auth_fail(a, AUTH_CLASS_CREDENTIALS, "not a possible user name");
-    if (authzid.len > 0 && !str_eq(buf_str(&authzid), buf_str(&user)))
-        return auth_fail(a, AUTH_CLASS_CREDENTIALS, "acting for another user is not supported");
+    a->is_for_another = authzid.len > 0 && !str_eq(buf_str(&authzid), buf_str(&user));
     return check_binding_flag(x);
 }
 
@@ -200,11 +199,11 @@ static int run(struct exchange *x)
     return r == 0 ? auth_fail(a, AUTH_CLASS_CREDENTIALS, "wrong proof") : device_admit(a, id);
 }
 
-static int scram(struct auth *a, enum digest digest, bool is_plus)
+int scram_run(struct auth *a, unsigned form)
 {
     struct exchange x = {.auth = a,
-                         .digest = digest,
-                         .is_plus = is_plus,
+                         .digest = form & SCRAM_SHA1 ? DIGEST_SHA1 : DIGEST_SHA256,
+                         .is_plus = form & SCRAM_PLUS,
                          .first = BUF_INIT(LIMIT_SASL),
                          .nonce = BUF_INIT(LIMIT_SASL),
                          .server_first = BUF_INIT(LIMIT_SASL)};
@@ -217,24 +216,4 @@ static int scram(struct auth *a, enum digest digest, bool is_plus)
     buf_finish(&x.nonce);
     buf_finish(&x.server_first);
     return r;
-}
-
-int scram_sha256(struct auth *a)
-{
-    return scram(a, DIGEST_SHA256, false);
-}
-
-int scram_sha256_plus(struct auth *a)
-{
-    return scram(a, DIGEST_SHA256, true);
-}
-
-int scram_sha1(struct auth *a)
-{
-    return scram(a, DIGEST_SHA1, false);
-}
-
-int scram_sha1_plus(struct auth *a)
-{
-    return scram(a, DIGEST_SHA1, true);
 }

@@ -7,9 +7,10 @@
 #include "handlers/auth/auth.h"
 
 /* Rows of the mechanism table; see struct mechanism. */
-int scram_sha256(struct auth *a);
-int scram_sha256_plus(struct auth *a);
-int scram_sha1(struct auth *a);
-int scram_sha1_plus(struct auth *a);
+enum scram_form { /* bits; none: SCRAM-SHA-256 */
+                  SCRAM_SHA1 = 1,
+                  SCRAM_PLUS = 2,
+};
+int scram_run(struct auth *a, unsigned form);
 
 #endif

@@ -9,6 +9,7 @@
 #include "handlers/imap/append_binary.h"
 #include "handlers/imap/commands.h"
 #include "handlers/imap/flags.h"
+#include "handlers/imap/notify.h"
 #include "handlers/imap/quota.h"
 #include "handlers/imap/respond.h"
 #include "handlers/imap/seqset.h"
@@ -160,6 +161,16 @@ static int take_message(struct append *a)
     return error < 0 ? refuse(a, error) : 0;
 }
 
+/* The new messages, and the first of their UIDs, are the client's own doing. */
+static void own_added(struct append *a, uint32_t first)
+{
+    struct imap *s = a->s;
+
+    notify_own(s, a->mailbox, a->count, 0);
+    if (first && s->box && str_eq(a->mailbox, mbox_name(s->box)))
+        (void)numset_add(&s->own.added, first, first + a->count - 1);
+}
+
 static int commit(struct append *a)
 {
     uint32_t uidvalidity = 0, first = 0;
@@ -167,6 +178,7 @@ static int commit(struct append *a)
 
     if (r < 0)
         return refuse(a, r);
+    own_added(a, first);
     if (first && a->count > 1)
         respond_code(a->s, "APPENDUID %" PRIu32 " %" PRIu32 ":%" PRIu32, uidvalidity, first, first + a->count - 1);
     else if (first)
@@ -231,6 +243,7 @@ static int replace(struct append *a, uint32_t old)
         r = mbox_append_commit(a->to, &uidvalidity, &uid);
     if (r < 0)
         return refuse(a, r);
+    own_added(a, uid);
     /* RFC 8508 4.3: before the EXPUNGE. */
     if (uid)
         (void)writer_printf(&s->out, "* OK [APPENDUID %" PRIu32 " %" PRIu32 "] The new message is stored\r\n",

@@ -21,7 +21,7 @@ void capability_write(struct imap *s)
         "LIST-EXTENDED LIST-STATUS SPECIAL-USE CREATE-SPECIAL-USE STATUS=SIZE ESEARCH SEARCHRES WITHIN "
         "BINARY CONDSTORE QRESYNC MULTIAPPEND UTF8=ACCEPT APPENDLIMIT=%" PRIu64
         " SORT SORT=DISPLAY ESORT THREAD=ORDEREDSUBJECT THREAD=REFERENCES THREAD=REFS "
-        "I18NLEVEL=1 SAVEDATE PREVIEW OBJECTID PARTIAL REPLACE",
+        "I18NLEVEL=1 SAVEDATE PREVIEW OBJECTID PARTIAL REPLACE INPROGRESS NOTIFY UIDONLY",
         s->conf->message_size);
     if (quota_is_any(s))
         (void)writer_text(&s->out, " QUOTA QUOTA=RES-STORAGE");
@@ -70,10 +70,9 @@ int cmd_enable(void *session, struct str arguments)
         const char *name;
         unsigned bits;
     } known[] = {
-        {"CONDSTORE", IMAP_CONDSTORE},
-        {"QRESYNC", IMAP_QRESYNC | IMAP_CONDSTORE},
-        {"UTF8=ACCEPT", IMAP_UTF8},
-        {"IMAP4rev2", IMAP_REV2},
+        {"CONDSTORE", IMAP_CONDSTORE}, {"QRESYNC", IMAP_QRESYNC | IMAP_CONDSTORE},
+        {"UTF8=ACCEPT", IMAP_UTF8},    {"IMAP4rev2", IMAP_REV2},
+        {"UIDONLY", IMAP_UIDONLY},
     };
     struct imap *s = session;
     unsigned named = 0;

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 
 #include "handlers/imap/commands.h"
+#include "handlers/imap/notify.h"
 #include "handlers/imap/quota.h"
 #include "handlers/imap/respond.h"
 #include "handlers/imap/seqset.h"
@@ -98,6 +99,10 @@ static int copy(struct imap *s, bool is_move)
     }
     if (r < 0)
         return respond_error(s, r, is_move ? "Cannot move" : "Cannot copy");
+    if (to.count > 0)
+        notify_own(s, mailbox, numset_size(&to), 0);
+    if (str_eq(mailbox, mbox_name(s->box)))
+        (void)numset_add_set(&s->own.added, &to);
     tell(s, is_move, uidvalidity, &from, &to);
     if (is_move && from.count > 0)
         update_send_gone(s); /* RFC 6851 4.4 */

@@ -54,8 +54,8 @@ static int fetch_range(struct fetch *f, uint32_t first, uint32_t last, int *ret_
                 *ret_seen = *ret_seen ? *ret_seen : e;
             }
         }
-        if (mbox_info(f->s->box, seq, &info) >= 0)
-            r = fetch_respond(f, seq, changed.count > 0 && numset_has(&changed, info.uid));
+        r = fetch_respond(f, seq,
+                          changed.count > 0 && mbox_info(f->s->box, seq, &info) >= 0 && numset_has(&changed, info.uid));
     }
     return r;
 }

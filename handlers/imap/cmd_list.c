@@ -25,6 +25,7 @@ struct list {
     bool matches_recursively;
     bool returns_subscribed;
     bool returns_status;
+    struct str old_name; /* null, or what the client called the one mailbox that is listed */
     unsigned status;
     struct str patterns[PATTERNS]; /* with the reference in front */
     size_t pattern_count;
@@ -99,6 +100,9 @@ static int add_pattern(struct list *l, struct str reference, struct str pattern)
     char *whole;
     size_t len = reference.len + pattern.len;
 
+    /* RFC 9051 6.3.9: what cannot be the name of a mailbox matches none. */
+    if (!reference.ptr || !pattern.ptr)
+        return 0;
     /* RFC 9051 6.3.9: the extended syntax ignores empty patterns. */
     if (!pattern.len && l->is_extended)
         return 0;
@@ -128,7 +132,7 @@ static int parse_patterns(struct list *l, struct str reference, bool *ret_is_roo
     *ret_is_root = false;
     if (l->is_lsub || !parse_accept(p, '(')) {
         r = parse_list_mailbox(p, &pattern);
-        *ret_is_root = r >= 0 && pattern.len == 0;
+        *ret_is_root = r >= 0 && pattern.ptr && pattern.len == 0;
         return r < 0 ? r : add_pattern(l, reference, pattern);
     }
     l->is_extended = true;
@@ -216,6 +220,21 @@ static bool is_unselectable(int error)
     return error == -ENOENT || error == -EACCES || error == -EPERM || error == -ELOOP || error == -EBADMSG;
 }
 
+/* mbox-list-extended (RFC 9051 9) and the end of the line; never both items. */
+static void write_extended(struct list *l, bool has_childinfo)
+{
+    struct imap *s = l->s;
+
+    if (has_childinfo)
+        (void)writer_text(&s->out, " (\"CHILDINFO\" (\"SUBSCRIBED\"))");
+    if (l->old_name.ptr) { /* RFC 9051 6.3.9.7 */
+        (void)writer_text(&s->out, " (\"OLDNAME\" (");
+        respond_mailbox(s, l->old_name);
+        (void)writer_text(&s->out, "))");
+    }
+    (void)writer_text(&s->out, "\r\n");
+}
+
 static void write_entry(struct list *l, struct str name, unsigned flags, bool wants_status, bool has_childinfo)
 {
     struct imap *s = l->s;
@@ -244,9 +263,7 @@ static void write_entry(struct list *l, struct str name, unsigned flags, bool wa
             write_attribute(s, &gap, special_attribute(use));
     (void)writer_text(&s->out, ") \"/\" ");
     respond_mailbox(s, name);
-    if (has_childinfo)
-        (void)writer_text(&s->out, " (\"CHILDINFO\" (\"SUBSCRIBED\"))");
-    (void)writer_text(&s->out, "\r\n");
+    write_extended(l, has_childinfo);
     if (r >= 0)
         status_write(s, name, &status, l->status);
 }
@@ -310,7 +327,7 @@ static int list_command(struct list *l)
     if (r >= 0 && !l->is_lsub)
         r = parse_select_options(l);
     if (r >= 0)
-        r = parse_mailbox(&s->parse, &reference);
+        r = parse_reference(&s->parse, &reference);
     if (r >= 0)
         r = parse_space(&s->parse);
     if (r >= 0)
@@ -354,22 +371,48 @@ static int run(struct imap *s, bool is_lsub)
     return r;
 }
 
-void list_write(struct imap *s, struct str name)
+static void write_one(struct list *l, struct str name)
 {
-    struct list l = {.s = s, .is_extended = true};
     ptrdiff_t at = -1;
 
-    folders_init(&l.folders);
-    if (load(&l) >= 0)
-        at = folders_find(&l.folders, name);
+    folders_init(&l->folders);
+    if (load(l) >= 0)
+        at = folders_find(&l->folders, name);
     if (at >= 0) {
-        write_entry(&l, name, l.folders.items[at].flags, false, false);
+        write_entry(l, name, l->folders.items[at].flags, false, false);
     } else {
-        (void)writer_text(&s->out, "* LIST () \"/\" ");
-        respond_mailbox(s, name);
-        (void)writer_text(&s->out, "\r\n");
+        (void)writer_text(&l->s->out, "* LIST () \"/\" ");
+        respond_mailbox(l->s, name);
+        write_extended(l, false);
     }
+    finish(l);
+}
+
+void list_write(struct imap *s, struct str name, struct str spelled)
+{
+    struct list l = {.s = s, .is_extended = true, .old_name = str_eq(name, spelled) ? STR_NULL : spelled};
+
+    write_one(&l, name);
+}
+
+void list_write_subscribed(struct imap *s, struct str name)
+{
+    struct list l = {.s = s, .is_extended = true, .returns_subscribed = true};
+
+    write_one(&l, name);
+}
+
+int list_names(struct imap *s, struct folders *f)
+{
+    struct list l = {.s = s};
+    int r;
+
+    folders_init(&l.folders);
+    r = load(&l);
+    *f = l.folders;
+    folders_init(&l.folders);
     finish(&l);
+    return r;
 }
 
 int cmd_list(void *session, struct str arguments)

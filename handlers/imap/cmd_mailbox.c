@@ -8,6 +8,8 @@
 
 #include "handlers/imap/commands.h"
 #include "handlers/imap/folders.h"
+#include "handlers/imap/list.h"
+#include "handlers/imap/notify.h"
 #include "handlers/imap/respond.h"
 #include "handlers/imap/session.h"
 #include "handlers/imap/special.h"
@@ -23,9 +25,18 @@ static int parse_one(struct imap *s, struct str *ret)
         r = parse_mailbox(&s->parse, ret);
     if (r < 0)
         return r;
-    if (ret->len > 1 && str_ends(*ret, STR("/")))
+    if (ret->len > 1 && str_ends(*ret, STR("/"))) {
         *ret = str_sub(*ret, 0, ret->len - 1);
+        s->parse.spelled = str_sub(s->parse.spelled, 0, ret->len);
+    }
     return 0;
+}
+
+/* RFC 9051 6.3.9.7: the client learns by what name it finds the mailbox. */
+static void tell_name(struct imap *s, struct str name, struct str spelled)
+{
+    if ((s->enabled & IMAP_REV2) && !str_eq(name, spelled))
+        list_write(s, name, spelled);
 }
 
 /* RFC 9051 5.1: no 8-bit name is made that is not Net-Unicode (RFC 5198). What stood in modified UTF-7 is kept as it is
@@ -100,6 +111,8 @@ int cmd_create(void *session, struct str arguments)
     }
     if (r < 0)
         return respond_error(s, r, "Cannot create");
+    notify_own_name(s, OWN_CREATED, name, STR_NULL);
+    tell_name(s, name, s->parse.spelled);
     if (mbox_status(s->store, name, &status) >= 0) {
         (void)respond_ok(s, "Created");
         respond_code(s, "MAILBOXID (");
@@ -131,6 +144,7 @@ int cmd_delete(void *session, struct str arguments)
     r = mbox_delete(s->store, name); /* one that was only offered is not offered any more */
     if (r < 0)
         return respond_error(s, r, "Cannot delete");
+    notify_own_name(s, OWN_DELETED, name, STR_NULL);
     r = special_moved(s, name, STR(""));
     return r < 0 ? respond_error(s, r, "Deleted, but its special use cannot be forgotten") : OUTCOME_OK;
 }
@@ -162,9 +176,10 @@ static void follow(struct imap *s, struct str name)
 int cmd_rename(void *session, struct str arguments)
 {
     struct imap *s = session;
-    struct str from, to, now = STR_NULL;
+    struct str from, to, spelled, now = STR_NULL;
     int r = parse_one(s, &from);
 
+    spelled = s->parse.spelled;
     if (r >= 0)
         r = parse_one(s, &to);
     if (r >= 0)
@@ -186,8 +201,17 @@ int cmd_rename(void *session, struct str arguments)
         r = mbox_rename(s->store, from, to);
     if (r < 0)
         return respond_error(s, r, "Cannot rename");
+    if (str_eq(from, STR("INBOX")))
+        notify_own_name(s, OWN_CREATED, to, STR_NULL); /* RFC 9051 6.3.6: INBOX stays */
+    else
+        notify_own_name(s, OWN_RENAMED, from, to);
     if (now.len)
         follow(s, now);
+    if (str_eq(from, STR("INBOX")))
+        notify_own(s, from, 0, NOTIFY_OWN_ALL); /* RFC 9051 6.3.6: its messages are moved */
+    /* RFC 9051 6.3.6: INBOX stays, and is no old name of anything. */
+    if (!str_eq(from, STR("INBOX")) && (!str_eq(from, spelled) || !str_eq(to, s->parse.spelled)))
+        tell_name(s, to, spelled);
     r = special_moved(s, from, to);
     return r < 0 ? respond_error(s, r, "Renamed, but its special use cannot be kept") : OUTCOME_OK;
 }
@@ -202,7 +226,10 @@ static int subscribe(struct imap *s, bool is_subscribed)
     if (r < 0)
         return r;
     r = mbox_subscribe(s->store, name, is_subscribed);
-    return r < 0 ? respond_error(s, r, is_subscribed ? "Cannot subscribe" : "Cannot unsubscribe") : OUTCOME_OK;
+    if (r < 0)
+        return respond_error(s, r, is_subscribed ? "Cannot subscribe" : "Cannot unsubscribe");
+    notify_own_name(s, is_subscribed ? OWN_SUBSCRIBED : OWN_UNSUBSCRIBED, name, STR_NULL);
+    return OUTCOME_OK;
 }
 
 int cmd_subscribe(void *session, struct str arguments)

@@ -114,6 +114,7 @@ static int search_command(struct imap *s, struct search *q, struct search_result
     if (r == 0)
         r = search_parse(q);
     if (r == 0) {
+        q->progress.goal = mbox_count(s->box);
         r = search_run(q, result);
         if (r >= 0)
             r = answer(s, result);

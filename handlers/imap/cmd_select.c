@@ -7,6 +7,7 @@
 
 #include "handlers/imap/commands.h"
 #include "handlers/imap/list.h"
+#include "handlers/imap/notify.h"
 #include "handlers/imap/qresync.h"
 #include "handlers/imap/respond.h"
 #include "handlers/imap/seqset.h"
@@ -21,7 +22,7 @@ struct parameters {
 };
 
 /* The facts of the new mailbox (RFC 9051 6.3.2). */
-static int describe(struct imap *s)
+static int describe(struct imap *s, struct str spelled)
 {
     struct mbox_status status;
     int r = mbox_view_status(s->box, &status);
@@ -32,21 +33,26 @@ static int describe(struct imap *s)
     if (!(s->enabled & IMAP_REV2))
         (void)writer_printf(&s->out, "* %" PRIu32 " RECENT\r\n", status.recent);
     update_flags(s);
-    if (status.first_unseen && !(s->enabled & IMAP_REV2))
+    /* RFC 9586 3: not the number of a message. */
+    if (status.first_unseen && !(s->enabled & (IMAP_REV2 | IMAP_UIDONLY)))
         (void)writer_printf(&s->out, "* OK [UNSEEN %" PRIu32 "] First unseen message\r\n", status.first_unseen);
     (void)writer_printf(&s->out, "* OK [UIDVALIDITY %" PRIu32 "] UIDs are valid\r\n", status.uidvalidity);
     (void)writer_printf(&s->out, "* OK [UIDNEXT %" PRIu32 "] Next UID\r\n", status.uidnext);
-    /* RFC 9051 7.1 */
-    if (!mbox_uids_last(s->box))
+    /* RFC 9051 7.1. Who knows messages by their UIDs only is told no such thing: they hold as long as their
+     * UIDVALIDITY. */
+    if (!mbox_uids_last(s->box) && !(s->enabled & IMAP_UIDONLY))
         (void)writer_text(&s->out, "* NO [UIDNOTSTICKY] UIDs are those of this session only\r\n");
-    /* RFC 7162 3.1.2.1 */
+    /* RFC 7162 3.1.2.1, 3.1.2.2 */
     s->modseq_told = status.highestmodseq;
-    (void)writer_printf(&s->out, "* OK [HIGHESTMODSEQ %" PRIu64 "] Highest\r\n", status.highestmodseq);
+    if (condstore_is_kept(s))
+        (void)writer_printf(&s->out, "* OK [HIGHESTMODSEQ %" PRIu64 "] Highest\r\n", status.highestmodseq);
+    else
+        (void)writer_text(&s->out, "* OK [NOMODSEQ] Mod-sequences cannot be kept\r\n");
     (void)writer_text(&s->out, "* OK [MAILBOXID (");
     respond_object_id(s, 'F', status.mailboxid);
     (void)writer_text(&s->out, ")] Mailbox\r\n");
     if (s->enabled & IMAP_REV2)
-        list_write(s, mbox_name(s->box));
+        list_write(s, mbox_name(s->box), spelled);
     return 0;
 }
 
@@ -89,7 +95,7 @@ static int open_mailbox(struct imap *s, struct str name, bool is_examine, const 
     r = mbox_open(s->store, name, is_examine ? MBOX_OPEN_READONLY : 0, &s->box);
     if (r >= 0) {
         s->state = IMAP_SELECTED;
-        r = describe(s);
+        r = describe(s, s->parse.spelled);
     }
     if (r >= 0 && parameters->has_qresync)
         r = qresync_respond(s, &parameters->qresync);
@@ -133,15 +139,18 @@ int cmd_examine(void *session, struct str arguments)
 int cmd_close(void *session, struct str arguments)
 {
     struct imap *s = session;
+    _cleanup_numset_ struct numset gone = NUMSET_INIT;
     int r = parse_end(&s->parse);
 
     if (r < 0)
         return r;
     if (!mbox_is_readonly(s->box)) {
-        r = mbox_expunge(s->box, NULL, NULL);
+        r = mbox_expunge(s->box, NULL, &gone);
         if (r < 0)
             return respond_error(s, r, "Cannot expunge, the mailbox stays selected");
     }
+    if (gone.count > 0)
+        notify_own(s, mbox_name(s->box), 0, numset_size(&gone));
     (void)imap_deselect(s);
     return OUTCOME_OK;
 }

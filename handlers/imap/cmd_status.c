@@ -10,35 +10,21 @@
 #include "handlers/imap/status.h"
 #include "shared/base/macros.h"
 
-enum {
-    MESSAGES = 1u << 0,
-    RECENT = 1u << 1,
-    UIDNEXT = 1u << 2,
-    UIDVALIDITY = 1u << 3,
-    UNSEEN = 1u << 4,
-    DELETED = 1u << 5,         /* RFC 9051 6.3.11 */
-    SIZE = 1u << 6,            /* RFC 8438 */
-    HIGHESTMODSEQ = 1u << 7,   /* RFC 7162 3.1.7 */
-    APPENDLIMIT = 1u << 8,     /* RFC 7889 */
-    DELETED_STORAGE = 1u << 9, /* RFC 9208 4.1.4 */
-    MAILBOXID = 1u << 10,      /* RFC 8474 */
-};
-
 static const struct {
     const char *name;
     unsigned bit;
 } names[] = {
-    {"MESSAGES", MESSAGES},
-    {"RECENT", RECENT},
-    {"UIDNEXT", UIDNEXT},
-    {"UIDVALIDITY", UIDVALIDITY},
-    {"UNSEEN", UNSEEN},
-    {"DELETED", DELETED},
-    {"SIZE", SIZE},
-    {"HIGHESTMODSEQ", HIGHESTMODSEQ},
-    {"APPENDLIMIT", APPENDLIMIT},
-    {"DELETED-STORAGE", DELETED_STORAGE},
-    {"MAILBOXID", MAILBOXID},
+    {"MESSAGES", STATUS_MESSAGES},
+    {"RECENT", STATUS_RECENT},
+    {"UIDNEXT", STATUS_UIDNEXT},
+    {"UIDVALIDITY", STATUS_UIDVALIDITY},
+    {"UNSEEN", STATUS_UNSEEN},
+    {"DELETED", STATUS_DELETED},
+    {"SIZE", STATUS_SIZE},
+    {"HIGHESTMODSEQ", STATUS_HIGHESTMODSEQ},
+    {"APPENDLIMIT", STATUS_APPENDLIMIT},
+    {"DELETED-STORAGE", STATUS_DELETED_STORAGE},
+    {"MAILBOXID", STATUS_MAILBOXID},
 };
 
 int status_parse(struct imap *s, unsigned *ret_items)
@@ -68,7 +54,7 @@ static void write_item(struct imap *s, const struct mbox_status *status, unsigne
                                status->unseen,        status->deleted,     status->size,    status->highestmodseq,
                                s->conf->message_size, status->deleted_size};
 
-    if (bit == MAILBOXID) {
+    if (bit == STATUS_MAILBOXID) {
         (void)writer_text(&s->out, "(");
         respond_object_id(s, 'F', status->mailboxid);
         (void)writer_text(&s->out, ")");
@@ -112,7 +98,7 @@ int cmd_status(void *session, struct str arguments)
         r = parse_end(&s->parse);
     if (r < 0)
         return r;
-    if (items & HIGHESTMODSEQ)
+    if (items & STATUS_HIGHESTMODSEQ)
         condstore_enable(s);
     r = mbox_status(s->store, name, &status);
     if (r < 0)

@@ -55,10 +55,35 @@ static int parse_store(struct imap *s, struct store *ret)
     return r < 0 ? r : parse_end(p);
 }
 
+/* The UIDs of messages that had changed before the client selected the mailbox, and it does not know it. A new
+ * mod-sequence alone would make it believe that it does (RFC 7162 3.1.3, example 10). What has changed in this session
+ * and is not told yet comes with the updates. */
+static int find_newer(struct imap *s, const struct store *store, const struct numset *seqs, struct numset *ret)
+{
+    struct mbox_status told;
+    int e = mbox_view_status(s->box, &told);
+
+    if (e < 0)
+        return e;
+    for (size_t i = 0; i < seqs->count && store->is_conditional; i++) {
+        for (uint32_t seq = seqs->ranges[i].first; seq <= seqs->ranges[i].last; seq++) {
+            struct mbox_info info;
+            int r = mbox_info(s->box, seq, &info);
+
+            if (r >= 0 && info.modseq > store->unchanged_since && info.modseq <= told.highestmodseq)
+                r = numset_add(ret, info.uid, info.uid);
+            if (r < 0)
+                return r;
+        }
+    }
+    return 0;
+}
+
 /* The untagged FETCH responses: the new flags of every message that was changed; with .SILENT none, or for clients that
- * know of mod-sequences only those (RFC 7162 3.1.3). *ret_is_missing: some of them are gone. */
-static void tell(struct imap *s, const struct store *store, const struct numset *seqs, const struct numset *modified,
-                 bool *ret_is_missing)
+ * know of mod-sequences only those, where there is no more to tell (RFC 7162 3.1.3). *ret_is_missing: some of them are
+ * gone. */
+static void tell(struct imap *s, const struct store *store, const struct numset *seqs, const struct numset *newer,
+                 const struct numset *modified, bool *ret_is_missing)
 {
     bool has_modseq = (s->enabled & IMAP_CONDSTORE) != 0;
 
@@ -66,16 +91,19 @@ static void tell(struct imap *s, const struct store *store, const struct numset 
         for (uint32_t seq = seqs->ranges[i].first; seq <= seqs->ranges[i].last; seq++) {
             struct mbox_info info;
 
-            if (mbox_info(s->box, seq, &info) < 0 || numset_has(modified, info.uid))
+            if (mbox_info(s->box, seq, &info) < 0 || (numset_has(modified, info.uid) && !numset_has(newer, info.uid)))
                 continue;
             *ret_is_missing = *ret_is_missing || info.is_expunged;
             if (info.is_expunged)
                 continue;
-            if (store->is_silent)
-                (void)writer_printf(&s->out, "* %" PRIu32 " FETCH (UID %" PRIu32 " MODSEQ (%" PRIu64 "))\r\n", seq,
-                                    info.uid, info.modseq);
-            else
+            if (store->is_silent && !numset_has(newer, info.uid)) {
+                respond_fetch(s, seq, info.uid);
+                if (!(s->enabled & IMAP_UIDONLY))
+                    (void)writer_printf(&s->out, "UID %" PRIu32 " ", info.uid);
+                (void)writer_printf(&s->out, "MODSEQ (%" PRIu64 "))\r\n", info.modseq);
+            } else {
                 update_fetch_flags(s, seq, s->is_uid || has_modseq, has_modseq);
+            }
         }
     }
 }
@@ -97,11 +125,13 @@ static int tell_modified(struct imap *s, const struct numset *modified)
 
 static int store_flags(struct imap *s, const struct store *store, const struct numset *seqs)
 {
-    _cleanup_numset_ struct numset uids = NUMSET_INIT, modified = NUMSET_INIT;
+    _cleanup_numset_ struct numset uids = NUMSET_INIT, newer = NUMSET_INIT, modified = NUMSET_INIT;
     struct mbox_flags flags;
     bool is_missing = false;
     int r = seqset_uids(s, seqs, &uids);
 
+    if (r >= 0)
+        r = find_newer(s, store, seqs, &newer);
     if (r < 0)
         return r;
     r = flags_resolve(s, &store->flags, store->mode != MBOX_FLAGS_REMOVE, &flags);
@@ -114,11 +144,12 @@ static int store_flags(struct imap *s, const struct store *store, const struct n
     if (r < 0)
         return respond_error(s, r, "Cannot store flags");
     update_keywords(s, flags.keywords);
-    tell(s, store, seqs, &modified, &is_missing);
+    tell(s, store, seqs, &newer, &modified, &is_missing);
     if (modified.count > 0)
         return tell_modified(s, &modified);
-    /* RFC 2180 4.2: what is there was changed; only who wants to know the new flags hears of what is not. */
-    if (is_missing && !store->is_silent) {
+    /* RFC 2180 4.2: what is there was changed; only who wants to know the new flags hears of what is not. RFC
+     * 9051 6.4.9: a UID that is gone is ignored. */
+    if (is_missing && !store->is_silent && !s->is_uid) {
         respond_code(s, "EXPUNGEISSUED");
         return respond_no(s, "Some of the messages are no longer there");
     }

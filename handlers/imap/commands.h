@@ -57,6 +57,9 @@ int cmd_copy(void *session, struct str arguments);
 int cmd_move(void *session, struct str arguments);
 int cmd_idle(void *session, struct str arguments);
 
+/* cmd_notify.c */
+int cmd_notify(void *session, struct str arguments);
+
 /* cmd_quota.c */
 int cmd_getquota(void *session, struct str arguments);
 int cmd_getquotaroot(void *session, struct str arguments);

@@ -34,9 +34,10 @@ void compress_free(struct compress *c)
     free(c);
 }
 
-static ssize_t compress_read(void *context, struct transport *t, void *data, size_t len)
+static ssize_t compress_read(struct transport *t, void *data, size_t len)
 {
-    struct compress *c = context;
+    struct compress *c = t->filter->context;
+    struct transport raw = transport_below(t);
 
     c->in.next_out = data;
     c->in.avail_out = (uInt)(len < BLOCK * 4 ? len : BLOCK * 4);
@@ -57,7 +58,7 @@ static ssize_t compress_read(void *context, struct transport *t, void *data, siz
             return -EPROTO;
         if (c->in.avail_in > 0)
             continue;
-        n = transport_read(t, c->held, sizeof(c->held));
+        n = transport_read(&raw, c->held, sizeof(c->held));
         if (n <= 0)
             return n;
         c->in.next_in = c->held;
@@ -66,9 +67,10 @@ static ssize_t compress_read(void *context, struct transport *t, void *data, siz
 }
 
 /* Everything that the session writes in one go ends with a sync flush, so that the client can read it (RFC 4978 4). */
-static int compress_write(void *context, struct transport *t, const void *data, size_t len)
+static int compress_write(struct transport *t, const void *data, size_t len)
 {
-    struct compress *c = context;
+    struct compress *c = t->filter->context;
+    struct transport raw = transport_below(t);
 
     while (len > 0) {
         size_t part = len < (1u << 20) ? len : 1u << 20;
@@ -84,7 +86,7 @@ static int compress_write(void *context, struct transport *t, const void *data, 
             c->out.avail_out = sizeof(c->sent);
             if (deflate(&c->out, len > 0 ? Z_NO_FLUSH : Z_SYNC_FLUSH) == Z_STREAM_ERROR)
                 return -EPROTO;
-            r = transport_write(t, c->sent, sizeof(c->sent) - c->out.avail_out);
+            r = transport_write(&raw, c->sent, sizeof(c->sent) - c->out.avail_out);
             if (r < 0)
                 return r;
         } while (c->out.avail_out == 0);
@@ -92,9 +94,9 @@ static int compress_write(void *context, struct transport *t, const void *data, 
     return 0;
 }
 
-static int compress_has_input(void *context)
+static bool compress_has_input(const struct transport *t)
 {
-    const struct compress *c = context;
+    const struct compress *c = t->filter->context;
 
     return c->in.avail_in > 0 || c->is_full;
 }

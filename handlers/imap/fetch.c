@@ -159,11 +159,20 @@ static int write_structure(struct fetch *f, bool is_extended)
     return writer_text(&f->s->out, "(\"TEXT\" \"PLAIN\" NIL NIL NIL \"7BIT\" 0 0)");
 }
 
+/* Answers about all of a mailbox are mostly numbers: printf(3) would take most of the time. */
+static int write_number(struct imap *s, const char *before, uint64_t n, const char *behind)
+{
+    (void)writer_text(&s->out, before);
+    (void)writer_u64(&s->out, n);
+    return writer_text(&s->out, behind);
+}
+
 /* The items that are facts of the index. */
 static int write_fact(struct fetch *f, const struct fetch_item *item)
 {
     struct imap *s = f->s;
     const struct mbox_info *info = &f->message.info;
+    uint8_t id[16];
 
     switch (item->kind) {
     case FETCH_FLAGS:
@@ -171,15 +180,15 @@ static int write_fact(struct fetch *f, const struct fetch_item *item)
         respond_flags(s, info);
         return 0;
     case FETCH_UID:
-        return writer_printf(&s->out, "UID %" PRIu32, info->uid);
+        return write_number(s, "UID ", info->uid, "");
     case FETCH_INTERNALDATE:
         (void)writer_text(&s->out, "INTERNALDATE ");
         respond_date_time(s, info->internaldate, info->internaldate_offset);
         return 0;
     case FETCH_SIZE:
-        return writer_printf(&s->out, "RFC822.SIZE %" PRIu64, info->size);
+        return write_number(s, "RFC822.SIZE ", info->size, "");
     case FETCH_MODSEQ:
-        return writer_printf(&s->out, "MODSEQ (%" PRIu64 ")", info->modseq);
+        return write_number(s, "MODSEQ (", info->modseq, ")");
     case FETCH_SAVEDATE:
         (void)writer_text(&s->out, "SAVEDATE ");
         if (info->savedate == 0)
@@ -188,7 +197,8 @@ static int write_fact(struct fetch *f, const struct fetch_item *item)
         return 0;
     case FETCH_EMAILID:
         (void)writer_text(&s->out, "EMAILID (");
-        respond_object_id(s, 'M', info->hash);
+        message_email_id(info, id);
+        respond_object_id(s, 'M', id);
         return writer_text(&s->out, ")");
     default:
         /* RFC 8474 5.3: NIL is the answer of a server without thread ids. */
@@ -250,12 +260,13 @@ static void write_changed_flags(struct fetch *f, const char *gap)
 {
     struct imap *s = f->s;
     bool has_condstore = (s->enabled & IMAP_CONDSTORE) != 0;
+    bool has_uid = f->has_uid || s->is_uid || (s->enabled & IMAP_UIDONLY);
 
     if (!f->has_flags) {
         (void)writer_printf(&s->out, "%sFLAGS ", gap);
         respond_flags(s, &f->message.info);
     }
-    if (has_condstore && !f->has_uid && !s->is_uid)
+    if (has_condstore && !has_uid)
         (void)writer_printf(&s->out, " UID %" PRIu32, f->message.info.uid);
     if (has_condstore && !f->has_modseq)
         (void)writer_printf(&s->out, " MODSEQ (%" PRIu64 ")", f->message.info.modseq);
@@ -267,18 +278,23 @@ int fetch_respond(struct fetch *f, uint32_t seq, bool add_flags)
     const char *gap = "";
     int r = message_begin(&f->message, seq);
 
-    if (r < 0 || (f->has_changed_since && f->message.info.modseq <= f->changed_since))
-        return 0;
-    /* RFC 2180 4.1.2: what is gone cannot be fetched any more, the rest of the set can. */
-    if (f->message.info.is_expunged && f->needs_content) {
+    if (r < 0) { /* damaged: whoever hears nothing of a message may take it for expunged */
         f->is_missing = true;
+        return 0;
+    }
+    if (f->has_changed_since && f->message.info.modseq <= f->changed_since)
+        return 0;
+    /* RFC 2180 4.1.2: what is gone cannot be fetched any more, the rest of the set can. A UID that is gone is ignored,
+     * as one that never was (RFC 9051 6.4.9). */
+    if (f->message.info.is_expunged && f->needs_content) {
+        f->is_missing = f->is_missing || !s->is_uid;
         return 0;
     }
     if (f->has_flags || add_flags)
         update_keywords(s, f->message.info.flags.keywords);
-    (void)writer_printf(&s->out, "* %" PRIu32 " FETCH (", seq);
-    if (s->is_uid && !f->has_uid) {
-        (void)writer_printf(&s->out, "UID %" PRIu32, f->message.info.uid);
+    respond_fetch(s, seq, f->message.info.uid);
+    if (s->is_uid && !f->has_uid && !(s->enabled & IMAP_UIDONLY)) {
+        (void)write_number(s, "UID ", f->message.info.uid, "");
         gap = " ";
     }
     for (size_t i = 0; i < f->count && r >= 0; i++) {
@@ -293,7 +309,7 @@ int fetch_respond(struct fetch *f, uint32_t seq, bool add_flags)
     /* RFC 9051 7.1: what was answered is an approximation. */
     if (r >= 0 && f->is_unparsed)
         (void)writer_printf(&s->out, "* OK [PARSE] Message %" PRIu32 " has a MIME structure that makes no sense\r\n",
-                            seq);
+                            s->enabled & IMAP_UIDONLY ? f->message.info.uid : seq);
     f->is_unparsed = false;
     return r < 0 ? r : s->out.error;
 }

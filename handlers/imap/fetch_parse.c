@@ -129,6 +129,8 @@ static int parse_item(struct fetch *f)
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
         if (!parse_accept_word(p, str_from(names[i].name)))
             continue;
+        if (names[i].kind == FETCH_MODSEQ && !condstore_is_kept(f->s)) /* RFC 7162 3.1.2.2 */
+            return parse_fail(p, "no MODSEQ: this mailbox keeps none");
         item = fetch_add(f, names[i].kind, names[i].flags);
         if (!item)
             return -EMSGSIZE;

@@ -9,7 +9,10 @@
 #include "shared/base/limits.h"
 #include "shared/base/macros.h"
 
-#define TAG_MAX 64
+#define TAG_MAX      64
+#define ID_STRING    1024 /* RFC 2971 3.3 */
+#define ID_STRINGS   60   /* of 30 pairs */
+#define NO_ARGUMENTS 1u
 
 /* ---- answers ---- */
 
@@ -22,42 +25,8 @@ static int tagged(struct login *l, const char *text)
 
 static int bad(struct login *l, const char *text)
 {
-    (void)writer_printf(&l->out, "%s BAD %s\r\n", l->tag.len > 0 ? buf_cstr(&l->tag) : "*", text);
+    (void)WRITER_TEXTS(&l->out, l->tag.len > 0 ? buf_cstr(&l->tag) : "*", " BAD ", text, "\r\n");
     return LOGIN_BAD;
-}
-
-/* Only what is there: the session announces its own after login. Literals are names and passwords here, so LITERAL-
- * (RFC 7888 5) is the promise that is kept. */
-static void add_capabilities(struct login *l)
-{
-    struct str mechanisms = str_from(l->facts.mechanisms);
-    struct str mechanism;
-
-    (void)writer_text(&l->out, "IMAP4rev1 IMAP4rev2 LITERAL- SASL-IR ID");
-    if (l->facts.can_tls)
-        (void)writer_text(&l->out, " STARTTLS");
-    if (!l->facts.plaintext_allowed)
-        (void)writer_text(&l->out, " LOGINDISABLED");
-    while (str_word(&mechanisms, &mechanism))
-        (void)writer_printf(&l->out, " AUTH=%.*s", STR_ARG(mechanism));
-}
-
-static void greet(struct login *l)
-{
-    (void)writer_text(&l->out, "* OK [CAPABILITY ");
-    add_capabilities(l);
-    (void)writer_printf(&l->out, "] %s Pennypost ready\r\n", l->facts.hostname);
-}
-
-static int complain(struct login *l, int error)
-{
-    if (error == -ENOBUFS) {
-        buf_clear(&l->tag);
-        return bad(l, "Line too long");
-    }
-    (void)writer_text(&l->out, error == -ETIMEDOUT ? "* BYE Timed out waiting for a login\r\n"
-                                                   : "* BYE Too many bad commands\r\n");
-    return LOGIN_LEAVE;
 }
 
 /* ---- arguments ---- */
@@ -102,6 +71,12 @@ static int get_atom(struct str *s, struct buf *out)
     return r;
 }
 
+/* Does a literal follow the line that the client does not wait with (RFC 7888 4)? */
+static bool comes_unasked(struct str line)
+{
+    return str_ends(line, STR("+}"));
+}
+
 /* {12} or {12+} at the end of the line (RFC 7888). */
 static int parse_literal(struct str s, uint32_t *ret_size, bool *ret_waits)
 {
@@ -130,12 +105,19 @@ static int get_literal(struct login *l, struct str *s, struct buf *out)
     if (waits)
         (void)writer_text(&l->out, "+ Go ahead\r\n");
     r = line_peek_more(&l->in, size, &bytes);
-    if (r == 0 && bytes.len < size)
-        r = -ENODATA;
     if (r == 0)
-        r = buf_add_str(out, str_sub(bytes, 0, size));
+        r = bytes.len < size ? -ENODATA : buf_add_str(out, str_sub(bytes, 0, size));
     line_consume(&l->in, size);
-    return r < 0 ? r : line_read(&l->in, s);
+    l->has_literal = false;
+    if (r == 0)
+        r = line_read(&l->in, s);
+    if (r == -EBADMSG) {
+        login_note(l->control, NOTE_WRONG_PROTOCOL, STR("NUL"));
+        return -EPROTO;
+    }
+    if (r == 0 || r == -ENOBUFS)
+        l->has_literal = comes_unasked(r == 0 ? *s : line_tail(&l->in));
+    return r;
 }
 
 /* One astring. *s is behind it, on the next line after a literal. */
@@ -158,39 +140,66 @@ static int cmd_capability(void *session, struct str arguments)
 {
     struct login *l = session;
 
-    if (arguments.len > 0)
-        return bad(l, "CAPABILITY takes no arguments");
-    (void)writer_text(&l->out, "* CAPABILITY ");
-    add_capabilities(l);
-    (void)writer_text(&l->out, "\r\n");
+    (void)WRITER_TEXTS(&l->out, "* CAPABILITY ", l->facts.capabilities, "\r\n");
     return tagged(l, " OK CAPABILITY completed\r\n");
 }
 
 static int cmd_noop(void *session, struct str arguments)
 {
-    return arguments.len > 0 ? bad(session, "NOOP takes no arguments") : tagged(session, " OK NOOP completed\r\n");
+    return tagged(session, " OK NOOP completed\r\n");
 }
 
 static int cmd_logout(void *session, struct str arguments)
 {
     struct login *l = session;
 
-    if (arguments.len > 0)
-        return bad(l, "LOGOUT takes no arguments");
     (void)writer_text(&l->out, "* BYE Logging out\r\n");
     (void)tagged(l, " OK LOGOUT completed\r\n");
     return LOGIN_LEAVE;
+}
+
+/* string, or nstring where NIL may be (RFC 2971 4), off *s. What it says is of no use. */
+static int skip_string(struct login *l, struct str *s, bool may_be_nil)
+{
+    struct buf text = BUF_INIT(ID_STRING);
+    int r = -EINVAL;
+
+    if (may_be_nil && str_istarts(*s, STR("NIL"))) {
+        *s = str_sub(*s, 3, s->len);
+        return 0;
+    }
+    if (str_starts(*s, STR("\"")) || str_starts(*s, STR("{")))
+        r = get_astring(l, s, &text);
+    buf_finish(&text);
+    return r;
+}
+
+/* id_params_list of RFC 2971 4: pairs of a field and its value. */
+static int skip_id_list(struct login *l, struct str s)
+{
+    int r = str_starts(s, STR("(")) ? 0 : -EINVAL;
+    unsigned n = 0;
+
+    s = str_sub(s, 1, s.len);
+    for (; r == 0 && (n % 2 || !str_starts(s, STR(")"))); n++) {
+        if (n == ID_STRINGS || (n > 0 && !str_starts(s, STR(" "))))
+            return -EINVAL;
+        s = str_sub(s, n > 0, s.len);
+        r = skip_string(l, &s, n % 2);
+    }
+    return r == 0 && !str_eq(s, STR(")")) ? -EINVAL : r;
 }
 
 /* RFC 2971. What the client says about itself is of no use before login. */
 static int cmd_id(void *session, struct str arguments)
 {
     struct login *l = session;
+    int r = str_ieq(arguments, STR("NIL")) ? 0 : skip_id_list(l, arguments);
 
-    bool is_list = str_starts(arguments, STR("(")) && str_ends(arguments, STR(")"));
-
-    if (!is_list && !str_ieq(arguments, STR("NIL")))
+    if (r == -EINVAL || r == -ENOBUFS)
         return bad(l, "ID takes a list or NIL");
+    if (r < 0)
+        return r;
     (void)writer_text(&l->out, "* ID (\"name\" \"Pennypost\")\r\n");
     return tagged(l, " OK ID completed\r\n");
 }
@@ -201,39 +210,34 @@ static int cmd_starttls(void *session, struct str arguments)
     char go_ahead[TAG_MAX + 64];
     char refused[TAG_MAX + 64];
 
-    if (arguments.len > 0)
-        return bad(l, "STARTTLS takes no arguments");
     (void)snprintf(go_ahead, sizeof(go_ahead), "%s OK Begin TLS now\r\n", buf_cstr(&l->tag));
     (void)snprintf(refused, sizeof(refused), "%s BAD TLS is not available\r\n", buf_cstr(&l->tag));
     return login_do_starttls(l, go_ahead, refused);
 }
 
+/* RFC 5530 3 */
 static const char *response_code(uint32_t class)
 {
-    switch (class) { /* RFC 5530 3 */
-    case AUTH_CLASS_EXPIRED:
-        return "[EXPIRED] ";
-    case AUTH_CLASS_DENIED: /* not AUTHORIZATIONFAILED: that is for acting as somebody else */
-        return "[CONTACTADMIN] ";
-    case AUTH_CLASS_TEMPORARY:
-        return "[UNAVAILABLE] ";
-    case AUTH_CLASS_CREDENTIALS:
-        return "[AUTHENTICATIONFAILED] ";
-    default:
-        return "";
-    }
+    static const char *const codes[] = {[AUTH_CLASS_CREDENTIALS] = "[AUTHENTICATIONFAILED] ",
+                                        [AUTH_CLASS_EXPIRED] = "[EXPIRED] ",
+                                        [AUTH_CLASS_DENIED] = "[CONTACTADMIN] ",
+                                        [AUTH_CLASS_AUTHORIZATION] = "[AUTHORIZATIONFAILED] ",
+                                        [AUTH_CLASS_TEMPORARY] = "[UNAVAILABLE] "};
+
+    return class < ARRAY_SIZE(codes) && codes[class] ? codes[class] : "";
 }
 
 /* The answer to a success is the session's, with its capabilities. */
 static int conclude(struct login *l, const struct sasl_outcome *o)
 {
-    bool is_bad = o->auth_class == AUTH_CLASS_CANCELLED; /* RFC 9051 6.2.2 */
+    /* RFC 9051 6.2.2: what was cancelled, and what cannot be decoded. */
+    bool is_bad = o->auth_class == AUTH_CLASS_CANCELLED || (o->auth_class == AUTH_CLASS_MECHANISM && o->is_offered);
 
     if (o->is_done)
         return buf_add_str(&l->protocol_data, buf_str(&l->tag)) < 0 ? -ENOMEM : LOGIN_DONE;
-    (void)writer_printf(&l->out, "%s %s %s%s\r\n", buf_cstr(&l->tag), is_bad ? "BAD" : "NO",
-                        response_code(o->auth_class), o->text.len > 0 ? buf_cstr(&o->text) : "Authentication failed");
-    if (!login_is_last_attempt(l))
+    (void)WRITER_TEXTS(&l->out, buf_cstr(&l->tag), is_bad ? " BAD " : " NO ", response_code(o->auth_class),
+                       o->text.len > 0 ? buf_cstr(&o->text) : "Authentication failed", "\r\n");
+    if (l->attempts < LIMIT_AUTH_TRIES)
         return LOGIN_OK;
     (void)writer_text(&l->out, "* BYE Too many failed logins\r\n");
     return LOGIN_LEAVE;
@@ -252,17 +256,6 @@ static int get_credentials(struct login *l, struct str arguments, struct buf *us
     return r < 0 ? r : arguments.len > 0 ? -EINVAL : 0;
 }
 
-static int try_login(struct login *l, const struct buf *user, const struct buf *password)
-{
-    _cleanup_sasl_outcome_ struct sasl_outcome o = SASL_OUTCOME_INIT;
-    int r = 0;
-
-    r = login_begin_attempt(l);
-    if (r == 0)
-        r = sasl_plain(l->control, l->attempts, buf_str(user), buf_str(password), &o);
-    return r < 0 ? r : conclude(l, &o);
-}
-
 static int cmd_login(void *session, struct str arguments)
 {
     struct login *l = session;
@@ -277,47 +270,28 @@ static int cmd_login(void *session, struct str arguments)
     else if (r == 0 && !l->facts.plaintext_allowed)
         r = tagged(l, " NO [PRIVACYREQUIRED] Use TLS before sending a password\r\n"); /* RFC 5530 3 */
     else if (r == 0)
-        r = try_login(l, &user, &password);
+        r = login_try(l, STR("PLAIN"), buf_str(&user), buf_str(&password));
     buf_wipe_finish(&user);
     buf_wipe_finish(&password);
     return r;
 }
 
-static bool is_offered(const struct login *l, struct str mechanism)
-{
-    struct str list = str_from(l->facts.mechanisms);
-    struct str item;
-
-    while (str_word(&list, &item))
-        if (str_ieq(item, mechanism))
-            return true;
-    return false;
-}
-
+/* With SASL-IR, RFC 4959. */
 static int cmd_authenticate(void *session, struct str arguments)
 {
-    struct login *l = session;
-    _cleanup_sasl_outcome_ struct sasl_outcome o = SASL_OUTCOME_INIT;
-    struct str initial = STR_NULL;
-    struct str mechanism;
-    int r = 0;
+    int r = login_exchange(session, arguments);
 
-    if (str_cut(&arguments, ' ', &mechanism))
-        initial = arguments; /* SASL-IR, RFC 4959 */
-    if (mechanism.len == 0 || (initial.ptr && initial.len == 0))
-        return bad(l, "AUTHENTICATE takes a mechanism");
-    r = login_exchange(l, mechanism, initial, &o);
-    /* RFC 9051 6.2.2: what cannot be decoded is BAD, as an exchange that was cancelled is. */
-    if (r == 0 && o.auth_class == AUTH_CLASS_MECHANISM && is_offered(l, mechanism))
-        o.auth_class = AUTH_CLASS_CANCELLED;
-    return r < 0 ? r : conclude(l, &o);
+    return r == -EINVAL ? bad(session, "AUTHENTICATE takes a mechanism") : r;
 }
 
 static const struct command COMMANDS[] = {
-    {"CAPABILITY", 1, 0, cmd_capability}, {"NOOP", 1, 0, cmd_noop},
-    {"LOGOUT", 1, 0, cmd_logout},         {"ID", 1, 0, cmd_id},
-    {"LOGIN", 1, 0, cmd_login},           {"AUTHENTICATE", 1, 0, cmd_authenticate},
-    {"STARTTLS", 1, 0, cmd_starttls},
+    {"CAPABILITY", 1, NO_ARGUMENTS, cmd_capability},
+    {"NOOP", 1, NO_ARGUMENTS, cmd_noop},
+    {"LOGOUT", 1, NO_ARGUMENTS, cmd_logout},
+    {"STARTTLS", 1, NO_ARGUMENTS, cmd_starttls},
+    {"ID", 1, 0, cmd_id},
+    {"LOGIN", 1, 0, cmd_login},
+    {"AUTHENTICATE", 1, 0, cmd_authenticate},
 };
 
 /* ---- a line ---- */
@@ -330,7 +304,7 @@ static bool is_tag(struct str s)
     return s.len > 0 && s.len <= TAG_MAX;
 }
 
-static int run_line(struct login *l, struct str line, bool has_literal)
+static int run_line(struct login *l, struct str line)
 {
     const struct command *command = NULL;
     struct str tag;
@@ -345,25 +319,43 @@ static int run_line(struct login *l, struct str line, bool has_literal)
     (void)str_cut(&line, ' ', &name);
     if (command_find(COMMANDS, ARRAY_SIZE(COMMANDS), name, 0, &command) < 0)
         return bad(l, "Unknown command, or log in first");
-    if (has_literal && command->run != cmd_login)
+    if ((command->flags & NO_ARGUMENTS) && line.len > 0)
+        return bad(l, "That command takes no arguments");
+    if (l->has_literal && command->run != cmd_login && command->run != cmd_id)
         return bad(l, "No literal is taken here");
     return command->run(l, line);
 }
 
 /* The bytes of a literal that came without being asked for would be taken for commands when its command is refused: the
  * connection ends (RFC 7888 4). */
-static int on_line(struct login *l, struct str line)
+static int end_if_literal(struct login *l, int r)
 {
-    bool has_literal = str_ends(line, STR("+}"));
-    int r = run_line(l, line, has_literal);
-
-    if (r == -EMSGSIZE)
-        r = bad(l, "Literal too large");
-    if (!has_literal || r != LOGIN_BAD)
+    if (!l->has_literal || r != LOGIN_BAD)
         return r;
     (void)writer_text(&l->out, "* BYE A literal follows that cannot be told from commands\r\n");
     return LOGIN_LEAVE;
 }
 
+static int complain(struct login *l, int error)
+{
+    if (error == -ENOBUFS) {
+        buf_clear(&l->tag);
+        l->has_literal = comes_unasked(line_tail(&l->in));
+        return end_if_literal(l, bad(l, "Line too long"));
+    }
+    (void)writer_text(&l->out, error == -ETIMEDOUT ? "* BYE Timed out waiting for a login\r\n"
+                                                   : "* BYE Too many bad commands\r\n");
+    return LOGIN_LEAVE;
+}
+
+static int on_line(struct login *l, struct str line)
+{
+    int r;
+
+    l->has_literal = comes_unasked(line);
+    r = run_line(l, line);
+    return end_if_literal(l, r == -EMSGSIZE ? bad(l, "Literal too large") : r);
+}
+
 const struct login_protocol IMAP_LOGIN = {
-    .name = "imap-login", .line_max = LIMIT_LINE_PREAUTH, .greet = greet, .line = on_line, .complain = complain};
+    .name = "imap-login", .line_max = LIMIT_LINE_PREAUTH, .line = on_line, .complain = complain, .conclude = conclude};

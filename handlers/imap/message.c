@@ -44,6 +44,16 @@ void message_finish(struct message *m)
     buf_finish(&m->scratch);
 }
 
+void message_email_id(const struct mbox_info *info, uint8_t ret[16])
+{
+    /* There is no time before 1970 in an mbox file: a copy would have 0. */
+    uint64_t date = info->internaldate > 0 ? (uint64_t)info->internaldate * UINT64_C(0x9e3779b97f4a7c15) : 0;
+
+    memcpy(ret, info->hash, sizeof(info->hash));
+    for (size_t i = 0; i < sizeof(date); i++)
+        ret[i] ^= (uint8_t)(date >> (8 * i));
+}
+
 int message_begin(struct message *m, uint32_t seq)
 {
     message_drop(m);

@@ -27,6 +27,10 @@ struct message {
 void message_init(struct message *m, struct imap *s);
 void message_finish(struct message *m);
 
+/* The bytes of the EMAILID: the hash of the content, and the internal date, since whatever never changes of a message
+ * has to be the same in all that have one EMAILID (RFC 8474 5.1, RFC 9051 2.3.1.1). COPY keeps both. */
+void message_email_id(const struct mbox_info *info, uint8_t ret[16]);
+
 /* Turns to message `seq` of the selected mailbox. 0, -EINVAL. */
 int message_begin(struct message *m, uint32_t seq);
 

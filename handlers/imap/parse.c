@@ -40,6 +40,7 @@ static void parse_reset(struct parse *p)
     p->held = 0;
     p->line = p->rest = STR("");
     p->expected = NULL;
+    p->spelled = STR_NULL;
     p->is_taken = false;
 }
 

@@ -30,6 +30,7 @@ struct parse {
     struct str line;            /* the current line */
     struct str rest;            /* what is left of it */
     const char *expected;       /* set with -EINVAL */
+    struct str spelled;         /* the mailbox name that came last, as the client spelled INBOX in it */
     bool is_utf8;               /* mailbox names are UTF-8 (RFC 9051 5.1, RFC 6855 3), not modified UTF-7 */
     bool is_taken;              /* the literal at the end of `line` has been read, or the caller reads it */
 };
@@ -80,10 +81,14 @@ int parse_nz_number(struct parse *p, const char *expected, uint32_t *ret);
 /* number64 (RFC 9051 9): 63 bits. */
 int parse_number64(struct parse *p, const char *expected, uint64_t *ret);
 
-/* A mailbox name as UTF-8: INBOX in capitals, modified UTF-7 decoded (RFC 3501 5.1.3) unless is_utf8. */
+/* A mailbox name as UTF-8: INBOX in capitals, modified UTF-7 decoded (RFC 3501 5.1.3) unless is_utf8. p->spelled is the
+ * name without the capitals. */
 int parse_mailbox(struct parse *p, struct str *ret);
 
-/* list-mailbox (RFC 9051 9): a mailbox name in which * and % may stand, decoded likewise. */
+/* The reference of LIST, and list-mailbox (RFC 9051 9), a mailbox name in which * and % may stand, both decoded
+ * likewise. One that no mailbox here can have, though its syntax is right, is a null string: RFC 9051 6.3.9 wants it
+ * ignored. */
+int parse_reference(struct parse *p, struct str *ret);
 int parse_list_mailbox(struct parse *p, struct str *ret);
 
 /* A sequence-set without `$`, as text: digits, `:`, `,`, `*`. Resolve it with seqset.h. */

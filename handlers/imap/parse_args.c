@@ -246,11 +246,33 @@ static int mailbox_canonical(struct parse *p, struct str name, struct str *ret)
 
 int parse_mailbox(struct parse *p, struct str *ret)
 {
+    struct str raw;
+    int r = parse_astring(p, "a mailbox name", &raw);
+
+    if (r >= 0)
+        r = mailbox_decode(p, raw, &p->spelled);
+    return r < 0 ? r : mailbox_canonical(p, p->spelled, ret);
+}
+
+/* What cannot be decoded names nothing. */
+static int decode_if_possible(struct parse *p, struct str raw, struct str *ret)
+{
+    int r = mailbox_decode(p, raw, ret);
+
+    if (r != -EINVAL)
+        return r;
+    p->expected = NULL;
+    *ret = STR_NULL;
+    return 0;
+}
+
+int parse_reference(struct parse *p, struct str *ret)
+{
     struct str raw, name;
     int r = parse_astring(p, "a mailbox name", &raw);
 
     if (r >= 0)
-        r = mailbox_decode(p, raw, &name);
+        r = decode_if_possible(p, raw, &name);
     return r < 0 ? r : mailbox_canonical(p, name, ret);
 }
 
@@ -268,7 +290,7 @@ int parse_list_mailbox(struct parse *p, struct str *ret)
         if (!raw.len)
             return parse_fail(p, "a mailbox pattern");
     }
-    return mailbox_decode(p, raw, ret);
+    return decode_if_possible(p, raw, ret);
 }
 
 /* seq-number = nz-number / "*" off the front of *text. */

@@ -10,6 +10,11 @@
 #include "handlers/imap/seqset.h"
 #include "handlers/imap/update.h"
 
+bool condstore_is_kept(const struct imap *s)
+{
+    return !s->box || mbox_uids_last(s->box);
+}
+
 void condstore_enable(struct imap *s)
 {
     struct mbox_status status;
@@ -17,13 +22,20 @@ void condstore_enable(struct imap *s)
     if (s->enabled & IMAP_CONDSTORE)
         return;
     s->enabled |= IMAP_CONDSTORE;
-    if (s->box && mbox_view_status(s->box, &status) >= 0)
+    if (s->box && condstore_is_kept(s) && mbox_view_status(s->box, &status) >= 0)
         (void)writer_printf(&s->out, "* OK [HIGHESTMODSEQ %" PRIu64 "] Highest\r\n", status.highestmodseq);
+}
+
+static int parse_modseq(struct imap *s, uint64_t *ret)
+{
+    return parse_number64(&s->parse, "a mod-sequence of at most 63 bits", ret);
 }
 
 int condstore_parse_modseq(struct imap *s, uint64_t *ret)
 {
-    return parse_number64(&s->parse, "a mod-sequence of at most 63 bits", ret);
+    if (!condstore_is_kept(s))
+        return parse_fail(&s->parse, "no mod-sequence: this mailbox keeps none");
+    return parse_modseq(s, ret);
 }
 
 /* A set in ascending order, as a walk over its numbers. */
@@ -76,8 +88,13 @@ static int parse_match(struct imap *s, struct qresync *q)
 {
     struct parse *p = &s->parse;
     uint64_t seqs, uids;
-    int r = parse_char(p, '(', "sequence match data in parentheses");
+    int r;
 
+    if (s->enabled & IMAP_UIDONLY) {
+        respond_code(s, "UIDREQUIRED"); /* RFC 9586 3.7 */
+        return parse_fail(p, "no message numbers after ENABLE UIDONLY");
+    }
+    r = parse_char(p, '(', "sequence match data in parentheses");
     q->has_match = true;
     if (r >= 0)
         r = parse_sequence(p, &q->match_seqs);
@@ -102,7 +119,7 @@ int qresync_parse(struct imap *s, struct qresync *q)
     if (r >= 0)
         r = parse_space(p);
     if (r >= 0)
-        r = condstore_parse_modseq(s, &q->modseq);
+        r = parse_modseq(s, &q->modseq);
     if (r >= 0 && parse_accept(p, ' ')) {
         if (parse_peek(p) != '(') {
             q->has_known = true;
@@ -224,7 +241,7 @@ int qresync_respond(struct imap *s, const struct qresync *q)
     struct mbox_status status;
     int r = mbox_view_status(s->box, &status);
 
-    if (r < 0 || status.uidvalidity != q->uidvalidity)
+    if (r < 0 || status.uidvalidity != q->uidvalidity || !condstore_is_kept(s))
         return r;
     /* RFC 7162 3.2.5.1: no list of known UIDs stands for all there ever were. */
     if (q->has_known)

@@ -17,10 +17,14 @@ struct qresync {
     struct str match_uids;
 };
 
+/* Does the selected mailbox, if there is one, keep mod-sequences (RFC 7162 3.1.2.2)? Not where its state cannot be
+ * used. */
+bool condstore_is_kept(const struct imap *s);
+
 /* A CONDSTORE enabling command (RFC 7162 3.1): from now on FETCH responses carry MODSEQ and UID. */
 void condstore_enable(struct imap *s);
 
-/* mod-sequence-valzer: 0 to 2^63-1. */
+/* mod-sequence-valzer: 0 to 2^63-1. It is refused where no mod-sequences are kept. */
 int condstore_parse_modseq(struct imap *s, uint64_t *ret);
 
 /* Parses "(" uidvalidity SP modseq [SP known-uids] [SP seq-match-data] ")". known is freed by the caller. */

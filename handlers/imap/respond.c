@@ -182,6 +182,7 @@ static const struct {
     {-ENOTEMPTY, "HASCHILDREN", "there are mailboxes below it"},
     {-ENOBUFS, "LIMIT", "this is more than the server can handle at once"},
     {-EMFILE, "LIMIT", "there are more mailboxes below it than files may be open"},
+    {-ECANCELED, "UNAVAILABLE", "the server is being stopped"},
     {-ENOMEM, "UNAVAILABLE", "the server is out of memory"},
     {-EIO, "UNAVAILABLE", "the disk reports an error"},
     {-ENODEV, "UNAVAILABLE", "the folder of the mailbox is not there"},
@@ -260,6 +261,15 @@ void respond_date_time(struct imap *s, int64_t when, int offset)
     if (date_print_imap(when, (int16_t)offset, &text) < 0)
         buf_clear(&text);
     (void)writer_printf(&s->out, "\"%s\"", buf_cstr(&text));
+}
+
+void respond_fetch(struct imap *s, uint32_t seq, uint32_t uid)
+{
+    bool is_by_uid = (s->enabled & IMAP_UIDONLY) != 0;
+
+    (void)writer_add(&s->out, "* ", 2);
+    (void)writer_u64(&s->out, is_by_uid ? uid : seq);
+    (void)writer_text(&s->out, is_by_uid ? " UIDFETCH (" : " FETCH (");
 }
 
 void respond_numset(struct imap *s, const struct numset *set)

@@ -39,6 +39,9 @@ void respond_tagged(struct imap *s, enum imap_outcome outcome);
 /* " (\Seen keyword)": flag list of a message with the parentheses. */
 void respond_flags(struct imap *s, const struct mbox_info *info);
 
+/* The beginning of a FETCH response up to its parenthesis; after ENABLE UIDONLY of UIDFETCH (RFC 9586 3.3). */
+void respond_fetch(struct imap *s, uint32_t seq, uint32_t uid);
+
 /* A set as a sequence-set, range by range: it may be too long for a buffer. */
 void respond_numset(struct imap *s, const struct numset *set);
 

@@ -12,12 +12,12 @@
 #include "shared/mime/header.h"
 #include "shared/mime/rfc2047.h"
 
-#define SEARCH_LOOK_MS 500
-#define SEARCH_TELL_MS 5000
-
 void search_init(struct search *q, struct imap *s)
 {
-    *q = (struct search){.s = s, .charset = STR(""), .text = BUF_INIT((size_t)LIMIT_HEADER_FIELD * 4)};
+    *q = (struct search){.s = s,
+                         .charset = STR(""),
+                         .text = BUF_INIT((size_t)LIMIT_HEADER_FIELD * 4),
+                         .progress = {.s = s, .doing = "searching"}};
     message_init(&q->message, s);
 }
 
@@ -40,9 +40,11 @@ static unsigned key_cost(const struct search_key *key)
 
     if (key->kind >= SEARCH_SENTBEFORE)
         cost = key->kind >= SEARCH_BODY ? 2 : 1;
-    for (const struct search_key *child = key->child; child; child = child->next)
-        if (key_cost(child) > cost)
-            cost = key_cost(child);
+    for (const struct search_key *child = key->child; child; child = child->next) {
+        unsigned of_child = key_cost(child); /* once: keys are nested deep */
+
+        cost = of_child > cost ? of_child : cost;
+    }
     return cost;
 }
 
@@ -125,26 +127,6 @@ static int match_header(struct search *q, struct search_key *key, bool *ret)
     return r;
 }
 
-int search_go_on(struct search *q)
-{
-    struct imap *s = q->s;
-    int64_t now = clock_monotonic_ms();
-
-    if (q->looked == 0)
-        q->looked = q->told = now;
-    if (now - q->looked < SEARCH_LOOK_MS)
-        return 0;
-    q->looked = now;
-    if (transport_is_broken(&s->transport))
-        return s->out.error = -EPIPE;
-    if (now - q->told < SEARCH_TELL_MS)
-        return 0;
-    q->told = now;
-    (void)writer_text(&s->out, "* OK Still searching\r\n");
-    (void)writer_flush(&s->out);
-    return s->out.error;
-}
-
 struct body_match {
     struct search *query;
     struct mime_search *search;
@@ -154,11 +136,10 @@ struct body_match {
 static int feed_body(void *context, struct str piece)
 {
     struct body_match *b = context;
-    int r = search_go_on(b->query);
+    int r = progress_go_on(&b->query->progress, b->query->message.seq - 1);
 
     if (r >= 0)
         r = mime_search_feed(b->search, piece, &b->is_found);
-
     return r < 0 ? r : b->is_found ? 1 : 0;
 }
 
@@ -181,12 +162,14 @@ static int match_body(struct search *q, struct search_key *key, bool *ret)
     return r < 0 ? r : e;
 }
 
-/* An EMAILID as FETCH prints it: "M" and the hash in hexadecimal. */
-static bool match_email_id(struct str id, const uint8_t hash[16])
+/* An EMAILID as FETCH prints it: "M" and its bytes in hexadecimal. */
+static bool match_email_id(struct str id, const struct mbox_info *info)
 {
     _cleanup_buf_ struct buf text = BUF_INIT(64);
+    uint8_t bytes[16];
 
-    return respond_object_id_text(&text, 'M', hash) >= 0 && str_eq(id, buf_str(&text));
+    message_email_id(info, bytes);
+    return respond_object_id_text(&text, 'M', bytes) >= 0 && str_eq(id, buf_str(&text));
 }
 
 static bool match_saved(struct search *q, const struct search_key *key, int64_t savedate)
@@ -232,7 +215,7 @@ static bool match_info(struct search *q, const struct search_key *key)
     case SEARCH_SAVEDSINCE:
         return match_saved(q, key, info->savedate);
     case SEARCH_EMAILID:
-        return match_email_id(key->text, info->hash);
+        return match_email_id(key->text, info);
     case SEARCH_NOTHING:
         return false;
     default:

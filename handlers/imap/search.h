@@ -6,6 +6,7 @@
 #define IMAP_SEARCH_H
 
 #include "handlers/imap/message.h"
+#include "handlers/imap/progress.h"
 #include "shared/mime/fold.h"
 #include "shared/mime/search.h"
 
@@ -64,8 +65,7 @@ struct search {
     bool has_charset;   /* the client named it: what is not valid in it is an error */
     struct message message;
     struct buf text; /* a header field, decoded */
-    int64_t looked;  /* when the client was last looked for, 0: never; ms */
-    int64_t told;    /* when it was last told that the search goes on; ms */
+    struct progress progress;
 };
 
 void search_init(struct search *q, struct imap *s);
@@ -76,10 +76,6 @@ int search_parse(struct search *q);
 
 /* Puts the cheap keys in front, so that a message is read only if they leave it open. */
 void search_order(struct search_key *key);
-
-/* Is there still a client to search for? Looks now and then, and gives a sign of life in a long search, which also
- * shows whether anybody is left behind a TCP connection. 0, -EPIPE. */
-int search_go_on(struct search *q);
 
 /* Does message `seq` match? 0 or a negative errno; a message that is gone does not match. */
 int search_match(struct search *q, uint32_t seq, bool *ret_is_match);

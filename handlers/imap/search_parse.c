@@ -6,6 +6,7 @@
 
 #include "handlers/imap/flags.h"
 #include "handlers/imap/qresync.h"
+#include "handlers/imap/respond.h"
 #include "handlers/imap/search.h"
 #include "handlers/imap/seqset.h"
 #include "shared/base/limits.h"
@@ -168,6 +169,10 @@ static int parse_set(struct search *q, bool is_uid, struct search_key *key)
 
     if (parse_accept(&s->parse, '$'))
         return seqset_from_uids(s, &s->saved, &key->set);
+    if (!is_uid && (s->enabled & IMAP_UIDONLY)) {
+        respond_code(s, "UIDREQUIRED"); /* RFC 9586 3.5 */
+        return parse_fail(&s->parse, "UID in front of a set after ENABLE UIDONLY");
+    }
     /* RFC 7162 3.2.10.2: nothing vanishes during a UID SEARCH with message numbers. */
     s->has_numbers = s->has_numbers || !is_uid;
     r = parse_sequence(&s->parse, &text);

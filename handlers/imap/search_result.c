@@ -75,7 +75,7 @@ int search_run(struct search *q, struct search_result *result)
     for (uint32_t seq = 1, count = mbox_count(q->s->box); seq <= count && r >= 0; seq++) {
         bool is_match = false;
 
-        r = search_go_on(q);
+        r = progress_go_on(&q->progress, seq - 1);
         if (r >= 0)
             r = search_match(q, seq, &is_match);
         if (r >= 0 && is_match)

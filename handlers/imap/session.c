@@ -9,9 +9,11 @@
 
 #include "handlers/imap/commands.h"
 #include "handlers/imap/compress.h"
+#include "handlers/imap/notify.h"
 #include "handlers/imap/respond.h"
 #include "handlers/imap/special.h"
 #include "handlers/imap/update.h"
+#include "handlers/imap/wait.h"
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
 #include "shared/base/macros.h"
@@ -20,7 +22,7 @@
 #define REPLY_TEXT 1024u
 #define REPLY_CODE (1u << 20) /* COPYUID and MODIFIED name sets */
 #define KEEP_FREE  (64u << 10)
-#define FOUND_TEXT 24u        /* of the client's text in a syntax error */
+#define FOUND_TEXT 24u /* of the client's text in a syntax error */
 
 int imap_init(struct imap *s, struct conf *conf, struct session *who, int rfd, int wfd)
 {
@@ -45,8 +47,10 @@ int imap_init(struct imap *s, struct conf *conf, struct session *who, int rfd, i
 
 int imap_deselect(struct imap *s)
 {
-    int r = mbox_close(s->box);
+    int r;
 
+    notify_leave(s);
+    r = mbox_close(s->box);
     s->box = NULL;
     s->state = IMAP_AUTHENTICATED;
     s->keywords_told = 0;
@@ -66,6 +70,8 @@ void imap_finish(struct imap *s)
     writer_finish(&s->out);
     compress_free(s->compress);
     numset_finish(&s->saved);
+    numset_finish(&s->own.added);
+    notify_free(s->notify);
     buf_finish(&s->reply_code);
     buf_finish(&s->reply_text);
 }
@@ -146,7 +152,18 @@ static int run_line(struct imap *s)
     if (r == -EPERM)
         return respond_bad(s, "%s is not for a session with a selected mailbox", command->name);
     s->command = command->name;
+    /* RFC 9586 3.2, 3.8 */
+    if ((s->enabled & IMAP_UIDONLY) && (command->flags & IMAP_NUMBERS) && !s->is_uid) {
+        respond_code(s, "UIDREQUIRED");
+        return respond_bad(s, "After ENABLE UIDONLY it is UID %s", command->name);
+    }
+    /* RFC 5465 5: what the client does itself is no news. It is told from what others do by what the mailboxes are like
+     * before and behind it. */
+    if (command->flags & IMAP_CHANGES)
+        notify_look(s);
     r = command->run(s, s->parse.rest);
+    if ((command->flags & IMAP_CHANGES) && r >= 0)
+        notify_look(s);
     if (r >= 0 && r != OUTCOME_BAD && !(command->flags & IMAP_NO_UPDATE))
         update_send(s, (command->flags & IMAP_NO_EXPUNGE) && (!s->is_uid || s->has_numbers));
     return r;
@@ -196,7 +213,12 @@ static int step(struct imap *s)
     s->tag[0] = '\0';
     s->command = NULL;
     s->is_uid = s->has_numbers = false;
+    s->own.kind = OWN_NOTHING;
+    numset_clear(&s->own.added);
     give_memory_back(s);
+    r = wait_for_input(s, false);
+    if (r < 0)
+        return r == -ESTALE ? 0 : r;
     r = parse_begin(&s->parse);
     if (r == -ENOBUFS)
         r = respond_bad(s, "The line is longer than %d octets", LIMIT_LINE_IMAP);
@@ -227,9 +249,15 @@ int imap_run(struct imap *s)
     }
     if (r == -ETIMEDOUT && s->out.error == 0)
         (void)writer_text(&s->out, "* BYE [UNAVAILABLE] Idle for too long\r\n");
-    (void)writer_flush(&s->out);
+    if (r == -ECANCELED && s->out.error == 0)
+        (void)writer_text(&s->out, "* BYE [UNAVAILABLE] The server is being stopped\r\n");
+    (void)serve_end(&s->out);
     if (!s->end)
-        s->end = r == -ENODATA || r == -EPIPE ? "eof" : r == -ETIMEDOUT ? "timeout" : "error";
+        s->end = r == -ENODATA || r == -EPIPE ? "eof"
+                 : r == -ETIMEDOUT            ? "timeout"
+                 : r == -ECANCELED            ? "stop"
+                 : r == -ECONNABORTED         ? "message_vanished"
+                                              : "error";
     if (r >= 0 && s->out.error < 0)
         r = s->out.error;
     return r >= 0 && strcmp(s->end, "logout") != 0 ? -ENODATA : r;

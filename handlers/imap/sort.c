@@ -7,6 +7,7 @@
 #include <errno.h>
 
 #include "handlers/imap/digest.h"
+#include "handlers/imap/progress.h"
 #include "shared/base/macros.h"
 
 #define KEYS_MAX ((size_t)1 << 30) /* bytes of keys of one SORT */
@@ -114,6 +115,7 @@ static int fill_row(struct sorter *o, const struct message *m, const struct dige
 static int load(struct sorter *o, const struct numset *found)
 {
     bool has_digest = needs_digest(o->program);
+    struct progress progress = {.s = o->s, .doing = "sorting"};
     struct message m;
     struct digest d;
     size_t n = 0;
@@ -123,7 +125,9 @@ static int load(struct sorter *o, const struct numset *found)
     digest_init(&d);
     for (size_t i = 0; i < found->count && r >= 0; i++) {
         for (uint32_t seq = found->ranges[i].first; seq <= found->ranges[i].last && r >= 0; seq++) {
-            r = message_begin(&m, seq);
+            r = progress_go_on(&progress, n);
+            if (r >= 0)
+                r = message_begin(&m, seq);
             if (r >= 0 && has_digest) {
                 r = digest_get(&d, &m);
                 if (r == -ESTALE) { /* gone meanwhile: it sorts as an empty message */

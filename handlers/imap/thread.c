@@ -7,6 +7,7 @@
 #include <errno.h>
 
 #include "handlers/imap/digest.h"
+#include "handlers/imap/progress.h"
 #include "shared/base/macros.h"
 
 #define NODES_MAX    (1u << 24)
@@ -172,6 +173,7 @@ static int add_message(struct thread_forest *f, const struct message *m, const s
 static int load(struct imap *s, const struct numset *found, bool has_references, struct thread_forest *f)
 {
     uint64_t count = numset_size(found);
+    struct progress progress = {.s = s, .doing = "threading"};
     struct message m;
     struct digest d;
     int r = 0;
@@ -183,7 +185,9 @@ static int load(struct imap *s, const struct numset *found, bool has_references,
     digest_init(&d);
     for (size_t i = 0; i < found->count && r >= 0; i++) {
         for (uint32_t seq = found->ranges[i].first; seq <= found->ranges[i].last && r >= 0; seq++) {
-            r = message_begin(&m, seq);
+            r = progress_go_on(&progress, 0);
+            if (r >= 0)
+                r = message_begin(&m, seq);
             if (r >= 0)
                 r = digest_get(&d, &m);
             if (r == -ESTALE) { /* gone meanwhile: a message without a header */

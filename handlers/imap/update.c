@@ -7,13 +7,17 @@
 #include <errno.h>
 #include <inttypes.h>
 
+#include "handlers/imap/notify.h"
+#include "handlers/imap/qresync.h"
 #include "handlers/imap/respond.h"
 #include "shared/base/limits.h"
 
 struct update {
     struct imap *s;
-    struct numset vanished; /* for QRESYNC: one response for all */
+    struct numset vanished; /* for QRESYNC and UIDONLY: one response for all */
+    uint32_t known;         /* messages that the client knows of */
     uint32_t arrived;
+    bool is_told; /* flags or messages, and with them MODSEQs */
 };
 
 /* Which keyword numbers are in use. */
@@ -66,8 +70,8 @@ void update_fetch_flags(struct imap *s, uint32_t seq, bool has_uid, bool has_mod
     if (mbox_info(s->box, seq, &info) < 0)
         return;
     update_keywords(s, info.flags.keywords);
-    (void)writer_printf(&s->out, "* %" PRIu32 " FETCH (", seq);
-    if (has_uid)
+    respond_fetch(s, seq, info.uid);
+    if (has_uid && !(s->enabled & IMAP_UIDONLY))
         (void)writer_printf(&s->out, "UID %" PRIu32 " ", info.uid);
     (void)writer_text(&s->out, "FLAGS ");
     respond_flags(s, &info);
@@ -81,8 +85,9 @@ static int on_expunged(void *context, uint32_t seq, uint32_t uid)
     struct update *u = context;
 
     (void)numset_remove(&u->s->saved, uid, uid);
-    /* RFC 7162 3.2.7: after ENABLE QRESYNC the server sends VANISHED instead of EXPUNGE. */
-    if (u->s->enabled & IMAP_QRESYNC)
+    u->known--;
+    /* RFC 7162 3.2.10, RFC 9586 3.4, 3.6: after ENABLE QRESYNC or UIDONLY it is VANISHED instead of EXPUNGE. */
+    if (((u->s->enabled & IMAP_QRESYNC) && condstore_is_kept(u->s)) || (u->s->enabled & IMAP_UIDONLY))
         return numset_add(&u->vanished, uid, uid);
     return writer_printf(&u->s->out, "* %" PRIu32 " EXPUNGE\r\n", seq);
 }
@@ -100,11 +105,15 @@ static void write_vanished(struct update *u)
 static int on_flags(void *context, uint32_t seq)
 {
     struct update *u = context;
-    bool has_modseq = (u->s->enabled & (IMAP_CONDSTORE | IMAP_QRESYNC)) != 0;
+    bool has_modseq = (u->s->enabled & (IMAP_CONDSTORE | IMAP_QRESYNC)) && condstore_is_kept(u->s);
 
     write_vanished(u);
-    /* RFC 7162 3.2.4: after a CONDSTORE enabling command every one carries UID and MODSEQ. */
-    update_fetch_flags(u->s, seq, has_modseq || (u->s->enabled & IMAP_REV2), has_modseq);
+    if (!notify_wants(u->s, NOTIFY_FLAGS))
+        return 0;
+    u->is_told = true;
+    /* RFC 7162 3.2.4: after a CONDSTORE enabling command every one carries UID and MODSEQ; RFC 5465 5.1, RFC
+     * 9051 7.5.2. */
+    update_fetch_flags(u->s, seq, has_modseq || u->s->notify || (u->s->enabled & IMAP_REV2), has_modseq);
     return u->s->out.error;
 }
 
@@ -113,6 +122,7 @@ static int on_arrived(void *context, uint32_t count)
     struct update *u = context;
 
     u->arrived = count;
+    u->is_told = true;
     return 0;
 }
 
@@ -123,31 +133,26 @@ static void write_exists(struct update *u)
     (void)writer_printf(&u->s->out, "* %" PRIu32 " EXISTS\r\n", u->arrived);
     if (!(u->s->enabled & IMAP_REV2) && mbox_view_status(u->s->box, &status) >= 0)
         (void)writer_printf(&u->s->out, "* %" PRIu32 " RECENT\r\n", status.recent);
+    notify_fetch(u->s, u->known + 1, u->arrived);
 }
 
 /* RFC 7162 3.2: MODSEQs were told while an expunge with a lower one is held back. A client that breaks off now must not
  * believe that it knows everything up to them. */
 static void write_lower_bound(struct imap *s)
 {
-    struct mbox_info info = {.is_expunged = false};
-
-    if (!(s->enabled & IMAP_QRESYNC))
+    if (!(s->enabled & IMAP_QRESYNC) || !condstore_is_kept(s) || !mbox_holds_expunged(s->box))
         return;
-    for (uint32_t seq = 1, count = mbox_count(s->box); seq <= count && !info.is_expunged; seq++)
-        if (mbox_info(s->box, seq, &info) < 0)
-            return;
-    if (!info.is_expunged)
-        return;
-    /* The tagged reply has one code: MODIFIED or EXPUNGEISSUED is there already (the example of section 6). */
-    if (s->reply_code.len)
+    /* The tagged reply has one code: MODIFIED or EXPUNGEISSUED is there already (the example of section 6). Between
+     * commands there is no such reply. */
+    if (s->reply_code.len || !s->command)
         (void)writer_printf(&s->out, "* OK [HIGHESTMODSEQ %" PRIu64 "] An expunge is held back\r\n", s->modseq_told);
     else
         respond_code(s, "HIGHESTMODSEQ %" PRIu64, s->modseq_told);
 }
 
-void update_send(struct imap *s, bool keep_expunged)
+static void send_updates(struct imap *s, bool keep_expunged)
 {
-    struct update u = {.s = s};
+    struct update u = {.s = s, .known = s->box ? mbox_count(s->box) : 0};
     const struct mbox_changes changes = {
         .context = &u, .expunged = on_expunged, .flags = on_flags, .arrived = on_arrived};
     int r;
@@ -159,7 +164,8 @@ void update_send(struct imap *s, bool keep_expunged)
     if (u.arrived)
         write_exists(&u);
     numset_finish(&u.vanished);
-    if (keep_expunged && r >= 0)
+    /* Who looks between commands (RFC 5465) and finds nothing has nothing to add. */
+    if (keep_expunged && r >= 0 && (s->command || u.is_told))
         write_lower_bound(s);
     if (r == -ESTALE || r == -ENOENT) {
         /* The file was deleted or replaced under us: its message numbers mean nothing any more. */
@@ -170,11 +176,17 @@ void update_send(struct imap *s, bool keep_expunged)
     }
 }
 
+void update_send(struct imap *s, bool keep_expunged)
+{
+    if (notify_wants(s, NOTIFY_MESSAGES))
+        send_updates(s, keep_expunged);
+}
+
 void update_send_gone(struct imap *s)
 {
     struct mbox_status status;
 
-    update_send(s, false);
+    send_updates(s, false);
     if ((s->enabled & IMAP_QRESYNC) && s->box && !s->is_leaving && mbox_view_status(s->box, &status) >= 0)
         respond_code(s, "HIGHESTMODSEQ %" PRIu64, s->modseq_told = status.highestmodseq);
 }

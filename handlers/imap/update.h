@@ -8,7 +8,7 @@
 
 /* Polls the selected mailbox, if there is one, and writes EXISTS, RECENT, EXPUNGE or VANISHED, FETCH. With
  * keep_expunged no message number changes. When the mailbox is gone or became another one (UIDVALIDITY), the client
- * is told with BYE and the session is marked as leaving. */
+ * is told with BYE and the session is marked as leaving. Nothing of what NOTIFY has turned off is told. */
 void update_send(struct imap *s, bool keep_expunged);
 
 /* The same after a command that took messages out; with QRESYNC the new HIGHESTMODSEQ goes into its tagged response. */

@@ -51,7 +51,7 @@ int lock_stop_holder(const char *path, int timeout_ms)
     _cleanup_close_ int fd = lock_open(path, O_RDWR);
     _cleanup_close_ int process = -1;
     int64_t end = clock_monotonic_ms() + timeout_ms;
-    pid_t pid, again;
+    pid_t pid = 0, again = 0;
     int r;
 
     if (fd < 0)

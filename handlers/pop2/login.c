@@ -17,27 +17,15 @@ static int fail(struct login *l, const char *text)
     return LOGIN_LEAVE;
 }
 
-static void greet(struct login *l)
-{
-    (void)writer_printf(&l->out, "+ POP2 %s Pennypost ready\r\n", l->facts.hostname);
-}
-
 static int complain(struct login *l, int error)
 {
     return fail(l, error == -ENOBUFS ? "line too long" : "timed out waiting for a login");
 }
 
 /* The answer to a success is the session's: it counts the messages. */
-static int try(struct login *l, struct str password)
+static int conclude(struct login *l, const struct sasl_outcome *o)
 {
-    _cleanup_sasl_outcome_ struct sasl_outcome o = SASL_OUTCOME_INIT;
-    int r = login_begin_attempt(l);
-
-    if (r == 0)
-        r = sasl_plain(l->control, l->attempts, buf_str(&l->user), password, &o);
-    if (r < 0)
-        return r;
-    return o.is_done ? LOGIN_DONE : fail(l, o.text.len > 0 ? buf_cstr(&o.text) : "authentication failed");
+    return o->is_done ? LOGIN_DONE : fail(l, o->text.len > 0 ? buf_cstr(&o->text) : "authentication failed");
 }
 
 static int cmd_helo(void *session, struct str arguments)
@@ -53,7 +41,7 @@ static int cmd_helo(void *session, struct str arguments)
         !utf8_valid(buf_str(&l->user)) || !utf8_valid(buf_str(&password)))
         r = fail(l, "the form is: HELO user password");
     else
-        r = try(l, buf_str(&password));
+        r = login_try(l, STR("PLAIN"), buf_str(&l->user), buf_str(&password));
     buf_wipe_finish(&password);
     return r;
 }
@@ -85,4 +73,4 @@ static int on_line(struct login *l, struct str line)
 }
 
 const struct login_protocol POP2_LOGIN = {
-    .name = "pop2-login", .line_max = LIMIT_LINE_PREAUTH, .greet = greet, .line = on_line, .complain = complain};
+    .name = "pop2-login", .line_max = LIMIT_LINE_PREAUTH, .line = on_line, .complain = complain, .conclude = conclude};

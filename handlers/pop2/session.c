@@ -57,9 +57,11 @@ int pop2_store_fail(struct pop2 *s, int error)
     case -ENOSPC:
     case -EDQUOT:
     case -EFBIG:
-        return pop2_fail(s, "full", "There is no disk space left, nothing was changed");
+        return pop2_fail(s, "full", "There is no disk space left, nothing was removed");
     case -ENODEV:
         return pop2_fail(s, "error", "The folder of the mailbox is not there");
+    case -ESTALE:
+        return pop2_fail(s, "error", "Another program has replaced the mailbox, nothing was removed");
     default:
         return pop2_fail(s, "error", "%s", strerror(-error));
     }
@@ -161,7 +163,7 @@ int pop2_run(struct pop2 *s)
 
     while (r >= 0 && !s->is_leaving)
         r = step(s);
-    if (writer_flush(&s->out) < 0 && r >= 0)
+    if (serve_end(&s->out) < 0 && r >= 0)
         r = s->out.error;
     if (r < 0)
         s->end = end_by(s, r);

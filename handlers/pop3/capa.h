@@ -8,8 +8,8 @@
 #include "handlers/pop3/policy.h"
 #include "shared/io/writer.h"
 
-/* Writes the lines of CAPA that do not depend on the state. */
-void pop3_capa_common(struct writer *out, const struct pop3_policy *policy);
+/* Appends the lines of CAPA that do not depend on the state. 0 or a negative errno. */
+int pop3_add_capabilities(const struct pop3_policy *policy, struct buf *out);
 
 /* Answers LANG; true with +OK. All our texts are in English, which is what the list says. */
 bool pop3_lang(struct writer *out, struct str arguments);

@@ -48,26 +48,54 @@ static int print_all(struct pop3 *s, int (*print)(struct pop3 *s, uint32_t seq, 
 
 static int print_size(struct pop3 *s, uint32_t seq, const struct mbox_info *info)
 {
+    uint64_t size;
+    int r = pop3_size(s, seq, info, &size);
+
+    if (r < 0)
+        return r;
     (void)writer_u64(&s->out, seq);
     (void)writer_add(&s->out, " ", 1);
-    (void)writer_u64(&s->out, pop3_size(s, seq, info));
+    (void)writer_u64(&s->out, size);
     return writer_add(&s->out, "\r\n", 2);
+}
+
+/* Sizes that take a look into the message are known before the list begins: in the middle it cannot be taken back. */
+static int measure_all(struct pop3 *s)
+{
+    uint32_t count = mbox_count(s->box);
+    struct mbox_info info;
+    uint64_t size;
+    int r = 0;
+
+    for (uint32_t seq = 1; seq <= count && r >= 0 && !s->is_utf8; seq++) {
+        if (is_deleted(s, seq))
+            continue;
+        r = mbox_info(s->box, seq, &info);
+        if (r >= 0)
+            r = pop3_size(s, seq, &info, &size);
+    }
+    return r;
 }
 
 int pop3_list(void *session, struct str arguments)
 {
     struct pop3 *s = session;
     struct mbox_info info;
+    uint64_t size;
     uint32_t seq;
     int r;
 
-    s->is_shut_out = false;
-    if (!str_trim(arguments).len)
-        return print_all(s, print_size);
+    if (!str_trim(arguments).len) {
+        r = measure_all(s);
+        return r < 0 ? pop3_store_err(s, r) : print_all(s, print_size);
+    }
     r = pop3_take_message(s, &arguments, &seq, &info);
     if (!r)
         r = pop3_no_more(s, arguments, "LIST or LIST number");
-    return r ? r : pop3_ok(s, "%u %llu", seq, (unsigned long long)pop3_size(s, seq, &info));
+    if (r)
+        return r;
+    r = pop3_size(s, seq, &info, &size);
+    return r < 0 ? pop3_store_err(s, r) : pop3_ok(s, "%u %llu", seq, (unsigned long long)size);
 }
 
 static int print_uid(struct pop3 *s, uint32_t seq, const struct mbox_info *info)
@@ -119,7 +147,7 @@ int pop3_dele(void *session, struct str arguments)
     s->deleted_size += info.size;
     if (seq > s->last)
         s->last = seq;
-    return pop3_ok(s, "Message %u will be deleted at QUIT", seq);
+    return pop3_ok_number(s, "Message ", seq, " will be deleted at QUIT");
 }
 
 int pop3_rset(void *session, struct str arguments)
@@ -179,13 +207,15 @@ int pop3_utf8(void *session, struct str arguments)
 int pop3_capa(void *session, struct str arguments)
 {
     struct pop3 *s = session;
+    _cleanup_buf_ struct buf common = BUF_INIT(LIMIT_LINE_PREAUTH);
     struct str rest = buf_str(&s->who->protocol), line;
     int r = pop3_no_more(s, arguments, "CAPA");
 
     if (r)
         return r;
     (void)pop3_ok(s, "What there is");
-    pop3_capa_common(&s->out, &s->policy);
+    (void)pop3_add_capabilities(&s->policy, &common);
+    (void)writer_str(&s->out, buf_str(&common));
     while (rest.len) {
         (void)str_cut(&rest, '\n', &line);
         if (line.len && !str_eq(line, STR(POP3_DATA_UTF8)))

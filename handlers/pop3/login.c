@@ -13,20 +13,14 @@
 
 static int ok(struct login *l, const char *text)
 {
-    (void)writer_printf(&l->out, "+OK %s\r\n", text);
+    (void)WRITER_TEXTS(&l->out, "+OK ", text, "\r\n");
     return LOGIN_OK;
 }
 
 static int bad(struct login *l, const char *text)
 {
-    (void)writer_printf(&l->out, "-ERR %s\r\n", text);
+    (void)WRITER_TEXTS(&l->out, "-ERR ", text, "\r\n");
     return LOGIN_BAD;
-}
-
-static void greet(struct login *l)
-{
-    (void)writer_printf(&l->out, "+OK %s Pennypost ready%s%s\r\n", l->facts.hostname,
-                        l->facts.apop[0] != '\0' ? " " : "", l->facts.apop);
 }
 
 static int complain(struct login *l, int error)
@@ -54,7 +48,7 @@ static int cmd_capa(void *session, struct str arguments)
     _cleanup_buf_ struct buf own = BUF_INIT(LIMIT_LINE_POP3);
 
     (void)ok(l, "capabilities follow");
-    pop3_capa_common(&l->out, l->protocol->own ? l->protocol->own : &(struct pop3_policy){.expire = POP3_EXPIRE_NEVER});
+    (void)writer_text(&l->out, l->facts.capabilities);
     if (l->facts.can_tls)
         (void)writer_text(&l->out, "STLS\r\n"); /* RFC 2595 8: in this state only */
     print_own_capabilities(l, "\r\n", &own);
@@ -97,6 +91,7 @@ static const char *response_code(uint32_t class)
     static const char *const codes[] = {[AUTH_CLASS_CREDENTIALS] = "[AUTH] ",
                                         [AUTH_CLASS_EXPIRED] = "[AUTH] ",
                                         [AUTH_CLASS_DENIED] = "[AUTH] ",
+                                        [AUTH_CLASS_AUTHORIZATION] = "[AUTH] ",
                                         [AUTH_CLASS_TEMPORARY] = "[SYS/TEMP] "};
 
     return class < ARRAY_SIZE(codes) && codes[class] ? codes[class] : "";
@@ -112,8 +107,8 @@ static int conclude(struct login *l, const struct sasl_outcome *o)
         return LOGIN_DONE;
     }
     pop3_add_words(&text, o->text.len > 0 ? buf_str(&o->text) : STR("authentication failed"));
-    (void)writer_printf(&l->out, "-ERR %s%s\r\n", response_code(o->auth_class), buf_cstr(&text));
-    return login_is_last_attempt(l) ? LOGIN_LEAVE : LOGIN_OK;
+    (void)WRITER_TEXTS(&l->out, "-ERR ", response_code(o->auth_class), buf_cstr(&text), "\r\n");
+    return l->attempts < LIMIT_AUTH_TRIES ? LOGIN_OK : LOGIN_LEAVE;
 }
 
 static int cmd_user(void *session, struct str arguments)
@@ -132,35 +127,26 @@ static int cmd_user(void *session, struct str arguments)
 static int cmd_pass(void *session, struct str arguments)
 {
     struct login *l = session;
-    _cleanup_sasl_outcome_ struct sasl_outcome o = SASL_OUTCOME_INIT;
-    int r = 0;
 
     if (l->user.len == 0)
         return bad(l, "send USER first");
     if (arguments.len > LIMIT_PASSWORD || !utf8_valid(arguments))
         return bad(l, "[AUTH] password too long or not UTF-8"); /* RFC 3206 6 */
-    r = login_begin_attempt(l);
-    if (r == 0)
-        r = sasl_plain(l->control, l->attempts, buf_str(&l->user), arguments, &o);
-    return r < 0 ? r : conclude(l, &o);
+    return login_try(l, STR("PLAIN"), buf_str(&l->user), arguments);
 }
 
 /* Name, blank, 32 hexadecimal digits (RFC 1939 7). */
 static int cmd_apop(void *session, struct str arguments)
 {
     struct login *l = session;
-    _cleanup_sasl_outcome_ struct sasl_outcome o = SASL_OUTCOME_INIT;
     struct str user;
-    int r = 0;
 
     if (l->facts.apop[0] == '\0')
         return bad(l, "APOP is not available");
-    if (!str_cut(&arguments, ' ', &user) || user.len == 0 || user.len > LIMIT_USER || arguments.len != 32)
+    if (!str_cut(&arguments, ' ', &user) || user.len == 0 || user.len > LIMIT_USER || arguments.len != 32 ||
+        !utf8_valid(user)) /* RFC 6856 2.2 */
         return bad(l, "APOP takes a name and a digest");
-    r = login_begin_attempt(l);
-    if (r == 0)
-        r = sasl_apop(l->control, l->attempts, user, arguments, &o);
-    return r < 0 ? r : conclude(l, &o);
+    return login_try(l, STR("APOP"), user, arguments);
 }
 
 static int list_mechanisms(struct login *l)
@@ -169,73 +155,41 @@ static int list_mechanisms(struct login *l)
     struct str mechanism;
 
     (void)ok(l, "mechanisms follow");
-    while (str_word(&mechanisms, &mechanism))
-        (void)writer_printf(&l->out, "%.*s\r\n", STR_ARG(mechanism));
+    for (; str_word(&mechanisms, &mechanism); (void)writer_text(&l->out, "\r\n"))
+        (void)writer_str(&l->out, mechanism);
     (void)writer_text(&l->out, ".\r\n");
     return LOGIN_OK;
 }
 
 static int cmd_auth(void *session, struct str arguments)
 {
-    struct login *l = session;
-    _cleanup_sasl_outcome_ struct sasl_outcome o = SASL_OUTCOME_INIT;
-    struct str initial = STR_NULL;
-    struct str mechanism;
-    int r = 0;
+    int r = arguments.len == 0 ? list_mechanisms(session) : login_exchange(session, arguments);
 
-    if (arguments.len == 0)
-        return list_mechanisms(l);
-    if (str_cut(&arguments, ' ', &mechanism))
-        initial = arguments;
-    if (mechanism.len == 0 || (initial.ptr && initial.len == 0))
-        return bad(l, "AUTH takes a mechanism");
-    r = login_exchange(l, mechanism, initial, &o);
-    return r < 0 ? r : conclude(l, &o);
+    return r == -EINVAL ? bad(session, "AUTH takes a mechanism") : r;
 }
 
 #define NO_ARGUMENTS 1u
 
-enum state {
-    AUTHORIZATION,
-    TRANSACTION, /* never ours: its commands are in the table to be refused in words */
-};
-
-#define A (1u << AUTHORIZATION)
-#define T (1u << TRANSACTION)
-
 static const struct command COMMANDS[] = {
-    {"CAPA", A, NO_ARGUMENTS, cmd_capa},
-    {"USER", A, 0, cmd_user},
-    {"PASS", A, 0, cmd_pass},
-    {"APOP", A, 0, cmd_apop},
-    {"AUTH", A, 0, cmd_auth},
-    {"STLS", A, NO_ARGUMENTS, cmd_stls},
-    {"QUIT", A, NO_ARGUMENTS, cmd_quit},
-    {"UTF8", A, NO_ARGUMENTS, cmd_utf8},
-    {"LANG", A, 0, cmd_lang},
-    {"STAT", T, 0, NULL},
-    {"LIST", T, 0, NULL},
-    {"RETR", T, 0, NULL},
-    {"DELE", T, 0, NULL},
-    {"NOOP", T, 0, NULL},
-    {"RSET", T, 0, NULL},
-    {"TOP", T, 0, NULL},
-    {"UIDL", T, 0, NULL},
-    {"LAST", T, 0, NULL},
+    {"CAPA", 1, NO_ARGUMENTS, cmd_capa},
+    {"USER", 1, 0, cmd_user},
+    {"PASS", 1, 0, cmd_pass},
+    {"APOP", 1, 0, cmd_apop},
+    {"AUTH", 1, 0, cmd_auth},
+    {"STLS", 1, NO_ARGUMENTS, cmd_stls},
+    {"QUIT", 1, NO_ARGUMENTS, cmd_quit},
+    {"UTF8", 1, NO_ARGUMENTS, cmd_utf8},
+    {"LANG", 1, 0, cmd_lang},
 };
 
 static int run_line(struct login *l, struct str line)
 {
     const struct command *command = NULL;
     struct str name;
-    int r;
 
     (void)str_cut(&line, ' ', &name);
-    r = command_find(COMMANDS, ARRAY_SIZE(COMMANDS), name, AUTHORIZATION, &command);
-    if (r == -EPERM)
-        return bad(l, "log in first, with USER and PASS, APOP or AUTH");
-    if (r < 0)
-        return bad(l, "unknown command, before login there are CAPA USER PASS APOP AUTH STLS UTF8 LANG QUIT");
+    if (command_find(COMMANDS, ARRAY_SIZE(COMMANDS), name, 0, &command) < 0)
+        return bad(l, "log in first: before it there are CAPA USER PASS APOP AUTH STLS UTF8 LANG QUIT");
     if ((command->flags & NO_ARGUMENTS) && line.len > 0)
         return bad(l, "that command takes no arguments");
     return command->run(l, line);
@@ -243,12 +197,13 @@ static int run_line(struct login *l, struct str line)
 
 static int on_line(struct login *l, struct str line)
 {
+    bool is_user = str_istarts(line, STR("USER ")); /* the line is gone when the command has flushed or read */
     int r = run_line(l, line);
 
-    if (!str_istarts(line, STR("USER ")))
+    if (!is_user)
         buf_clear(&l->user); /* RFC 1939 7: PASS comes immediately after USER */
     return r;
 }
 
 const struct login_protocol POP3_LOGIN = {
-    .name = "pop3-login", .line_max = LIMIT_LINE_PREAUTH, .greet = greet, .line = on_line, .complain = complain};
+    .name = "pop3-login", .line_max = LIMIT_LINE_PREAUTH, .line = on_line, .complain = complain, .conclude = conclude};

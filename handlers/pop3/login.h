@@ -6,7 +6,6 @@
 
 #include "shared/login/login.h"
 
-/* Its `own` may be set to a struct pop3_policy, which CAPA then announces. */
 extern const struct login_protocol POP3_LOGIN;
 
 /* Protocol data that is handed over: capabilities of the time before login, a line each, and this line if the client

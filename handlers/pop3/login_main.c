@@ -1,13 +1,12 @@
 /*
- * pop3-login: POP3 before login. Starts as root or as the user who tries things out, reads the configuration, gives
- * everything up, then reads and writes the client's connection (fd 0) and the monitor's socket (fd 3).
+ * pop3-login: POP3 before login. Starts as root or as the user who tries things out, gives everything up at once, then
+ * reads and writes the client's connection (fd 0) and the monitor's socket (fd 3).
  */
 #include <fcntl.h>
 #include <stdio.h>
 #include <sysexits.h>
 
 #include "handlers/pop3/login.h"
-#include "handlers/pop3/policy.h"
 #include "shared/gate/confine.h"
 #include "shared/gate/session.h"
 
@@ -15,17 +14,11 @@ int main(int argc, char **argv)
 {
     static const struct priv_confinement limits = {
         .account = PRIV_USER_LOGIN, .find = priv_account_given, .open_files = 16, .memory = 16u << 20};
-    struct login_protocol with_policy = POP3_LOGIN;
-    _cleanup_conf_ struct conf conf;
-    struct pop3_policy policy;
-    const char *key;
 
-    /* A policy that cannot be read is the session's to report: here it is only not announced. */
-    if (conf_init(&conf) == 0 && conf_args(&conf, &argc, argv) == 0 && pop3_policy_read(&conf, &policy, &key) == 0)
-        with_policy.own = &policy;
+    (void)argv;
     if (argc > 1 || fcntl(GATE_CONTROL_FD, F_GETFD) < 0) {
         (void)fputs("pop3-login: pop3(8) starts this; it is of no use by hand\n", stderr);
         return EX_USAGE;
     }
-    return confine_enter(POP3_LOGIN.name, &limits, SANDBOX_LOGIN) < 0 ? EX_CONFIG : login_main(&with_policy);
+    return confine_enter(POP3_LOGIN.name, &limits, SANDBOX_LOGIN) < 0 ? EX_CONFIG : login_main(&POP3_LOGIN);
 }

@@ -62,6 +62,16 @@ int pop3_ok(struct pop3 *s, const char *format, ...)
     return POP3_OK;
 }
 
+int pop3_ok_number(struct pop3 *s, const char *before, uint64_t n, const char *behind)
+{
+    (void)writer_text(&s->out, "+OK ");
+    (void)writer_text(&s->out, before);
+    (void)writer_u64(&s->out, n);
+    (void)writer_text(&s->out, behind);
+    (void)writer_text(&s->out, "\r\n");
+    return POP3_OK;
+}
+
 int pop3_err(struct pop3 *s, const char *code, const char *format, ...)
 {
     _cleanup_buf_ struct buf text = BUF_INIT(TEXT);
@@ -95,7 +105,7 @@ int pop3_store_err(struct pop3 *s, int error)
     case -ENOSPC:
     case -EDQUOT:
     case -EFBIG:
-        return pop3_err(s, "SYS/TEMP", "There is no disk space left, nothing was changed");
+        return pop3_err(s, "SYS/TEMP", "There is no disk space left, nothing was removed");
     case -ENODEV:
         return pop3_err(s, "SYS/TEMP", "The folder of the mailbox is not there");
     case -ESTALE:
@@ -170,6 +180,7 @@ void pop3_finish(struct pop3 *s)
     line_reader_finish(&s->in);
     writer_finish(&s->out);
     free(s->marks);
+    free(s->sizes);
 }
 
 /* The highest message that was read in an earlier session (RFC 1081 LAST). */
@@ -282,8 +293,7 @@ static int step(struct pop3 *s)
     int r = line_read(&s->in, &line);
 
     if (r == -ENOBUFS || r == -EBADMSG) {
-        (void)pop3_err(s, NULL,
-                       r == -ENOBUFS ? "The line is too long" : "The line holds a NUL");
+        (void)pop3_err(s, NULL, r == -ENOBUFS ? "The line is too long" : "The line holds a NUL");
         r = POP3_BAD;
     } else if (r >= 0) {
         r = run_line(s, line);
@@ -360,7 +370,7 @@ int pop3_run(struct pop3 *s)
     greet(s);
     while (r >= 0 && !s->is_leaving)
         r = step(s);
-    if (writer_flush(&s->out) < 0 && r >= 0)
+    if (serve_end(&s->out) < 0 && r >= 0)
         r = s->out.error;
     if (r < 0)
         s->end = end_by(r);

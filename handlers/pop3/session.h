@@ -44,6 +44,7 @@ struct pop3 {
     struct mbox *box;
     struct mbox_status status; /* at the beginning: the snapshot */
     uint8_t *marks;            /* of message n at n - 1 */
+    uint64_t *sizes;           /* of those that pop3_size() had to look into, else 0; NULL: none was asked for */
     uint32_t deleted;          /* messages marked */
     uint64_t deleted_size;
     uint32_t last;       /* RFC 1081 LAST */
@@ -51,7 +52,6 @@ struct pop3 {
     unsigned bad;        /* commands in a row that were none */
     bool is_utf8;        /* RFC 6856 2.1 UTF8 was given */
     bool is_leaving;     /* QUIT */
-    bool is_shut_out;    /* another program kept the lock while sizes were asked for */
     const char *end;     /* for the log: quit, eof, timeout, error, ... */
     struct {
         uint64_t commands, retr, retr_bytes, top, removed, expired;
@@ -75,6 +75,9 @@ int pop3_run(struct pop3 *s);
 /* "+OK text". Returns POP3_OK. */
 int pop3_ok(struct pop3 *s, const char *format, ...) _printf_(2, 3);
 
+/* The same with a number in the text, for what is said of each of many messages: printf(3) takes far longer. */
+int pop3_ok_number(struct pop3 *s, const char *before, uint64_t n, const char *behind);
+
 /* "-ERR text", with a response code (RFC 2449 8, RFC 3206) in it or NULL. Returns POP3_ERR. */
 int pop3_err(struct pop3 *s, const char *code, const char *format, ...) _printf_(3, 4);
 
@@ -87,8 +90,9 @@ int pop3_store_err(struct pop3 *s, int error);
  * its facts; otherwise POP3_ERR, answered. */
 int pop3_take_message(struct pop3 *s, struct str *arguments, uint32_t *ret_seq, struct mbox_info *ret);
 
-/* The octets that RETR sends of it (RFC 6856 2.1: that is what LIST has to tell, though a surrogate is sent). */
-uint64_t pop3_size(struct pop3 *s, uint32_t seq, const struct mbox_info *info);
+/* The octets that RETR sends of it (RFC 6856 2.1: that is what LIST has to tell, though a surrogate is sent). A
+ * negative errno: the message has to be looked into for that and cannot be now (-EAGAIN: locked), as RETR could not. */
+int pop3_size(struct pop3 *s, uint32_t seq, const struct mbox_info *info, uint64_t *ret);
 
 /* No arguments are left: 0; otherwise POP3_ERR, answered with the form that is right. */
 int pop3_no_more(struct pop3 *s, struct str arguments, const char *form);

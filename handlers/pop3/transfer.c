@@ -3,6 +3,7 @@
  * pop3-session as the user. The store holds no lock while we write.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "handlers/pop3/session.h"
@@ -25,21 +26,20 @@ static void put(struct transfer *t, const char *from, const char *to)
     (void)writer_add(t->out, from, (size_t)(to - from));
 }
 
-/* Sends bytes, with a dot doubled where it begins a line (RFC 1939 3). */
+/* Sends bytes, with a dot doubled where it begins a line (RFC 1939 3). Dots are looked for and not lines, which are
+ * more by far: in what is encoded there are none. */
 static void send_stuffed(struct transfer *t, struct str bytes)
 {
     static const char dot[] = "."; /* RFC 1939 3: a line that begins with one gets another */
-    const char *from = bytes.ptr, *at = bytes.ptr, *end = bytes.ptr + bytes.len, *nl;
+    const char *from = bytes.ptr, *at = bytes.ptr, *end = bytes.ptr + bytes.len;
 
-    if (bytes.len && t->is_line_start && *at == '.')
-        put(t, dot, dot + 1);
-    while (at < end && (nl = memchr(at, '\n', (size_t)(end - at))) != NULL) {
-        at = nl + 1;
-        if (at < end && *at == '.') {
+    while (at < end && (at = memchr(at, '.', (size_t)(end - at))) != NULL) {
+        if (at == bytes.ptr ? t->is_line_start : at[-1] == '\n') {
             put(t, from, at);
             put(t, dot, dot + 1);
             from = at;
         }
+        at++;
     }
     put(t, from, end);
     if (bytes.len)
@@ -157,24 +157,43 @@ static void beginning_finish(struct beginning *b)
     buf_finish(&b->replaced);
 }
 
-uint64_t pop3_size(struct pop3 *s, uint32_t seq, const struct mbox_info *info)
+/* Of a message that cannot be had, the original's. */
+static int measure(struct pop3 *s, uint32_t seq, const struct mbox_info *info, uint64_t *ret)
 {
     struct beginning b = BEGINNING_INIT;
     struct mbox_stream *stream = NULL;
-    uint64_t size = info->size;
-    int r;
+    int r = mbox_stream_new(s->box, seq, &stream);
 
-    if (s->is_utf8 || !info->has_8bit || s->is_shut_out)
-        return size;
-    r = mbox_stream_new(s->box, seq, &stream);
     if (r >= 0)
         r = begin(s, stream, info, &b);
     if (r >= 0)
-        size = shown_size(&b, info);
-    s->is_shut_out = r == -EAGAIN; /* a list must not wait for the lock once a message */
+        *ret = shown_size(&b, info);
+    else if (r == -ENOBUFS || r == -ESTALE || r == -ENOENT)
+        *ret = info->size;
+    else
+        *ret = 0;
     mbox_stream_free(stream);
     beginning_finish(&b);
-    return size;
+    return *ret > 0 ? 0 : r;
+}
+
+int pop3_size(struct pop3 *s, uint32_t seq, const struct mbox_info *info, uint64_t *ret)
+{
+    int r = 0;
+
+    if (s->is_utf8 || !info->has_8bit) {
+        *ret = info->size;
+        return 0;
+    }
+    if (!s->sizes)
+        s->sizes = calloc(mbox_count(s->box), sizeof(*s->sizes));
+    if (!s->sizes)
+        return -ENOMEM;
+    if (!s->sizes[seq - 1])
+        r = measure(s, seq, info, &s->sizes[seq - 1]);
+    if (r >= 0)
+        *ret = s->sizes[seq - 1];
+    return r;
 }
 
 static int send_message(struct pop3 *s, uint32_t seq, const struct mbox_info *info, bool is_top, uint32_t lines)
@@ -196,7 +215,7 @@ static int send_message(struct pop3 *s, uint32_t seq, const struct mbox_info *in
         if (is_top)
             (void)pop3_ok(s, "Header and %u lines of message %u", lines, seq);
         else
-            (void)pop3_ok(s, "%llu octets", (unsigned long long)shown_size(&b, info));
+            (void)pop3_ok_number(s, "", shown_size(&b, info), " octets");
         r = send_pieces(s, stream, b.bytes, &t, is_top);
     }
     mbox_stream_free(stream);

@@ -67,7 +67,10 @@ int pop3_quit(void *session, struct str arguments)
     }
     pop3_release(s);
     LOG_ERROR(LOG_ERR, "expunge", r);
-    (void)pop3_store_err(s, r);
+    if (r == -ESTALE)
+        (void)pop3_err(s, "SYS/TEMP", "Another program has replaced the mailbox, nothing was removed");
+    else
+        (void)pop3_store_err(s, r);
     (void)writer_flush(&s->out);
     return r;
 }

@@ -20,6 +20,9 @@ struct login {
     struct talk_reply reply;
     struct buf text;    /* what is said next, not encoded; wiped */
     enum digest digest; /* SCRAM's */
+    const char *gs2;    /* SCRAM's header: how the channel is bound */
+    uint8_t exporter[CLIENT_EXPORTER];
+    size_t exporter_len; /* 0: this connection has nothing to bind to */
 };
 
 /* Says "AUTH mechanism initial" or a bare response, and hears the answer. The wire's errno, or 0 with l->reply. */
@@ -162,11 +165,22 @@ static int parse_challenge(struct str s, struct str own_nonce, struct scram_chal
     return 0;
 }
 
+/* RFC 5802 7: the header, and the binding itself where the header says "p". */
+static int encode_binding(const struct login *l, struct buf *out)
+{
+    _cleanup_buf_ struct buf plain = BUF_INIT(64);
+    int r = buf_add_str(&plain, str_from(l->gs2));
+
+    if (r == 0 && l->gs2[0] == 'p')
+        r = buf_add(&plain, l->exporter, l->exporter_len);
+    return r < 0 ? r : base64_encode(buf_str(&plain), out);
+}
+
 /* Answers the challenge and makes the signature that the server has to show. */
 static int prove(struct login *l, struct str client_first, struct str server_first, struct str own_nonce,
                  uint8_t ret_server[static DIGEST_MAX])
 {
-    _cleanup_buf_ struct buf salt = BUF_INIT(LIMIT_SASL), message = BUF_INIT(2 * LIMIT_SASL);
+    _cleanup_buf_ struct buf salt = BUF_INIT(LIMIT_SASL), message = BUF_INIT(2 * LIMIT_SASL), binding = BUF_INIT(128);
     _cleanup_(buf_wipe_finish) struct buf secret = BUF_INIT(3 * LIMIT_SASL);
     struct scram_challenge c;
     uint8_t proof[DIGEST_MAX];
@@ -174,17 +188,19 @@ static int prove(struct login *l, struct str client_first, struct str server_fir
 
     if (r == 0 && base64_decode(c.salt, &salt) < 0)
         r = -EBADMSG;
-    /* AuthMessage: client-first-bare "," server-first "," client-final-without-proof; "biws" is "n,,". */
     if (r == 0)
-        r = buf_printf(&message, "%.*s,%.*s,c=biws,r=%.*s", STR_ARG(client_first), STR_ARG(server_first),
-                       STR_ARG(c.nonce));
+        r = encode_binding(l, &binding);
+    /* AuthMessage: client-first-bare "," server-first "," client-final-without-proof. */
+    if (r == 0)
+        r = buf_printf(&message, "%.*s,%.*s,c=%s,r=%.*s", STR_ARG(client_first), STR_ARG(server_first),
+                       buf_cstr(&binding), STR_ARG(c.nonce));
     if (r == 0)
         r = prepare_sasl(l->host->secret, &secret);
     if (r == 0)
         r = scram_prove(l->digest, buf_str(&secret), buf_str(&salt), c.rounds, buf_str(&message), proof, ret_server);
     buf_clear(&l->text);
     if (r == 0)
-        r = buf_printf(&l->text, "c=biws,r=%.*s,p=", STR_ARG(c.nonce));
+        r = buf_printf(&l->text, "c=%s,r=%.*s,p=", buf_cstr(&binding), STR_ARG(c.nonce));
     return r < 0 ? r : base64_encode((struct str){(char *)proof, digest_size(l->digest)}, &l->text);
 }
 
@@ -197,7 +213,7 @@ static bool is_signed(const struct login *l, struct str server_final, const uint
     return secret_equal(buf_str(&got), (struct str){(const char *)signature, digest_size(l->digest)});
 }
 
-/* "n,,n=user,r=nonce". */
+/* The header and "n=user,r=nonce". */
 static int scram_first(struct login *l, struct buf *nonce)
 {
     _cleanup_buf_ struct buf user = BUF_INIT(3 * LIMIT_SASL);
@@ -207,7 +223,7 @@ static int scram_first(struct login *l, struct buf *nonce)
     if (r == 0)
         r = base64_encode((struct str){(char *)random, sizeof(random)}, nonce);
     if (r == 0)
-        r = buf_add_str(&l->text, STR("n,,n="));
+        r = buf_printf(&l->text, "%sn=", l->gs2);
     if (r == 0)
         r = prepare_sasl(l->host->user, &user);
     if (r == 0)
@@ -223,7 +239,7 @@ static int scram(struct login *l, enum digest digest, const char *mechanism)
 
     l->digest = digest;
     if (r == 0)
-        r = buf_add_str(&first, str_sub(buf_str(&l->text), 3, l->text.len));
+        r = buf_add_str(&first, str_sub(buf_str(&l->text), strlen(l->gs2), l->text.len));
     if (r == 0)
         r = say(l, mechanism, buf_str(&l->text));
     if (r < 0 || l->reply.code != 334)
@@ -242,31 +258,68 @@ static int scram(struct login *l, enum digest digest, const char *mechanism)
     return r < 0 ? r : say(l, NULL, STR(""));
 }
 
+static int scram_plus(struct login *l, enum digest digest, const char *mechanism)
+{
+    l->gs2 = "p=tls-exporter,,";
+    return scram(l, digest, mechanism);
+}
+
+/* RFC 5802 6: "y" says that we would have bound the channel, had it been offered: where it was, and somebody cut it out
+ * of what we heard, the server refuses. */
+static int scram_bare(struct login *l, enum digest digest, const char *mechanism)
+{
+    l->gs2 = l->exporter_len > 0 ? "y,," : "n,,";
+    return scram(l, digest, mechanism);
+}
+
+static int scram_sha_256_plus(struct login *l)
+{
+    return scram_plus(l, DIGEST_SHA256, "SCRAM-SHA-256-PLUS");
+}
+
+static int scram_sha_1_plus(struct login *l)
+{
+    return scram_plus(l, DIGEST_SHA1, "SCRAM-SHA-1-PLUS");
+}
+
 static int scram_sha_256(struct login *l)
 {
-    return scram(l, DIGEST_SHA256, "SCRAM-SHA-256");
+    return scram_bare(l, DIGEST_SHA256, "SCRAM-SHA-256");
 }
 
 static int scram_sha_1(struct login *l)
 {
-    return scram(l, DIGEST_SHA1, "SCRAM-SHA-1");
+    return scram_bare(l, DIGEST_SHA1, "SCRAM-SHA-1");
 }
+
+enum need {
+    NEED_NOTHING,
+    NEED_TLS,     /* it tells the secret */
+    NEED_BINDING, /* RFC 9266 */
+};
 
 /* The best one first. */
 static const struct {
     uint32_t bit;
     enum talk_login kind;
-    bool is_clear; /* tells the secret: inside TLS only */
+    enum need need;
     int (*run)(struct login *l);
 } MECHANISMS[] = {
-    {EHLO_SCRAM_SHA_256, TALK_LOGIN_PASSWORD, false, scram_sha_256},
-    {EHLO_SCRAM_SHA_1, TALK_LOGIN_PASSWORD, false, scram_sha_1},
-    {EHLO_PLAIN, TALK_LOGIN_PASSWORD, true, plain},
-    {EHLO_LOGIN, TALK_LOGIN_PASSWORD, true, login},
-    {EHLO_CRAM_MD5, TALK_LOGIN_PASSWORD, false, cram}, /* RFC 2645 5.1.2: what every provider has */
-    {EHLO_OAUTHBEARER, TALK_LOGIN_TOKEN, true, oauthbearer},
-    {EHLO_XOAUTH2, TALK_LOGIN_TOKEN, true, xoauth2},
+    {EHLO_SCRAM_SHA_256_PLUS, TALK_LOGIN_PASSWORD, NEED_BINDING, scram_sha_256_plus},
+    {EHLO_SCRAM_SHA_1_PLUS, TALK_LOGIN_PASSWORD, NEED_BINDING, scram_sha_1_plus},
+    {EHLO_SCRAM_SHA_256, TALK_LOGIN_PASSWORD, NEED_NOTHING, scram_sha_256},
+    {EHLO_SCRAM_SHA_1, TALK_LOGIN_PASSWORD, NEED_NOTHING, scram_sha_1},
+    {EHLO_PLAIN, TALK_LOGIN_PASSWORD, NEED_TLS, plain},
+    {EHLO_LOGIN, TALK_LOGIN_PASSWORD, NEED_TLS, login},
+    {EHLO_CRAM_MD5, TALK_LOGIN_PASSWORD, NEED_NOTHING, cram}, /* RFC 2645 5.1.2: what every provider has */
+    {EHLO_OAUTHBEARER, TALK_LOGIN_TOKEN, NEED_TLS, oauthbearer},
+    {EHLO_XOAUTH2, TALK_LOGIN_TOKEN, NEED_TLS, xoauth2},
 };
+
+static bool is_possible(const struct login *l, enum need need)
+{
+    return need == NEED_NOTHING || (need == NEED_TLS ? l->wire->tls != NULL : l->exporter_len > 0);
+}
 
 static int run_best(struct login *l)
 {
@@ -274,7 +327,7 @@ static int run_best(struct login *l)
 
     for (size_t i = 0; i < ARRAY_SIZE(MECHANISMS); i++)
         if ((w->ehlo.mechanisms & MECHANISMS[i].bit) && MECHANISMS[i].kind == l->host->login &&
-            (w->tls || !MECHANISMS[i].is_clear))
+            is_possible(l, MECHANISMS[i].need))
             return MECHANISMS[i].run(l);
     talk_reply_set(&l->reply, TALK_AUTH, 454, "4.7.4", "the server offers no way to log in that can be used%s",
                    w->tls ? "" : " without TLS");
@@ -284,8 +337,11 @@ static int run_best(struct login *l)
 int auth_run(struct wire *w, const struct talk_host *host, struct talk_ready *ret)
 {
     struct login l = {.wire = w, .host = host, .text = BUF_INIT(2 * LIMIT_SASL)};
-    int r = run_best(&l);
+    int r;
 
+    if (w->tls)
+        l.exporter_len = client_exporter(w->tls, l.exporter);
+    r = run_best(&l);
     buf_wipe_finish(&l.text);
     if (r == 0 && l.reply.code / 100 == 2)
         return 0;

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "handlers/relay/relay.h"
 #include "shared/base/clock.h"
@@ -13,39 +14,73 @@
 #include "shared/base/macros.h"
 
 #define WATCH_MS    (3 * 60 * 60 * INT64_C(1000)) /* relay-session keeps all time-outs; this is for one that is ill */
+#define LEAVE_MS    20000                         /* for QUIT, behind which relay-courier does not wait long */
+#define EXIT_MS     1000                          /* of a courier that has closed its socket */
 #define RCPTS_BYTES (LIMIT_FRAME / 2)             /* of a frame of recipients before the last one */
 
 static void set_watch(struct slot *s)
 {
-    s->deadline = clock_monotonic_ms() + WATCH_MS;
+    s->heard_at = clock_monotonic_ms();
+    s->deadline = s->heard_at + WATCH_MS;
+}
+
+/* One that has nothing to do, else a place for another one; NULL: neither. */
+static struct slot *find_slot(struct relay *r)
+{
+    struct slot *found = NULL;
+
+    for (size_t i = 0; i < r->slot_count; i++) {
+        if (r->slots[i].state == SLOT_IDLE)
+            return &r->slots[i];
+        if (r->slots[i].state == SLOT_FREE && !found)
+            found = &r->slots[i];
+    }
+    return found;
+}
+
+static int send_job(const struct relay *r, const struct slot *s)
+{
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    int x = job_put(&f, &s->dest->job);
+
+    return x < 0 ? x : frame_send(s->child.control, &f, s->dest->job.kind == JOB_TURN ? r->turn : -1);
+}
+
+static int start_courier(const struct relay *r, struct slot *s)
+{
+    struct chain_spec spec = {CHAIN_SPEC("relay-courier"), .conf = r->conf, .has_control = true, .dies_with_us = true};
+    int x = chain_spawn(&spec, &s->child);
+
+    if (x == 0)
+        x = send_job(r, s);
+    if (x < 0)
+        (void)chain_end(&s->child, 0);
+    else /* A courier that does not read must not stop us. */
+        (void)fcntl(s->child.control, F_SETFL, O_NONBLOCK);
+    return x;
 }
 
 int carry_start(struct relay *r, struct dest *d)
 {
-    struct chain_spec spec = {CHAIN_SPEC("relay-courier"), .conf = r->conf, .has_control = true, .dies_with_us = true};
-    _cleanup_frame_ struct frame f = FRAME_INIT;
-    struct slot *s = NULL;
-    int x;
+    struct slot *s = find_slot(r);
+    struct chain_child idle = CHAIN_CHILD_NONE;
+    int x = -EPIPE;
 
-    for (size_t i = 0; i < r->slot_count && !s; i++)
-        if (r->slots[i].state == SLOT_FREE)
-            s = &r->slots[i];
     if (!s)
         return -EAGAIN;
-    *s = (struct slot){.dest = d, .child = CHAIN_CHILD_NONE};
-    x = chain_spawn(&spec, &s->child);
-    if (x == 0)
-        x = job_put(&f, &d->job);
-    if (x == 0)
-        x = frame_send(s->child.control, &f, d->job.kind == JOB_TURN ? r->turn : -1);
+    if (s->state == SLOT_IDLE)
+        idle = s->child;
+    *s = (struct slot){.dest = d, .child = idle};
+    if (idle.pid > 0)
+        x = send_job(r, s);
+    if (x < 0) { /* none is idle, or it has died since */
+        (void)chain_end(&s->child, 0);
+        x = start_courier(r, s);
+    }
     if (d->job.kind == JOB_TURN)
         close_fd(&r->turn);
-    if (x < 0) {
-        (void)chain_end(&s->child, 0);
+    if (x < 0)
         return x;
-    }
-    /* A courier that does not read must not stop us. */
-    (void)fcntl(s->child.control, F_SETFL, O_NONBLOCK);
     s->state = SLOT_STARTING;
     d->slots++;
     set_watch(s);
@@ -74,11 +109,31 @@ static void leave(struct relay *r, struct slot *s)
 
     let_go(r, s);
     frame_begin(&f, FRAME_RELAY_QUIT);
-    (void)frame_send(s->child.control, &f, -1); /* closing says the same */
-    close_fd(&s->child.control);
+    (void)frame_send(s->child.control, &f, -1); /* one that cannot be told is killed when its time is up */
     leave_dest(s);
     s->state = SLOT_LEAVING;
-    s->deadline = clock_monotonic_ms() + 20000;
+    s->deadline = clock_monotonic_ms() + LEAVE_MS;
+}
+
+void carry_retire(struct slot *s)
+{
+    (void)shutdown(s->child.control, SHUT_WR);
+    s->state = SLOT_LEAVING;
+    s->deadline = clock_monotonic_ms() + LEAVE_MS;
+}
+
+/* QUIT was said, or nothing at all: it is idle then, or it goes. */
+static void on_leaving(struct slot *s)
+{
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    int x = frame_recv(s->child.control, &f, 0);
+
+    if (x == 0 && s->state == SLOT_LEAVING) { /* else its words crossed ours, and nobody needs them any more */
+        s->state = f.type == FRAME_RELAY_IDLE ? SLOT_IDLE : SLOT_LEAVING;
+        return;
+    }
+    (void)chain_end(&s->child, x == -ENODATA ? EXIT_MS : 0);
+    s->state = SLOT_FREE;
 }
 
 /* Each recipient of the message under way with what was said of him, or with `reply` if nothing was. */
@@ -95,10 +150,9 @@ void carry_kill(struct relay *r, struct slot *s, const char *why)
     LOG_EVENT(LOG_ERR, "relay-courier-ended", LOG_FC("hop", s->dest->key), LOG_FC("reason", why));
     talk_reply_set(&reply, TALK_DATA, 421, "4.3.0", "the connection's process failed: %s", why);
     settle_rest(r, s, &reply);
-    if (!s->is_up && s->dest->slots == 1 && !s->dest->is_down) {
-        s->dest->is_down = true;
-        s->dest->down = reply;
-    }
+    if (!s->is_up && s->dest->slots == 1 && !s->dest->is_down)
+        down_set(s->dest, &reply, "");
+    down_break(r, s, &reply);
     let_go(r, s);
     leave_dest(s);
     (void)chain_end(&s->child, 0);
@@ -107,45 +161,17 @@ void carry_kill(struct relay *r, struct slot *s, const char *why)
 
 /* ---- messages ---- */
 
-static const enum talk_body BODIES[] = {[QUEUE_BODY_7BIT] = TALK_BODY_7BIT,
-                                        [QUEUE_BODY_8BITMIME] = TALK_BODY_8BIT,
-                                        [QUEUE_BODY_BINARYMIME] = TALK_BODY_BINARY};
-static const enum talk_ret RETS[] = {
-    [QUEUE_RET_UNSET] = TALK_RET_UNSET, [QUEUE_RET_FULL] = TALK_RET_FULL, [QUEUE_RET_HDRS] = TALK_RET_HDRS};
-
-static const enum talk_by BYS[] = {
-    [QUEUE_BY_NONE] = TALK_BY_NONE, [QUEUE_BY_RETURN] = TALK_BY_RETURN, [QUEUE_BY_NOTIFY] = TALK_BY_NOTIFY};
-
-static int64_t by_seconds(const struct relay *r, const struct queue_envelope *e)
-{
-    int64_t left = e->by == QUEUE_BY_NONE ? 0 : e->by_deadline - relay_now(r);
-
-    return left > TALK_BY_MAX ? TALK_BY_MAX : left < -TALK_BY_MAX ? -TALK_BY_MAX : left;
-}
-
 static int send_mail(const struct relay *r, struct slot *s)
 {
-    const struct queue_envelope *e = &s->open->entry.envelope;
     _cleanup_frame_ struct frame f = FRAME_INIT;
-    struct talk_mail m = {
-        .sender = str_from(queue_recipient_sender(e, &e->recipients[s->rcpts[0]])),
-        .body = BODIES[e->body],
-        .is_utf8 = e->is_utf8,
-        .is_requiretls = e->requires_tls && s->dest->job.kind != JOB_LOCAL,
-        .envid = str_from(e->envid),
-        .ret = RETS[e->ret],
-        .by = BYS[e->by],
-        .by_trace = e->by_trace,
-        .by_seconds = by_seconds(r, e),
-        .count = s->count,
-    };
-    int x = talk_put_mail(&f, &m);
+    int x = offer_mail(r, s, &f);
 
     if (x == 0)
         x = frame_send(s->child.control, &f, signing_file(s->open, s->dest->job.kind == JOB_LOCAL));
     s->state = SLOT_BUSY;
     s->sent = s->heard = 0;
     set_watch(s);
+    s->begun_at = s->heard_at;
     return x;
 }
 
@@ -179,8 +205,6 @@ static void next_message(struct relay *r, struct slot *s)
         carry_kill(r, s, strerror(-x));
     else if (x == 0)
         leave(r, s);
-    else
-        s->messages++;
 }
 
 /* ---- results ---- */
@@ -191,12 +215,18 @@ static bool is_policy(const struct talk_reply *reply)
     return reply->code >= 400 && !reply->is_ours && reply->enhanced[2] == '7';
 }
 
-/* Could another connection do better? The message is not lost sight of in between: it stays open. */
+/* May there be another connection for the message? It is not lost sight of in between: it stays open. */
+static bool may_ask_again(const struct slot *s)
+{
+    return s->dest->job.kind != JOB_LOCAL && s->dest->job.kind != JOB_TURN && s->agains < RELAY_AGAINS;
+}
+
+/* Could another connection do better? */
 static bool is_worth_again(const struct slot *s, const struct talk_reply *reply, bool is_usable)
 {
     bool is_v6 = strchr(s->address, ':') != NULL;
 
-    if (s->dest->job.kind == JOB_LOCAL || s->dest->job.kind == JOB_TURN || s->agains >= RELAY_AGAINS)
+    if (!may_ask_again(s))
         return false;
     if (is_v6 && !s->is_v4_only && is_policy(reply))
         return true;
@@ -210,34 +240,45 @@ static bool is_too_many(const struct talk_reply *reply)
     return reply->phase == TALK_RCPT && reply->code == 452;
 }
 
-static int ask_again(struct slot *s, bool is_v4)
+static int ask_again(struct slot *s, enum job_again how)
 {
     _cleanup_frame_ struct frame f = FRAME_INIT;
     int x;
 
     s->agains++;
-    s->is_v4_only |= is_v4;
+    s->is_v4_only |= how == JOB_AGAIN_V4;
     s->state = SLOT_STARTING;
     set_watch(s);
     frame_begin(&f, FRAME_RELAY_AGAIN);
-    x = frame_put_u32(&f, is_v4);
+    x = frame_put_u32(&f, how);
     return x < 0 ? x : frame_send(s->child.control, &f, -1);
 }
 
-/* Settles what is settled; keeps in s->rcpts what is worth another try. Returns how many, and whether by IPv4 only. */
-static uint32_t sort_out(struct relay *r, struct slot *s, bool is_usable, bool *ret_v4)
+/* Where could another connection do better for a recipient who got that reply? A server that takes no more with this
+ * message, or with this connection, is the right one still. */
+static enum job_again where_again(const struct slot *s, const struct talk_reply *reply)
 {
-    bool is_progress = false;
+    if (!s->is_v4_only && strchr(s->address, ':') && is_policy(reply))
+        return JOB_AGAIN_V4;
+    return is_too_many(reply) ? JOB_AGAIN_SAME : JOB_AGAIN_ELSEWHERE;
+}
+
+/* Settles what is settled; keeps in s->rcpts what is worth another try. Returns how many, and with which connection, if
+ * it takes another one. */
+static uint32_t sort_out(struct relay *r, struct slot *s, bool is_usable, enum job_again *ret_how)
+{
+    bool is_progress = false, has_way = is_usable || may_ask_again(s);
     uint32_t kept = 0;
 
     for (uint32_t i = 0; i < s->count; i++)
         is_progress |= s->replies[i].code / 100 == 2;
-    *ret_v4 = false;
+    *ret_how = JOB_AGAIN_SAME;
     for (uint32_t i = 0; i < s->count; i++) {
         const struct talk_reply reply = s->replies[i];
 
-        if (is_worth_again(s, &reply, is_usable) || (is_usable && is_progress && is_too_many(&reply))) {
-            *ret_v4 |= !s->is_v4_only && strchr(s->address, ':') && is_policy(&reply);
+        if (is_worth_again(s, &reply, is_usable) || (has_way && is_progress && is_too_many(&reply))) {
+            if (where_again(s, &reply) > *ret_how)
+                *ret_how = where_again(s, &reply);
             s->rcpts[kept] = s->rcpts[i];
             s->replies[kept++] = reply; /* what counts if nobody else can be reached */
         } else {
@@ -250,22 +291,26 @@ static uint32_t sort_out(struct relay *r, struct slot *s, bool is_usable, bool *
 static int on_done(struct relay *r, struct slot *s, struct frame_reader *in)
 {
     uint32_t usable, converted, kept;
-    bool is_v4;
+    enum job_again how;
+    bool is_work;
 
     if (s->state != SLOT_BUSY || s->heard != s->count || frame_get_u32(in, &usable) < 0 ||
         frame_get_u32(in, &converted) < 0 || frame_end(in) < 0)
         return -EBADMSG;
-    kept = sort_out(r, s, usable != 0, &is_v4);
+    is_work = down_work(r, s, usable != 0);
+    kept = sort_out(r, s, usable != 0, &how);
     s->count = kept;
-    if (kept > 0 && (is_v4 || !usable))
-        return ask_again(s, is_v4);
+    if (kept > 0 && (how == JOB_AGAIN_V4 || !usable))
+        return ask_again(s, how);
     if (kept > 0)
         return send_mail(r, s);
+    if (!is_work)
+        down_break(r, s, &s->replies[0]);
     let_go(r, s);
     if (usable)
-        next_message(r, s);
+        s->state = SLOT_SETTLED;
     else
-        leave(r, s); /* what is left for this dest gets a fresh courier */
+        leave(r, s); /* what is left for this dest gets a fresh connection */
     return 0;
 }
 
@@ -329,8 +374,6 @@ static int on_up(struct relay *r, struct slot *s, struct frame_reader *in)
     s->ready = up.ready;
     s->dest->ups += !s->is_up;
     s->is_up = true;
-    if (s->dest->job.kind != JOB_LOCAL)
-        memory_clear(r, s->dest);
     if (s->open)
         return send_mail(r, s);
     next_message(r, s);
@@ -349,23 +392,20 @@ static int on_down(struct relay *r, struct slot *s, struct frame_reader *in)
     (void)snprintf(host, sizeof(host), "%.*s", STR_ARG(down.host));
     s->heard = s->count;
     settle_rest(r, s, &down.reply);
-    if (!s->is_up || d->slots == 1) {
-        /* Others may still be talking to it: then what is left is theirs. */
-        if (d->slots == 1) {
-            d->is_down = true;
-            d->down = down.reply;
-            memcpy(d->down_host, host, sizeof(host));
-        }
-        if (!s->is_up && down.reply.code / 100 == 4 && d->job.kind != JOB_TURN)
+    /* Others may still be talking to it: then what is left is theirs, and it can be reached. */
+    if (!s->is_up && d->slots == 1) {
+        down_set(d, &down.reply, host);
+        if (down.reply.code / 100 == 4 && d->job.kind != JOB_TURN)
             memory_set(r, d, &down.reply);
     }
+    down_break(r, s, &down.reply);
     LOG_EVENT(LOG_NOTICE, "unreachable", LOG_FC("hop", d->key), LOG_FC("host", host), LOG_F("addr", down.address),
               LOG_FC("reason", down.reply.text));
     leave(r, s);
     return 0;
 }
 
-/* The connection's process is gone, in the middle of a message. */
+/* The connection is gone in the middle of a message: its process, or the server with its only address. */
 static int on_lost(struct relay *r, struct slot *s, struct frame_reader *in)
 {
     struct talk_reply reply;
@@ -373,20 +413,33 @@ static int on_lost(struct relay *r, struct slot *s, struct frame_reader *in)
     if (talk_get_reply(in, &reply) < 0 || frame_end(in) < 0 || reply.code / 100 == 2)
         return -EBADMSG;
     settle_rest(r, s, &reply);
+    down_break(r, s, s->state == SLOT_STARTING && s->count > 0 ? &s->replies[0] : &reply);
     leave(r, s);
     return 0;
+}
+
+void carry_on(struct relay *r, struct slot *s)
+{
+    if (s->state == SLOT_SETTLED)
+        next_message(r, s);
 }
 
 void carry_event(struct relay *r, struct slot *s)
 {
     _cleanup_frame_ struct frame f = FRAME_INIT;
     struct frame_reader in;
-    int x = frame_recv(s->child.control, &f, 0);
+    int x;
 
+    if (s->state == SLOT_LEAVING || s->state == SLOT_IDLE) {
+        on_leaving(s);
+        return;
+    }
+    x = frame_recv(s->child.control, &f, 0);
     if (x < 0) {
         carry_kill(r, s, x == -ENODATA ? "it is gone" : strerror(-x));
         return;
     }
+    s->heard_at = clock_monotonic_ms();
     in = frame_read(&f);
     switch (f.type) {
     case FRAME_RELAY_UP:

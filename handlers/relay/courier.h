@@ -10,6 +10,7 @@
 #include "shared/dns/dane.h"
 #include "shared/dns/hop.h"
 #include "shared/gate/chain.h"
+#include "shared/route/postman.h"
 #include "shared/sts/sts.h"
 
 #define COURIER_CONTROL     3
@@ -28,6 +29,7 @@ struct courier {
     bool is_v4_only;
     bool is_trial; /* the policy is only tested: a host that does not do what it says is logged and asked again */
     struct chain_child session;
+    struct postmen postmen; /* of a job on this machine: they stay from one message to the next */
     struct talk_reply last; /* why the last try failed */
     char last_host[DNS_NAME_MAX + 1];
     char last_address[LIMIT_ADDRESS];

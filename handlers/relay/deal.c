@@ -135,13 +135,17 @@ static int choose_body(struct deal *d, struct way *way, uint32_t extensions)
     int r = 0;
 
     way->is_chunked = (extensions & TALK_CHUNKING) != 0;
-    if (is_binary && way->is_chunked && (extensions & TALK_BINARYMIME))
+    if (is_binary && way->is_chunked && (extensions & TALK_BINARYMIME)) {
         way->body = "BINARYMIME";
-    else if (is_8bit && (extensions & TALK_8BITMIME))
+    } else if (is_8bit && (extensions & TALK_8BITMIME)) {
         way->body = "8BITMIME";
-    else if (way->facts.has_8bit_body)
+        /* RFC 6533 4.5. What others made is theirs, and may have a signature. */
+        if (d->mail.is_report && !(extensions & TALK_SMTPUTF8))
+            r = convert_plan(d->message, CONVERT_GLOBAL, &way->convert);
+    } else if (way->facts.has_8bit_body) {
         r = convert_plan(d->message, CONVERT_7BIT, &way->convert);
-    way->is_converted = r == 0 && way->convert.edits != NULL;
+    }
+    way->is_converted = r == 0 && way->convert.edits && (way->convert.count > 0 || !way->body);
     if (way->is_converted)
         way->is_chunked = false; /* its size is not known beforehand */
     d->is_converted = way->is_converted;

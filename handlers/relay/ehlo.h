@@ -14,6 +14,8 @@ enum ehlo_mechanism {
     EHLO_OAUTHBEARER = 1u << 4,
     EHLO_SCRAM_SHA_1 = 1u << 5,
     EHLO_CRAM_MD5 = 1u << 6,
+    EHLO_SCRAM_SHA_256_PLUS = 1u << 7,
+    EHLO_SCRAM_SHA_1_PLUS = 1u << 8,
 };
 
 struct ehlo {

@@ -3,10 +3,12 @@
  * which the courier hands on between relay and relay-session. s = string, u = u32, [fd] = with one fd.
  *
  *   relay -> courier   JOB
- *   courier -> relay   UP, or DOWN, its last word
+ *   courier -> relay   UP, or DOWN
  *   ...                MAIL, MORE, RCPT or LOCAL, RESULT, DONE as in talk.h, any number of messages
  *   courier -> relay   LOST when the connection's process ended in the middle
- *   relay -> courier   AGAIN: another connection, please (answer UP or DOWN); or QUIT, the end
+ *   relay -> courier   AGAIN: another connection, please (answer UP or DOWN, LOST if there is nowhere left to go); or
+ *                      QUIT, the end, also behind DOWN and LOST
+ *   courier -> relay   IDLE: another JOB may come
  */
 #ifndef RELAY_JOB_H
 #define RELAY_JOB_H
@@ -24,10 +26,12 @@ enum job_frame {
     FRAME_RELAY_DOWN,
     /* reply */
     FRAME_RELAY_LOST,
-    /* u only by IPv4, the same hosts once more (0/1) */
+    /* u enum job_again */
     FRAME_RELAY_AGAIN,
     /* u how many (1 and up), each u enum job_place, s user, s argument, s address, s sender */
     FRAME_RELAY_LOCAL,
+    /* (no fields) */
+    FRAME_RELAY_IDLE,
 };
 
 enum job_kind {
@@ -45,6 +49,13 @@ enum job_tls {
     JOB_TLS_ENCRYPT,
     JOB_TLS_VERIFY,
     JOB_TLS_DANE, /* and nothing less */
+};
+
+/* Another connection; a later one says more than one before it. */
+enum job_again {
+    JOB_AGAIN_SAME,      /* from the first host on */
+    JOB_AGAIN_ELSEWHERE, /* to an address that has not been tried */
+    JOB_AGAIN_V4,        /* from the first host on, by IPv4 only */
 };
 
 enum job_place { JOB_MAILBOX, JOB_COMMAND, JOB_FILE };

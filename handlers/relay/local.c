@@ -7,7 +7,6 @@
 
 #include "handlers/relay/courier.h"
 #include "shared/base/macros.h"
-#include "shared/gate/priv.h"
 #include "shared/route/transfer.h"
 
 static int send_result(const struct smtp_answer *a)
@@ -27,19 +26,15 @@ static int send_result(const struct smtp_answer *a)
     return r < 0 ? r : frame_send(COURIER_CONTROL, &f, -1);
 }
 
-static void deliver(struct courier *c, int message, const struct job_local *l, struct smtp_answer *answer)
+static void deliver(struct postmen *postmen, int message, const struct job_local *l, struct smtp_answer *answer)
 {
     static const enum rcpt_kind kinds[] = {
         [JOB_MAILBOX] = RCPT_MAILBOX, [JOB_COMMAND] = RCPT_COMMAND, [JOB_FILE] = RCPT_FILE};
     _cleanup_free_ char *sender = str_dup(l->sender), *address = str_dup(l->address), *argument = str_dup(l->argument);
     struct rcpt_target target = {0};
-    struct transfer t = {.conf = c->conf,
+    struct transfer t = {.postmen = postmen,
                          .target = &target,
-                         .sender = sender,
-                         .address = address,
-                         .file = message,
-                         .is_again = true,
-                         .is_root = priv_is_root()};
+                         .letter = {.file = message, .sender = sender, .address = address, .is_again = true}};
     int r = sender && address && argument ? rcpt_find_user(l->user, &target) : -ENOMEM;
 
     if (r == -ENOENT) {
@@ -55,11 +50,10 @@ static void deliver(struct courier *c, int message, const struct job_local *l, s
     target.argument = steal_ptr(argument);
     transfer_begin(&t);
     transfer_end(&t, answer);
-    (void)transfer_reap(&t.child, true);
     rcpt_target_finish(&target);
 }
 
-static int deliver_some(struct courier *c, int message, struct frame *f, uint32_t left, uint32_t *ret_done)
+static int deliver_some(struct postmen *postmen, int message, struct frame *f, uint32_t left, uint32_t *ret_done)
 {
     struct frame_reader in = frame_read(f);
     uint32_t count;
@@ -73,7 +67,7 @@ static int deliver_some(struct courier *c, int message, struct frame *f, uint32_
 
         r = job_get_local(&in, &l);
         if (r == 0) {
-            deliver(c, message, &l, &answer);
+            deliver(postmen, message, &l, &answer);
             r = send_result(&answer);
         }
     }
@@ -102,7 +96,7 @@ int courier_deliver(struct courier *c, struct frame *mail)
         if (r == 0)
             r = frame_recv(COURIER_CONTROL, &f, COURIER_PATIENCE_MS);
         if (r == 0)
-            r = deliver_some(c, message, &f, left, &count);
+            r = deliver_some(&c->postmen, message, &f, left, &count);
         left -= count;
     }
     frame_begin(&done, FRAME_RELAY_DONE);

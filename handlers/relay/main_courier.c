@@ -1,6 +1,6 @@
 /*
- * relay-courier's main: one job, one connection at a time. Runs as root (or, without an installation, as the invoking
- * user); parses frames only.
+ * relay-courier's main: a job, one connection at a time, then perhaps another job. Runs as root (or, without an
+ * installation, as the invoking user); parses frames only.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -16,6 +16,7 @@
 #include "shared/base/clock.h"
 #include "shared/base/log.h"
 #include "shared/base/macros.h"
+#include "shared/gate/priv.h"
 
 #define CONNECT_SECONDS 30               /* of one address: a host that is there answers in less than a second */
 #define ADDRESSES_MAX   12               /* tried of one next hop in one run */
@@ -233,6 +234,16 @@ static int say_up(struct courier *c, const struct talk_ready *ready)
     return r < 0 ? r : frame_send(COURIER_CONTROL, &f, -1);
 }
 
+static int say_lost(const struct talk_reply *why)
+{
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    int r;
+
+    frame_begin(&f, FRAME_RELAY_LOST);
+    r = talk_put_reply(&f, why);
+    return r < 0 ? r : frame_send(COURIER_CONTROL, &f, -1);
+}
+
 /* 1: there is a connection, 0: there is none and relay knows, or a negative errno. */
 static int bring_up(struct courier *c)
 {
@@ -250,22 +261,22 @@ static int bring_up(struct courier *c)
     }
     if (c->passing.code != 0)
         c->last = c->passing;
+    if (c->last.code / 100 == 2) { /* the one that we had has broken, and that was all: nobody is known to be down */
+        talk_reply_set(&c->last, TALK_DATA, 421, "4.4.2", "the connection ended, and there is no other address");
+        return say_lost(&c->last);
+    }
     return say_down(c);
 }
 
-static int say_lost(struct courier *c)
+static int session_ended(struct courier *c)
 {
-    _cleanup_frame_ struct frame f = FRAME_INIT;
     struct talk_reply reply;
     char status[24];
-    int r;
 
     chain_status_text(chain_end(&c->session, 0), status);
     talk_reply_set(&reply, TALK_DATA, 421, "4.3.0", "relay-session ended: %s", status);
     LOG_EVENT(LOG_ERR, "relay-session ended", LOG_FC("status", status), LOG_FC("host", c->last_host));
-    frame_begin(&f, FRAME_RELAY_LOST);
-    r = talk_put_reply(&f, &reply);
-    return r < 0 ? r : frame_send(COURIER_CONTROL, &f, -1);
+    return say_lost(&reply);
 }
 
 /* What may go which way. relay checks the content again. */
@@ -274,37 +285,48 @@ static bool is_from_session(uint16_t type)
     return type == FRAME_RELAY_MORE || type == FRAME_RELAY_RESULT || type == FRAME_RELAY_DONE;
 }
 
-/* A frame of relay's. 1: go on, 0: the end. */
+/* Another connection. 1, or a negative errno. */
+static int again(struct courier *c, const struct frame *f)
+{
+    struct frame_reader in = frame_read(f);
+    uint32_t how;
+    int r;
+
+    (void)chain_end(&c->session, SESSION_END_MS);
+    if (frame_get_u32(&in, &how) < 0 || frame_end(&in) < 0 || how > JOB_AGAIN_V4)
+        return -EBADMSG;
+    if (how == JOB_AGAIN_SAME || (how == JOB_AGAIN_V4 && !c->is_v4_only))
+        c->host = c->address = 0;
+    if (how == JOB_AGAIN_SAME)
+        c->tries = 0;
+    c->is_v4_only |= how == JOB_AGAIN_V4;
+    r = bring_up(c);
+    return r < 0 ? r : 1;
+}
+
+/* A frame of relay's. 1: go on, 0: it was QUIT, or a negative errno, -ENODATA when relay is gone. */
 static int from_relay(struct courier *c)
 {
     _cleanup_frame_ struct frame f = FRAME_INIT;
-    struct frame_reader in;
-    uint32_t v4;
     int r = frame_recv(COURIER_CONTROL, &f, COURIER_PATIENCE_MS);
 
     if (r < 0)
-        return r == -ENODATA ? 0 : r;
-    in = frame_read(&f);
-    if (f.type == FRAME_RELAY_AGAIN) {
-        (void)chain_end(&c->session, SESSION_END_MS);
-        if (frame_get_u32(&in, &v4) < 0 || frame_end(&in) < 0)
-            return -EBADMSG;
-        if (v4 && !c->is_v4_only) {
-            c->is_v4_only = true;
-            c->host = c->address = 0;
-        }
-        return bring_up(c);
-    }
+        return r;
+    if (f.type == FRAME_RELAY_AGAIN)
+        return again(c, &f);
     if (c->job.kind == JOB_LOCAL && f.type == FRAME_RELAY_MAIL) {
         r = courier_deliver(c, &f);
         return r < 0 ? r : 1;
     }
-    if (f.type == FRAME_RELAY_QUIT || c->session.control < 0) {
-        if (c->session.control >= 0)
-            (void)frame_send(c->session.control, &f, -1);
+    if (f.type == FRAME_RELAY_QUIT && c->session.control >= 0)
+        (void)frame_send(c->session.control, &f, -1);
+    if (f.type == FRAME_RELAY_QUIT)
         return 0;
-    }
-    r = f.type == FRAME_RELAY_MAIL || f.type == FRAME_RELAY_RCPT ? frame_send(c->session.control, &f, f.fd) : -EBADMSG;
+    if (f.type != FRAME_RELAY_MAIL && f.type != FRAME_RELAY_RCPT)
+        return -EBADMSG;
+    if (c->session.control < 0) /* relay has not heard yet that it is lost */
+        return 1;
+    r = frame_send(c->session.control, &f, f.fd);
     return r < 0 && r != -EPIPE ? r : 1; /* a session that has gone shows on its own side */
 }
 
@@ -316,7 +338,7 @@ static int from_session(struct courier *c)
     if (r == 0 && is_from_session(f.type))
         r = frame_send(COURIER_CONTROL, &f, -1);
     else
-        r = say_lost(c);
+        r = session_ended(c);
     return r < 0 ? r : 1;
 }
 
@@ -359,41 +381,92 @@ static int turn(struct courier *c, struct talk_ready *ready)
     return r < 0 ? r : ready->status == TALK_READY;
 }
 
-static int run(struct courier *c)
+/* The way to the job's connection: there is one, or relay knows that there is none. 1 or 0, or a negative errno. */
+static int begin(struct courier *c)
+{
+    struct talk_ready ready = {.status = TALK_READY};
+    int r;
+
+    talk_reply_set(&ready.reply, TALK_HELLO, 250, "2.0.0", "ready");
+    if (c->job.kind == JOB_LOCAL) {
+        r = say_up(c, &ready);
+        return r < 0 ? r : 1;
+    }
+    if (c->job.kind == JOB_TURN)
+        return turn(c, &ready);
+    talk_reply_set(&c->last, TALK_GREETING, 450, "4.4.1", "no address of the host can be used");
+    r = hop_self_find(c->conf, &c->self);
+    if (r < 0)
+        return r;
+    return courier_find(c) < 0 ? say_down(c) : bring_up(c);
+}
+
+static void prepare(struct courier *c, struct conf *conf, const struct dns *dns)
+{
+    *c = (struct courier){.conf = conf, .dns = *dns, .frame = FRAME_INIT, .session = CHAIN_CHILD_NONE};
+    postmen_init(&c->postmen, conf, priv_is_root());
+}
+
+/* Nothing of a job is left to the next one but the resolver. */
+static void forget(struct courier *c)
+{
+    struct dns dns = c->dns;
+
+    (void)chain_end(&c->session, SESSION_END_MS);
+    postmen_finish(&c->postmen);
+    hop_list_finish(&c->hops);
+    frame_finish(&c->frame);
+    dns.starts = 0;
+    prepare(c, c->conf, &dns);
+}
+
+static int do_job(struct courier *c)
 {
     struct frame_reader in;
-    struct talk_ready ready = {.status = TALK_READY};
     int r = frame_recv(COURIER_CONTROL, &c->frame, COURIER_PATIENCE_MS);
 
     if (r < 0)
         return r;
     in = frame_read(&c->frame);
     r = c->frame.type == FRAME_RELAY_JOB ? job_get(&in, &c->job) : -EBADMSG;
-    if (r < 0)
-        return r;
-    talk_reply_set(&ready.reply, TALK_HELLO, 250, "2.0.0", "ready");
-    if (c->job.kind == JOB_LOCAL) {
-        r = say_up(c, &ready);
-        return r < 0 ? r : carry(c);
+    if (r == 0)
+        r = begin(c);
+    if (r >= 0 && c->job.kind == JOB_PULL) {
+        r = r > 0 ? courier_pull(c) : 0;
+        return r < 0 ? r : -ENODATA; /* nobody has another one */
     }
-    if (c->job.kind == JOB_TURN) {
-        r = turn(c, &ready);
-        return r <= 0 ? r : carry(c);
-    }
-    talk_reply_set(&c->last, TALK_GREETING, 450, "4.4.1", "no address of the host can be used");
-    r = hop_self_find(c->conf, &c->self);
-    if (r < 0)
-        return r;
-    r = courier_find(c) < 0 ? say_down(c) : bring_up(c);
-    if (r > 0 && c->job.kind == JOB_PULL)
-        return courier_pull(c);
-    return r <= 0 ? r : carry(c);
+    return r < 0 ? r : carry(c);
+}
+
+static int say_idle(void)
+{
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+
+    frame_begin(&f, FRAME_RELAY_IDLE);
+    return frame_send(COURIER_CONTROL, &f, -1);
+}
+
+/* One job after the other, until relay has no more. */
+static int serve(struct courier *c)
+{
+    int r;
+
+    do {
+        r = do_job(c);
+        if (r < 0 && r != -ENODATA)
+            LOG_ERROR(LOG_ERR, "relay-courier failed", r, LOG_F("hop", c->job.hop));
+        forget(c);
+        if (r == 0)
+            r = say_idle();
+    } while (r == 0);
+    return r == -ENODATA || r == -EPIPE ? 0 : r;
 }
 
 int main(int argc, char **argv)
 {
     struct conf conf;
-    struct courier c = {.conf = &conf, .frame = FRAME_INIT, .session = CHAIN_CHILD_NONE};
+    struct courier c;
+    struct dns dns;
     int r = conf_init(&conf);
 
     if (r < 0 || conf_args(&conf, &argc, argv) < 0)
@@ -404,14 +477,10 @@ int main(int argc, char **argv)
     }
     (void)sigaction(SIGPIPE, &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
     log_open("relay", true);
-    dns_init(&c.dns, &conf);
-    r = run(&c);
-    if (r < 0)
-        LOG_ERROR(LOG_ERR, "relay-courier failed", r, LOG_F("hop", c.job.hop));
-    (void)chain_end(&c.session, SESSION_END_MS);
-    hop_list_finish(&c.hops);
+    dns_init(&dns, &conf);
+    prepare(&c, &conf, &dns);
+    r = serve(&c);
     dns_finish(&c.dns);
-    frame_finish(&c.frame);
     conf_finish(&conf);
     return r < 0 ? EX_SOFTWARE : EX_OK;
 }

@@ -61,7 +61,7 @@ static int take_rcpts(struct deal *d, struct frame *f)
     return frame_end(&in);
 }
 
-static int send_results(const struct deal *d, const struct wire *w)
+static int send_results(const struct deal *d, const struct wire *w, bool is_last)
 {
     int r = 0;
 
@@ -78,13 +78,13 @@ static int send_results(const struct deal *d, const struct wire *w)
 
     frame_begin(&f, FRAME_RELAY_DONE);
     if (r == 0)
-        r = frame_put_u32(&f, !w->is_gone && !w->is_closing);
+        r = frame_put_u32(&f, !w->is_gone && !w->is_closing && !is_last);
     if (r == 0)
         r = frame_put_u32(&f, d->is_converted);
     return r < 0 ? r : frame_send(CONTROL, &f, -1);
 }
 
-static int serve_message(struct frame *f, struct wire *w)
+static int serve_message(struct frame *f, struct wire *w, bool is_last)
 {
     _cleanup_deal_ struct deal d = {.message = -1};
     struct frame_reader in = frame_read(f);
@@ -106,7 +106,7 @@ static int serve_message(struct frame *f, struct wire *w)
     if (r < 0)
         return r;
     deal_run(&d, w);
-    return send_results(&d, w);
+    return send_results(&d, w, is_last);
 }
 
 /* The only thing that a connection for it is good for. */
@@ -140,7 +140,7 @@ static int serve_turn(struct frame *f, struct wire *w)
 
 static int serve(struct wire *w)
 {
-    for (unsigned n = 0; n < MESSAGES_MAX; n++) {
+    for (unsigned n = 1; n <= MESSAGES_MAX + 1; n++) { /* behind the last one relay says QUIT */
         _cleanup_frame_ struct frame f = FRAME_INIT;
         int r = frame_recv(CONTROL, &f, PATIENCE_MS);
 
@@ -151,11 +151,10 @@ static int serve(struct wire *w)
         if (r == 0 && f.type == FRAME_RELAY_TURN)
             return serve_turn(&f, w);
         if (r == 0)
-            r = f.type == FRAME_RELAY_MAIL ? serve_message(&f, w) : -EBADMSG;
+            r = f.type == FRAME_RELAY_MAIL && n <= MESSAGES_MAX ? serve_message(&f, w, n == MESSAGES_MAX) : -EBADMSG;
         if (r < 0)
             return r == -ENODATA ? 0 : r;
     }
-    hello_quit(w);
     return 0;
 }
 

@@ -4,15 +4,14 @@
 #include "handlers/relay/nexthop.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <unistd.h>
 
-#include "shared/base/macros.h"
 #include "shared/route/customers.h"
 #include "shared/route/idna.h"
+#include "shared/route/listfile.h"
 
 #define PORT_SMTP        25
 #define PORT_SUBMISSION  587
@@ -20,33 +19,23 @@
 
 /* ---- files ---- */
 
-static int read_file(const char *path, bool is_secret, struct buf *out)
+static int read_file(const char *path, struct buf *out)
 {
-    _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    int r = listfile_read(path, NULL, out, NULL);
+
+    return r == -ENOENT ? 0 : r;
+}
+
+static int read_secret(const char *path, struct buf *out)
+{
     struct stat st;
+    int r = buf_reserve(out, NEXTHOP_FILE); /* so that it never moves */
 
-    if (fd < 0)
-        return errno == ENOENT ? 0 : -errno;
-    if (fstat(fd, &st) < 0)
-        return -errno;
-    if (is_secret && ((st.st_mode & 077) != 0 || (st.st_uid != 0 && st.st_uid != geteuid())))
-        return -EPERM;
-    if (!S_ISREG(st.st_mode) || st.st_size > (off_t)NEXTHOP_FILE)
-        return -EFBIG;
-
-    int r = buf_reserve(out, (size_t)st.st_size + 1);
-
-    while (r == 0) {
-        char piece[4096];
-        ssize_t n = read(fd, piece, sizeof(piece));
-
-        if (n < 0 && errno != EINTR)
-            return -errno;
-        if (n == 0)
-            return 0;
-        r = n > 0 ? buf_add(out, piece, (size_t)n) : 0;
-    }
-    return r;
+    if (r == 0)
+        r = listfile_read(path, NULL, out, &st);
+    if (r < 0)
+        return r == -ENOENT ? 0 : r;
+    return (st.st_mode & 077) != 0 || (st.st_uid != 0 && st.st_uid != geteuid()) ? -EPERM : 0;
 }
 
 /* systemd's LoadCredential= has precedence. */
@@ -57,8 +46,8 @@ static int read_credentials(const struct conf *conf, struct buf *out)
     int n = folder ? snprintf(path, sizeof(path), "%s/relay_credentials", folder) : -1;
 
     if (n > 0 && (size_t)n < sizeof(path) && access(path, F_OK) == 0)
-        return read_file(path, true, out);
-    return read_file(conf->relay_credentials, true, out);
+        return read_secret(path, out);
+    return read_secret(conf->relay_credentials, out);
 }
 
 int nexthop_load(const struct conf *conf, struct nexthop_files *ret, const char **ret_path)
@@ -71,10 +60,10 @@ int nexthop_load(const struct conf *conf, struct nexthop_files *ret, const char 
                                   .credentials = BUF_INIT(NEXTHOP_FILE + 1),
                                   .customers = BUF_INIT(CUSTOMERS_FILE)};
     *ret_path = conf->relay_routes;
-    r = read_file(conf->relay_routes, false, &ret->routes);
+    r = read_file(conf->relay_routes, &ret->routes);
     if (r == 0) {
         *ret_path = conf->tls_policy;
-        r = read_file(conf->tls_policy, false, &ret->policies);
+        r = read_file(conf->tls_policy, &ret->policies);
     }
     if (r == 0) {
         *ret_path = conf->relay_credentials;

@@ -1,10 +1,17 @@
 /*
  * Where a recipient's mail goes next, by the admin's three files and `relayhost` (relay(8) describes them):
  *
- *     relay_routes        example.org  mail.example.org:587       by domain of the recipient, .example.org with
- * subdomains from:bob@example.net  smtps://mail.example.net   by sender, from:@example.net by his domain example.com mx
- * by MX although there is a relayhost tls_policy          example.org  verify mx.example.org      none, may, encrypt,
- * verify [NAMES], dane relay_credentials   mail.example.org:587  alice  secret     a token: bearer:TOKEN
+ *   relay_routes: by domain of the recipient (.example.org with subdomains), by sender, by a sender's domain;
+ *   "mx" is the way of the DNS although there is a relayhost
+ *     example.org             mail.example.org:587
+ *     from:bob@example.net    smtps://mail.example.net
+ *     example.com             mx
+ *
+ *   tls_policy: none, may, encrypt, verify [NAMES], dane
+ *     example.org             verify mx.example.org
+ *
+ *   relay_credentials: the secret may be a token, bearer:TOKEN
+ *     mail.example.org:587    alice  secret
  */
 #ifndef RELAY_NEXTHOP_H
 #define RELAY_NEXTHOP_H

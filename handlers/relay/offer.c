@@ -12,11 +12,17 @@
 #define TURN_TRIES 50 /* of TURN_MS: for an entry that another run holds */
 #define TURN_MS    200
 
+/* Can they be recipients of one transaction? MAIL says the same for all of them (RFC 3461 5.2.7.1 for lists). */
+static bool go_together(const struct queue_envelope *e, const struct queue_recipient *a,
+                        const struct queue_recipient *b)
+{
+    return a->is_list == b->is_list && strcmp(queue_recipient_sender(e, a), queue_recipient_sender(e, b)) == 0;
+}
+
 /* The recipients of the message that this dest has to carry now, all from the same sender. True: some are left. */
 static bool choose(struct relay *r, struct slot *s)
 {
     const struct queue_envelope *e = &s->open->entry.envelope;
-    const char *sender = NULL;
     bool is_more = false;
 
     s->count = 0;
@@ -26,9 +32,8 @@ static bool choose(struct relay *r, struct slot *s)
 
         if (!plan_is_due(r, e, &e->recipients[i]) || plan_dest(r, e, &e->recipients[i], &d, &why) < 0 || d != s->dest)
             continue;
-        if (!sender)
-            sender = queue_recipient_sender(e, &e->recipients[i]);
-        if (s->count == RELAY_RCPTS || strcmp(sender, queue_recipient_sender(e, &e->recipients[i])) != 0)
+        if (s->count == RELAY_RCPTS ||
+            (s->count > 0 && !go_together(e, &e->recipients[s->rcpts[0]], &e->recipients[i])))
             is_more = true;
         else
             s->rcpts[s->count++] = (uint32_t)i;
@@ -113,4 +118,41 @@ int offer_message(struct relay *r, struct slot *s, struct message *m)
     if (x == 0 && s->count > 0 && is_ready(r, s))
         return 1;
     return x == -ENOMEM ? x : 0;
+}
+
+static const enum talk_body BODIES[] = {[QUEUE_BODY_7BIT] = TALK_BODY_7BIT,
+                                        [QUEUE_BODY_8BITMIME] = TALK_BODY_8BIT,
+                                        [QUEUE_BODY_BINARYMIME] = TALK_BODY_BINARY};
+static const enum talk_ret RETS[] = {
+    [QUEUE_RET_UNSET] = TALK_RET_UNSET, [QUEUE_RET_FULL] = TALK_RET_FULL, [QUEUE_RET_HDRS] = TALK_RET_HDRS};
+
+static const enum talk_by BYS[] = {
+    [QUEUE_BY_NONE] = TALK_BY_NONE, [QUEUE_BY_RETURN] = TALK_BY_RETURN, [QUEUE_BY_NOTIFY] = TALK_BY_NOTIFY};
+
+static int64_t by_seconds(const struct relay *r, const struct queue_envelope *e)
+{
+    int64_t left = e->by == QUEUE_BY_NONE ? 0 : e->by_deadline - relay_now(r);
+
+    return left > TALK_BY_MAX ? TALK_BY_MAX : left < -TALK_BY_MAX ? -TALK_BY_MAX : left;
+}
+
+int offer_mail(const struct relay *r, const struct slot *s, struct frame *f)
+{
+    const struct queue_envelope *e = &s->open->entry.envelope;
+    const struct queue_recipient *first = &e->recipients[s->rcpts[0]];
+    struct talk_mail m = {
+        .sender = str_from(queue_recipient_sender(e, first)),
+        .body = BODIES[e->body],
+        .is_utf8 = e->is_utf8,
+        .is_requiretls = e->requires_tls && s->dest->job.kind != JOB_LOCAL,
+        .is_report = e->sender[0] == '\0' && !e->peer && !e->user,
+        .envid = first->is_list ? STR_NULL : str_from(e->envid),
+        .ret = first->is_list ? TALK_RET_UNSET : RETS[e->ret],
+        .by = BYS[e->by],
+        .by_trace = e->by_trace,
+        .by_seconds = by_seconds(r, e),
+        .count = s->count,
+    };
+
+    return talk_put_mail(f, &m);
 }

@@ -132,6 +132,20 @@ int plan_again(struct relay *r, struct dest *d, struct message *m)
     return 0;
 }
 
+void plan_other_first(struct dest *d, const struct message *m)
+{
+    size_t i = d->count;
+    struct message *other;
+
+    while (i > d->at && d->messages[i - 1] == m)
+        i--;
+    if (i == d->at)
+        return;
+    other = d->messages[--i];
+    memmove(d->messages + d->at + 1, d->messages + d->at, (i - d->at) * sizeof(struct message *));
+    d->messages[d->at] = other;
+}
+
 /* ---- entries ---- */
 
 /* Is it in one of the domains, which commas separate? */

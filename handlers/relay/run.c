@@ -3,12 +3,12 @@
  * it has moved every entry out of new/, since pennypost-queue.path starts another run as long as there is one.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "handlers/relay/relay.h"
@@ -22,9 +22,21 @@
 #define PER_COURIER   8  /* messages waiting for a dest that are worth another connection */
 #define SETTLE_TRIES  50 /* of 200 ms: another process has the lock of a new entry */
 #define SETTLE_MS     200
-#define PROBLEM_SLEEP 30 /* seconds: a disk that is ill must not make a storm of runs */
+#define EXIT_MS       1000
+#define SPARE         4
+#define SLOW_MS       30000 /* who has not answered by then may take minutes */
+#define PROBLEM_SLEEP 30    /* seconds: a disk that is ill must not make a storm of runs */
 
 /* ---- new/ ---- */
+
+/* Its lock is nobody's, and its bytes are not ours to read. If it is in both folders, the one in cur/ counts. */
+static int settle_foreign(const struct relay *r, const char *id)
+{
+    bool is_seen = faccessat(r->queue.cur, id, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+    int x = is_seen ? unlinkat(r->queue.new, id, 0) : renameat(r->queue.new, id, r->queue.cur, id);
+
+    return x < 0 && errno != ENOENT ? -errno : 0;
+}
 
 /* An entry that nobody had to do anything with: held, for later, or another version's. */
 static int settle_id(struct relay *r, const char *id)
@@ -32,8 +44,8 @@ static int settle_id(struct relay *r, const char *id)
     _cleanup_queue_entry_ struct queue_entry entry = QUEUE_ENTRY_INIT;
     int x = queue_take(&r->queue, id, &entry);
 
-    if (x == -EPROTONOSUPPORT) /* its lock is nobody's, and its bytes are not ours to read */
-        return renameat(r->queue.new, id, r->queue.cur, id) < 0 && errno != ENOENT ? -errno : 0;
+    if (x == -EPROTONOSUPPORT)
+        return settle_foreign(r, id);
     if (x == -ENOENT || x == -EBADMSG)
         return 0;
     return x < 0 ? x : queue_settle(&r->queue, &entry);
@@ -89,8 +101,9 @@ static bool wants_courier(const struct relay *r, const struct dest *d)
         return false;
     if (d->job.kind == JOB_TURN) /* there is one connection */
         return d->slots == 0;
-    /* Another one only beside those that have got through. */
-    return d->slots == 0 || (d->ups == d->slots && d->slots < most && waiting(d) > (size_t)d->slots * PER_COURIER);
+    /* Another one only beside those that have got through, and did not break. */
+    return d->slots == 0 ||
+           (d->ups == d->slots && d->broken == 0 && d->slots < most && waiting(d) > (size_t)d->slots * PER_COURIER);
 }
 
 /* Who fetches his mail gets it when he is there, and never what has to stay inside of TLS: what he has on his side of
@@ -107,35 +120,61 @@ static bool must_wait(const struct relay *r, struct dest *d)
     return d->job.is_requiretls || r->turn < 0;
 }
 
+/* Is there anything to be tried there? What nobody can be reached for is drained. */
+static bool may_start(struct relay *r, struct dest *d)
+{
+    if (!must_wait(r, d) && (d->slots > 0 || d->is_asked_for || r->filter.is_forced || !memory_find(r, d, &d->down)))
+        return true;
+    d->is_down = true;
+    d->down_host[0] = '\0';
+    return false;
+}
+
+/* Connections of which nothing has been heard for a while do not count: servers that stall hold each other up, and not
+ * those that answer. There are SPARE times as many places for that. */
+static bool has_place(const struct relay *r)
+{
+    int64_t slow = clock_monotonic_ms() - (int64_t)SLOW_MS * r->conf->relay_timeouts / 100;
+    uint32_t quick = 0, places = 0;
+
+    for (size_t i = 0; i < r->slot_count; i++) {
+        const struct slot *s = &r->slots[i];
+        bool is_place = s->state == SLOT_FREE || s->state == SLOT_IDLE;
+
+        places += is_place;
+        quick += !is_place && s->heard_at > slow;
+    }
+    return places > 0 && quick < (r->conf->relay_connections > 0 ? r->conf->relay_connections : 1);
+}
+
+/* The first courier of each dest, or one more. False: there are no more places. */
+static bool start_some(struct relay *r, bool is_first)
+{
+    for (struct dest *d = r->first_dest; d; d = d->next) {
+        int x;
+
+        if (is_first != (d->slots == 0) || !wants_courier(r, d) || !may_start(r, d))
+            continue;
+        x = has_place(r) ? carry_start(r, d) : -EAGAIN;
+        if (x < 0 && x != -EAGAIN) {
+            LOG_ERROR(LOG_ERR, "no-courier", x, LOG_FC("hop", d->key));
+            talk_reply_set(&d->down, TALK_GREETING, 451, "4.3.0", "no process could be started: %s", strerror(-x));
+            d->is_down = d->slots == 0;
+        }
+        if (x < 0)
+            return false;
+    }
+    return true;
+}
+
+/* No dest has a second one as long as another one has none: its start would cost more than it saves. */
 static void start_couriers(struct relay *r)
 {
-    bool has_started = true;
-
-    while (has_started) {
-        has_started = false;
-        for (struct dest *d = r->first_dest; d; d = d->next) {
-            int x;
-
-            if (!wants_courier(r, d))
-                continue;
-            if (must_wait(r, d) ||
-                (d->slots == 0 && !d->is_asked_for && !r->filter.is_forced && memory_find(r, d, &d->down))) {
-                d->is_down = true;
-                d->down_host[0] = '\0';
-                continue;
-            }
-            x = carry_start(r, d);
-            if (x == -EAGAIN)
-                return;
-            if (x < 0) {
-                LOG_ERROR(LOG_ERR, "no-courier", x, LOG_FC("hop", d->key));
-                talk_reply_set(&d->down, TALK_GREETING, 451, "4.3.0", "no process could be started: %s", strerror(-x));
-                d->is_down = d->slots == 0;
-                return;
-            }
-            has_started = true;
-        }
-    }
+    if (!start_some(r, true) || !start_some(r, false))
+        return;
+    for (size_t i = 0; i < r->slot_count; i++)
+        if (r->slots[i].state == SLOT_IDLE)
+            carry_retire(&r->slots[i]);
 }
 
 /* One message for a next hop that cannot be reached. */
@@ -174,17 +213,16 @@ static bool drain(struct relay *r)
     return is_more;
 }
 
-static void reap(struct relay *r, struct slot *s, int64_t now)
+static void check_time(struct relay *r, struct slot *s, int64_t now)
 {
-    if (s->state == SLOT_LEAVING && waitpid(s->child.pid, NULL, WNOHANG) == s->child.pid) {
-        s->child = CHAIN_CHILD_NONE;
-        s->state = SLOT_FREE;
-    } else if (s->state == SLOT_LEAVING && now > s->deadline) {
-        (void)chain_end(&s->child, 0);
-        s->state = SLOT_FREE;
-    } else if ((s->state == SLOT_STARTING || s->state == SLOT_BUSY) && now > s->deadline) {
+    if (s->state == SLOT_FREE || s->state == SLOT_IDLE || now <= s->deadline)
+        return;
+    if (s->state != SLOT_LEAVING) {
         carry_kill(r, s, "it does not end");
+        return;
     }
+    (void)chain_end(&s->child, 0);
+    s->state = SLOT_FREE;
 }
 
 /* ---- the loop ---- */
@@ -192,7 +230,7 @@ static void reap(struct relay *r, struct slot *s, int64_t now)
 static bool is_active(const struct relay *r)
 {
     for (size_t i = 0; i < r->slot_count; i++)
-        if (r->slots[i].state != SLOT_FREE)
+        if (r->slots[i].state != SLOT_FREE && r->slots[i].state != SLOT_IDLE)
             return true;
     for (const struct dest *d = r->first_dest; d; d = d->next)
         if (waiting(d) > 0)
@@ -209,7 +247,7 @@ static bool wait_events(struct relay *r, int watch, int timeout_ms)
     char events[4096];
 
     for (size_t i = 0; i < r->slot_count; i++)
-        if (r->slots[i].state == SLOT_STARTING || r->slots[i].state == SLOT_BUSY) {
+        if (r->slots[i].state != SLOT_FREE) {
             who[count] = &r->slots[i];
             p[count++] = (struct pollfd){.fd = r->slots[i].child.control, .events = POLLIN};
         }
@@ -229,24 +267,36 @@ static int look(struct relay *r, bool only_new)
 {
     int x = plan_queue(r, only_new);
 
+    settle_sync(r);
     if (x < 0)
         LOG_ERROR(LOG_ERR, "queue-unreadable", x);
     return x;
 }
 
+/* Whatever came from the couriers is done with; one wait for the disk is enough for all of it. */
+static void go_on(struct relay *r)
+{
+    settle_sync(r);
+    for (size_t i = 0; i < r->slot_count; i++)
+        carry_on(r, &r->slots[i]);
+}
+
 static int turn(struct relay *r, int watch, int64_t *rescan, int64_t *save)
 {
     int64_t now;
-    bool is_draining;
+    bool is_draining, is_new;
     int x = 0;
 
     start_couriers(r);
     is_draining = drain(r);
-    if (wait_events(r, watch, is_draining ? 0 : TICK_MS))
+    settle_sync(r);
+    is_new = wait_events(r, watch, is_draining ? 0 : TICK_MS);
+    go_on(r);
+    if (is_new)
         x = look(r, true);
     now = clock_monotonic_ms();
     for (size_t i = 0; i < r->slot_count; i++)
-        reap(r, &r->slots[i], now);
+        check_time(r, &r->slots[i], now);
     if (x == 0 && now > *rescan) {
         *rescan = now + RESCAN_MS;
         x = look(r, false);
@@ -280,9 +330,9 @@ int run_queue(struct relay *r)
     char path[4096];
     int x;
 
-    r->slot_count = r->conf->relay_connections;
-    if (r->slot_count == 0 || r->slot_count > RELAY_SLOTS)
-        r->slot_count = r->slot_count == 0 ? 1 : RELAY_SLOTS;
+    r->slot_count = SPARE * (size_t)(r->conf->relay_connections > 0 ? r->conf->relay_connections : 1);
+    if (r->slot_count > RELAY_SLOTS)
+        r->slot_count = RELAY_SLOTS;
     r->slots = calloc(r->slot_count, sizeof(*r->slots));
     if (!r->slots)
         return -ENOMEM;
@@ -294,6 +344,10 @@ int run_queue(struct relay *r)
     if (x < 0)
         LOG_ERROR(LOG_ERR, "sweep", x);
     x = work(r, watch);
+    settle_sync(r); /* after an error something may have been removed since the last one */
+    for (size_t i = 0; i < r->slot_count; i++)
+        if (r->slots[i].state == SLOT_IDLE)
+            (void)chain_end(&r->slots[i].child, EXIT_MS);
     memory_save(r);
     empty_new(r);
     if (r->problem < 0 && x == 0)

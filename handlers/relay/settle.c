@@ -12,6 +12,7 @@
 #include "shared/base/log.h"
 #include "shared/base/macros.h"
 #include "shared/base/secret.h"
+#include "shared/queue/inherit.h"
 #include "shared/route/expand.h"
 #include "shared/route/srs_run.h"
 
@@ -22,6 +23,8 @@ int settle_open(struct relay *r, struct message *m, struct open **ret)
 
     while (o && o->message != m)
         o = o->next;
+    if (o && o->is_removed)
+        return -ENOENT;
     if (!o) {
         o = calloc(1, sizeof(*o));
         if (!o)
@@ -67,14 +70,15 @@ static int64_t earliest(const struct queue_envelope *e)
     return at == INT64_MAX ? 0 : at;
 }
 
-static void write_back(struct relay *r, struct open *o)
+/* With the last word of this run on it, it goes to cur/ at the same time. */
+static void write_back(struct relay *r, struct open *o, bool is_last)
 {
     int x;
 
     if (!o->is_changed)
         return;
     o->entry.envelope.next_attempt = earliest(&o->entry.envelope);
-    x = queue_update(&r->queue, &o->entry);
+    x = is_last ? queue_put_off(&r->queue, &o->entry) : queue_update(&r->queue, &o->entry);
     if (x < 0)
         complain(r, o, "envelope", x);
     else
@@ -167,6 +171,42 @@ static void fail_late(struct relay *r, struct open *o)
     }
 }
 
+void settle_sync(struct relay *r)
+{
+    int x = r->removed > 0 ? queue_sync(&r->queue) : 0;
+    struct open *next;
+
+    for (struct open *o = r->opens; o && r->removed > 0; o = next) {
+        int e = x;
+
+        next = o->next;
+        if (!o->is_removed)
+            continue;
+        if (e == 0)
+            e = queue_forget(&r->queue, &o->entry);
+        if (e < 0)
+            complain(r, o, "remove", e);
+        else
+            LOG_EVENT(LOG_INFO, "removed", LOG_FC("queue_id", o->entry.id));
+        release(r, o);
+        r->removed--;
+    }
+}
+
+static void remove_entry(struct relay *r, struct open *o)
+{
+    int x = queue_unlink(&r->queue, &o->entry);
+
+    if (x < 0) {
+        complain(r, o, "remove", x);
+        release(r, o);
+        return;
+    }
+    o->is_removed = true;
+    if (++r->removed == RELAY_REMOVED)
+        settle_sync(r);
+}
+
 void settle_close(struct relay *r, struct open *o)
 {
     struct queue_envelope *e = &o->entry.envelope;
@@ -175,7 +215,7 @@ void settle_close(struct relay *r, struct open *o)
     if (o->slots == 1) /* nobody else is at it */
         fail_late(r, o);
     if (wants_report(e)) { /* what is final is on the disk before it is told */
-        write_back(r, o);
+        write_back(r, o, false);
         x = reports_final(r, o);
     }
     if (x == 0 && wants_warning(r, e))
@@ -184,15 +224,10 @@ void settle_close(struct relay *r, struct open *o)
         r->problem = x;
     o->slots--;
     if (o->slots == 0 && queue_envelope_is_done(e) && !wants_report(e)) {
-        x = queue_remove(&r->queue, &o->entry);
-        if (x < 0)
-            complain(r, o, "remove", x);
-        else
-            LOG_EVENT(LOG_INFO, "removed", LOG_FC("queue_id", o->entry.id));
-        release(r, o);
+        remove_entry(r, o);
         return;
     }
-    write_back(r, o);
+    write_back(r, o, o->slots == 0);
     if (o->slots > 0)
         return;
     x = queue_settle(&r->queue, &o->entry);
@@ -325,6 +360,16 @@ static int set_sender(struct relay *r, struct open *o, struct queue_recipient *t
     return x < 0 || text.len == 0 ? x : queue_envelope_set(&to->sender, buf_str(&text));
 }
 
+static struct queue_origin origin(const struct queue_recipient *rcpt, const struct expansion *x)
+{
+    return (struct queue_origin){.address = rcpt->address,
+                                 .notify = rcpt->notify,
+                                 .orcpt = rcpt->orcpt,
+                                 .is_orcpt_ours = rcpt->is_orcpt_ours,
+                                 .places = x->count,
+                                 .is_list = x->owner != NULL};
+}
+
 static int add_targets(struct relay *relay, struct open *o, size_t index, const struct expansion *x)
 {
     static const enum queue_kind kinds[] = {[RCPT_MAILBOX] = QUEUE_MAILBOX,
@@ -332,30 +377,39 @@ static int add_targets(struct relay *relay, struct open *o, size_t index, const 
                                             [RCPT_FILE] = QUEUE_FILE,
                                             [RCPT_REMOTE] = QUEUE_REMOTE};
     struct queue_envelope *e = &o->entry.envelope;
+    const struct queue_recipient parent = e->recipients[index]; /* the array may move, its strings stay */
+    const struct queue_origin from = origin(&parent, x);
     int r = 0;
 
     for (size_t i = 0; i < x->count && r == 0; i++) {
         struct queue_recipient *to = NULL;
-        const struct queue_recipient *from;
-
         bool is_remote = x->targets[i].kind == RCPT_REMOTE;
 
-        r = queue_envelope_add(e, str_from(is_remote ? x->targets[i].argument : e->recipients[index].address), &to);
+        r = queue_envelope_add(e, str_from(is_remote ? x->targets[i].argument : parent.address), &to);
         if (r < 0)
             break;
-        from = &e->recipients[index]; /* the array may have moved */
         to->kind = kinds[x->targets[i].kind];
-        to->notify = from->notify;
         if (!is_remote)
             r = queue_envelope_set(&to->user, str_from(x->targets[i].user));
         if (r == 0 && !is_remote)
             r = queue_envelope_set(&to->argument, str_from(x->targets[i].argument));
-        if (r == 0 && from->orcpt)
-            r = queue_envelope_set(&to->orcpt, str_from(from->orcpt));
         if (r == 0)
-            r = set_sender(relay, o, to, from->sender, x->owner);
+            r = queue_inherit(to, &from);
+        to->is_list |= parent.is_list; /* RFC 3461 5.2.7.1 (b), behind an alias of ours, too */
+        if (r == 0)
+            r = set_sender(relay, o, to, parent.sender, x->owner);
     }
     return r;
+}
+
+/* What its sender hears of a recipient that became others. */
+static void set_expanded(struct open *o, size_t index, const struct expansion *x)
+{
+    struct queue_recipient *rcpt = &o->entry.envelope.recipients[index];
+    const struct queue_origin from = origin(rcpt, x);
+
+    rcpt->is_reported = !queue_origin_is_told(&from, &rcpt->state);
+    o->is_changed = true;
 }
 
 static int expand_one(struct relay *r, struct open *o, size_t index)
@@ -372,14 +426,15 @@ static int expand_one(struct relay *r, struct open *o, size_t index)
         error = expand_path(r->conf, &path, "", &x, &answer);
     if (error == 0)
         error = add_targets(r, o, index, &x);
+    if (error == 0)
+        set_expanded(o, index, &x);
     expansion_finish(&x);
-    if (error == 0) {
-        e->recipients[index].state = QUEUE_EXPANDED;
-        o->is_changed = true;
+    if (error == 0)
         return 0;
-    }
-    for (size_t i = before; i < e->count; i++) /* half of the places is none */
+    for (size_t i = before; i < e->count; i++) { /* half of the places is none */
         e->recipients[i].state = QUEUE_EXPANDED;
+        e->recipients[i].is_reported = true;
+    }
     if (error == -ENOMEM)
         return error;
 
@@ -414,6 +469,6 @@ int settle_expand(struct relay *r, struct open *o)
     }
     /* Before the first of them is delivered: otherwise a crash would make them twice. */
     if (x == 0)
-        write_back(r, o);
+        write_back(r, o, false);
     return x == 0 && o->is_changed ? -EIO : x;
 }

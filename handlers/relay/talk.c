@@ -246,6 +246,8 @@ int talk_put_mail(struct frame *f, const struct talk_mail *m)
     if (e == 0)
         e = frame_put_u32(f, m->is_requiretls);
     if (e == 0)
+        e = frame_put_u32(f, m->is_report);
+    if (e == 0)
         e = frame_put_str(f, m->envid);
     if (e == 0)
         e = frame_put_u32(f, m->ret);
@@ -261,23 +263,25 @@ int talk_put_mail(struct frame *f, const struct talk_mail *m)
 int talk_get_mail(struct frame_reader *in, struct talk_mail *ret)
 {
     struct talk_mail m;
-    uint32_t body, utf8, requiretls, kind, by, trace;
+    uint32_t body, utf8, requiretls, report, kind, by, trace;
     uint64_t seconds;
 
     if (frame_get_str(in, LIMIT_PATH, &m.sender) < 0 || frame_get_u32(in, &body) < 0 || frame_get_u32(in, &utf8) < 0 ||
-        frame_get_u32(in, &requiretls) < 0 || frame_get_str(in, ENVID_MAX, &m.envid) < 0 ||
-        frame_get_u32(in, &kind) < 0 || frame_get_u32(in, &by) < 0 || frame_get_u32(in, &trace) < 0 ||
-        frame_get_u64(in, &seconds) < 0 || frame_get_u32(in, &m.count) < 0 || frame_end(in) < 0)
+        frame_get_u32(in, &requiretls) < 0 || frame_get_u32(in, &report) < 0 ||
+        frame_get_str(in, ENVID_MAX, &m.envid) < 0 || frame_get_u32(in, &kind) < 0 || frame_get_u32(in, &by) < 0 ||
+        frame_get_u32(in, &trace) < 0 || frame_get_u64(in, &seconds) < 0 || frame_get_u32(in, &m.count) < 0 ||
+        frame_end(in) < 0)
         return -EBADMSG;
     m.by_seconds = (int64_t)seconds;
     if (by > TALK_BY_NOTIFY || trace > 1 || m.by_seconds > TALK_BY_MAX || m.by_seconds < -TALK_BY_MAX)
         return -EBADMSG;
-    if (body > TALK_BODY_BINARY || utf8 > 1 || requiretls > 1 || kind > TALK_RET_HDRS || m.count == 0 ||
+    if (body > TALK_BODY_BINARY || utf8 > 1 || requiretls > 1 || report > 1 || kind > TALK_RET_HDRS || m.count == 0 ||
         m.count > LIMIT_RECIPIENTS || !is_word(m.envid, false) || !is_address(m.sender, utf8 != 0))
         return -EBADMSG;
     m.body = (enum talk_body)body;
     m.is_utf8 = utf8 != 0;
     m.is_requiretls = requiretls != 0;
+    m.is_report = report != 0;
     m.ret = (enum talk_ret)kind;
     m.by = (enum talk_by)by;
     m.by_trace = trace != 0;

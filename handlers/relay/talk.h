@@ -30,9 +30,9 @@ enum talk_frame {
     /* session -> relay: struct talk_ready: u enum talk_status, reply, s TLS version, s cipher, u verified (0/1),
      * u extensions, U largest message */
     FRAME_RELAY_READY,
-    /* relay -> session with [fd], the message: s sender, u enum talk_body, u SMTPUTF8 (0/1), u REQUIRETLS (0/1), s
-     * ENVID (xtext), u enum talk_ret, u enum talk_by, u trace (0/1), U seconds from now, two's complement, u
-     * recipients */
+    /* relay -> session with [fd], the message: s sender, u enum talk_body, u SMTPUTF8 (0/1), u REQUIRETLS (0/1), u a
+     * report of ours (0/1), s ENVID (xtext), u enum talk_ret, u enum talk_by, u trace (0/1), U seconds from now, two's
+     * complement, u recipients */
     FRAME_RELAY_MAIL,
     /* session -> relay: more recipients, please (no fields) */
     FRAME_RELAY_MORE,
@@ -62,7 +62,7 @@ enum talk_tls {
 /* How to log in there. */
 enum talk_login {
     TALK_LOGIN_NONE,
-    TALK_LOGIN_PASSWORD, /* SCRAM-SHA-256, SCRAM-SHA-1, PLAIN, LOGIN, CRAM-MD5: the first that is offered */
+    TALK_LOGIN_PASSWORD, /* SCRAM (-PLUS first), PLAIN, LOGIN, CRAM-MD5: the first that is offered */
     TALK_LOGIN_TOKEN,    /* XOAUTH2, OAUTHBEARER (RFC 7628) */
 };
 
@@ -151,6 +151,7 @@ struct talk_mail {
     enum talk_body body;
     bool is_utf8;
     bool is_requiretls;
+    bool is_report; /* of this machine's, so that its form is ours to choose */
     struct str envid;
     enum talk_ret ret;
     enum talk_by by;

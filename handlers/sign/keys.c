@@ -58,13 +58,13 @@ static int read_key(int folder, struct key_file *f)
 
 static int load_one(int folder, const char *name, struct key_files *k)
 {
-    struct key_file *f = &k->items[k->count];
+    struct key_file *f = &k->items[k->count]; /* there is one more than may be used */
     int e;
 
     *f = (struct key_file){.pem = BUF_INIT(DKIM_KEY_MAX + 1)};
     if (snprintf(f->name, sizeof(f->name), "%s", name) >= (int)sizeof(f->name) || !split_name(f))
         return 0;
-    e = read_key(folder, f);
+    e = k->count == KEYS_MAX ? -E2BIG : read_key(folder, f);
     if (e < 0)
         buf_wipe_finish(&f->pem);
     else
@@ -74,7 +74,7 @@ static int load_one(int folder, const char *name, struct key_files *k)
 
 int keys_load(const char *folder, struct key_files *ret, char ret_name[static 256])
 {
-    struct key_files k = {.items = calloc(KEYS_MAX, sizeof(*k.items))};
+    struct key_files k = {.items = calloc(KEYS_MAX + 1, sizeof(*k.items))};
     DIR *dir = opendir(folder);
     struct dirent *entry;
     int e = 0;
@@ -91,7 +91,7 @@ int keys_load(const char *folder, struct key_files *ret, char ret_name[static 25
     }
     while (e == 0 && (entry = readdir(dir))) {
         (void)snprintf(ret_name, 256, "%s", entry->d_name);
-        e = k.count == KEYS_MAX ? -E2BIG : load_one(dirfd(dir), entry->d_name, &k);
+        e = load_one(dirfd(dir), entry->d_name, &k);
     }
     (void)closedir(dir);
     if (e < 0)

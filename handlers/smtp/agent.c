@@ -17,7 +17,6 @@
 #include "shared/queue/xtext.h"
 #include "shared/route/path.h"
 #include "shared/route/scratch.h"
-#include "shared/route/transfer.h"
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
 #include "shared/gate/session.h"
@@ -27,15 +26,18 @@
  */
 #define AGENT_TARGETS (QUEUE_RECIPIENTS - EXPAND_TARGETS - LIMIT_RECIPIENTS)
 
-void agent_init(struct smtp_agent *a, struct conf *conf)
+void agent_init(struct smtp_agent *a, struct conf *conf, bool is_root, uid_t uid)
 {
     *a = (struct smtp_agent){.conf = conf,
+                             .is_root = is_root,
+                             .uid = uid,
                              .local = "",
                              .peer = "",
                              .sender = BUF_INIT(LIMIT_PATH),
                              .forwarder = BUF_INIT(LIMIT_PATH),
                              .file = -1,
                              .queue = QUEUE_INIT};
+    postmen_init(&a->postmen, conf, is_root);
 }
 
 int agent_open_queue(struct smtp_agent *a)
@@ -64,13 +66,13 @@ void agent_reset(struct smtp_agent *a)
     a->params = (struct mail_params){0};
     free(steal_ptr(a->envid));
     close_fd(&a->file);
+    a->text = STR_NULL;
 }
 
 void agent_finish(struct smtp_agent *a)
 {
     agent_reset(a);
-    for (size_t i = 0; i < AGENT_LEAVING; i++)
-        (void)transfer_reap(&a->leaving[i], true);
+    postmen_finish(&a->postmen);
     buf_finish(&a->sender);
     buf_finish(&a->forwarder);
     queue_close(&a->queue);
@@ -335,7 +337,7 @@ int agent_rcpt(struct smtp_agent *a, struct str mailbox, const struct rcpt_param
     struct expansion x = {0};
     int e;
 
-    if (!a->has_sender || a->file >= 0)
+    if (!a->has_sender)
         return -EBADMSG;
     if (a->count >= LIMIT_RECIPIENTS || a->targets >= AGENT_TARGETS) {
         answer_set(ret, 452, "4.5.3", "Too many recipients, send the rest in another transaction");
@@ -365,7 +367,7 @@ int agent_vrfy(struct smtp_agent *a, struct str mailbox, struct smtp_answer *ret
     int e;
 
     if (!a->tells_truth) {
-        answer_set(ret, 252, "2.5.2", "Cannot say; send a message and see");
+        answer_set(ret, 252, "2.5.0", "Cannot say; send a message and see");
         return 0;
     }
     e = resolve(a, mailbox, true, &x, ret);
@@ -375,6 +377,19 @@ int agent_vrfy(struct smtp_agent *a, struct str mailbox, struct smtp_answer *ret
         answer_set(ret, 250, "2.1.5", "<%.*s>", STR_ARG(mailbox));
     expansion_finish(&x);
     return e == -EBADMSG ? e : 0;
+}
+
+int agent_own(struct smtp_agent *a, struct str mailbox, struct smtp_answer *ret)
+{
+    struct smtp_path path;
+
+    if (!a->user)
+        return -EBADMSG;
+    if (path_parse_mailbox(mailbox, PATH_BARE_OK | PATH_UTF8, &path) == 0 && is_own_sender(a, &path))
+        answer_set(ret, 250, "2.1.0", "An address of %s", a->user);
+    else
+        answer_set(ret, 553, "5.7.1", "Not an address of %s", a->user);
+    return 0;
 }
 
 /* One line of EXPN (RFC 5321 3.5.2) for each place; the text says what kind of place it is. */
@@ -398,7 +413,7 @@ int agent_expn(struct smtp_agent *a, struct str mailbox, struct smtp_answer *ret
 
     *count = 1;
     if (!a->tells_truth) {
-        answer_set(ret, 252, "2.5.2", "Cannot say; send a message and see");
+        answer_set(ret, 252, "2.5.0", "Cannot say; send a message and see");
         return 0;
     }
     e = resolve(a, mailbox, true, &x, ret);

@@ -20,9 +20,14 @@ struct smtp_envelope {
 };
 
 /* What showed while the message came in. */
-enum smtp_content {
+enum smtp_trait {
     CONTENT_8BIT = 1u << 0,         /* octets above 127 */
     CONTENT_TLS_OPTIONAL = 1u << 1, /* "TLS-Required: no" (RFC 8689 5) */
+};
+
+struct smtp_content {
+    unsigned traits; /* bits of enum smtp_trait */
+    struct str text; /* all of it, if no file was asked for; borrowed */
 };
 
 #define BACKEND_EXPN 100 /* most lines of an EXPN reply */
@@ -33,6 +38,8 @@ struct smtp_backend {
     int (*mail)(void *context, const struct smtp_envelope *envelope, struct smtp_answer *ret);
     int (*rcpt)(void *context, struct str mailbox, const struct rcpt_params *params, struct smtp_answer *ret);
     int (*vrfy)(void *context, struct str mailbox, struct smtp_answer *ret);
+    /* Is that an address of the user who is logged in? A positive answer: it is. NULL: nobody is. */
+    int (*own)(void *context, struct str mailbox, struct smtp_answer *ret);
     /* EXPN: at most *count answers, which all have the same code; *count becomes how many there are. */
     int (*expn)(void *context, struct str mailbox, struct smtp_answer *ret, size_t *count);
     /* ETRN (RFC 1985): send what waits for that node. */
@@ -41,12 +48,12 @@ struct smtp_backend {
      * turn() gives the connection to those who send it. NULL: not here. */
     int (*atrn)(void *context, struct str domains, struct smtp_answer *ret);
     int (*turn)(void *context);
-    /* The file to write the message to when the answer is positive; the caller closes it. */
-    int (*data)(void *context, struct smtp_answer *ret, int *ret_fd);
-    /* The message is complete, its content has these bits of enum smtp_content: deliver. One answer for each recipient
-     * that was accepted, in order; the array has room for `count`. Except in LMTP they are all the same. The
-     * transaction is over. */
-    int (*commit)(void *context, unsigned content, struct smtp_answer *ret, size_t count);
+    /* An empty file for a message of more than INTAKE_BUFFER bytes, when the answer is positive; the caller closes it.
+     */
+    int (*larger)(void *context, struct smtp_answer *ret, int *ret_fd);
+    /* The message is complete: deliver. One answer for each recipient that was accepted, in order; the
+     * array has room for `count`. Except in LMTP they are all the same. The transaction is over. */
+    int (*commit)(void *context, const struct smtp_content *content, struct smtp_answer *ret, size_t count);
     /* The client says for whom it speaks (XCLIENT). */
     int (*xclient)(void *context, struct str address, uint16_t port, struct smtp_answer *ret);
     /* The client said HELO or EHLO; *ret_name becomes the verified name of its address, or "". NULL: nobody asks. */

@@ -32,6 +32,10 @@ int cmd_starttls(void *session, struct str arguments)
         session_reply(s, 501, "5.5.4", "STARTTLS stands alone");
         return 0;
     }
+    if (s->user) { /* RFC 3207 4.2 would have us forget who he is */
+        session_reply(s, 503, "5.5.1", "STARTTLS comes before AUTH");
+        return 0;
+    }
     if (!s->facts.can_tls || s->is_tls) {
         session_reply(s, s->is_tls ? 503 : 502, "5.5.1", s->is_tls ? "TLS is active already" : "No TLS here");
         return 0;
@@ -71,6 +75,18 @@ static int read_response(void *context, struct str *ret_line)
     return e;
 }
 
+/* What PAM has to say to the user, on one line and in ASCII, as a reply must be (RFC 5321 4.2); or something else. */
+static const char *words_or(struct str words, const char *otherwise, char out[static LIMIT_NOTE])
+{
+    size_t n = 0;
+
+    words = str_sub(str_trim(words), 0, LIMIT_NOTE - 1);
+    for (; n < words.len; n++)
+        out[n] = words.ptr[n] == '\n' ? ' ' : words.ptr[n] < ' ' || words.ptr[n] > '~' ? '?' : words.ptr[n];
+    out[n] = '\0';
+    return n > 0 ? out : otherwise;
+}
+
 /* RFC 4954 6 and its words for every way to fail. */
 static const struct {
     uint32_t auth_class;
@@ -81,20 +97,24 @@ static const struct {
     {AUTH_CLASS_CREDENTIALS, 535, "5.7.8", "Authentication failed"},
     {AUTH_CLASS_EXPIRED, 535, "5.7.8", "The account or password has expired"},
     {AUTH_CLASS_DENIED, 535, "5.7.8", "Not allowed for this account"},
+    {AUTH_CLASS_AUTHORIZATION, 535, "5.7.8", "Nobody can act for another user here"},
     {AUTH_CLASS_TEMPORARY, 454, "4.7.0", "Authentication is not available now"},
     {AUTH_CLASS_MECHANISM, 501, "5.5.2", "What was said in that mechanism makes no sense"},
     {AUTH_CLASS_CANCELLED, 501, "5.0.0", "Cancelled"},
 };
 
-static void say_failure(struct smtp_session *s, uint32_t auth_class)
+static void say_failure(struct smtp_session *s, const struct sasl_outcome *outcome)
 {
+    char said[LIMIT_NOTE];
+
     if (s->is_response_long) { /* RFC 4954 4, 6 */
         session_reply(s, 500, "5.5.6", "The line is too long");
         return;
     }
     for (size_t i = 0; i < ARRAY_SIZE(FAILURES); i++)
-        if (FAILURES[i].auth_class == auth_class) {
-            session_reply(s, FAILURES[i].code, FAILURES[i].enhanced, "%s", FAILURES[i].text);
+        if (FAILURES[i].auth_class == outcome->auth_class) {
+            session_reply(s, FAILURES[i].code, FAILURES[i].enhanced, "%s",
+                          words_or(buf_str(&outcome->text), FAILURES[i].text, said));
             return;
         }
     session_reply(s, 454, "4.7.0", "Authentication is not available now");
@@ -102,8 +122,10 @@ static void say_failure(struct smtp_session *s, uint32_t auth_class)
 
 static void finish_attempt(struct smtp_session *s, const struct sasl_outcome *outcome)
 {
+    char said[LIMIT_NOTE];
+
     if (!outcome->is_done) {
-        say_failure(s, outcome->auth_class);
+        say_failure(s, outcome);
         if (s->attempts >= LIMIT_AUTH_TRIES) {
             session_reply(s, 421, "4.7.0", "%s too many failed attempts", s->conf->hostname);
             s->is_over = true;
@@ -117,17 +139,7 @@ static void finish_attempt(struct smtp_session *s, const struct sasl_outcome *ou
         return;
     }
     s->transport.deadline = 0;
-    session_reply(s, 235, "2.7.0", "Welcome");
-}
-
-static bool is_listed(struct str list, struct str name)
-{
-    struct str word;
-
-    while (str_word(&list, &word))
-        if (str_ieq(word, name))
-            return true;
-    return false;
+    session_reply(s, 235, "2.7.0", "%s", words_or(buf_str(&outcome->messages), "Welcome", said));
 }
 
 int cmd_auth(void *session, struct str arguments)
@@ -151,7 +163,7 @@ int cmd_auth(void *session, struct str arguments)
         session_reply(s, 501, "5.5.4", "Like AUTH PLAIN");
         return 0;
     }
-    if (!is_listed(str_from(s->facts.mechanisms), mechanism)) {
+    if (!str_has_word(str_from(s->facts.mechanisms), mechanism)) {
         session_reply(s, 504, "5.5.4", "That mechanism is not known here");
         return 0;
     }

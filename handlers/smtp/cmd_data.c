@@ -5,20 +5,6 @@
 
 #include "handlers/smtp/session.h"
 
-/* Asks for the file and begins the message. 0; 1: refused, as *ret_answer says. */
-static int begin(struct smtp_session *s, bool is_counted, struct smtp_answer *ret_answer)
-{
-    int fd = -1;
-    int e = s->backend.data(s->backend.context, ret_answer, &fd);
-
-    if (e < 0)
-        return e;
-    if (!answer_is_ok(ret_answer))
-        return 1;
-    s->message.reader.error = message_open(s, fd, is_counted);
-    return 0;
-}
-
 /* The client broke off: the message is gone with it. Other errors are ours. */
 static int connection_lost(struct smtp_session *s, int e)
 {
@@ -48,7 +34,6 @@ static int read_dotted(struct smtp_session *s)
 int cmd_data(void *session, struct str arguments)
 {
     struct smtp_session *s = session;
-    struct smtp_answer answer;
     int e;
 
     if (arguments.len > 0) {
@@ -61,15 +46,12 @@ int cmd_data(void *session, struct str arguments)
     }
     if (!session_in_sync(s))
         return 0;
-    e = begin(s, false, &answer);
-    if (e >= 0)
-        session_answer(s, &answer);
-    if (e == 0) {
-        e = read_dotted(s);
-        if (e < 0)
-            return connection_lost(s, e);
-        e = message_finish(s, true);
-    }
+    message_open(s, false);
+    session_reply(s, 354, "", "Go ahead, end with a lone dot");
+    e = read_dotted(s);
+    if (e < 0)
+        return connection_lost(s, e);
+    e = message_finish(s, true);
     message_close(s);
     session_reset(s);
     return e < 0 ? e : 0;
@@ -106,6 +88,15 @@ static int read_chunk(struct smtp_session *s, uint64_t size, bool takes)
     return 0;
 }
 
+/* The transaction is over, whatever chunks of it are still to come. */
+static void end_transaction(struct smtp_session *s, bool is_last)
+{
+    size_t recipients = s->txn.recipients;
+
+    session_reset(s);
+    s->lost = is_last ? 0 : recipients;
+}
+
 /* The chunk is in the message. */
 static int end_chunk(struct smtp_session *s, uint64_t size, bool is_last)
 {
@@ -118,30 +109,35 @@ static int end_chunk(struct smtp_session *s, uint64_t size, bool is_last)
     data_end_counted(&s->message.reader);
     e = message_finish(s, is_last);
     message_close(s);
-    session_reset(s);
+    end_transaction(s, is_last);
     return e;
 }
 
-/* What was not taken has been read (RFC 3030 2), and is answered now. */
-static void refuse_chunk(struct smtp_session *s, const struct smtp_answer *answer, bool is_last)
+/* RFC 2033 4.3: a reply for each recipient, of whom there may be none. */
+static void refuse_last(struct smtp_session *s)
 {
-    if (s->state == SMTP_RCPT) { /* no file for it */
-        message_refuse(s, answer, is_last);
-        session_reset(s);
-    } else if (s->kind == SMTP_KIND_LMTP && s->state == SMTP_MAIL && is_last) {
-        session_reset(s); /* RFC 2033 4.3: a reply for each recipient, and there is none */
-    } else {
+    size_t replies = s->state == SMTP_MAIL ? 0 : s->lost > 0 ? s->lost : 1;
+
+    session_reset(s);
+    for (size_t i = 0; i < replies; i++)
         session_reply(s, 503, "5.5.1", "BDAT needs an accepted RCPT");
-    }
+}
+
+/* What was not taken has been read (RFC 3030 2), and is answered now. */
+static void refuse_chunk(struct smtp_session *s, bool is_last)
+{
+    if (s->kind == SMTP_KIND_LMTP && is_last)
+        refuse_last(s);
+    else
+        session_reply(s, 503, "5.5.1", "BDAT needs an accepted RCPT");
 }
 
 int cmd_bdat(void *session, struct str arguments)
 {
     struct smtp_session *s = session;
-    struct smtp_answer answer = {0};
     uint64_t size = 0;
     bool is_last = false;
-    int e = 0;
+    int e;
 
     /* What follows an unreadable size cannot be told from commands. */
     if (!s->is_esmtp || parse_chunk(arguments, &size, &is_last) < 0) {
@@ -150,17 +146,15 @@ int cmd_bdat(void *session, struct str arguments)
         s->error = -EPROTO;
         return 0;
     }
-    if (s->state == SMTP_RCPT)
-        e = begin(s, true, &answer);
-    if (e < 0)
-        return e;
-    if (e == 0 && s->state == SMTP_RCPT)
+    if (s->state == SMTP_RCPT) {
+        message_open(s, true);
         s->state = SMTP_CHUNKS;
+    }
     e = read_chunk(s, size, s->state == SMTP_CHUNKS);
     if (e < 0)
         return connection_lost(s, e);
     if (s->state == SMTP_CHUNKS)
         return end_chunk(s, size, is_last);
-    refuse_chunk(s, &answer, is_last);
+    refuse_chunk(s, is_last);
     return 0;
 }

@@ -1,5 +1,6 @@
 /*
- * HELO, EHLO, LHLO, and what is offered. Part of smtp-session.
+ * HELO, EHLO, LHLO, and what is offered. Their replies carry no enhanced code, refusals neither (RFC 2034 3). Part of
+ * smtp-session.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -25,14 +26,14 @@ static bool tell_backend(struct smtp_session *s, struct str name)
 static bool take_name(struct smtp_session *s, struct str name)
 {
     if (!path_is_helo(name)) {
-        session_reply(s, 501, "5.5.4", "Your name must be a domain or an address literal");
+        session_reply(s, 501, "", "Your name must be a domain or an address literal");
         return false;
     }
     /* RFC 5321 4.1.4: a second EHLO is as good as RSET. */
     session_reset(s);
     buf_clear(&s->helo);
     if (buf_add_str(&s->helo, name) < 0) {
-        session_reply(s, 451, "4.3.0", "Out of memory");
+        session_reply(s, 451, "", "Out of memory");
         return false;
     }
     if (!tell_backend(s, name))
@@ -46,7 +47,7 @@ int cmd_helo(void *session, struct str arguments)
     struct smtp_session *s = session;
 
     if (s->kind == SMTP_KIND_LMTP) {
-        session_reply(s, 500, "5.5.1", "This is LMTP, say LHLO"); /* RFC 2033 4.1 */
+        session_reply(s, 500, "", "This is LMTP, say LHLO"); /* RFC 2033 4.1 */
         return 0;
     }
     if (!session_in_sync(s) || !take_name(s, arguments))
@@ -93,7 +94,7 @@ static void offer(struct smtp_session *s)
         session_reply_line(s, 250, "SOML");
         session_reply_line(s, 250, "SAML");
     }
-    if (s->facts.can_tls && !s->is_tls)
+    if (s->facts.can_tls && !s->is_tls && !s->user)
         session_reply_line(s, 250, "STARTTLS"); /* RFC 3207 */
     if (session_offers_auth(s))
         session_reply_line(s, 250, "AUTH %s", s->facts.mechanisms); /* RFC 4954 */
@@ -112,7 +113,7 @@ int cmd_ehlo(void *session, struct str arguments)
     struct smtp_session *s = session;
 
     if (s->kind == SMTP_KIND_LMTP)
-        session_reply(s, 500, "5.5.1", "This is LMTP, say LHLO");
+        session_reply(s, 500, "", "This is LMTP, say LHLO");
     else if (session_in_sync(s) && take_name(s, arguments))
         offer(s);
     return 0;
@@ -123,7 +124,7 @@ int cmd_lhlo(void *session, struct str arguments)
     struct smtp_session *s = session;
 
     if (s->kind != SMTP_KIND_LMTP)
-        session_reply(s, 500, "5.5.1", "This is not LMTP, say EHLO");
+        session_reply(s, 500, "", "This is not LMTP, say EHLO");
     else if (session_in_sync(s) && take_name(s, arguments))
         offer(s);
     return 0;

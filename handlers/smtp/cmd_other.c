@@ -36,11 +36,29 @@ static bool take_utf8_parameter(struct str *arguments)
     return true;
 }
 
-/* RFC 5321 3.5.1: a user name or an address, with or without brackets. False: none, and it has been said. */
-static bool take_mailbox(struct smtp_session *s, struct str arguments, const char *command, struct smtp_path *ret)
+/* The same section: without it no reply has UTF-8 in it; what cannot be said in ASCII is not said. */
+static void say_findings(struct smtp_session *s, const struct smtp_answer *answers, size_t count, bool is_utf8_fine)
 {
-    unsigned flags = PATH_BARE_OK | (take_utf8_parameter(&arguments) ? PATH_UTF8 : 0u);
+    for (size_t i = 0; i < count && !is_utf8_fine; i++)
+        if (!str_is_ascii(str_from(answers[i].text))) {
+            session_reply(s, 252, "2.6.8", "Ask with SMTPUTF8, the answer is not ASCII");
+            return;
+        }
+    for (size_t i = 0; i + 1 < count; i++)
+        session_reply_line(s, answers[i].code, "%s %s", answers[i].enhanced, answers[i].text);
+    session_answer(s, &answers[count - 1]);
+}
+
+/* RFC 5321 3.5.1: a user name or an address, with or without brackets. False: none, and it has been said. */
+static bool take_mailbox(struct smtp_session *s, struct str arguments, const char *command, struct smtp_path *ret,
+                         bool *ret_is_utf8)
+{
+    unsigned flags = PATH_BARE_OK;
     int e;
+
+    *ret_is_utf8 = take_utf8_parameter(&arguments);
+    if (*ret_is_utf8)
+        flags |= PATH_UTF8;
 
     if (arguments.len > 0 && arguments.ptr[0] == '<') {
         e = path_parse(&arguments, flags, ret);
@@ -59,13 +77,14 @@ int cmd_vrfy(void *session, struct str arguments)
     struct smtp_session *s = session;
     struct smtp_path path;
     struct smtp_answer answer;
+    bool is_utf8;
     int e;
 
-    if (!take_mailbox(s, arguments, "VRFY", &path))
+    if (!take_mailbox(s, arguments, "VRFY", &path, &is_utf8))
         return 0;
     e = s->backend.vrfy(s->backend.context, path.text, &answer);
     if (e == 0)
-        session_answer(s, &answer);
+        say_findings(s, &answer, 1, is_utf8);
     return e;
 }
 
@@ -75,17 +94,16 @@ int cmd_expn(void *session, struct str arguments)
     _cleanup_free_ struct smtp_answer *answers = calloc(BACKEND_EXPN, sizeof(*answers));
     struct smtp_path path;
     size_t count = BACKEND_EXPN;
+    bool is_utf8;
     int e;
 
     if (!answers)
         return -ENOMEM;
-    if (!take_mailbox(s, arguments, "EXPN", &path))
+    if (!take_mailbox(s, arguments, "EXPN", &path, &is_utf8))
         return 0;
     e = s->backend.expn(s->backend.context, path.text, answers, &count);
-    for (size_t i = 0; e == 0 && i + 1 < count; i++)
-        session_reply_line(s, answers[i].code, "%s %s", answers[i].enhanced, answers[i].text);
     if (e == 0)
-        session_answer(s, &answers[count - 1]);
+        say_findings(s, answers, count, is_utf8);
     return e;
 }
 

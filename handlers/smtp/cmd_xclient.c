@@ -42,11 +42,14 @@ static int take_name(struct str value, struct xclient *x)
     return decode(value, x->name, sizeof(x->name)) < 0 || !path_is_helo(str_from(x->name)) ? -EINVAL : 0;
 }
 
+/* It will stand in the trace field: nothing but an address, no zone behind it. */
 static int take_address(struct str value, struct xclient *x)
 {
     if (str_istarts(value, STR("IPV6:")))
         value = str_sub(value, 5, value.len);
-    return decode(value, x->address, sizeof(x->address));
+    if (decode(value, x->address, sizeof(x->address)) < 0)
+        return -EINVAL;
+    return x->address[strspn(x->address, "0123456789abcdefABCDEF:.")] == '\0' ? 0 : -EINVAL;
 }
 
 static int take_port(struct str value, struct xclient *x)

@@ -12,8 +12,6 @@
 #include "shared/base/log.h"
 #include "shared/route/srs_run.h"
 
-#define PARALLEL 8 /* deliveries of one message at the same time */
-
 static bool is_same_place(const struct rcpt_target *a, const struct rcpt_target *b)
 {
     return a->kind == b->kind && strcmp(a->user, b->user) == 0 && strcmp(a->argument, b->argument) == 0;
@@ -89,13 +87,14 @@ static void log_delivery(const struct smtp_agent *a, const struct job *j)
 }
 
 /* RFC 821 3.4: on the terminal. */
-static void show(const struct smtp_agent *a, struct job *j)
+static void show(struct smtp_agent *a, struct job *j)
 {
     bool is_taken;
 
     if (a->params.way == WAY_MAIL || j->target->kind != RCPT_MAILBOX || j->waits || j->same)
         return;
-    is_taken = terminal_show(j->target->user, j->target->uid, j->sender, &a->conf->clock, a->file) > 0;
+    is_taken = agent_need_file(a) == 0 &&
+               terminal_show(j->target->user, j->target->uid, j->sender, &a->conf->clock, a->file) > 0;
     j->is_shown = a->params.way == WAY_SEND || (a->params.way == WAY_SOML && is_taken);
     if (is_taken)
         answer_set(&j->answer, 250, "2.1.5", "Shown");
@@ -103,34 +102,17 @@ static void show(const struct smtp_agent *a, struct job *j)
         answer_set(&j->answer, 450, "4.2.1", "The recipient is not logged in any more");
 }
 
-static void begin(const struct smtp_agent *a, struct job *j)
+static void begin(struct smtp_agent *a, struct job *j)
 {
     show(a, j);
-    j->transfer = (struct transfer){.conf = a->conf,
-                                    .target = j->target,
-                                    .sender = j->sender,
-                                    .address = j->recipient->address,
-                                    .file = a->file,
-                                    .is_root = a->is_root};
+    if (j->target->kind == RCPT_COMMAND)
+        (void)agent_need_file(a); /* without one the command fails for a while */
+    j->transfer = (struct transfer){
+        .postmen = &a->postmen,
+        .target = j->target,
+        .letter = {.file = a->file, .text = a->text, .sender = j->sender, .address = j->recipient->address}};
     if (!j->same && !j->waits && !j->is_shown)
         transfer_begin(&j->transfer);
-}
-
-/* A keeper needs a moment to leave when all is said; the client need not wait for that. */
-static void let_leave(struct smtp_agent *a, struct chain_child child)
-{
-    size_t at = AGENT_LEAVING;
-
-    if (child.pid <= 0)
-        return;
-    for (size_t i = 0; i < AGENT_LEAVING; i++)
-        if (transfer_reap(&a->leaving[i], false))
-            at = i;
-    if (at == AGENT_LEAVING) {
-        at = 0;
-        (void)transfer_reap(&a->leaving[at], true);
-    }
-    a->leaving[at] = child;
 }
 
 static void end(struct smtp_agent *a, struct job *j)
@@ -139,7 +121,7 @@ static void end(struct smtp_agent *a, struct job *j)
         j->answer = j->same->answer;
     else if (!j->waits && !j->is_shown)
         transfer_end(&j->transfer, &j->answer);
-    let_leave(a, j->transfer.child);
+    j->is_unsure = j->same ? j->same->is_unsure : j->transfer.is_unsure;
     log_delivery(a, j);
 }
 
@@ -149,7 +131,7 @@ static void run(struct smtp_agent *a, struct job *jobs, size_t count)
     size_t begun = 0;
 
     for (size_t ended = 0; ended < count; ended++) {
-        for (; begun < count && begun < ended + PARALLEL; begun++)
+        for (; begun < count && begun < ended + LIMIT_POSTMEN; begun++)
             begin(a, &jobs[begun]);
         end(a, &jobs[ended]);
     }

@@ -17,16 +17,19 @@ enum smtp_frame {
      * user who called or "", u uid of that user */
     FRAME_SMTP_FACTS,
 
-    /* session -> monitor; each but RESET is answered by FRAME_SMTP_ANSWER. */
+    /* session -> monitor; each but RESET and SENDER is answered by FRAME_SMTP_ANSWER. */
     FRAME_SMTP_MAIL,    /* frames_put_envelope() */
+    FRAME_SMTP_SENDER,  /* the same without an answer: a refusal comes with each RCPT of it */
     FRAME_SMTP_RCPT,    /* s mailbox, u NOTIFY, s ORCPT */
     FRAME_SMTP_VRFY,    /* s mailbox */
+    FRAME_SMTP_OWN,     /* s mailbox */
     FRAME_SMTP_EXPN,    /* s mailbox; first FRAME_SMTP_COUNT, then that many answers */
     FRAME_SMTP_ETRN,    /* s node */
     FRAME_SMTP_ATRN,    /* s domains, separated by commas, or "" */
     FRAME_SMTP_TURN,    /* no fields, no answer, the last frame: ATRN was answered, the connection is the monitor's */
-    FRAME_SMTP_DATA,    /* no fields; a positive answer comes with [fd], the empty message file */
-    FRAME_SMTP_COMMIT,  /* u recipients, u content (enum smtp_content); as many answers, in the order of the RCPTs */
+    FRAME_SMTP_LARGER,  /* no fields; a positive answer comes with [fd], an empty file */
+    FRAME_SMTP_COMMIT,  /* u recipients, u bits of enum smtp_trait, s the message if no file was asked for; as many
+                           answers, in the order of the RCPTs */
     FRAME_SMTP_RESET,   /* no fields, no answer */
     FRAME_SMTP_QUEUE,   /* no fields; a positive answer comes with [fd], the lines of the list */
     FRAME_SMTP_XCLIENT, /* s address of the client, u port; behind a positive answer comes FRAME_LOGIN_START */

@@ -26,6 +26,13 @@ static void count_field(struct header_watch *h)
 
     if (str_eq(name, STR("received")))
         h->received++;
+    if (str_eq(name, STR("from"))) {
+        h->from++;
+        h->gathered = h->from_text;
+    } else if (str_eq(name, STR("sender"))) {
+        h->sender++;
+        h->gathered = h->sender_text;
+    }
     for (size_t i = 0; i < ARRAY_SIZE(known_fields); i++)
         if (str_eq(name, known_fields[i].name))
             h->fields |= known_fields[i].field;
@@ -39,6 +46,8 @@ static bool is_tls_required(const struct header_watch *h)
 
 static void step_body(struct header_watch *h, char c)
 {
+    if (h->gathered)
+        (void)buf_add_byte(h->gathered, c);
     if (c == '\n') {
         if (is_tls_required(h) && str_eq((struct str){h->value, h->value_len}, STR("no")))
             h->fields |= HEADER_TLS_OPTIONAL;
@@ -74,6 +83,8 @@ static void step(struct header_watch *h, char c)
     case LINE_START:
         h->name_len = h->value_len = 0;
         h->state = c == ' ' || c == '\t' ? IN_BODY : IN_NAME;
+        if (h->state == IN_NAME)
+            h->gathered = NULL;
         if (c == '\n')
             end_header(h, false);
         else if (h->state == IN_NAME)

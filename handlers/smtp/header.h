@@ -1,6 +1,7 @@
 /*
  * Watches the header of a message as it streams by: what fields there are (submission adds the missing ones, RFC 6409
- * 8), how many trace fields (loops, RFC 5321 6.3), and where the header ends. It keeps nothing but counters.
+ * 8), how many trace fields (loops, RFC 5321 6.3), and where the header ends. It keeps counters, and where it is asked
+ * to the text of From and Sender.
  */
 #ifndef SMTP_HEADER_H
 #define SMTP_HEADER_H
@@ -9,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "shared/base/buf.h"
 #include "shared/base/str.h"
 
 enum header_field {
@@ -23,8 +25,11 @@ struct header_watch {
     bool is_malformed; /* it ended by a line that is no field */
     unsigned fields;   /* bits of enum header_field */
     unsigned received; /* Received fields */
-    uint64_t size;     /* octets of the header */
-    char name[16];     /* front of the current line, lower case, until its colon */
+    unsigned from, sender;
+    struct buf *from_text, *sender_text; /* borrowed: what they say, as much of it as fits; NULL: nobody asks */
+    struct buf *gathered;                /* that of the current field */
+    uint64_t size;                       /* octets of the header */
+    char name[16];                       /* front of the current line, lower case, until its colon */
     uint8_t name_len;
     char value[4]; /* front of a TLS-Required field's text without blanks, lower case */
     uint8_t value_len;

@@ -1,5 +1,6 @@
 /*
- * From the data reader into the file. Part of smtp-session; touches the one fd that the trusted half handed over.
+ * From the data reader into memory, and into a file when it is more. Part of smtp-session; touches the one fd that the
+ * trusted half hands over for that.
  */
 #include "handlers/smtp/intake.h"
 
@@ -7,24 +8,26 @@
 #include <unistd.h>
 
 #include "shared/base/limits.h"
+#include "shared/base/macros.h"
 
-void intake_init(struct intake *i, int fd)
+void intake_init(struct intake *i)
 {
     *i = (struct intake){
-        .fd = fd, .out = BUF_INIT(INTAKE_BUFFER), .missing = BUF_INIT(1024), .missing_id = BUF_INIT(1024)};
+        .fd = -1, .out = BUF_INIT(INTAKE_BUFFER), .missing = BUF_INIT(1024), .missing_id = BUF_INIT(1024)};
 }
 
 void intake_finish(struct intake *i)
 {
+    close_fd(&i->fd);
     buf_finish(&i->out);
     buf_finish(&i->missing);
     buf_finish(&i->missing_id);
 }
 
-static int write_all(int fd, struct str bytes)
+static int write_all(struct intake *i, struct str bytes)
 {
     while (bytes.len > 0) {
-        ssize_t n = write(fd, bytes.ptr, bytes.len);
+        ssize_t n = write(i->fd, bytes.ptr, bytes.len);
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -37,7 +40,7 @@ static int write_all(int fd, struct str bytes)
 
 static int flush(struct intake *i)
 {
-    int e = write_all(i->fd, buf_str(&i->out));
+    int e = write_all(i, buf_str(&i->out));
 
     buf_clear(&i->out);
     return e;
@@ -47,10 +50,12 @@ static int put(struct intake *i, struct str bytes)
 {
     int e = 0;
 
-    if (bytes.len > i->out.max - i->out.len)
+    if (bytes.len > i->out.max - i->out.len && i->fd < 0)
+        e = i->enlarge(i->context, &i->fd);
+    if (e == 0 && bytes.len > i->out.max - i->out.len)
         e = flush(i);
     if (e == 0 && bytes.len > i->out.max)
-        return write_all(i->fd, bytes);
+        return write_all(i, bytes);
     return e < 0 ? e : buf_add_str(&i->out, bytes);
 }
 
@@ -75,12 +80,20 @@ int intake_prepend(struct intake *i, struct str text)
     return put_text(i, text);
 }
 
+static int judge(struct intake *i, struct buf *add)
+{
+    return i->judge ? i->judge(i->context, &i->header, add) : 0;
+}
+
 static int add_missing(struct intake *i)
 {
-    int e = 0;
+    _cleanup_buf_ struct buf text = BUF_INIT(INTAKE_FIELDS);
+    int e = judge(i, &text);
 
-    if (!i->adds_fields)
-        return 0;
+    if (e == 0)
+        e = put_text(i, buf_str(&text));
+    if (e < 0 || !i->adds_fields)
+        return e;
     if (!(i->header.fields & HEADER_DATE))
         e = put_text(i, buf_str(&i->missing));
     if (e == 0 && !(i->header.fields & HEADER_MESSAGE_ID))
@@ -107,14 +120,26 @@ int intake_write(void *intake, struct str bytes)
     return e < 0 ? e : put_text(i, str_sub(bytes, in_header, bytes.len));
 }
 
-int intake_end(struct intake *i)
+/* A header that ended by a line that is no field has no place where something could be added. */
+static int check_malformed(struct intake *i)
 {
     const unsigned needed = HEADER_DATE | HEADER_MESSAGE_ID;
-    int e = 0;
+    _cleanup_buf_ struct buf text = BUF_INIT(INTAKE_FIELDS);
+    int e;
 
-    if (i->adds_fields && i->header.is_malformed && (i->header.fields & needed) != needed)
-        return -EBADMSG;
+    if (!i->adds_fields || !i->header.is_malformed)
+        return 0;
+    e = judge(i, &text);
+    return e == 0 && (text.len > 0 || (i->header.fields & needed) != needed) ? -EBADMSG : e;
+}
+
+int intake_end(struct intake *i)
+{
+    int e = check_malformed(i);
+
+    if (e < 0)
+        return e;
     if (!i->header.is_ended)
         e = add_missing(i); /* a message that is a header only */
-    return e < 0 ? e : flush(i);
+    return e < 0 || i->fd < 0 ? e : flush(i);
 }

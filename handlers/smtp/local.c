@@ -14,9 +14,27 @@ static int local_mail(void *context, const struct smtp_envelope *envelope, struc
     return agent_mail(context, envelope, ret);
 }
 
+/* The agent closes its own. */
+static int duplicate(int fd, int *ret_fd)
+{
+    fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    *ret_fd = fd;
+    return 0;
+}
+
 static int local_rcpt(void *context, struct str mailbox, const struct rcpt_params *params, struct smtp_answer *ret)
 {
     return agent_rcpt(context, mailbox, params, ret);
+}
+
+static int local_larger(void *context, struct smtp_answer *ret, int *ret_fd)
+{
+    int fd = -1;
+    int e = agent_larger(context, ret, &fd);
+
+    return e < 0 || fd < 0 ? e : duplicate(fd, ret_fd);
 }
 
 static int local_vrfy(void *context, struct str mailbox, struct smtp_answer *ret)
@@ -34,21 +52,7 @@ static int local_etrn(void *context, struct str node, struct smtp_answer *ret)
     return agent_etrn(context, node, ret);
 }
 
-static int local_data(void *context, struct smtp_answer *ret, int *ret_fd)
-{
-    int fd = -1;
-    int e = agent_data(context, ret, &fd);
-
-    if (e < 0 || fd < 0)
-        return e;
-    fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    if (fd < 0)
-        return -errno;
-    *ret_fd = fd;
-    return 0;
-}
-
-static int local_commit(void *context, unsigned content, struct smtp_answer *ret, size_t count)
+static int local_commit(void *context, const struct smtp_content *content, struct smtp_answer *ret, size_t count)
 {
     return agent_commit(context, content, ret, count);
 }
@@ -89,7 +93,7 @@ struct smtp_backend local_backend(struct smtp_agent *a)
                                  .vrfy = local_vrfy,
                                  .expn = local_expn,
                                  .etrn = local_etrn,
-                                 .data = local_data,
+                                 .larger = local_larger,
                                  .commit = local_commit,
                                  .xclient = local_xclient,
                                  .queue = local_queue,

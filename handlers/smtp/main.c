@@ -47,11 +47,12 @@ static int send_answer(const struct monitor *m, const struct smtp_answer *a, int
 struct service {
     struct smtp_agent agent;
     struct policy policy;
-    int place;             /* of a local user's connections, or -1 */
-    bool is_known;         /* the client was looked at */
-    bool is_told;          /* XCLIENT said who it is */
-    struct buf fetched;    /* domains whose mail the client was promised */
-    const char *unwelcome; /* why it is turned away at once, or NULL */
+    int place;                  /* of a local user's connections, or -1 */
+    bool is_known;              /* the client was looked at */
+    bool is_told;               /* XCLIENT said who it is */
+    struct buf fetched;         /* domains whose mail the client was promised */
+    struct smtp_answer refusal; /* of a sender, which nobody was told yet; code 0: none */
+    const char *unwelcome;      /* why it is turned away at once, or NULL */
 };
 
 static struct policy *policy_of(const struct monitor *m)
@@ -74,13 +75,14 @@ static struct smtp_agent *agent_of(struct monitor *m)
     return a;
 }
 
-/* What a stranger says about itself is never believed; the real peer must be one of ours. */
+/* What a stranger says about itself is never believed; who speaks must be one of ours, also where a proxy that is one
+ * has brought him. */
 static bool is_xclient_believed(const struct monitor *m)
 {
     const struct service *s = m->own;
 
     return !s->agent.local_user && !s->is_told &&
-           peer_in_networks(m->real.address, str_from(m->conf->networks_xclient));
+           peer_in_networks(m->peer.address, str_from(m->conf->networks_xclient));
 }
 
 /* The client is there: from here on its address is what counts, until XCLIENT says another one. */
@@ -149,22 +151,39 @@ static int on_hello(void *context, struct frame *f, struct frame_reader *in)
     return e == -EPIPE ? 0 : e;
 }
 
-static int on_mail(void *context, struct frame *f, struct frame_reader *in)
+static int take_mail(struct monitor *m, struct frame_reader *in, struct smtp_answer *ret)
 {
-    struct monitor *m = context;
     struct smtp_envelope envelope = {0};
-    struct smtp_answer answer;
-    int e;
 
+    ((struct service *)m->own)->refusal.code = 0;
     if (frames_get_envelope(in, &envelope) < 0 || frame_end(in) < 0)
         return -EBADMSG;
-    e = agent_mail(agent_of(m), &envelope, &answer);
-    return e < 0 ? e : send_answer(m, &answer, -1);
+    return agent_mail(agent_of(m), &envelope, ret);
+}
+
+static int on_mail(void *context, struct frame *f, struct frame_reader *in)
+{
+    struct smtp_answer answer;
+    int e = take_mail(context, in, &answer);
+
+    return e < 0 ? e : send_answer(context, &answer, -1);
+}
+
+static int on_sender(void *context, struct frame *f, struct frame_reader *in)
+{
+    struct monitor *m = context;
+    struct smtp_answer answer;
+    int e = take_mail(m, in, &answer);
+
+    if (e == 0 && !answer_is_ok(&answer))
+        ((struct service *)m->own)->refusal = answer;
+    return e;
 }
 
 static int on_rcpt(void *context, struct frame *f, struct frame_reader *in)
 {
     struct monitor *m = context;
+    const struct service *s = m->own;
     struct smtp_agent *a = agent_of(m);
     struct rcpt_params params = {0};
     struct smtp_answer answer;
@@ -174,6 +193,8 @@ static int on_rcpt(void *context, struct frame *f, struct frame_reader *in)
     if (frame_get_str(in, LIMIT_PATH, &mailbox) < 0 || frame_get_u32(in, &params.notify) < 0 ||
         frame_get_str(in, ORCPT_MAX, &params.orcpt) < 0 || frame_end(in) < 0 || !param_rcpt_is_valid(&params))
         return -EBADMSG;
+    if (s->refusal.code != 0)
+        return send_answer(m, &s->refusal, -1);
     if (a->has_sender && !a->may_relay && !policy_admits(policy_of(m), buf_str(&a->sender), mailbox, &answer))
         return send_answer(m, &answer, -1);
     e = agent_rcpt(a, mailbox, &params, &answer);
@@ -196,6 +217,11 @@ static int answer_about(struct monitor *m, struct frame_reader *in,
 static int on_vrfy(void *context, struct frame *f, struct frame_reader *in)
 {
     return answer_about(context, in, agent_vrfy);
+}
+
+static int on_own(void *context, struct frame *f, struct frame_reader *in)
+{
+    return answer_about(context, in, agent_own);
 }
 
 static int on_etrn(void *context, struct frame *f, struct frame_reader *in)
@@ -268,7 +294,7 @@ static int on_expn(void *context, struct frame *f, struct frame_reader *in)
     return e;
 }
 
-static int on_data(void *context, struct frame *f, struct frame_reader *in)
+static int on_larger(void *context, struct frame *f, struct frame_reader *in)
 {
     struct monitor *m = context;
     struct smtp_answer answer;
@@ -276,7 +302,7 @@ static int on_data(void *context, struct frame *f, struct frame_reader *in)
     int e = frame_end(in);
 
     if (e == 0)
-        e = agent_data(agent_of(m), &answer, &fd);
+        e = agent_larger(agent_of(m), &answer, &fd);
     return e < 0 ? e : send_answer(m, &answer, fd);
 }
 
@@ -285,16 +311,17 @@ static int on_commit(void *context, struct frame *f, struct frame_reader *in)
     struct monitor *m = context;
     struct smtp_agent *a = agent_of(m);
     _cleanup_free_ struct smtp_answer *answers = NULL;
-    uint32_t count = 0, content = 0;
+    struct smtp_content content = {0};
+    uint32_t count = 0;
     int e;
 
-    if (frame_get_u32(in, &count) < 0 || frame_get_u32(in, &content) < 0 || frame_end(in) < 0 || count == 0 ||
-        count != a->count)
+    if (frame_get_u32(in, &count) < 0 || frame_get_u32(in, &content.traits) < 0 ||
+        frame_get_str(in, LIMIT_FRAME, &content.text) < 0 || frame_end(in) < 0 || count == 0 || count != a->count)
         return -EBADMSG;
     answers = calloc(count, sizeof(*answers));
     if (!answers)
         return -ENOMEM;
-    e = agent_commit(a, content, answers, count);
+    e = agent_commit(a, &content, answers, count);
     for (size_t i = 0; i < count && e == 0; i++)
         e = send_answer(m, &answers[i], -1);
     return e;
@@ -346,6 +373,7 @@ static int on_reset(void *context, struct frame *f, struct frame_reader *in)
     struct monitor *m = context;
     int e = frame_end(in);
 
+    ((struct service *)m->own)->refusal.code = 0;
     if (e == 0)
         agent_reset(agent_of(m));
     return e;
@@ -357,17 +385,19 @@ static const struct permit ROWS[] = {
     {FRAME_SMTP_FACTS_WANTED, 0, TALKING, on_facts},
     {FRAME_SMTP_HELLO, 0, TALKING, on_hello},
     {FRAME_SMTP_MAIL, 0, TALKING, on_mail},
+    {FRAME_SMTP_SENDER, 0, TALKING, on_sender},
     {FRAME_SMTP_RCPT, 0, TALKING, on_rcpt},
     {FRAME_SMTP_VRFY, 0, TALKING, on_vrfy},
+    {FRAME_SMTP_OWN, 0, MONITOR_IN(MONITOR_DONE), on_own},
     {FRAME_SMTP_EXPN, 0, TALKING, on_expn},
     {FRAME_SMTP_ETRN, 0, TALKING, on_etrn},
     {FRAME_SMTP_ATRN, 0, MONITOR_IN(MONITOR_DONE), on_atrn},
     {FRAME_SMTP_TURN, 1, MONITOR_IN(MONITOR_DONE), on_turn},
-    {FRAME_SMTP_DATA, 0, TALKING, on_data},
+    {FRAME_SMTP_LARGER, 0, TALKING, on_larger},
     {FRAME_SMTP_COMMIT, 0, TALKING, on_commit},
     {FRAME_SMTP_QUEUE, 0, TALKING, on_queue},
     {FRAME_SMTP_RESET, 0, TALKING, on_reset},
-    {FRAME_SMTP_XCLIENT, 1, MONITOR_IN(MONITOR_OPEN), on_xclient},
+    {FRAME_SMTP_XCLIENT, 0, MONITOR_IN(MONITOR_OPEN), on_xclient},
 };
 
 struct options {
@@ -422,12 +452,12 @@ static int run(struct conf *conf, const struct start *start, const struct option
     (void)sigemptyset(&stop);
     (void)sigaddset(&stop, SIGTERM);
     (void)sigprocmask(SIG_BLOCK, &stop, NULL);
-    agent_init(&s.agent, conf);
-    s.agent.is_root = priv_is_root();
-    s.agent.uid = geteuid();
+    agent_init(&s.agent, conf, priv_is_root(), geteuid());
     s.agent.needs_auth = o->is_submission || o->is_local;
     s.agent.answers_each = o->is_lmtp;
-    e = o->is_local ? caller_find(&s.agent, &s.place, &s.unwelcome) : 0;
+    e = o->is_local                    ? caller_find(&s.agent, &s.place, &s.unwelcome)
+        : o->is_lmtp && priv_is_root() ? caller_check_server(conf, &s.unwelcome)
+                                       : 0;
     if (e < 0) {
         LOG_ERROR(LOG_ERR, "no-local-user", e, LOG_FC("host", start->peer.address));
         agent_finish(&s.agent);
@@ -453,7 +483,7 @@ int main(int argc, char **argv)
     int status = start_program("smtpd", &argc, argv, &conf, &start);
 
     if (status != 0)
-        return status;
+        return status == START_GONE ? 0 : status;
     if (!start.is_connection) {
         char *scripted[] = {argv[0], (char[]){"-bs"}, NULL};
 

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "handlers/smtp/author.h"
 #include "handlers/smtp/received.h"
 #include "handlers/smtp/session.h"
 #include "shared/base/limits.h"
@@ -44,6 +45,11 @@ static int prepare_missing(struct smtp_session *s, struct intake *in)
     in->adds_fields = s->kind == SMTP_KIND_SUBMISSION || s->kind == SMTP_KIND_LOCAL;
     if (!in->adds_fields)
         return 0;
+    if (s->kind == SMTP_KIND_SUBMISSION) { /* sendmail(8) looks after it where it must, and programs send for others */
+        in->judge = author_judge;
+        in->header.from_text = &s->message.from;
+        in->header.sender_text = &s->message.sender;
+    }
     e = buf_add_str(&in->missing, STR("Date: "));
     if (e == 0)
         e = clock_rfc5322(&s->conf->clock, clock_now(&s->conf->clock), &in->missing);
@@ -77,11 +83,16 @@ static void explain_refusal(const struct data_reader *d, int e, struct smtp_answ
         answer_set(ret, 554, "5.4.6", "The message goes in circles: too many Received fields");
     else if (e == -EBADMSG)
         answer_set(ret, 550, "5.6.0", "The message has no proper header");
+    else if (e == -EPROTO)
+        answer_set(ret, 550, "5.6.0", "The message must have one From field with an address, and one Sender at most");
+    else if (e == -EKEYREJECTED)
+        answer_set(ret, 550, "5.7.1", "Neither From nor Sender of the message is an address of yours");
     else
         answer_set(ret, 451, "4.3.0", "The message could not be stored");
 }
 
-void message_refuse(struct smtp_session *s, const struct smtp_answer *answer, bool is_last)
+/* Says so to each recipient in LMTP if this was the last of it (RFC 2033 4.2, 4.3), else once. */
+static void refuse(struct smtp_session *s, const struct smtp_answer *answer, bool is_last)
 {
     size_t replies = s->kind == SMTP_KIND_LMTP && is_last ? s->txn.recipients : 1;
 
@@ -91,7 +102,7 @@ void message_refuse(struct smtp_session *s, const struct smtp_answer *answer, bo
         session_answer(s, answer);
 }
 
-static unsigned content_of(const struct smtp_session *s)
+static unsigned traits_of(const struct smtp_session *s)
 {
     const struct smtp_message *m = &s->message;
 
@@ -103,15 +114,20 @@ static int deliver_message(struct smtp_session *s)
 {
     size_t count = s->txn.recipients;
     _cleanup_free_ struct smtp_answer *answers = calloc(count, sizeof(*answers));
+    struct smtp_content content;
     int e;
 
     if (!answers) {
         session_reply(s, 451, "4.3.0", "Out of memory");
         return 0;
     }
-    e = s->backend.commit(s->backend.context, content_of(s), answers, count);
+    content = (struct smtp_content){.traits = traits_of(s)};
+    if (s->message.in.fd < 0)
+        content.text = buf_str(&s->message.in.out);
+    e = s->backend.commit(s->backend.context, &content, answers, count);
     if (e < 0)
         return e;
+    s->state = SMTP_GREETED; /* the transaction is over, and nobody needs to be told */
     s->messages++;
     if (s->kind == SMTP_KIND_LMTP) { /* RFC 2033 4.2: one reply for each */
         for (size_t i = 0; i < count; i++)
@@ -122,19 +138,30 @@ static int deliver_message(struct smtp_session *s)
     return 0;
 }
 
-int message_open(struct smtp_session *s, int fd, bool is_counted)
+static int enlarge(void *session, int *ret_fd)
+{
+    struct smtp_session *s = session;
+    struct smtp_answer answer;
+    int e = s->backend.larger(s->backend.context, &answer, ret_fd);
+
+    return e < 0 || answer_is_ok(&answer) ? e : answer.code == 452 ? -ENOSPC : -EIO;
+}
+
+void message_open(struct smtp_session *s, bool is_counted)
 {
     struct smtp_message *m = &s->message;
     int e;
 
     m->is_open = true;
-    m->fd = fd;
-    intake_init(&m->in, fd);
+    m->from = m->sender = (struct buf)BUF_INIT(AUTHOR_TEXT);
+    intake_init(&m->in);
+    m->in.enlarge = enlarge;
+    m->in.context = s;
     data_init(&m->reader, mode_of(s), intake_write, &m->in);
     m->in.is_binary = m->reader.mode == DATA_BINARY;
     m->reader.is_counted = is_counted;
     e = write_trace(s, &m->in);
-    return e < 0 ? e : prepare_missing(s, &m->in);
+    m->reader.error = e < 0 ? e : prepare_missing(s, &m->in);
 }
 
 size_t message_feed(struct smtp_session *s, struct str bytes)
@@ -163,7 +190,7 @@ int message_finish(struct smtp_session *s, bool is_last)
     if (e == 0 && m->reader.faults == 0)
         return deliver_message(s);
     explain_refusal(&m->reader, e, &answer);
-    message_refuse(s, &answer, is_last);
+    refuse(s, &answer, is_last);
     return 0;
 }
 
@@ -172,6 +199,7 @@ void message_close(struct smtp_session *s)
     if (!s->message.is_open)
         return;
     intake_finish(&s->message.in);
-    close_fd(&s->message.fd);
+    buf_finish(&s->message.from);
+    buf_finish(&s->message.sender);
     s->message.is_open = false;
 }

@@ -8,9 +8,12 @@
 
 #include "handlers/smtp/backend.h"
 #include "shared/base/limits.h"
+#include "shared/io/frame.h"
 
 struct remote {
-    int control; /* borrowed */
+    int control;         /* borrowed */
+    bool is_quick;       /* MAIL is hardly ever refused here: its refusal may wait for RCPT */
+    struct frame sender; /* of MAIL, which is told with the first RCPT then; type 0: there is none */
 };
 
 struct smtp_backend remote_backend(struct remote *r);
@@ -21,7 +24,7 @@ struct remote_facts {
     bool can_xclient;
     bool wants_hello;
     bool has_atrn;
-    char unwelcome[LIMIT_NOTE]; /* why the client is turned away, "" */
+    char unwelcome[LIMIT_NOTE];      /* why the client is turned away, "" */
     char local_user[LIMIT_USER + 1]; /* who called, on a unix socket; "" */
     uint32_t local_uid;
 };

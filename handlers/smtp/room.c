@@ -40,7 +40,7 @@ int room_in_mailbox(const struct conf *conf, const struct rcpt_target *target, u
     struct stat facts;
     int e;
 
-    if (session_spool_path(conf->spool, str_from(target->user), &path) < 0)
+    if (session_inbox(conf, str_from(target->user), str_from(target->home), &path) < 0)
         return 0;
     e = check_size(conf, stat(path, &facts) == 0 ? (uint64_t)facts.st_size : 0, size);
     return e < 0 ? e : check_quota(path, target->uid, size);

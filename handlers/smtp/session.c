@@ -105,6 +105,7 @@ void session_reset(struct smtp_session *s)
     buf_clear(&s->txn.recipient);
     s->txn.params = (struct mail_params){0};
     s->txn.recipients = 0;
+    s->lost = 0;
     if (e < 0)
         session_fail(s, e);
 }
@@ -160,10 +161,11 @@ int session_learn_facts(struct smtp_session *s)
 
 static void refuse_state(struct smtp_session *s, const struct command *c)
 {
+    const uint32_t outside = SMTP_IN(SMTP_START) | SMTP_IN(SMTP_GREETED); /* of transactions */
+
     if (s->state == SMTP_START)
         session_reply(s, 503, "5.5.1", "Say %s first", s->kind == SMTP_KIND_LMTP ? "LHLO" : "EHLO or HELO");
-    else if (c->run == cmd_mail || c->run == cmd_starttls || c->run == cmd_auth || c->run == cmd_etrn ||
-             c->run == cmd_atrn)
+    else if ((c->states & ~outside) == 0)
         session_reply(s, 503, "5.5.1", "A transaction is open already; RSET ends it");
     else if (s->state == SMTP_CHUNKS)
         session_reply(s, 503, "5.5.1", "BDAT goes on until LAST");

@@ -48,8 +48,8 @@ struct smtp_transaction {
 
 struct smtp_message {
     bool is_open;
-    int fd;
     struct intake in;
+    struct buf from, sender; /* what a submission says it is from */
     struct data_reader reader;
 };
 
@@ -93,6 +93,7 @@ struct smtp_session {
     uint32_t attempts;     /* to authenticate */
     bool is_response_long; /* the last line of an exchange was cut */
     struct smtp_transaction txn;
+    size_t lost; /* recipients of a transaction that a chunk has ended before BDAT LAST; nothing has begun since */
     struct smtp_message message;
 
     /* For the summary line. */
@@ -135,8 +136,8 @@ int session_learn_facts(struct smtp_session *s);
 
 /* message.c: the message that is coming in. */
 
-/* Begins it in an empty file, which becomes ours: the trace field. 0 or a negative errno; it is open in any case. */
-int message_open(struct smtp_session *s, int fd, bool is_counted);
+/* Begins it in the transaction's file: the trace field. What goes wrong stays in its reader. */
+void message_open(struct smtp_session *s, bool is_counted);
 
 /* Feeds it; how many bytes belonged to it. What is wrong stays in its reader. */
 size_t message_feed(struct smtp_session *s, struct str bytes);
@@ -145,9 +146,6 @@ bool message_is_spoiled(const struct smtp_session *s);
 /* All of it is there, or, unless `is_last`, it is spoiled already: delivers or refuses it, with the replies. 0, or a
  * negative errno when the backend is gone. */
 int message_finish(struct smtp_session *s, bool is_last);
-
-/* Says so to each recipient in LMTP if this was the last of it (RFC 2033 4.2, 4.3), else once. */
-void message_refuse(struct smtp_session *s, const struct smtp_answer *answer, bool is_last);
 
 /* Drops it. */
 void message_close(struct smtp_session *s);

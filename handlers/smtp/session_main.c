@@ -124,9 +124,7 @@ static int run_scripted(struct conf *conf, const struct options *o)
     struct smtp_session s;
     int status;
 
-    agent_init(&agent, conf);
-    agent.uid = geteuid();
-    agent.is_root = agent.uid == 0;
+    agent_init(&agent, conf, geteuid() == 0, geteuid());
     agent.tells_truth = true;
     agent.answers_each = o->kind == SMTP_KIND_LMTP;
     agent.may_relay = true; /* into a queue of his own: nobody else can write to the system's */
@@ -213,7 +211,9 @@ static int give_up_everything(const struct conf *conf)
 
 static int run_guarded(struct conf *conf, const struct options *o)
 {
-    struct remote remote = {.control = GATE_CONTROL_FD};
+    struct remote remote = {.control = GATE_CONTROL_FD,
+                            .is_quick = o->kind == SMTP_KIND_MX || o->kind == SMTP_KIND_LMTP,
+                            .sender = FRAME_INIT};
     struct smtp_session s;
     int e;
 
@@ -234,6 +234,7 @@ static int run_guarded(struct conf *conf, const struct options *o)
         log_summary(&s);
     }
     session_finish_all(&s);
+    frame_finish(&remote.sender);
     return e == 0 || e == -ENODATA ? 0 : EX_SOFTWARE;
 }
 

@@ -5,7 +5,8 @@
  * A reply covers a group of jobs: all of them, or in LMTP those of one recipient. If no job of the group succeeded or
  * waits, the client hears of the failure and keeps the message. Otherwise it hears 250 and the rest is ours: what
  * failed for a while is tried again by the queue run, what failed for good or asked for it is reported to the sender
- * (RFC 3461), and no place gets the message twice.
+ * (RFC 3461), and no place gets the message twice. What may have succeeded is ours too: the queue run looks whether the
+ * message is there, which a client that tries again cannot.
  */
 #include <errno.h>
 #include <string.h>
@@ -13,7 +14,7 @@
 #include "handlers/smtp/dispatch.h"
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
-#include "shared/queue/xtext.h"
+#include "shared/queue/inherit.h"
 
 struct group {
     struct job *jobs;
@@ -63,30 +64,13 @@ static int begin_envelope(struct settler *s, unsigned content)
     return e < 0 ? e : set_optional(&q->envid, a->envid);
 }
 
-/* RFC 3461 5.2.7: what of the sender's wishes goes on to a member of an alias, and none of them to a list. */
-static unsigned notify_for(const struct agent_recipient *r)
+static struct queue_origin origin(const struct agent_recipient *r)
 {
-    if (r->expansion.owner)
-        return 0;
-    if (r->expansion.count == 1 || !(r->notify & QUEUE_NOTIFY_SUCCESS))
-        return r->notify;
-    return r->notify == QUEUE_NOTIFY_SUCCESS ? QUEUE_NOTIFY_NEVER : r->notify & ~(unsigned)QUEUE_NOTIFY_SUCCESS;
-}
-
-/* RFC 3461 5.2.1 lets us say whom the sender meant, when the address that goes on is another one. */
-static int set_orcpt(struct queue_recipient *q, const struct agent_recipient *r)
-{
-    _cleanup_buf_ struct buf text = BUF_INIT(ORCPT_MAX);
-
-    if (r->expansion.owner)
-        return 0;
-    if (r->orcpt)
-        return queue_envelope_set(&q->orcpt, str_from(r->orcpt));
-    if (strcmp(q->address, r->address) == 0 || !str_is_ascii(str_from(r->address)))
-        return 0;
-    if (buf_add_str(&text, STR("rfc822;")) < 0 || xtext_encode(str_from(r->address), &text) < 0)
-        return 0; /* too long for an ORCPT: it may be left out */
-    return queue_envelope_set(&q->orcpt, buf_str(&text));
+    return (struct queue_origin){.address = r->address,
+                                 .notify = r->notify,
+                                 .orcpt = r->orcpt,
+                                 .places = r->expansion.count,
+                                 .is_list = r->expansion.owner != NULL};
 }
 
 static int set_target(struct queue_recipient *q, const struct rcpt_target *t)
@@ -115,13 +99,13 @@ static int set_reply(struct queue_recipient *q, const struct smtp_answer *answer
 static int add_job(struct settler *s, const struct job *j)
 {
     const char *address = j->target->kind == RCPT_REMOTE ? j->target->argument : j->recipient->address;
+    struct queue_origin from = origin(j->recipient);
     struct queue_recipient *q;
     int e = queue_envelope_add(&s->envelope, str_from(address), &q);
 
     if (e < 0)
         return e;
-    q->notify = notify_for(j->recipient);
-    e = set_orcpt(q, j->recipient);
+    e = queue_inherit(q, &from);
     if (e == 0)
         e = set_target(q, j->target);
     if (e == 0 && strcmp(j->sender, s->envelope.sender) != 0)
@@ -135,16 +119,19 @@ static int add_job(struct settler *s, const struct job *j)
 /* RFC 3461 5.2.3, 5.2.7: the sender wants to hear of a success. */
 static int add_success(struct settler *s, const struct agent_recipient *r, const struct job *j)
 {
+    struct queue_origin from = origin(r);
     struct queue_recipient *q;
-    bool is_list = r->expansion.owner != NULL;
+    enum queue_state state;
     int e;
 
-    if (!(r->notify & QUEUE_NOTIFY_SUCCESS) || (!is_list && r->expansion.count == 1 && !answer_is_ok(&j->answer)))
+    if (!queue_origin_is_told(&from, &state)) /* the place itself tells */
+        state = QUEUE_DELIVERED;
+    if (!(r->notify & QUEUE_NOTIFY_SUCCESS) || (!from.is_list && from.places == 1 && !answer_is_ok(&j->answer)))
         return 0;
     e = queue_envelope_add(&s->envelope, str_from(r->address), &q);
     if (e < 0)
         return e;
-    q->state = is_list || r->expansion.count == 1 ? QUEUE_DELIVERED : QUEUE_EXPANDED;
+    q->state = state;
     q->notify = r->notify;
     q->last_attempt = s->now;
     return r->orcpt ? queue_envelope_set(&q->orcpt, str_from(r->orcpt)) : 0;
@@ -155,7 +142,7 @@ static int add_success(struct settler *s, const struct agent_recipient *r, const
 static bool is_kept(const struct group *g)
 {
     for (size_t i = 0; i < g->count; i++)
-        if (g->jobs[i].waits || answer_is_ok(&g->jobs[i].answer))
+        if (g->jobs[i].waits || g->jobs[i].is_unsure || answer_is_ok(&g->jobs[i].answer))
             return true;
     return false;
 }
@@ -209,6 +196,8 @@ static int store(struct settler *s)
         return 0;
     if (e == 0)
         e = agent_open_queue(a);
+    if (e == 0)
+        e = agent_need_file(a);
     if (e == 0)
         e = queue_create(&a->queue, &a->conf->clock, a->file, &s->envelope, str_from(a->id), NULL);
     if (e < 0)

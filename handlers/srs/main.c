@@ -18,32 +18,31 @@
 #include "shared/base/macros.h"
 #include "shared/base/secret.h"
 #include "shared/crypto/digest.h"
+#include "shared/queue/file.h"
 #include "shared/route/path.h"
 #include "shared/route/srs.h"
 
 #define SECRET 32 /* bytes */
 
-/* Whoever comes first makes it: the new file gets its name by link(2), which fails if there is one. */
+/* Whoever comes first makes it: the file gets its name when it is whole, unless there is one. That name is on the disk
+ * before anybody hears of an address, which has to find its way back after a power cut. */
 static int make_secret(const char *path)
 {
-    char temporary[4096];
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    _cleanup_free_ char *parent = slash ? str_dup((struct str){path, (size_t)(name - path)}) : strdup(".");
+    _cleanup_close_ int folder = parent ? open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1, file = -1;
     unsigned char bytes[SECRET];
-    int n = snprintf(temporary, sizeof(temporary), "%s.%ld", path, (long)getpid());
-    _cleanup_close_ int fd = -1;
-    int e = n < 0 || (size_t)n >= sizeof(temporary) ? -ENAMETOOLONG : secret_random(bytes, sizeof(bytes));
+    int e = parent ? folder < 0 ? -errno : secret_random(bytes, sizeof(bytes)) : -ENOMEM;
 
-    if (e < 0)
-        return e;
-    (void)unlink(temporary);
-    fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
-        return -errno;
-    if (write(fd, bytes, sizeof(bytes)) != (ssize_t)sizeof(bytes))
-        e = errno ? -errno : -ENOSPC;
-    else if (fsync(fd) < 0 || (link(temporary, path) < 0 && errno != EEXIST))
-        e = -errno;
-    (void)unlink(temporary);
+    if (e == 0)
+        e = queue_file_unnamed(folder, &file);
+    if (e == 0)
+        e = queue_file_write(file, (struct str){(const char *)bytes, sizeof(bytes)});
+    if (e == 0)
+        e = queue_file_store(folder, file, name);
     secret_wipe(bytes, sizeof(bytes));
+    if (e == -EEXIST)
+        e = fsync(folder) < 0 ? -errno : 0;
     return e;
 }
 

@@ -16,6 +16,7 @@
 #include "handlers/tls/setup.h"
 #include "shared/base/clock.h"
 #include "shared/base/macros.h"
+#include "shared/crypto/narrow.h"
 #include "shared/gate/priv.h"
 #include "shared/gate/sandbox.h"
 #include "shared/io/frame.h"
@@ -31,28 +32,20 @@
 #define TLS_FDS     64 /* most fds that may be open after the drop: enough for what the monitor handed over */
 
 /* Whose fault it is decides how loudly the monitor tells the admin. */
-static int fail(bool is_ours, const char *what, const char *why)
+static int fail(bool is_ours, uint32_t reason, const char *what, const char *why)
 {
-    _cleanup_frame_ struct frame f = FRAME_INIT;
-    _cleanup_buf_ struct buf text = BUF_INIT(LIMIT_LINE_SMTP);
+    char text[LIMIT_LINE_SMTP];
 
-    frame_begin(&f, FRAME_TLS_FAILED);
-    if (buf_printf(&text, why ? "%s: %s" : "%s", what, why) < 0 || frame_put_u32(&f, is_ours) < 0 ||
-        frame_put_str(&f, buf_str(&text)) < 0 || frame_send(SETUP_CONTROL, &f, -1) < 0)
+    (void)snprintf(text, sizeof(text), why[0] ? "%s: %s" : "%s%s", what, why);
+    if (frame_say(SETUP_CONTROL, FRAME_TLS_FAILED, -1, FRAME_U32(is_ours), FRAME_U32(reason),
+                  FRAME_STR(str_from(text))) < 0)
         return EX_IOERR;
     return EX_PROTOCOL;
 }
 
-static int note(uint32_t event, const char *text)
+static void note(enum note_event event, const char *text)
 {
-    _cleanup_frame_ struct frame f = FRAME_INIT;
-    int r;
-
-    frame_begin(&f, FRAME_NOTE);
-    r = frame_put_u32(&f, event);
-    if (r == 0)
-        r = frame_put_str(&f, str_from(text));
-    return r < 0 ? r : frame_send(SETUP_CONTROL, &f, -1);
+    (void)frame_say(SETUP_CONTROL, FRAME_NOTE, -1, FRAME_U32(event), FRAME_STR(str_from(text)));
 }
 
 static void note_certificate(const struct setup *s)
@@ -64,7 +57,7 @@ static void note_certificate(const struct setup *s)
     if (age == 0)
         return;
     (void)snprintf(text, sizeof(text), "%s: %s", age > 0 ? "expired" : "not yet valid", setup_certificate(s, which));
-    (void)note(NOTE_CERTIFICATE, text);
+    note(NOTE_CERTIFICATE, text);
 }
 
 /* Waits for what the handshake wants. 0, -ETIMEDOUT, or another negative errno. */
@@ -77,39 +70,8 @@ static int wait_for(int error, int64_t deadline)
     return r > 0 || (r < 0 && errno == EINTR) ? 0 : r < 0 ? -errno : -ETIMEDOUT;
 }
 
-/* What an admin sees in the log of clients that fail. */
-static const char *reason_text(unsigned long code, int err)
-{
-    static const struct {
-        int reason;
-        const char *text;
-    } known[] = {
-        {SSL_R_UNSUPPORTED_PROTOCOL, "unsupported protocol version"},
-        {SSL_R_NO_SHARED_CIPHER, "no shared cipher"},
-        {SSL_R_HTTP_REQUEST, "client speaks HTTP"},
-        {SSL_R_HTTPS_PROXY_REQUEST, "client speaks HTTP"},
-        {SSL_R_WRONG_VERSION_NUMBER, "client does not speak TLS"},
-        {SSL_R_UNEXPECTED_EOF_WHILE_READING, "connection closed"},
-        {SSL_R_NO_SUITABLE_SIGNATURE_ALGORITHM, "no signature algorithm in common"},
-        {SSL_R_NO_SUITABLE_KEY_SHARE, "no group in common"},
-        {SSL_R_NO_APPLICATION_PROTOCOL, "ALPN names no protocol of this port"},
-        {SSL_R_TLSV1_ALERT_UNKNOWN_CA, "client does not trust our certificate (unknown CA)"},
-        {SSL_R_SSLV3_ALERT_CERTIFICATE_EXPIRED, "client says that our certificate is expired"},
-        {SSL_R_SSLV3_ALERT_CERTIFICATE_UNKNOWN, "client does not accept our certificate"},
-        {SSL_R_SSLV3_ALERT_BAD_CERTIFICATE, "client does not accept our certificate (bad)"},
-        {SSL_R_SSLV3_ALERT_HANDSHAKE_FAILURE, "client refuses the handshake"},
-        {SSL_R_TLSV1_ALERT_PROTOCOL_VERSION, "client refuses the protocol version"},
-        {SSL_R_TLSV1_ALERT_USER_CANCELLED, "client gave up"},
-    };
-
-    for (size_t i = 0; i < ARRAY_SIZE(known); i++)
-        if (ERR_GET_LIB(code) == ERR_LIB_SSL && ERR_GET_REASON(code) == known[i].reason)
-            return known[i].text;
-    return code ? "TLS error" : err ? strerror(err) : "connection closed";
-}
-
-/* 0, or a negative errno and static words in *ret_why. */
-static int handshake(SSL *ssl, int64_t deadline, const char **ret_why)
+/* 0, or a negative errno, OpenSSL's reason and static words in *ret_why. */
+static int handshake(SSL *ssl, int64_t deadline, uint32_t *ret_reason, const char **ret_why)
 {
     for (;;) {
         int result, error, r;
@@ -120,7 +82,8 @@ static int handshake(SSL *ssl, int64_t deadline, const char **ret_why)
             return 0;
         error = SSL_get_error(ssl, result);
         if (error != SSL_ERROR_WANT_READ && error != SSL_ERROR_WANT_WRITE) {
-            *ret_why = reason_text(ERR_peek_error(), errno);
+            *ret_why = ERR_peek_error() ? "TLS error" : errno ? strerror(errno) : "connection closed";
+            *ret_reason = (uint32_t)ERR_GET_REASON(ERR_peek_error());
             return -EPROTO;
         }
         r = wait_for(error, deadline);
@@ -138,22 +101,35 @@ static int set_nonblocking(int fd)
     return flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ? -errno : 0;
 }
 
+/* Whoever stops a service sends SIGTERM to all of it: what the session has to say then still goes to the client. The
+ * end of the session is the end of this process, and so is the end of its parent (priv_confine()). */
+static void outlast_stop(void)
+{
+    sigset_t stop;
+
+    (void)sigemptyset(&stop);
+    (void)sigaddset(&stop, SIGTERM);
+    (void)sigprocmask(SIG_BLOCK, &stop, NULL);
+}
+
 static int serve(struct setup *s, SSL *ssl)
 {
     const char *why = "";
-    int r = handshake(ssl, clock_monotonic_ms() + (int64_t)s->seconds * 1000, &why);
+    uint32_t reason = 0;
+    int r = handshake(ssl, clock_monotonic_ms() + (int64_t)s->seconds * 1000, &reason, &why);
 
     if (r < 0)
-        return fail(false, "handshake", why);
+        return fail(false, reason, "handshake", why);
     r = setup_report(ssl);
     if (r < 0)
         return EX_IOERR;
     server_release(&s->server, ssl);
+    outlast_stop();
     r = relay_run(ssl, TLS_NETWORK, TLS_INNER);
     if (r == -EPROTO)
-        (void)note(NOTE_TLS_CLOSED, "TLS error");
+        note(NOTE_TLS_CLOSED, "TLS error");
     else if (r == -ETIMEDOUT)
-        (void)note(NOTE_TLS_CLOSED, "client takes nothing");
+        note(NOTE_TLS_CLOSED, "client takes nothing");
     return r < 0 ? EX_PROTOCOL : EX_OK;
 }
 
@@ -177,17 +153,17 @@ int main(int argc, char **argv)
     (void)sigaction(SIGPIPE, &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
     r = setup_receive(&s);
     if (r < 0)
-        return fail(true, "control", strerror(-r));
+        return fail(true, 0, "control", strerror(-r));
     /* Everything of OpenSSL that needs files (its configuration with the system's crypto policy, and loadable
      * providers) while there are some. */
-    if (OPENSSL_init_ssl(INIT, NULL) != 1)
-        return fail(true, "openssl", "cannot be initialised");
+    if (narrow_init(INIT) < 0)
+        return fail(true, 0, "openssl", "cannot be initialised");
     r = priv_confine(&confinement, &what);
     if (r < 0)
-        return fail(true, what, strerror(-r));
+        return fail(true, 0, what, strerror(-r));
     r = setup_apply(&s, &what);
     if (r < 0)
-        return fail(true, s.failed, what);
+        return fail(true, 0, s.failed, what);
     note_certificate(&s);
     r = set_nonblocking(TLS_NETWORK);
     if (r == 0)
@@ -195,7 +171,7 @@ int main(int argc, char **argv)
     if (r == 0)
         r = server_connect(&s.server, TLS_NETWORK, TLS_NETWORK, &ssl);
     if (r < 0)
-        return fail(true, "start", strerror(-r));
+        return fail(true, 0, "start", strerror(-r));
     r = serve(&s, ssl);
     SSL_free(ssl);
     server_finish(&s.server);

@@ -9,44 +9,28 @@
 #include <string.h>
 
 #include "shared/base/macros.h"
+#include "shared/crypto/binding.h"
 #include "shared/io/frame.h"
 
 #define RECEIVE_MS 10000 /* the monitor sends everything at once */
 
-static int copy(struct str s, char *out, size_t size)
+static int take_config(struct setup *s, const struct frame *f)
 {
-    if (s.len >= size || str_has_nul(s))
-        return -EBADMSG;
-    if (s.len > 0)
-        memcpy(out, s.ptr, s.len);
-    out[s.len] = '\0';
-    return 0;
+    char peer[LIMIT_ADDRESS + 1]; /* of no use here */
+
+    return frame_take(f, FRAME_TO_TEXT(peer), FRAME_TO_U32(&s->seconds, TIMEOUT_IMAP),
+                      FRAME_TO_BOOL(&s->asks_certificate), FRAME_TO_TEXT(s->alpn));
 }
 
-static int take_config(struct setup *s, struct frame_reader *r)
-{
-    struct str peer, alpn;
-    uint32_t asks;
-
-    if (frame_get_str(r, LIMIT_ADDRESS, &peer) < 0 || frame_get_u32(r, &s->seconds) < 0 ||
-        frame_get_u32(r, &asks) < 0 || frame_get_str(r, SETUP_ALPN - 1, &alpn) < 0 || frame_end(r) < 0)
-        return -EBADMSG;
-    s->asks_certificate = asks != 0;
-    if (s->seconds == 0 || s->seconds > TIMEOUT_IMAP)
-        return -EBADMSG;
-    return copy(alpn, s->alpn, sizeof(s->alpn));
-}
-
-static int take_file(struct setup *s, struct frame *f, struct frame_reader *r)
+static int take_file(struct setup *s, struct frame *f)
 {
     struct setup_file *file = &s->files[s->file_count];
     struct str path;
 
-    if (s->file_count >= SETUP_FILES || f->fd < 0 || frame_get_u32(r, &file->kind) < 0 ||
-        frame_get_str(r, LIMIT_PATHNAME, &path) < 0 || frame_end(r) < 0)
+    if (s->file_count >= SETUP_FILES || f->fd < 0 ||
+        frame_take(f, FRAME_TO_U32(&file->kind, TLS_FILE_CLIENT_CA), FRAME_TO_STR(&path, LIMIT_PATHNAME)) < 0)
         return -EBADMSG;
-    if (copy(str_sub(path, 0, SETUP_PATH - 1), file->path, SETUP_PATH) < 0)
-        return -EBADMSG;
+    (void)snprintf(file->path, SETUP_PATH, "%.*s", STR_ARG(path));
     file->fd = steal_fd(&f->fd);
     s->file_count++;
     return 0;
@@ -56,17 +40,13 @@ int setup_receive(struct setup *s)
 {
     for (size_t i = 0; i < SETUP_FILES + 2; i++) {
         _cleanup_frame_ struct frame f = FRAME_INIT;
-        struct frame_reader r;
         int e = frame_recv(SETUP_CONTROL, &f, RECEIVE_MS);
 
         if (e < 0)
             return e;
-        r = frame_read(&f);
         if (f.type == FRAME_TLS_GO)
-            return frame_end(&r);
-        e = f.type == FRAME_TLS_CONFIG ? take_config(s, &r)
-            : f.type == FRAME_TLS_FILE ? take_file(s, &f, &r)
-                                       : -EBADMSG;
+            return frame_take_fields(&f, NULL, 0);
+        e = f.type == FRAME_TLS_CONFIG ? take_config(s, &f) : f.type == FRAME_TLS_FILE ? take_file(s, &f) : -EBADMSG;
         if (e < 0)
             return e;
     }
@@ -158,22 +138,17 @@ static void subject(SSL *ssl, struct buf *out)
 
 int setup_report(SSL *ssl)
 {
-    _cleanup_frame_ struct frame f = FRAME_INIT;
     _cleanup_buf_ struct buf name = BUF_INIT(511);
-    uint8_t exporter[32], end_point[EVP_MAX_MD_SIZE];
+    uint8_t exporter[BINDING_EXPORTER], end_point[EVP_MAX_MD_SIZE];
     const unsigned char *alpn = NULL;
     unsigned alpn_len = 0;
-    size_t exporter_len = server_exporter(ssl, exporter), end_point_len = server_end_point(ssl, end_point);
+    size_t exporter_len = binding_exporter(ssl, exporter), end_point_len = server_end_point(ssl, end_point);
 
     SSL_get0_alpn_selected(ssl, &alpn, &alpn_len);
     subject(ssl, &name);
-    frame_begin(&f, FRAME_TLS_FACTS);
-    if (frame_put_str(&f, str_from(SSL_get_version(ssl))) < 0 ||
-        frame_put_str(&f, str_from(SSL_get_cipher_name(ssl))) < 0 || frame_put_str(&f, buf_str(&name)) < 0 ||
-        frame_put_str(&f, (struct str){(const char *)exporter, exporter_len}) < 0 ||
-        frame_put_str(&f, (struct str){(const char *)end_point, end_point_len}) < 0 ||
-        frame_put_str(&f, (struct str){(const char *)alpn, alpn_len}) < 0 ||
-        frame_put_u32(&f, SSL_session_reused(ssl) == 1) < 0)
-        return -ENOBUFS;
-    return frame_send(SETUP_CONTROL, &f, -1);
+    return frame_say(SETUP_CONTROL, FRAME_TLS_FACTS, -1, FRAME_STR(str_from(SSL_get_version(ssl))),
+                     FRAME_STR(str_from(SSL_get_cipher_name(ssl))), FRAME_STR(buf_str(&name)),
+                     FRAME_STR(((struct str){(const char *)exporter, exporter_len})),
+                     FRAME_STR(((struct str){(const char *)end_point, end_point_len})),
+                     FRAME_STR(((struct str){(const char *)alpn, alpn_len})), FRAME_U32(SSL_session_reused(ssl) == 1));
 }

@@ -9,7 +9,7 @@
 #include "shared/io/frame_types.h"
 
 #define SETUP_CONTROL 3
-#define SETUP_FILES   (2 * SERVER_CERTIFICATES_MAX + 2)
+#define SETUP_FILES   (2 * LIMIT_CERTIFICATES + 2)
 #define SETUP_ALPN    128
 #define SETUP_PATH    256 /* bytes of a path kept for messages */
 
