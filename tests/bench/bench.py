@@ -1,5 +1,6 @@
-"""Pennypost beside its peers; tests/bench/run starts this and says what there is. The tables, and what each part runs."""
+"""Pennypost beside its peers; tests/bench/run starts this and says what there is. The parts, what each may take, the order."""
 import argparse
+import contextlib
 import os
 import platform
 import shutil
@@ -8,34 +9,58 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TREE = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, HERE)
 sys.dont_write_bytecode = True
 
+import budgets  # noqa: E402
 import counts  # noqa: E402
 import generate  # noqa: E402
 import growth  # noqa: E402
 import imap  # noqa: E402
 import login  # noqa: E402
 import memory  # noqa: E402
+import peers  # noqa: E402
 import pop3  # noqa: E402
 import relay  # noqa: E402
 import smtp  # noqa: E402
 import starting  # noqa: E402
+from tables import Table, log  # noqa: E402
 
-PARTS = ("start", "login", "memory", "sizes", "smtp", "relay", "pop3", "imap", "growth", "counts")
-# (messages, rounds) of pop3 and imap; connections; rounds and scale of smtp; idle sessions; growth; messages to count on;
-# messages and destinations of relay; seconds after which no further round of a table begins
+# The share of the time that a part gets, in seconds of the normal run; what it leaves goes to those after it.
+SHARES = {"sizes": 20, "start": 50, "login": 60, "smtp": 220, "relay": 60, "pop3": 270, "imap": 460, "memory": 80, "growth": 40,
+          "counts": 120, "systemd": 100}
+# Minutes of the whole run; shares that differ. boxes: (messages, most rounds) of pop3 and imap; connections; smtp: most rounds, one part of the
+# messages; idle: sessions; growth: messages; counts: messages; relay: messages, destinations, most rounds.
 SIZES = {
-    "quick": {"boxes": [(1000, 1)], "connections": 10, "smtp": (1, 10), "idle": (1, 5), "growth": (200, 1000), "counts": 100,
-              "relay": (100, 10), "seconds": 60},
-    "normal": {"boxes": [(10000, 3), (100000, 1)], "connections": 100, "smtp": (3, 1), "idle": (1, 50),
-               "growth": (1000, 10000, 100000), "counts": 500, "relay": (10000, 1000), "seconds": 120},
-    "full": {"boxes": [(10000, 5), (100000, 3)], "connections": 300, "smtp": (5, 1), "idle": (1, 50, 200),
-             "growth": (1000, 10000, 100000, 400000), "counts": 500, "relay": (10000, 1000), "seconds": 900},
+    "quick": {"minutes": 5, "boxes": [(1000, 1)], "connections": 10, "smtp": (1, 10), "idle": (1, 50), "growth": (200, 1000),
+              "counts": 100, "relay": (100, 10, 1)},
+    "normal": {"minutes": 25, "boxes": [(10000, 3), (100000, 3)], "connections": 100, "smtp": (3, 1), "idle": (1, 50),
+               "growth": (1000, 10000, 100000), "counts": 500, "relay": (2000, 200, 3)},
+    "full": {"minutes": 100, "shares": {"growth": 260}, "boxes": [(10000, 5), (100000, 5)], "connections": 300, "smtp": (5, 1), "idle": (1, 50, 200),
+             "growth": (1000, 10000, 100000, 400000), "counts": 500, "relay": (10000, 1000, 3)},
 }
+LEEWAY = 60  # seconds over its share after which a part is ended
+
+
+class TimeUp(Exception):
+    """A part has taken too long. Nothing inside it takes this for the failure of one server."""
+
+
+@contextlib.contextmanager
+def at_most(seconds):
+    """Ends what is inside after that time."""
+    def end(*_):
+        raise TimeUp(f"not at its end after {seconds:.0f} s")
+    signal.signal(signal.SIGALRM, end)
+    signal.alarm(int(seconds) + 1)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
 
 
 def install():
@@ -52,7 +77,7 @@ def install():
     missing = [n for n in names if f"{n} installed" not in state.splitlines()]
     if not missing and os.listdir("/var/lib/apt/lists"):
         return
-    print("installing: " + " ".join(missing), flush=True)
+    log("installing: " + " ".join(missing))
     environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
     subprocess.run(["apt-get", "-q", "update"], check=True, stdout=subprocess.DEVNULL, env=environment)
     if missing:
@@ -68,29 +93,15 @@ def build(folder):
     subprocess.run(["ninja", "-C", folder], check=True, stdout=subprocess.DEVNULL)
 
 
-def show(title, table):
-    """One table; a peer's column carries the ratio behind its figure."""
-    names = sorted({n for row in table.values() for n in row}, key=lambda n: (n != "pennypost", len(n) * n.isdigit(), n))
-    print(f"\n## {title}\n")
-    print("| work | " + " | ".join(names) + " |")
-    print("|---|" + "---|" * len(names))
-    for work, row in table.items():
-        cells = []
-        ours = row.get("pennypost")
-        for name in names:
-            value = row.get(name)
-            if value is None:
-                cells.append("-")
-            elif name == "pennypost" or not ours or not value:
-                cells.append(f"{value:.4g}")
-            else:
-                cells.append(f"{value:.4g} ({ours / value if '/s' in work else value / ours:.3g})")
-        print(f"| {work} | " + " | ".join(cells) + " |")
-    sys.stdout.flush()
+def fetch(folder):
+    """The peers, before anything is timed."""
+    os.makedirs(folder, exist_ok=True)
+    for name in peers.MEASURED:
+        peers.unpack(name, folder)
 
 
 class Run:
-    """What the parts share: the size of it all, the release build, the cache of the peers, a work folder."""
+    """What the parts share: the size of it all, the release build, the cache of the peers, a work folder, the tables."""
 
     def __init__(self, size, binaries, work, svg):
         self.size, self.work, self.svg = SIZES[size], work, svg
@@ -102,9 +113,9 @@ class Run:
                 if "." not in name and os.access(path, os.X_OK):
                     os.makedirs(os.path.join(self.binaries, os.path.relpath(folder, binaries)), exist_ok=True)
                     shutil.copy(path, os.path.join(self.binaries, os.path.relpath(path, binaries)))
-        self.imap_tables = {}
+        self.tables, self.begun = {}, []
+        self.boxes, self.paces = {}, {"pop3": {}, "imap": {}}  # paces: {server: seconds a message}
         self.cache = os.path.join(binaries, "peers")
-        os.makedirs(self.cache, exist_ok=True)
 
     def tools(self, name):
         """(build, peers, a work folder of its own)"""
@@ -112,109 +123,173 @@ class Run:
         os.chmod(folder, 0o755)
         return self.binaries, self.cache, folder
 
+    def table(self, key, title, scope="", **options):
+        """A table, shown when the part is over, however it ends."""
+        self.tables[key] = Table(title, scope, **options)
+        self.begun.append(self.tables[key])
+        return self.tables[key]
+
+    def show_begun(self):
+        while self.begun:
+            self.begun.pop(0).show()
+
     def box(self, count):
-        """A generated box and its digests."""
-        path = os.path.join(self.work, f"box-{count}")
-        digests = generate.write_mbox(path, count)
-        print(f"\n{count} messages, {os.stat(path).st_size / 1e6:.0f} MB", flush=True)
-        return path, digests
+        """A generated box and its digests, kept for the parts to come."""
+        if count not in self.boxes:
+            path = os.path.join(self.work, f"box-{count}")
+            self.boxes[count] = path, generate.write_mbox(path, count)
+            log(f"  {count} messages, {os.stat(path).st_size / 1e6:.0f} MB")
+        return self.boxes[count]
 
-    def imap_servers(self):
-        """Pennypost and Dovecot as sessions on a socket."""
-        return [imap.Pennypost(self.tools("imap-p")[2], self.binaries, self.cache),
-                imap.Dovecot(self.tools("imap-d")[2], self.binaries, self.cache)]
+    def big_boxes(self, seconds):
+        """Yields (key of the table, count, most rounds, seconds) for the boxes of this run."""
+        sizes = self.size["boxes"]
+        whole = sum(count ** 0.5 for count, _ in sizes)  # more for the larger one, but not ten times
+        for count, rounds in sizes:
+            is_last = count == sizes[-1][0]
+            yield " big" if is_last else "", count, rounds, seconds * count ** 0.5 / whole
 
-    def run_start(self):
-        show("From connect to the greeting of POP3", starting.compare(self.tools("start"), self.size["connections"]))
+    def imap_servers(self, table):
+        """The peers as sessions on a connection."""
+        servers = [imap.Pennypost(self.tools("imap-p")[2], self.binaries, self.cache)]
+        for peer in (imap.Dovecot, imap.Mailutils):
+            try:
+                servers.append(peer(self.tools("imap-" + peer.name)[2], self.binaries, self.cache))
+            except RuntimeError as error:
+                table.note(str(error))
+        return servers
 
-    def run_login(self):
-        show("Sessions", login.compare(self.tools("login"), self.size["connections"]))
+    # The parts. Each gets the seconds that it should take.
 
-    def run_memory(self):
-        path, _ = self.box(1000 if self.size is SIZES["quick"] else 10000)
-        show("Memory of idle sessions", memory.compare(self.tools("memory"), path, self.size["idle"]))
-        os.unlink(path)
+    def run_sizes(self, _):
+        table = self.table("sizes", "At rest", is_sampled=False)
+        memory.sizes(self.tools("sizes"), table)
+        memory.idle(self.tools("idle"), table)
 
-    def run_sizes(self):
-        show("At rest", {**memory.idle(self.tools("idle")), **memory.sizes(self.tools("sizes"))})
+    def run_start(self, seconds):
+        starting.compare(self.tools("start"), self.table("start", "From connect to the greeting of POP3"),
+                         self.size["connections"], seconds)
 
-    def run_smtp(self):
-        show("SMTP to durable local mailboxes", smtp.compare(self.tools("smtp"), *self.size["smtp"]))
+    def run_systemd(self, _):
+        starting.compare_systemd(self.tools("systemd"), self.table("systemd", "From connect to the greeting under systemd"),
+                                 self.size["connections"])
 
-    def run_relay(self):
-        messages, destinations = self.size["relay"]
-        show(f"A queue run, {messages} messages to {destinations} destinations",
-             relay.compare(self.tools("relay"), messages, destinations))
+    def run_login(self, seconds):
+        login.compare(self.tools("login"), self.table("login", "Sessions"), self.size["connections"], seconds)
 
-    def run_pop3(self):
-        paces = {}
-        for count, rounds in self.size["boxes"]:
-            path, digests = self.box(count)
-            table = pop3.compare(self.tools("pop3"), path, digests, rounds, self.size["seconds"], paces)
-            show(f"POP3, {count} messages, seconds", table)
-            os.unlink(path)
+    def run_memory(self, _):
+        count = self.size["boxes"][0][0]
+        memory.compare(self.tools("memory"), self.table("memory", "Memory of idle sessions", f"{count} messages", is_sampled=False),
+                       self.box(count)[0], self.size["idle"])
 
-    def run_imap(self):
-        for count, rounds in self.size["boxes"]:
-            path, digests = self.box(count)
-            table = imap.compare(self.imap_servers(), path, digests, rounds, self.size["seconds"])
-            show(f"IMAP, {count} messages, seconds", table)
-            self.imap_tables[count] = table
-            os.unlink(path)
+    def run_smtp(self, seconds):
+        smtp.compare(self.tools("smtp"), self.table("smtp", "SMTP to durable local mailboxes"), *self.size["smtp"], seconds)
 
-    def run_growth(self):
-        curve = growth.compare(self.imap_servers, self.work, self.size["growth"], self.imap_tables)
-        show("Growth, seconds, by messages", growth.rows(curve))
+    def run_relay(self, seconds):
+        messages, destinations, rounds = self.size["relay"]
+        relay.compare(self.tools("relay"), self.table("relay", "A queue run", f"{messages} messages to {destinations} destinations"),
+                      messages, destinations, rounds, seconds)
+
+    def run_pop3(self, seconds):
+        for key, count, rounds, share in self.big_boxes(seconds):
+            pop3.compare(self.tools("pop3"), self.table("pop3" + key, "POP3, seconds", f"{count} messages"), *self.box(count),
+                         rounds, share, self.paces["pop3"])
+
+    def run_imap(self, seconds):
+        for key, count, rounds, share in self.big_boxes(seconds):
+            table = self.table("imap" + key, "IMAP, seconds", f"{count} messages")
+            # A gigabyte is copied in the full run only: it takes as long as all the rest.
+            imap.compare(self.imap_servers(table), table, *self.box(count), rounds, share, self.paces["imap"],
+                         lambda title, n=count: title != "COPY all" or n < 100000 or self.size is SIZES["full"])
+
+    def run_growth(self, seconds):
+        known = {count: self.tables["imap" + key] for key, count, _, _ in self.big_boxes(0) if "imap" + key in self.tables}
+        curve = growth.compare(self, self.table("growth", "Growth, seconds by messages", is_sampled=False), self.size["growth"],
+                               known, seconds)
         growth.plot(curve, self.svg)
 
-    def run_counts(self):
-        show("Instructions of the hot paths (callgrind)", counts.compare(self.tools("counts"), self.size["counts"]))
+    def run_counts(self, _):
+        counts.compare(self.tools("counts"), self.table("counts", "Instructions of the hot paths, a message (callgrind)",
+                                                        is_sampled=False), self.size["counts"])
 
 
 def machine():
-    """One line on what it ran on."""
+    """One line on what it runs on."""
     with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as f:
         model = next((l.partition(":")[2].strip() for l in f if l.startswith("model name")), platform.machine())
-    load = os.getloadavg()[0]
-    print(f"{os.cpu_count()} x {model}, Linux {platform.release()}, load {load:.1f}", flush=True)
+    return f"{os.cpu_count()} x {model}, Linux {platform.release()}, load {os.getloadavg()[0]:.1f}"
+
+
+def play(run, parts, shares, deadline):
+    """Runs the parts; returns the names of those that failed."""
+    failed = []
+    for number, part in enumerate(parts):
+        began = time.monotonic()
+        share = (deadline - began) * shares[part] / sum(shares[p] for p in parts[number:])
+        seconds = max(10, min(share, 4 * shares[part]))
+        log(f"{part}: about {seconds:.0f} s")
+        try:
+            with at_most(seconds + LEEWAY):
+                getattr(run, "run_" + part)(seconds)
+        except Exception as error:  # one part that fails does not take the others with it
+            failed.append(part)
+            if not isinstance(error, (RuntimeError, OSError, EOFError, TimeUp, subprocess.SubprocessError)):
+                traceback.print_exc()
+            table = run.begun[-1] if run.begun else run.table(part, part)
+            table.note(f"this part has not come to its end: {error}")
+        run.show_begun()
+        log(f"{part}: {time.monotonic() - began:.0f} s")
+    return failed
+
+
+def options_of(arguments):
+    parser = argparse.ArgumentParser(prog="tests/bench/run", description="Pennypost beside its peers")
+    parser.add_argument("parts", nargs="*", metavar="part", help=" ".join(SHARES))
+    parser.add_argument("--quick", dest="size", action="store_const", const="quick", default="normal")
+    parser.add_argument("--full", dest="size", action="store_const", const="full")
+    parser.add_argument("--minutes", type=float, help="of the whole run")
+    parser.add_argument("--build", default=os.path.join(TREE, "build-bench"))
+    parser.add_argument("--work", default="/var/tmp")
+    parser.add_argument("--plot", help="where the growth curves are drawn")
+    parser.add_argument("--keep-counts", action="store_true", help="write the counts as the new reference")
+    options = parser.parse_args(arguments)
+    unknown = set(options.parts) - set(SHARES)
+    if unknown:
+        parser.error("no part " + ", ".join(sorted(unknown)))
+    return options
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="tests/bench/run", description="Pennypost beside its peers")
-    parser.add_argument("parts", nargs="*", metavar="part", help=" ".join(PARTS))
-    parser.add_argument("--quick", dest="size", action="store_const", const="quick", default="normal")
-    parser.add_argument("--full", dest="size", action="store_const", const="full")
-    parser.add_argument("--build", default=os.path.join(TREE, "build-bench"))
-    parser.add_argument("--work", default="/var/tmp")
-    parser.add_argument("--plot", default=os.path.join(HERE, "growth.svg"))
-    options = parser.parse_args()
-    unknown = set(options.parts) - set(PARTS)
-    if unknown:
-        parser.error("no part " + ", ".join(sorted(unknown)))
+    options = options_of(sys.argv[1:])
     if os.geteuid() != 0:
         sys.exit("tests/bench/run needs root: the peers run in a mount namespace with accounts of their own")
+    began = time.monotonic()
     os.umask(0o022)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started ends
     install()
     build(os.path.abspath(options.build))
-    machine()
+    fetch(os.path.join(os.path.abspath(options.build), "peers"))
+    print(machine(), flush=True)
     work = tempfile.mkdtemp(prefix="pennypost-bench-", dir=options.work)
     os.chmod(work, 0o755)
-    failed = []
+    parts = options.parts or list(SHARES)
+    shares = {**SHARES, **SIZES[options.size].get("shares", {})}
+    minutes = options.minutes or SIZES[options.size]["minutes"] * sum(shares[p] for p in parts) / sum(shares.values())
+    # The curves in the tree are those of a whole run.
+    svg = options.plot or os.path.join(HERE if options.size != "quick" else work, "growth.svg")
     try:
-        run = Run(options.size, os.path.abspath(options.build), work, os.path.abspath(options.plot))
-        for part in options.parts or PARTS:
-            began = time.monotonic()
-            try:
-                getattr(run, "run_" + part)()
-            except (RuntimeError, OSError, EOFError, subprocess.SubprocessError) as error:
-                failed.append(part)
-                print(f"\n!! {part}: {error}")
-            print(f"\n({part}: {time.monotonic() - began:.0f} s)", flush=True)
+        run = Run(options.size, os.path.abspath(options.build), work, os.path.abspath(svg))
+        failed = play(run, parts, shares, began + minutes * 60)
+        if options.keep_counts and "counts" in parts and "counts" not in failed:
+            counts.keep(run.tables["counts"], run.size["counts"])
+        behind = budgets.show(run.tables)
+        print(f"\n{machine()}; {(time.monotonic() - began) / 60:.0f} minutes", flush=True)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+    for line in behind:
+        log("not met: " + line)
     if failed:
-        sys.exit("without figures: " + ", ".join(failed))
+        sys.exit("not whole: " + ", ".join(failed))
 
 
 if __name__ == "__main__":

@@ -1,90 +1,97 @@
-"""A client that costs little: speaks to a server on a socket pair or a TCP connection and looks only for the end of an
-answer, so that what is timed is the server. verify() reads with literals taken apart."""
+"""A client that costs little, at the other end of a connection over the loopback. What is timed is done by load.c,
+which looks only for the end of an answer; what verifies reads with literals taken apart."""
 import os
 import re
-import select
 import socket
 import subprocess
-import time
 
+HERE = os.path.dirname(os.path.abspath(__file__))
 LITERAL = re.compile(rb"\{(\d+)\}\r\n\Z")
 
 
-def rounds_within(rounds, seconds):
-    """The numbers of the rounds; no further one begins when the time is used up."""
-    began = time.monotonic()
-    for number in range(rounds):
-        if number and time.monotonic() - began > seconds:
-            print(f"  {number} of {rounds} rounds: the time was up")
-            return
-        yield number
+def compile_load(folder):
+    """The load generator, where Python would be slower than what is measured."""
+    path = os.path.join(folder, "load")
+    if not os.path.exists(path):
+        subprocess.run(["cc", "-std=c17", "-D_GNU_SOURCE", "-O2", "-o", path, os.path.join(HERE, "load.c"), "-lcrypto"],
+                       check=True)
+    return path
+
+
+class Late(RuntimeError):
+    """A server has taken longer for one thing than it may: it is not asked again."""
+
+
+def load(program, connection, *words, patience=None):
+    """Runs it on a connected socket; returns its lines."""
+    try:
+        done = subprocess.run([program, *words], stdin=connection, capture_output=True, text=True, check=False,
+                              timeout=patience)
+    except subprocess.TimeoutExpired as late:
+        raise Late(f"{str(words)[:80]}: no answer after {patience:.0f} s") from late
+    if done.returncode:
+        raise RuntimeError(f"{str(words)[:80]}: {done.stderr.strip()}")
+    return done.stdout.splitlines()
+
+
+def loopback():
+    """Two ends of a TCP connection, as a server and its client have them."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ends = [socket.create_connection(listener.getsockname()), listener.accept()[0]]
+    for end in ends:
+        end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return ends
 
 
 class Session:
-    """A server started on one end of a socket pair, or a connection."""
+    """An IMAP server on one end of a connection. `patience`: seconds for one answer."""
 
-    def __init__(self, command=None, address=None, environment=None, user=None):
-        self.process = None
-        if command:
-            ours, theirs = socket.socketpair()
-            options = {"user": user, "group": user, "extra_groups": []} if user is not None else {}
-            self.process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=subprocess.DEVNULL,
-                                            env=environment, **options)
+    def __init__(self, program, command, patience, user=None):
+        self.program, self.patience = program, patience  # program: of compile_load()
+        self.socket, theirs = loopback()
+        options = {"user": user, "group": user, "extra_groups": []} if user is not None else {}
+        try:
+            self.process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=subprocess.DEVNULL, **options)
+        finally:
             theirs.close()
-            self.socket = ours
-        else:
-            self.socket = socket.create_connection(address)
-            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.buffer = b""
+        self.socket.settimeout(patience)
+        self.file = self.socket.makefile("rb", buffering=1 << 16)
         self.number = 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
     def line(self):
         """One line with its CRLF."""
-        while b"\n" not in self.buffer:
-            piece = self.socket.recv(1 << 16)
-            if not piece:
-                raise EOFError(self.buffer)
-            self.buffer += piece
-        line, _, self.buffer = self.buffer.partition(b"\n")
-        return line + b"\n"
-
-    def exactly(self, size):
-        """`size` bytes."""
-        pieces, have = [self.buffer], len(self.buffer)
-        while have < size:
-            piece = self.socket.recv(1 << 20)
-            if not piece:
-                raise EOFError
-            pieces.append(piece)
-            have += len(piece)
-        data = b"".join(pieces)
-        self.buffer = data[size:]
-        return data[:size]
+        line = self.file.readline()
+        if not line.endswith(b"\n"):
+            raise EOFError(f"the connection is gone after {line!r}")
+        return line
 
     def send(self, data):
         self.socket.sendall(data)
 
+    def greeting(self):
+        line = self.line()
+        if not line.startswith((b"* OK", b"* PREAUTH")):
+            raise RuntimeError(f"greeting: {line!r}")
+
     def imap(self, command):
         """Sends a command, waits for its tagged reply; returns (seconds, bytes received, last line)."""
         self.number += 1
-        tag = b"t%d" % self.number
-        start = time.perf_counter()
-        self.send(tag + b" " + command + b"\r\n")
-        received, tail = 0, self.buffer
-        self.buffer = b""
-        end = re.compile(rb"(?:\A|\n)" + tag + rb" (OK|NO|BAD)[^\r\n]*\r\n\Z")
-        while True:
-            piece = self.socket.recv(1 << 20)
-            if not piece:
-                raise EOFError(tail[-200:])
-            received += len(piece)
-            tail = (tail + piece)[-4096:] if len(piece) < 4096 else piece[-4096:]
-            match = end.search(tail)
-            if match:
-                seconds = time.perf_counter() - start
-                if match.group(1) != b"OK":
-                    raise RuntimeError(command[:100] + b": " + match.group(0).strip())
-                return seconds, received, tail
+        counts, last = load(self.program, self.socket, "imap", f"t{self.number}", command, patience=self.patience)
+        if not last.startswith(f"t{self.number} OK"):
+            raise RuntimeError(f"{command[:60].decode()}: {last[:200]}")
+        seconds, received = counts.split()
+        return float(seconds), int(received), last
+
+    def digests(self, command):
+        """SHA-256 of each literal of the answer."""
+        self.number += 1
+        return load(self.program, self.socket, "literals", f"t{self.number}", command, patience=self.patience)
 
     def imap_responses(self, command):
         """Sends a command; yields every untagged response as a list of pieces (text, literal, text, ...)."""
@@ -93,36 +100,25 @@ class Session:
         self.send(tag + command + b"\r\n")
         while True:
             pieces = [self.line()]
-            while True:
-                match = LITERAL.search(pieces[-1])
-                if not match:
-                    break
-                pieces.append(self.exactly(int(match.group(1))))
+            while match := LITERAL.search(pieces[-1]):
+                pieces.append(self.file.read(int(match.group(1))))
                 pieces.append(self.line())
             if pieces[0].startswith(tag):
                 if not pieces[0].startswith(tag + b"OK"):
-                    raise RuntimeError(command[:100] + b": " + pieces[0])
+                    raise RuntimeError(f"{command[:60].decode()}: {pieces[0][:200]}")
                 return
             yield pieces
 
-    def wait_for_input(self, seconds):
-        return bool(select.select([self.socket], [], [], seconds)[0])
-
-    def memory(self):
-        """(RSS, private) in KB of the server process."""
-        values = {}
+    def private_kb(self):
+        """Private memory of the server process."""
         with open(f"/proc/{self.process.pid}/smaps_rollup", encoding="ascii") as f:
-            for line in f:
-                words = line.split()
-                if words[0].endswith(":") and words[-1] == "kB":
-                    values[words[0]] = int(words[1])
-        return values["Rss:"], values["Private_Clean:"] + values["Private_Dirty:"]
+            return sum(int(line.split()[1]) for line in f if line.startswith(("Private_Clean:", "Private_Dirty:")))
 
     def close(self):
+        self.file.close()
         self.socket.close()
-        if self.process:
-            try:
-                self.process.wait(timeout=60)
-            except subprocess.TimeoutExpired:
-                os.kill(self.process.pid, 9)
-                self.process.wait()
+        try:
+            self.process.wait(timeout=120)  # it may have something to write
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()

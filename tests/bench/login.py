@@ -9,11 +9,11 @@ import shutil
 import signal
 import socket
 import ssl
-import statistics
 import subprocess
 import time
 
 import peers
+from tables import samples_within
 
 ACCOUNTS = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
@@ -162,6 +162,8 @@ class Server:
 
     def stop(self):
         """Ends it and everything it has started."""
+        if self.process.returncode is not None:
+            return
         pids = self.processes()
         self.process.terminate()
         try:
@@ -299,6 +301,8 @@ def put_box(work, server, source=None):
     box = os.path.join(work, "spool", server.user)
     if source:
         shutil.copyfile(source, box)
+        with open(box, "rb") as f:
+            os.fsync(f)  # else the first server that syncs writes our copy, too
     else:
         write(box, "From a@b Sat Nov 14 12:00:00 2026\nSubject: one\n\nbody\n\n")
     os.chmod(box, 0o660)
@@ -307,44 +311,58 @@ def put_box(work, server, source=None):
         shutil.rmtree(os.path.join(work, name, server.user), ignore_errors=True)
 
 
-def medians(samples):
-    """{(title, name): values} as {title: {name: median}}."""
-    table = {}
-    for (title, name), values in samples.items():
-        table.setdefault(title, {})[name] = statistics.median(values)
-    return table
+class Samples:
+    """Milliseconds into a table. What fails once is noted and not tried again."""
+
+    def __init__(self, table):
+        self.table, self.failed = table, set()
+
+    def take(self, title, server, measure):
+        """measure() returns seconds, or None where it has no figure."""
+        if (title, server) in self.failed:
+            return
+        try:
+            seconds = measure()
+            if seconds is not None:
+                self.table.add(title, server.name, seconds * 1000)
+        except (RuntimeError, OSError, EOFError) as error:
+            self.failed.add((title, server))
+            self.table.note(f"{server.name}, {title.partition(',')[0]}: {error}")
 
 
-def compare(tools, connections):
-    """Login to quit: {measure: {server: median milliseconds}}."""
+def log_in_over_tls(server, kind, sessions):
+    seconds, sessions[server, kind] = server.login(kind)
+    return seconds
+
+
+def resume(server, kind, sessions):
+    try:
+        return server.login(kind, sessions[server, kind])[0]
+    except NotResumed:
+        return None  # Dovecot's login processes do not share their tickets
+
+
+def compare(tools, table, connections, seconds):
+    """Greeting, and login to quit, in milliseconds."""
     servers = start_servers(tools)
     etc, spool = os.path.join(tools[2], "accounts"), os.path.join(tools[2], "spool")
     more = start_pennypost(tools, etc, spool, ("pop3s", "imap", "imaps"))
-    ours = servers[0]
-    ours.ports = {kind: server.port for kind, server in more.items()}
+    servers[0].ports = {kind: server.port for kind, server in more.items()}
     for s in servers:
         put_box(tools[2], s)
     both = [s for s in servers if s.name in ("pennypost", "dovecot")]
-    samples, sessions = {}, {}
-
-    def add(title, server, seconds):
-        samples.setdefault((title, server.name), []).append(seconds * 1000)
-
+    samples, sessions = Samples(table), {}
     try:
-        for _ in range(connections):
+        for _ in samples_within(connections, seconds):
             for s in servers:
-                add("POP3 greeting, ms", s, s.greeting())
-                add("POP3 login to quit, ms", s, s.login()[0])
+                samples.take("POP3 greeting, ms", s, s.greeting)
+                samples.take("POP3 login to quit, ms", s, lambda s=s: s.login()[0])
             for s in both:
-                add("IMAP login to logout, ms", s, s.login("imap")[0])
+                samples.take("IMAP login to logout, ms", s, lambda s=s: s.login("imap")[0])
                 for kind, title in (("pop3s", "POP3"), ("imaps", "IMAP")):
-                    seconds, sessions[s.name, kind] = s.login(kind)
-                    add(f"{title} over TLS, login to end, ms", s, seconds)
-                    try:
-                        add(f"{title} over resumed TLS, login to end, ms", s, s.login(kind, sessions[s.name, kind])[0])
-                    except NotResumed:
-                        pass  # Dovecot's login processes do not share their tickets
+                    samples.take(f"{title} over TLS, login to end, ms", s, lambda s=s, k=kind: log_in_over_tls(s, k, sessions))
+                    if (s, kind) in sessions:
+                        samples.take(f"{title} over resumed TLS, login to end, ms", s, lambda s=s, k=kind: resume(s, k, sessions))
     finally:
         for s in servers + list(more.values()):
             s.stop()
-    return medians(samples)

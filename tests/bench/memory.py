@@ -66,42 +66,38 @@ def measure(server, kind, count):
     return tuple((a - b) / count for a, b in zip(after, before))
 
 
-def compare(tools, box, counts):
-    """{measure: {server: KB}}."""
+def compare(tools, table, box, counts):
+    """KB of a session, where so many are open."""
     etc, spool = login.prepare(tools)
     ours = login.start_pennypost(tools, etc, spool, ("imap", "imaps"))
     dovecot = login.start_dovecot(tools, etc, spool)
-    table = {}
     try:
         for kind, title in (("imap", "plain"), ("imaps", "TLS")):
             for server in (ours[kind], dovecot):
                 if not server:
                     continue
                 login.put_box(tools[2], server, box)
-                first = open_session(server, kind)  # the index is there afterwards
-                for one in first[::-1]:
-                    one.close()
-                for count in counts:
-                    try:
+                try:
+                    for one in open_session(server, kind)[::-1]:  # the index is there afterwards
+                        one.close()
+                    for count in counts:
                         pss, private = measure(server, kind, count)
-                    except (OSError, RuntimeError) as error:
-                        print(f"  {server.name}, {count} sessions: {error}")
-                        continue
-                    table.setdefault(f"IMAP session of {count}, {title}: private KB", {})[server.name] = private
-                    table.setdefault(f"IMAP session of {count}, {title}: PSS KB", {})[server.name] = pss
+                        table.add(f"IMAP session of {count}, {title}: private KB", server.name, private)
+                        table.add(f"IMAP session of {count}, {title}: PSS KB", server.name, pss)
+                except (OSError, RuntimeError) as error:
+                    table.note(f"{server.name}, {title}: {error}")
     finally:
         for server in (*ours.values(), dovecot):
             if server:
                 server.stop()
-    return table
 
 
-def idle(tools):
+def idle(tools, table):
     """Processes that stay when nobody is connected. Under systemd or inetd none of ours does; `listen` is one."""
     etc = smtp.accounts(os.path.join(tools[2], "accounts"))
     spool = login.prepare(tools)[1]
     smtp.accounts(os.path.join(tools[2], "accounts"))
-    counts = {"pennypost": 0}
+    table.add("processes when idle", "pennypost", 0)
     for name, start in (("dovecot", lambda root: login.start_dovecot(tools, etc, spool)),
                         ("postfix", lambda root: smtp.postfix(etc, root, tools[2], spool)),
                         ("opensmtpd", lambda root: smtp.opensmtpd(etc, root, tools[2], spool)),
@@ -112,23 +108,22 @@ def idle(tools):
         try:
             server = start(root)
             time.sleep(1)
-            counts[name] = len(server.processes())
+            table.add("processes when idle", name, len(server.processes()))
             server.stop()
         except RuntimeError as error:
-            print(f"  {error}")
-    return {"processes when idle": counts}
+            table.note(str(error))
 
 
-def sizes(tools):
+def sizes(tools, table):
     """KB of the programs."""
     build, root, _ = tools
-    found = {"pennypost": sum(os.stat(os.path.join(d, n)).st_size for d, _, names in os.walk(os.path.join(build, "handlers"))
-                              for n in names if os.access(os.path.join(d, n), os.X_OK) and "." not in n)}
+    work = "programs and libraries of their own, KB"
+    ours = [os.path.join(d, n) for d, _, names in os.walk(os.path.join(build, "handlers")) for n in names if "." not in n]
+    table.add(work, "pennypost", sum(os.stat(path).st_size for path in ours if os.access(path, os.X_OK)) / 1024)
     parts = {"dovecot": ("usr/lib/dovecot", "usr/sbin", "usr/bin"), "postfix": ("usr/lib/postfix", "usr/sbin"),
              "exim": ("usr/sbin",), "opensmtpd": ("usr/sbin", "usr/lib"), "popa3d": ("usr/sbin",), "mailutils": ("usr/sbin",)}
     for name, folders in parts.items():
         peer = peers.unpack(name, root)
         if peer:
-            found[name] = sum(os.lstat(os.path.join(d, n)).st_size for folder in folders
-                              for d, _, names in os.walk(os.path.join(peer, folder)) for n in names)
-    return {"programs and libraries of their own, KB": {n: size / 1024 for n, size in found.items()}}
+            table.add(work, name, sum(os.lstat(os.path.join(d, n)).st_size for folder in folders
+                                      for d, _, names in os.walk(os.path.join(peer, folder)) for n in names) / 1024)

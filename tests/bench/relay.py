@@ -4,6 +4,7 @@ private pages, of all processes together, at their most.
 """
 import glob
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -12,6 +13,7 @@ import time
 import login
 import peers
 import smtp
+from tables import alternate
 
 PORT, CONNECTIONS = 2599, 20
 BODY = "Subject: bench\n\n" + ("0123456789abcdef" * 4 + "\n") * 60
@@ -73,6 +75,7 @@ def count(folder, *names):
 def pennypost(tools, etc, messages, destinations):
     build, _, work = tools
     queue = os.path.join(work, "penny")
+    shutil.rmtree(queue, ignore_errors=True)
     for name in ("", "msg", "new", "cur", "corrupt"):
         os.mkdir(os.path.join(queue, name), 0o700)
     now = int(time.time())
@@ -85,7 +88,11 @@ def pennypost(tools, etc, messages, destinations):
                "relay_routes=" + queue + "/routes", "-o", "relay_connections=%d" % CONNECTIONS]
     with open(queue + "/log", "w", encoding="ascii") as log:
         run = subprocess.Popen(peers.overlay_command([etc], command), stdin=subprocess.DEVNULL, stderr=log, stdout=log)
-        figures = measure(run.pid, lambda: run.poll() is not None)
+        try:
+            figures = measure(run.pid, lambda: run.poll() is not None)
+        finally:
+            run.kill()
+            run.wait()
     left = count(queue, "new", "cur")
     if run.returncode != 0 or left:
         raise RuntimeError("pennypost: status %d, %d messages are left" % (run.returncode, left))
@@ -137,8 +144,32 @@ def fill(server, messages, destinations):
         say(b"QUIT\r\n", b"221")
 
 
-def compare(tools, messages, destinations):
-    """tools: build, peers, work folders. Returns {measure: {server: figure}}."""
+class Sink:
+    """smtp-sink, which counts what it is given."""
+
+    def __init__(self, there, work):
+        self.path = os.path.join(work, "sink")
+        with open(self.path, "wb") as counters:
+            self.process = subprocess.Popen(
+                [there + "/usr/sbin/smtp-sink", "-c", "-u", "nobody", "0.0.0.0:%d" % PORT, "500"], stdout=counters,
+                stderr=subprocess.DEVNULL,
+                env=dict(os.environ, LD_LIBRARY_PATH=there + "/usr/lib/postfix", MAIL_CONFIG=there + "/etc/postfix"))
+        time.sleep(1)
+
+    def messages(self):
+        """How many have come so far; the counters are the last line, each written over the one before."""
+        with open(self.path, "rb") as f:
+            f.seek(max(0, os.fstat(f.fileno()).st_size - 200))
+            found = re.findall(rb"mesg=(\d+)", f.read())
+        return int(found[-1]) if found else 0
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def compare(tools, table, messages, destinations, rounds, seconds):
+    """tools: build, peers, work folders. What both need for it, in alternation."""
     _, root, work = tools
     there = peers.unpack("postfix", root)
     if not there:
@@ -147,20 +178,20 @@ def compare(tools, messages, destinations):
     for number, name in enumerate(("relay", "resolve")):
         login.append(etc + "/etc/passwd", "pennypost-%s:x:%d:%d::/nonexistent:/bin/false\n" % (name, 930 + number, 930 + number))
         login.append(etc + "/etc/group", "pennypost-%s:x:%d:\n" % (name, 930 + number))
-    os.makedirs(os.path.join(work, "spool"))
-    sink = subprocess.Popen([there + "/usr/sbin/smtp-sink", "-u", "nobody", "0.0.0.0:%d" % PORT, "500"], stdout=subprocess.DEVNULL,
-                            stderr=subprocess.DEVNULL,
-                            env=dict(os.environ, LD_LIBRARY_PATH=there + "/usr/lib/postfix", MAIL_CONFIG=there + "/etc/postfix"))
-    table = {}
+    os.makedirs(os.path.join(work, "spool"), exist_ok=True)
+    sink, both = Sink(there, work), [pennypost, postfix]
     try:
-        time.sleep(1)
-        for name, run in (("pennypost", pennypost), ("postfix", postfix)):
-            seconds, memory = run(tools, etc, messages, destinations)
-            table.setdefault("seconds", {})[name] = seconds
-            table.setdefault("messages/s", {})[name] = messages / seconds
-            table.setdefault("private memory of all processes, MB", {})[name] = memory
+        for _, run in alternate(both, rounds, seconds):
+            before = sink.messages()
+            try:
+                took, memory = run(tools, etc, messages, destinations)
+                if sink.messages() - before != messages:
+                    raise RuntimeError("%d of %d messages have come" % (sink.messages() - before, messages))
+                table.add("seconds", run.__name__, took)
+                table.add("messages/s", run.__name__, messages / took)
+                table.add("private memory of all processes, MB", run.__name__, memory)
+            except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+                table.note("%s: %s" % (run.__name__, error))
+                both.remove(run)
     finally:
-        sink.kill()
-        sink.wait()
-        shutil.rmtree(os.path.join(work, "penny"), ignore_errors=True)
-    return table
+        sink.stop()

@@ -6,6 +6,7 @@ import subprocess
 import container
 import login
 import peers
+from tables import samples_within
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -57,36 +58,49 @@ def xinetd_command(conf, command):
     return ["sh", "-c", f"cat > {conf} <<'END'\n{text}END\nexec /usr/sbin/xinetd -dontfork -f {conf}"]
 
 
-def compare(tools, connections):
-    """{way: {program: median milliseconds}}."""
+def start_all(tools, table, programs, etc, spool, popa3d):
+    """[(title, server, is_tls)] of each program in each way."""
+    started = []
+    for number, (name, command, is_tls) in enumerate(programs):
+        for way, words, folders in ways(tools, etc, f"{name}{number}", command):
+            if is_tls and way != "listen":
+                continue
+            folders = folders + [popa3d] if name == "popa3d" else folders
+            try:
+                server = login.Server(name, words, folders, spool)
+            except RuntimeError as error:
+                table.note(f"{way}: {error}")
+                continue
+            started.append((f"{way}{' over TLS' if is_tls else ''}: greeting, ms", server, is_tls))
+    return started
+
+
+def compare(tools, table, connections, seconds):
+    """Milliseconds to the greeting for each way of being started."""
     etc, spool = login.prepare(tools)
     floor, floor_tls = compile_floor(tools[2])
     popa3d = peers.unpack("popa3d", tools[1])
-    programs = [("floor", floor, False), ("pennypost", login.our_command(tools, "pop3"), False)]
+    programs = [("floor", floor, False)] if floor else []
+    programs.append(("pennypost", login.our_command(tools, "pop3"), False))
     if popa3d:
         programs.append(("popa3d", ["/usr/sbin/popa3d"], False))
     if floor_tls:
         programs.append(("floor", floor_tls, True))
     programs.append(("pennypost", login.our_command(tools, "pop3", "--tls"), True))
-    started, samples = [], {}
+    started, samples = start_all(tools, table, programs, etc, spool, popa3d), login.Samples(table)
     try:
-        for number, (name, command, is_tls) in enumerate(programs):
-            for way, words, folders in ways(tools, etc, f"{name}{number}", command):
-                if is_tls and way != "listen":
-                    continue
-                folders = folders + [popa3d] if name == "popa3d" else folders
-                try:
-                    server = login.Server(name, words, folders, spool)
-                except RuntimeError as error:
-                    print(f"  {way}: {error}")
-                    continue
-                started.append((f"{way}{' over TLS' if is_tls else ''}: greeting, ms", server, is_tls))
-        for _ in range(connections):
+        for _ in samples_within(connections, seconds):
             for title, server, is_tls in started:
-                samples.setdefault((title, server.name), []).append(server.greeting(is_tls=is_tls) * 1000)
+                samples.take(title, server, lambda s=server, t=is_tls: s.greeting(is_tls=t))
     finally:
         for _, server, _ in started:
             server.stop()
-    for name, seconds in container.compare(tools, floor[0], popa3d, connections) if floor else []:
-        samples.setdefault(("systemd, Accept=yes: greeting, ms", name), []).append(seconds * 1000)
-    return login.medians(samples)
+
+
+def compare_systemd(tools, table, connections):
+    """The same under systemd itself, in a container."""
+    floor = compile_floor(tools[2])[0]
+    if not floor:
+        raise RuntimeError("no compiler for the trivial program")
+    for name, seconds in container.compare(tools, floor[0], peers.unpack("popa3d", tools[1]), connections):
+        table.add("systemd, Accept=yes: greeting, ms", name, seconds * 1000)

@@ -158,7 +158,9 @@ static void write_offset(struct call *c)
 {
     int fd = (int)c->arg[0];
 
-    if (c->nr == SYS_pwrite64 || c->nr == SYS_pwritev || c->nr == SYS_pwritev2)
+    if (c->nr == SYS_pwritev2 && (c->arg[5] & RWF_APPEND))
+        c->offset = lseek(fd, 0, SEEK_END);
+    else if (c->nr == SYS_pwrite64 || c->nr == SYS_pwritev || c->nr == SYS_pwritev2)
         c->offset = (off_t)c->arg[3];
     else if (c->nr == SYS_copy_file_range)
         c->offset = c->arg[3] != 0 ? *(off_t *)c->arg[3] : lseek((int)c->arg[2], 0, SEEK_CUR);
@@ -373,10 +375,21 @@ static _Noreturn void die(const struct interpose_plan *plan)
         (void)SYS3(SYS_kill, SYS0(SYS_getpid), SIGKILL, 0);
 }
 
+static bool is_sync(const struct call *c)
+{
+    return c->nr == SYS_fsync || c->nr == SYS_fdatasync;
+}
+
 static bool needs_space(const struct call *c)
 {
     return c->kind == CALL_WRITE || c->nr == SYS_fallocate || (c->nr == SYS_openat && c->is_new) ||
            c->nr == SYS_mkdirat || c->nr == SYS_copy_file_range || c->nr == SYS_sendfile;
+}
+
+/* After the one that failed. */
+static bool still_fails(const struct interpose_plan *plan, const struct call *c)
+{
+    return plan->sticky == 2 ? !is_sync(c) : plan->sticky == 1 && needs_space(c);
 }
 
 /* A failing call; a write does its first half, as on a disk that fills up. */
@@ -388,7 +401,7 @@ static long fail(const struct interpose_plan *plan, const struct call *c, bool i
         r = write_half(c);
     if (r <= 0)
         return -plan->fail_errno;
-    if (c->nr == SYS_write || c->nr == SYS_writev)
+    if (c->nr == SYS_write || c->nr == SYS_writev || (c->nr == SYS_pwritev2 && c->arg[3] == -1))
         (void)lseek((int)c->arg[0], c->offset + r, SEEK_SET);
     return r;
 }
@@ -407,7 +420,7 @@ long call_run(const struct interpose_plan *plan, struct call *c)
     if (plan->mode == MODE_STOP && is_here)
         (void)SYS3(SYS_kill, SYS0(SYS_getpid), SIGSTOP, 0);
     write_offset(c);
-    if (plan->mode == MODE_FAIL && (is_here || (plan->is_sticky && calls > plan->stop_at && needs_space(c))))
+    if (plan->mode == MODE_FAIL && (is_here || (calls > plan->stop_at && still_fails(plan, c))))
         return fail(plan, c, is_here);
     if (plan->mode == MODE_TORN && is_here) {
         (void)(c->kind == CALL_WRITE ? write_half(c) : call_again(c));
@@ -418,11 +431,12 @@ long call_run(const struct interpose_plan *plan, struct call *c)
         return -EOPNOTSUPP;
     if (plan->room > 0 && c->nr == SYS_fallocate && !(c->arg[1] & ~FALLOC_FL_KEEP_SIZE) && c->arg[3] > plan->room)
         return -ENOSPC;
-    if (plan->has_no_sync && (c->nr == SYS_fsync || c->nr == SYS_fdatasync))
+    if (plan->has_no_sync && is_sync(c))
         return 0;
     if (c->nr == SYS_unlinkat)
         (void)lstat(c->path, &old);
-    r = call_again(c);
+    call_trace(plan, is_sync(c) ? "sync" : "call", (unsigned long long)calls, 0, 0, NULL, 0);
+    r = plan->skips_sync && is_sync(c) ? 0 : call_again(c);
     if (plan->mode != MODE_TRACE || r < 0)
         return r;
     if (c->kind == CALL_PATH)

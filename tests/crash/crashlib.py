@@ -1,9 +1,12 @@
 """What the crash, hammer and interop tests share: messages that prove themselves, a mbox reader that owes nothing to the
 store, folders put back to an earlier moment in the same inodes, and runs of the `work` program."""
 
+import ctypes
+import functools
 import hashlib
 import os
 import re
+import select
 import shutil
 import stat
 import subprocess
@@ -40,6 +43,7 @@ def ident_of(text):
     return found.group(1).decode() if found else None
 
 
+@functools.lru_cache(maxsize=512)
 def is_whole(text):
     """Does the checksum in a message's header hold for its body (LF or CRLF, as served)?"""
     head, sep, body = text.replace(b"\r\n", b"\n").partition(b"\n\n")
@@ -74,6 +78,12 @@ def mbox_messages(data):
     return out
 
 
+@functools.lru_cache(maxsize=32)
+def texts_of(data):
+    """The same for who looks at nearly the same file many times."""
+    return tuple(mbox_messages(data))
+
+
 def stored_to_wire(text, unquote):
     """What the store should serve of a stored message."""
     head, _, body = text.partition(b"\n\n")
@@ -84,6 +94,7 @@ def stored_to_wire(text, unquote):
     return (head + b"\n\n" + body).replace(b"\n", b"\r\n")
 
 
+@functools.lru_cache(maxsize=512)
 def raw_whole(text):
     """Is a message as it stands in the file whole, quoted or not?"""
     return is_whole(stored_to_wire(text, True)) or is_whole(stored_to_wire(text, False))
@@ -136,7 +147,67 @@ def materialise(root, files, dirs):
             os.close(fd)
 
 
+# ---- a disk of its own ----
+
+CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 1 << 18
+
+
+class Disk:
+    """An ext4 or XFS file system in a file, mounted where only this process and its children see it."""
+
+    MKFS = {"ext4": ["mkfs.ext4", "-q", "-F", "-b", "4096"], "ext4-1k": ["mkfs.ext4", "-q", "-F", "-b", "1024"], "xfs": ["mkfs.xfs", "-q", "-f"]}
+
+    def __init__(self, kind, folder):
+        self.kind, self.image, self.mount = kind, os.path.join(folder, kind + ".img"), os.path.join(folder, kind)
+        os.makedirs(self.mount)
+        with open(self.image, "wb") as f:
+            f.truncate(320 << 20) # mkfs.xfs wants 300 MiB; it stays a sparse file
+        subprocess.run(self.MKFS[kind] + [self.image], check=True, capture_output=True)
+        self.up()
+
+    @staticmethod
+    def own_namespace():
+        """May we mount, and does nobody else see it?"""
+        libc = ctypes.CDLL(None, use_errno=True)
+        return os.geteuid() == 0 and not libc.unshare(CLONE_NEWNS) and not libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None)
+
+    def up(self):
+        subprocess.run(["mount", "-o", "loop", self.image, self.mount], check=True, capture_output=True)
+
+    def down(self):
+        subprocess.run(["umount", self.mount], check=True, capture_output=True)
+
+    def again(self):
+        self.down()
+        self.up()
+
+
 # ---- the work program ----
+
+
+def whole(fd):
+    return os.pread(fd, os.fstat(fd).st_size, 0)
+
+
+def run_quickly(argv, timeout, **options):
+    """subprocess.run() with what is written in memory: no pipe to be emptied in pieces, no looking again and again whether
+    the process has ended. It is called some hundred thousand times."""
+    out, err = os.memfd_create("stdout"), os.memfd_create("stderr")
+    try:
+        p = subprocess.Popen(argv, stdout=out, stderr=err, **options)
+        pid = os.pidfd_open(p.pid)
+        try:
+            if not select.select([pid], [], [], timeout)[0]:
+                p.kill()
+                p.wait()
+                raise subprocess.TimeoutExpired(argv, timeout, whole(out), whole(err))
+        finally:
+            os.close(pid)
+        return subprocess.CompletedProcess(argv, p.wait(), whole(out), whole(err))
+    finally:
+        os.close(out)
+        os.close(err)
+
 
 USER = 65534
 
@@ -151,6 +222,8 @@ class Work:
         self.program = os.path.join(build, "tests/crash/work")
         self.library = os.path.join(build, "tests/crash/libinterpose.so")
         self.root, self.boot = root, None # boot: the text of another boot id, as after a power cut
+        self.skips_sync = False # who runs the program and looks on needs none: what a process wrote is there when it is killed
+        self.plain_times = False # an index fits a file that was put back (times.c)
         self.inbox = os.path.join(root, "spool/INBOX")
         self.paths = [self.inbox, os.path.join(root, "mail"), os.path.join(root, "state")]
         self.as_user = {}
@@ -180,28 +253,35 @@ class Work:
     def argv(self, words, options=()):
         return [self.program, *options, *self.paths, *words]
 
-    def run(self, words, interpose=None, options=("-t", "2"), timeout=60):
+    def run(self, words, interpose=None, options=("-t", "2"), timeout=600):
         env = dict(os.environ)
-        if self.boot and not interpose:
+        if (self.boot or self.skips_sync or self.plain_times) and not interpose:
             interpose = dict(CRASH_MODE="kill", CRASH_AT=0)
         if interpose:
+            interpose = dict(interpose, CRASH_SKIP_SYNC=int(self.skips_sync and interpose["CRASH_MODE"] != "cut"))
             if self.boot:
                 boot_file = self.root + ".boot"
                 with open(boot_file, "w", encoding="ascii") as f:
                     f.write(self.boot)
                 env["CRASH_BOOT"] = boot_file
             env.update({k: str(v) for k, v in interpose.items()})
+            if self.plain_times:
+                env["CRASH_PLAIN_TIMES"] = "1"
             env.update(CRASH_DIR=self.root, LD_PRELOAD=self.library, ASAN_OPTIONS="verify_asan_link_order=0")
-        return subprocess.run(self.argv(words, options), env=env, stdin=subprocess.DEVNULL, capture_output=True,
-                              timeout=timeout, check=False, **self.as_user)
+        return run_quickly(self.argv(words, options), timeout, env=env, stdin=subprocess.DEVNULL, **self.as_user)
 
     def dump(self, box="INBOX", options=()):
         """A Box, or an error text."""
         p = self.run(["open", box, ",", "dump", ",", "close"], options=options)
-        if p.returncode != 0:
-            bad = re.findall(rb"^ERR .*$", p.stdout, re.M)
-            return "status %d %s %s" % (p.returncode, bad[-1].decode() if bad else "", p.stderr[-600:].decode("utf-8", "replace"))
-        return parse_dump(p.stdout)
+        return parse_dump(p.stdout) if p.returncode == 0 else failure(p)
+
+    def dumps(self, boxes, first=()):
+        """{name: Box} of several boxes from one process, which does what the words of `first` say before; an error text."""
+        words = list(first)
+        for name in boxes:
+            words += ([","] if words else []) + ["open", name, ",", "dump", ",", "close"]
+        p = self.run(words)
+        return parse_dumps(p.stdout, boxes) if p.returncode == 0 else failure(p)
 
 
 class Box:
@@ -225,9 +305,32 @@ class Message:
         return (self.uid, self.flags, self.digest)
 
 
+def failure(p):
+    bad = re.findall(rb"^ERR .*$", p.stdout, re.M)
+    return "status %d %s %s" % (p.returncode, bad[-1].decode() if bad else "", p.stderr[-600:].decode("utf-8", "replace"))
+
+
 def parse_dump(out):
-    at = out.find(b"BOX ")
-    if at < 0:
+    box = parse_box(out, out.find(b"BOX "))
+    return box if isinstance(box, str) else box[0]
+
+
+def parse_dumps(out, names):
+    """The dumps of one process after the other: what stands in messages is never looked at."""
+    boxes, at = {}, 0
+    for name in names:
+        while at < len(out) and not out.startswith(b"BOX ", at):
+            at = out.find(b"\n", at) + 1 or len(out)
+        box = parse_box(out, at)
+        if isinstance(box, str):
+            return "%s: %s" % (name, box)
+        boxes[name], at = box
+    return boxes
+
+
+def parse_box(out, at):
+    """A Box and where its dump ends; an error text."""
+    if not 0 <= at < len(out):
         return "no dump: %r" % out[-300:]
     end = out.index(b"\n", at)
     box = Box(*[int(x) for x in out[at:end].split()[1:4]])
@@ -241,7 +344,7 @@ def parse_dump(out):
             return "message %s: not as many bytes as its size" % uid.decode()
         box.messages.append(Message(int(uid), flags.decode(), int(modseq), size, int(date), text))
         at = end + 2 + size
-    return box
+    return box, at
 
 
 def acks(out):

@@ -6,7 +6,6 @@ too. One that became read-only: all can be read. On a tmpfs (everything behind m
   full.py [--quick] [--fs tmpfs,ext4,xfs] BUILD_DIR"""
 
 import argparse
-import ctypes
 import os
 import shutil
 import subprocess
@@ -16,7 +15,6 @@ import tempfile
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import crashlib
 
-CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 1 << 18
 SIZES = {"tmpfs": 48 << 20, "ext4": 64 << 20, "xfs": 304 << 20}
 COUNT = 40
 
@@ -177,8 +175,7 @@ def main():
     parser.add_argument("--fs", default="")
     args = parser.parse_args()
     build, result = os.path.abspath(args.build), crashlib.Result()
-    libc = ctypes.CDLL(None, use_errno=True)
-    if os.geteuid() != 0 or libc.unshare(CLONE_NEWNS) or libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None):
+    if not crashlib.Disk.own_namespace():
         result.skip("full disks: needs root and mount namespaces")
         return result.finish()
     scratch = tempfile.mkdtemp(prefix="crash-full-")

@@ -64,7 +64,7 @@ class Bench:
         process = subprocess.Popen([self.work.programs["imap-session"], "-c", "/dev/null", *self.work.options()], stdin=theirs,
                                    stdout=theirs, stderr=subprocess.DEVNULL, cwd="/", env=env, **self.work.as_user)
         theirs.close()
-        ours.settimeout(60)
+        ours.settimeout(300)
         answers = {}
         try:
             with ours, ours.makefile("rb") as lines:
@@ -76,7 +76,7 @@ class Bench:
                             break
         except (BrokenPipeError, ConnectionResetError):
             pass  # killed
-        return answers, process.wait(60)
+        return answers, process.wait(300)
 
     def calls(self):
         """How many calls a whole session makes."""

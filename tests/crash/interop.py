@@ -66,7 +66,7 @@ class Place:
         return {"user": USER, "group": USER, "extra_groups": []} if self.own else {}
 
     def run(self, argv, text=b"", **more):
-        return subprocess.run(argv, input=text, capture_output=True, env=self.env, cwd=self.folder, timeout=60, check=False,
+        return subprocess.run(argv, input=text, capture_output=True, env=self.env, cwd=self.folder, timeout=300, check=False,
                               **self.demote(), **more)
 
     def ours(self, *words):
@@ -82,7 +82,7 @@ class Place:
             raise RuntimeError(box)
         return box
 
-    def terminal(self, argv, seconds=30, keys=""):
+    def terminal(self, argv, seconds=180, keys=""):
         """Runs a full-screen program on a terminal of its own until it ends; types a key whenever it has been quiet for a
         while. What it showed and its status."""
         master, slave = pty.openpty()
@@ -255,7 +255,7 @@ class Dovecot:
     def end(self):
         self.ask("LOGOUT")
         self.p.stdin.close()
-        self.p.wait(10)
+        self.p.wait(60)
 
 
 def by_dovecot(place):

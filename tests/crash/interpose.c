@@ -8,12 +8,16 @@
  *
  *   CRASH_DIR     only calls on files below this folder count (absolute, without a slash at the end)
  *   CRASH_MODE    kill: SIGKILL before call number CRASH_AT.  torn: the same in the middle of it (half of a write is
- *                 done; other calls are done whole).  fail: call number CRASH_AT and, with CRASH_STICKY, all later ones
- *                 that need space fail with CRASH_ERRNO; a write does its first half.  stop: SIGSTOP before call number
+ *                 done; other calls are done whole).  fail: call number CRASH_AT and, with CRASH_STICKY=1, all later
+ *                 ones that need space, with 2 all later ones but syncs, fail with CRASH_ERRNO; the first does half of
+ *                 a write.  stop: SIGSTOP before call number
  *                 CRASH_AT, for a test that does something meanwhile.  trace: all calls go to CRASH_TRACE.
  *   CRASH_NO_COLLAPSE  fallocate(COLLAPSE_RANGE, INSERT_RANGE) answer EOPNOTSUPP, as tmpfs, btrfs and NFS do
  *   CRASH_ROOM    fallocate of more bytes than this at once answers ENOSPC
  *   CRASH_NO_SYNC      fsync and fdatasync succeed and do nothing: with it the power-cut test must find losses
+ *   CRASH_SKIP_SYNC    they are counted, failed and traced like any call, and the disk is left alone: only a power cut
+ *                      would show it, and those are worked out from the trace
+ *   CRASH_PLAIN_TIMES  see times.c
  *   CRASH_BOOT         a file that is read in the place of the kernel's boot id: the machine was started again
  *
  * Exit status 98: a writable shared mapping of a file below CRASH_DIR (no test could see its writes).
@@ -283,8 +287,9 @@ __attribute__((constructor)) static void start(void)
     plan.stop_at = env_number("CRASH_AT");
     plan.fail_errno = (int)env_number("CRASH_ERRNO");
     plan.shutdown = (uint32_t)env_number("CRASH_SHUTDOWN");
-    plan.is_sticky = env_number("CRASH_STICKY") != 0;
+    plan.sticky = env_number("CRASH_STICKY");
     plan.has_no_sync = env_number("CRASH_NO_SYNC") != 0;
+    plan.skips_sync = env_number("CRASH_SKIP_SYNC") != 0;
     plan.room = env_number("CRASH_ROOM");
     plan.has_no_collapse = env_number("CRASH_NO_COLLAPSE") != 0;
     if (plan.dir_len == 0 || plan.dir_len >= sizeof(plan.dir) || env_mode(getenv("CRASH_MODE")) < 0 ||

@@ -21,10 +21,11 @@ struct interpose_plan {
     long stop_at; /* number of the call to stop at or to fail, from 1 */
     int fail_errno;
     uint32_t shutdown;    /* MODE_CUT: 0 all is flushed, 1 the journal is, 2 nothing is */
-    bool is_sticky;       /* later calls that need space fail as well */
+    long sticky;          /* 1: later calls that need space fail as well; 2: all but syncs */
     bool has_no_collapse; /* the file system cannot COLLAPSE_RANGE */
     long room;            /* fallocate of more bytes at once finds the disk full; 0: no matter how many */
     bool has_no_sync;     /* syncs are not made: what a store that forgets them would do */
+    bool skips_sync;      /* syncs are counted and traced, and not made: who looks on cannot tell the difference */
 };
 
 enum call_kind { CALL_WRITE, CALL_PATH, CALL_OTHER };

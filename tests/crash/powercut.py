@@ -2,12 +2,12 @@
 """The real thing: the store on loop-mounted ext4 and XFS, the file system shut down (FS_IOC_SHUTDOWN) before every system
 call that changes a file, mounted again, looked at. As root, in a mount namespace of its own.
 
-  powercut.py [--quick] [--only TEXT] [--fs ext4,ext4-1k,xfs] BUILD_DIR
+  powercut.py [--quick] [--only TEXT] [--fs ext4,ext4-1k,xfs] [--results FILE] [-j N] [-v] BUILD_DIR
 
-NOLOGFLUSH (2) loses what is neither synced nor written back, LOGFLUSH (1) keeps metadata whose data may be lost."""
+NOLOGFLUSH (2) loses what is neither synced nor written back, LOGFLUSH (1) keeps metadata whose data may be lost. --results:
+see run-crash.py."""
 
 import argparse
-import ctypes
 import os
 import shutil
 import subprocess
@@ -15,37 +15,18 @@ import sys
 import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import crashbench
 import crashlib
+import jobs
 import scenarios
-from importlib import import_module
 
-run_crash = import_module("run-crash")
 QUICK = ("append to own", "multiappend", "collapse", "moved expunge first, own", "move", "flags and flush, own")
-CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 1 << 18
+FLAGS = {"NOLOGFLUSH": 2, "LOGFLUSH": 1}
 
 
-class Disk:
-    def __init__(self, kind, folder):
-        self.kind, self.image, self.mount = kind, os.path.join(folder, kind + ".img"), os.path.join(folder, kind)
-        os.makedirs(self.mount)
-        with open(self.image, "wb") as f:
-            f.truncate(320 << 20) # mkfs.xfs wants 300 MiB; it stays a sparse file
-        argv = {"ext4": ["mkfs.ext4", "-q", "-F"], "ext4-1k": ["mkfs.ext4", "-q", "-F", "-b", "1024"], "xfs": ["mkfs.xfs", "-q", "-f"]}[kind]
-        subprocess.run(argv + [self.image], check=True, capture_output=True)
-        self.up()
+class CutBench(crashbench.Bench):
+    plain_times = False
 
-    def up(self):
-        subprocess.run(["mount", "-o", "loop", self.image, self.mount], check=True, capture_output=True)
-
-    def down(self):
-        subprocess.run(["umount", self.mount], check=True, capture_output=True)
-
-    def again(self):
-        self.down()
-        self.up()
-
-
-class CutBench(run_crash.Bench):
     def is_power_lost(self):
         return True
 
@@ -67,49 +48,75 @@ class CutBench(run_crash.Bench):
             n += 1
 
 
+def run_one(build, scratch, name, kind, flags, quick):
+    """On a disk of its own: a power cut is one for all who use it."""
+    scenario = next(s for s in scenarios.ALL if s.name == name)
+    place = tempfile.mkdtemp(prefix="disk-", dir=scratch)
+    disk = crashlib.Disk(kind, place)
+    try:
+        bench = CutBench(build, tempfile.mkdtemp(prefix="cut-", dir=disk.mount), scenario, quick)
+        if not bench.errors:
+            bench.cut(disk, flags)
+        return bench.points, bench.errors
+    finally:
+        subprocess.run(["umount", "-l", disk.mount], check=False)
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def usable(kinds, scratch, result):
+    out = []
+    for kind in kinds:
+        place = tempfile.mkdtemp(prefix="try-", dir=scratch)
+        try:
+            crashlib.Disk(kind, place).down()
+            out.append(kind)
+        except (OSError, subprocess.CalledProcessError) as error:
+            detail = getattr(error, "stderr", b"") or b""
+            result.skip("power cut on %s: %s %s" % (kind, error, detail.decode("utf-8", "replace").strip()))
+        shutil.rmtree(place, ignore_errors=True)
+    return out
+
+
+def choose(args, kinds):
+    out = []
+    for scenario in scenarios.ALL:
+        if args.only not in scenario.name or (args.quick and scenario.name not in QUICK):
+            continue
+        for kind in kinds:
+            for name, flags in FLAGS.items():
+                out.append(jobs.Job(scenario.name, "%s %s" % (kind, name), len(scenario.steps), scenario.name, kind, flags, args.quick))
+    return out
+
+
+def book(args, build):
+    here = os.path.dirname(os.path.abspath(__file__))
+    programs = [os.path.join(build, "tests/crash", n) for n in ("work", "libinterpose.so")]
+    texts = [os.path.join(here, n) for n in ("powercut.py", "crashbench.py", "crashlib.py", "scenarios.py")]
+    return jobs.Book(args.results, jobs.fingerprint(programs + texts))
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("build")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", default="")
     parser.add_argument("--fs", default="")
+    parser.add_argument("--results")
+    parser.add_argument("-j", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("-v", action="store_true")
     args = parser.parse_args()
-    build, result, points = os.path.abspath(args.build), crashlib.Result(), 0
-    libc = ctypes.CDLL(None, use_errno=True)
-    if os.geteuid() != 0 or libc.unshare(CLONE_NEWNS) or libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None):
+    build, result = os.path.abspath(args.build), crashlib.Result()
+    if not crashlib.Disk.own_namespace():
         result.skip("power cut on loop devices: needs root and mount namespaces")
         return result.finish()
-    scratch = tempfile.mkdtemp(prefix="crash-cut-", dir=build)
-    disk = None
+    scratch = tempfile.mkdtemp(prefix="pennypost-cut-", dir="/dev/shm" if os.path.isdir("/dev/shm") else build)
     try:
-        for kind in (args.fs or ("ext4,xfs" if args.quick else "ext4,ext4-1k,xfs")).split(","):
-            try:
-                disk = Disk(kind, scratch)
-            except (OSError, subprocess.CalledProcessError) as error:
-                detail = getattr(error, "stderr", b"") or b""
-                result.skip("power cut on %s: %s %s" % (kind, error, detail.decode("utf-8", "replace").strip()))
-                continue
-            for scenario in scenarios.ALL:
-                if args.only not in scenario.name or (args.quick and scenario.name not in QUICK):
-                    continue
-                for flags, name in ((2, "NOLOGFLUSH"), (1, "LOGFLUSH")):
-                    folder = tempfile.mkdtemp(prefix="cut-", dir=disk.mount)
-                    bench = CutBench(build, folder, scenario, args.quick)
-                    if not bench.errors:
-                        bench.cut(disk, flags)
-                    points += bench.points
-                    for error in bench.errors[:3]:
-                        print("  %s (%s, %s): %s" % (scenario.name, kind, name, error), flush=True)
-                    result.check(not bench.errors, "%s, %s, %s" % (scenario.name, kind, name),
-                                 "%d of %d points" % (len(bench.errors), bench.points))
-                    shutil.rmtree(folder)
-            disk.down()
-            disk = None
+        kinds = usable((args.fs or ("ext4,xfs" if args.quick else "ext4,ext4-1k,xfs")).split(","), scratch, result)
+        run = jobs.Run(choose(args, kinds), result, book(args, build), loud=args.v)
+        run.run(run_one, args.j, build, scratch)
     finally:
-        if disk:
-            subprocess.run(["umount", "-l", disk.mount], check=False)
         shutil.rmtree(scratch, ignore_errors=True)
-    print("power cuts tried: %d" % points)
+    print("power cuts tried: " + run.summary())
     return result.finish()
 
 

@@ -37,6 +37,39 @@ def read_trace(path):
         at = end + 2 + n
 
 
+class Disk:
+    """Files, names and folders while operations are applied to them. Contents are shared with the copy until one is
+    written to."""
+
+    def __init__(self, model):
+        self.contents = dict(model.first_files)
+        self.names, self.mtime, self.lost = dict(model.first_names), dict(model.first_mtime), {}
+        made = {o.args[0] for o in model.ops if o.kind in ("mkdir", "renamedir")}
+        self.dirs = {d for d in model.dirs if d not in made}
+
+    def copy(self):
+        other = object.__new__(Disk)
+        for ino, content in self.contents.items():
+            self.contents[ino] = bytes(content)
+        other.contents, other.names, other.mtime = dict(self.contents), dict(self.names), dict(self.mtime)
+        other.lost, other.dirs = {}, set(self.dirs)
+        return other
+
+    def content(self, ino):
+        """To be written to."""
+        content = self.contents.get(ino, b"")
+        if isinstance(content, bytes):
+            content = self.contents[ino] = bytearray(content)
+        return content
+
+    def files(self):
+        out = {}
+        for rel, ino in self.names.items():
+            if os.path.dirname(rel) in self.dirs or os.path.dirname(rel) == "":
+                out[rel] = (bytes(self.contents.get(ino, b"")), self.mtime.get(ino), 0o600)
+        return out, sorted(d for d in self.dirs if d != ".")
+
+
 class Model:
     def __init__(self, snapshot, trace):
         self.root = snapshot.root
@@ -168,33 +201,45 @@ class Model:
 
     # ---- states ----
 
-    def state(self, end, has_meta, has_data, cut_size=None, mtimes="applied"):
-        """The files if exactly these operations before `end` reached the disk. has_meta(op), has_data(index)."""
-        files = {i: bytearray(d) for i, d in self.first_files.items()}
-        names, mtime, lost = dict(self.first_names), dict(self.first_mtime), {}
-        dirs = {d for d in self.dirs if not any(o.kind in ("mkdir", "renamedir") and o.args[0] == d for o in self.ops)}
-        applied = True
+    def settled(self, end, marks, safe, strict):
+        """What every state at this moment begins with: the files after the operations that are all durable."""
+        disk = Disk(self)
         for index, op in enumerate(self.ops[:end]):
-            if op.kind == "data":
-                applied = has_data(index)
-                if applied:
-                    self.put(files.setdefault(op.ino, bytearray()), op, lost.get(op.ino, ()))
-            elif op.kind == "mtime":
-                if (mtimes == "applied" and applied) or mtimes == "latest":
-                    mtime[op.ino] = op.args[0]
-            elif op.meta < 0:
-                continue
-            elif not has_meta(op):
-                lost.setdefault(op.ino, []).append(op)
-                applied = False
-            else:
-                applied = True
-                self.apply(op, files, names, dirs, cut_size if cut_size and cut_size[0] is op else None)
-        out = {}
-        for rel, ino in names.items():
-            if os.path.dirname(rel) in dirs or os.path.dirname(rel) == "":
-                out[rel] = (bytes(files.get(ino, b"")), mtime.get(ino), 0o600)
-        return out, sorted(d for d in dirs if d != ".")
+            durable = index in safe if op.kind == "data" else op.meta < marks.get(op.group if strict else "", 0) if op.meta >= 0 else True
+            if not durable:
+                return index, disk
+            self.step(disk, index, op, None, True, True, "latest")
+        return end, disk
+
+    def step(self, disk, index, op, cut_size, is_there, applied, mtimes):
+        """One operation, and whether what came last did reach the disk."""
+        if op.kind == "data":
+            if is_there:
+                self.put(disk.content(op.ino), op, disk.lost.get(op.ino, ()))
+            return is_there
+        if op.kind == "mtime":
+            if (mtimes == "applied" and applied) or mtimes == "latest":
+                disk.mtime[op.ino] = op.args[0]
+        elif op.meta >= 0:
+            if not is_there:
+                disk.lost.setdefault(op.ino, []).append(op)
+                return False
+            self.apply(op, disk, cut_size if cut_size and cut_size[0] is op else None)
+            return True
+        return applied
+
+    def state(self, end, begin, has_meta, has_data, cut_size=None, mtimes="applied"):
+        """The files if exactly these operations before `end` reached the disk, `begin` being what settled() says of it.
+        has_meta(op), has_data(index)."""
+        first, disk = begin[0], begin[1].copy()
+        if mtimes == "first":
+            disk.mtime = dict(self.first_mtime)
+        applied = True
+        for index in range(first, end):
+            op = self.ops[index]
+            is_there = has_data(index) if op.kind == "data" else op.meta < 0 or has_meta(op)
+            applied = self.step(disk, index, op, cut_size, is_there, applied, mtimes)
+        return disk.files()
 
     @staticmethod
     def put(content, op, lost):
@@ -208,16 +253,17 @@ class Model:
         content[off:off + len(data)] = data
 
     @staticmethod
-    def apply(op, files, names, dirs, cut_size):
+    def apply(op, disk, cut_size):
+        names, dirs = disk.names, disk.dirs
         if op.kind == "size":
-            content = files.setdefault(op.ino, bytearray())
+            content = disk.content(op.ino)
             size = cut_size[1] if cut_size else op.args[0]
             if size < len(content):
                 del content[size:]
             else:
                 content.extend(bytes(size - len(content)))
         elif op.kind == "collapse":
-            content = files.setdefault(op.ino, bytearray())
+            content = disk.content(op.ino)
             del content[op.args[0]:op.args[0] + op.args[1]]
         elif op.kind == "link":
             names[op.args[0]] = op.ino
@@ -275,6 +321,7 @@ class Model:
         for end in self.moments():
             marks, safe = self.durable(end, strict)
             pending = [i for i, op in enumerate(self.ops[:end]) if op.kind == "data" and i not in safe]
+            begin = self.settled(end, marks, safe, strict)
             acked = b"".join(op.args[0] for op in self.ops[:end] if op.kind == "ack")
             for has_meta, last in self.choices_of_meta(end, marks, strict, rng, budget):
                 cuts = [None]
@@ -283,7 +330,7 @@ class Model:
                 for chosen in self.choices_of_data(pending, rng, budget):
                     for cut in cuts:
                         mtimes = rng.choice(("applied", "latest", "first"))
-                        files, dirs = self.state(end, has_meta, lambda i: i in safe or i in chosen, cut, mtimes)
+                        files, dirs = self.state(end, begin, has_meta, lambda i: i in safe or i in chosen, cut, mtimes)
                         key = (acked, tuple(sorted((n, e[0]) for n, e in files.items())), tuple(dirs))
                         key = hash(key)
                         if key not in seen:

@@ -53,7 +53,7 @@ class Bench:
         process = subprocess.Popen([self.work.programs["pop3-session"], *self.work.options()], stdin=theirs, stdout=theirs,
                                    stderr=subprocess.DEVNULL, env=env, **self.work.as_user)
         theirs.close()
-        ours.settimeout(60)
+        ours.settimeout(300)
         try:
             ours.sendall(b"RETR 1\r\n" + b"".join(b"DELE %d\r\n" % n for n in MARKED) + b"QUIT\r\n")
         except BrokenPipeError:
@@ -62,7 +62,7 @@ class Bench:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             ours.close()
             os.kill(process.pid, signal.SIGCONT)
-            return process.wait(60), b"", True
+            return process.wait(300), b"", True
         said = b""
         try:
             while piece := ours.recv(65536):
@@ -72,7 +72,7 @@ class Bench:
         ours.close()
         if name == "drop":  # waitpid() above has seen the end
             process.returncode = 0
-        status = process.wait(60)
+        status = process.wait(300)
         # A failing call is not seen from outside: the number of calls of a whole session is known from "kill".
         return status, said, status == -signal.SIGKILL
 

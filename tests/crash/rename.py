@@ -103,7 +103,7 @@ def many_children(build, folder, count=400):
     work.give()
     wrong = []
     for hard, answer in ((512, b"b NO [LIMIT]"), (4096, b"b OK")):
-        p = subprocess.run([work.programs["imap-session"]] + work.options(), input=b"b RENAME Work Play\r\nc LOGOUT\r\n", timeout=120,
+        p = subprocess.run([work.programs["imap-session"]] + work.options(), input=b"b RENAME Work Play\r\nc LOGOUT\r\n", timeout=600,
                            capture_output=True, check=False, **work.as_user,
                            preexec_fn=lambda most=hard: resource.setrlimit(resource.RLIMIT_NOFILE, (256, most)))
         if answer not in p.stdout:

@@ -22,7 +22,7 @@ class Tool:
         self.path, self.result = os.path.join(folder, "box"), result
 
     def run(self, verb, path):
-        return subprocess.run([self.program, "mbox", verb, path], capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run([self.program, "mbox", verb, path], capture_output=True, text=True, timeout=300, check=False)
 
     def try_box(self, name, data, problems, whole, total=None):
         """problems: patterns that the check must print, in order; whole: messages that must be whole in the copy."""
@@ -74,7 +74,7 @@ def sidecars(build, folder, result):
 
     def said():
         p = subprocess.run([os.path.join(build, "handlers/admin/pennypost"), *work.options(), "mbox", "check", work.inbox],
-                           capture_output=True, text=True, timeout=60, check=False)
+                           capture_output=True, text=True, timeout=300, check=False)
         return p.returncode, p.stdout + p.stderr
 
     def expect(text, status, *patterns):

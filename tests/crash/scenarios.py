@@ -73,6 +73,12 @@ def opened(work, files):
               "append", "Work", "S", files["@s8"]])
 
 
+def twins(work, files):
+    """Foreign messages, the last two of one length, seen by the store."""
+    put(work, foreign_mbox(4, sizes=[300, 700, 5000, 5000]))
+    work.run(["open", "INBOX", ",", "close"])
+
+
 def own(work, files):
     """Eight messages that the store wrote, the 2nd and 5th flagged; a second box."""
     words = ["create", "Work", ",", "append", "Work", "S", files["@s8"]]
@@ -102,12 +108,15 @@ ALL = [
     Scenario("append behind an unended line", foreign_unended, [["append", "INBOX", "", "@s1"]], atomic=(0,)),
     Scenario("append to own", own, [["append", "INBOX", "S:work", "@m8"], ["append", "INBOX", "", "@l1"]], atomic=(0, 1)),
     Scenario("deliveries", own, [["append", "INBOX", "", "@m8"], ["append", "INBOX", "", "@s1"]], atomic=(0, 1), options=("-d",)),
+    Scenario("deliveries together", own, [["append", "INBOX", "", "@s8", "@m8", "@l8"]], atomic=(0,), options=("-d",)),
     Scenario("append to folder", own, [["append", "Work", "", "@m8"]], atomic=(0,)),
     Scenario("multiappend", own, [["append", "INBOX", "", "@s8", "@m8", "@l8"]], atomic=(0,)),
     Scenario("flags and flush, foreign", foreign, [["open", "INBOX"], ["flags", "1,3", "+SF:work"], ["flags", "2", "+D"],
                                                    ["flush"], ["flags", "2", "-D"], ["close"]]),
     Scenario("flags and flush, own", own, [["open", "INBOX"], ["flags", "all", "+S:work,home"], ["flush"], ["flags", "1", "=D"],
                                            ["flags", "2:4", "-F"], ["close"]]),
+    Scenario("flags of a settled index", own, [["open", "INBOX"], ["flags", "all", "+S"], ["close"], ["open", "INBOX"], ["flags", "1:4", "-S"],
+                                               ["flush"], ["flags", "2,6", "+D"], ["flags", "3", "+S"], ["close"]]),
     Scenario("first UIDs", foreign, [["open", "INBOX"], ["flush"], ["poll"], ["close"]]),
     Scenario("expunge first, foreign", opened, [["open", "INBOX"], ["flags", "1", "+D"], ["expunge"], ["close"]]),
     Scenario("expunge first, own", own, [["open", "INBOX"], ["remove", "1"], ["close"]]),
@@ -121,12 +130,16 @@ ALL = [
     Scenario("collapse", large, [["open", "INBOX"], ["remove", "1"], ["flags", "2", "+S:work"], ["close"]]),
     Scenario("collapse twice and cut", large, [["open", "INBOX"], ["remove", "2,4,6"], ["poll"], ["close"]]),
     Scenario("collapse refused", large, [["open", "INBOX"], ["remove", "2,4"], ["close"]], no_collapse=True),
+    Scenario("all becomes padding", own, [["open", "INBOX"], ["flags", "8", "+S:work"], ["remove", "1"], ["remove", "3"], ["close"]]),
     Scenario("moved expunge first, own", own, [["open", "INBOX"], ["remove", "1"], ["close"]], no_collapse=True),
     Scenario("moved expunge every second, own", own, [["open", "INBOX"], ["remove", ODD], ["close"]], no_collapse=True),
     Scenario("moved expunge middle, foreign", opened, [["open", "INBOX"], ["remove", "3:5"], ["close"]], no_collapse=True),
+    # What follows is copied from place to place: far enough to be durable together with the nonce; from where the nonce goes.
+    Scenario("moved expunge of much, own", own, [["open", "INBOX"], ["remove", "5"], ["close"]], no_collapse=True),
+    Scenario("moved expunge of as much as follows", twins, [["open", "INBOX"], ["remove", "3"], ["close"]], no_collapse=True),
     Scenario("moved expunge of unflushed flags", unflushed, [["open", "INBOX"], ["remove", "2"], ["close"]], no_collapse=True),
     Scenario("moved expunge, small windows", large, [["open", "INBOX"], ["remove", "3"], ["remove", "1"], ["close"]], no_collapse=True,
-             room=100000),
+             room=140000), # two windows of the smallest size
     Scenario("copy", own, [["open", "INBOX"], ["copy", "2:4", "Work"], ["close"]], atomic=(1,)),
     Scenario("copy to the same box", own, [["open", "INBOX"], ["poll"], ["copy", "2:3", "Work"], ["copy", "5", "Work"], ["close"]],
              atomic=(2, 3)),

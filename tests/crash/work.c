@@ -278,8 +278,27 @@ static int read_all(struct work *w, uint32_t seq, struct buf *out)
     return r;
 }
 
+/* What is counted one by one, beside the sums that the store keeps. */
+static void count_message(const struct mbox_info *info, uint32_t seq, struct mbox_status *counted)
+{
+    counted->messages++;
+    counted->size += info->size;
+    counted->deleted += (info->flags.system & MBOX_DELETED) != 0;
+    if (info->flags.system & MBOX_SEEN)
+        return;
+    counted->unseen++;
+    if (counted->first_unseen == 0)
+        counted->first_unseen = seq;
+}
+
+static bool is_counted(const struct mbox_status *kept, const struct mbox_status *counted)
+{
+    return kept->messages == counted->messages && kept->size == counted->size && kept->deleted == counted->deleted &&
+           kept->unseen == counted->unseen && kept->first_unseen == counted->first_unseen;
+}
+
 /* Nothing is printed of a message that cannot be read to its end. */
-static int dump_message(struct work *w, uint32_t seq)
+static int dump_message(struct work *w, uint32_t seq, struct mbox_status *counted)
 {
     static const char letters[] = "SAFDT";
     _cleanup_buf_ struct buf text = BUF_INIT(LIMIT_MESSAGE_SIZE);
@@ -290,6 +309,7 @@ static int dump_message(struct work *w, uint32_t seq)
         r = read_all(w, seq, &text);
     if (r < 0)
         return r;
+    count_message(&info, seq, counted);
     printf("MSG %" PRIu32 " ", info.uid);
     for (unsigned i = 0; i < 5; i++)
         if (info.flags.system & (1u << i))
@@ -309,7 +329,7 @@ static int dump_message(struct work *w, uint32_t seq)
 
 static int do_dump(struct work *w, int argc, char **argv)
 {
-    struct mbox_status s;
+    struct mbox_status s, counted = {0};
     int r = mbox_view_status(w->box, &s);
 
     if (r < 0)
@@ -317,7 +337,9 @@ static int do_dump(struct work *w, int argc, char **argv)
     printf("BOX %" PRIu32 " %" PRIu32 " %" PRIu64 " %" PRIu32 "\n", s.uidvalidity, s.uidnext, s.highestmodseq,
            mbox_count(w->box));
     for (uint32_t i = 1; r == 0 && i <= mbox_count(w->box); i++)
-        r = dump_message(w, i);
+        r = dump_message(w, i, &counted);
+    if (r == 0 && !is_counted(&s, &counted))
+        r = -ERANGE;
     printf(r == 0 ? "ACK dump\n" : "");
     (void)fflush(stdout);
     return r;

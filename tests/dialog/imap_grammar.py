@@ -29,7 +29,8 @@ PLAIN_CODES = {b"ALERT", b"PARSE", b"READ-ONLY", b"READ-WRITE", b"TRYCREATE", b"
                b"NOMODSEQ", b"UNAVAILABLE", b"AUTHENTICATIONFAILED", b"AUTHORIZATIONFAILED", b"EXPIRED", b"PRIVACYREQUIRED",
                b"CONTACTADMIN", b"NOPERM", b"INUSE", b"EXPUNGEISSUED", b"CORRUPTION", b"SERVERBUG", b"CLIENTBUG", b"CANNOT",
                b"LIMIT", b"OVERQUOTA", b"ALREADYEXISTS", b"NONEXISTENT", b"NOTSAVED", b"HASCHILDREN", b"USEATTR",
-               b"TOOBIG", b"COMPRESSIONACTIVE", b"BADCHARSET", b"MODIFIED"}
+               b"TOOBIG", b"COMPRESSIONACTIVE", b"BADCHARSET", b"MODIFIED",
+               b"NOTIFICATIONOVERFLOW", b"UIDREQUIRED"}
 
 
 class GrammarError(Exception):
@@ -38,7 +39,7 @@ class GrammarError(Exception):
 
 class Parser:
     def __init__(self, data, utf8=False):
-        self.data, self.at, self.utf8 = data, 0, utf8
+        self.data, self.at, self.utf8, self.uidonly = data, 0, utf8, False
 
     # ---- tools ----
 
@@ -239,6 +240,8 @@ class Parser:
         if name == b"PERMANENTFLAGS":
             self.space()
             return (name, self.parenthesised(lambda: self.flag((b"\\*",))))
+        if name in (b"UNSEEN", b"UIDNOTSTICKY") and self.uidonly:  # RFC 9586 3
+            self.fail("no such response code after ENABLE UIDONLY")
         if name in (b"UIDNEXT", b"UIDVALIDITY", b"UNSEEN"):
             self.space()
             return (name, self.nz_number())
@@ -265,12 +268,38 @@ class Parser:
             return (name, self.object_id())
         if name == b"BADCHARSET" and self.accept(b" "):
             return (name, self.parenthesised(self.astring, False))
+        if name == b"BADEVENT":  # RFC 5465 8
+            self.space()
+            return (name, self.parenthesised(self.event_name, False))
+        if name == b"INPROGRESS":  # RFC 9585 5
+            return (name, self.in_progress() if self.accept(b" (") else None)
         if name == b"MODIFIED":
             self.space()
             return (name, self.sequence_set())
         if name not in PLAIN_CODES:
             self.fail("a response code that is known (%r is not)" % name)
         return (name,)
+
+    def event_name(self):
+        name = self.atom()
+        if name not in (b"MessageNew", b"MessageExpunge", b"FlagChange", b"AnnotationChange", b"MailboxName",
+                        b"SubscriptionChange", b"MailboxMetadataChange", b"ServerMetadataChange"):
+            self.fail("the name of an event")
+        return name
+
+    def in_progress(self):
+        tag = None if self.accept(b"NIL ") else self.string()
+        if tag is not None:
+            if not TAG.fullmatch(tag):
+                self.fail("a tag")
+            self.space()
+        done = None if self.accept(b"NIL") else self.number()
+        self.space()
+        goal = None if self.accept(b"NIL") else self.nz_number()
+        if goal is not None and (done is None or goal <= done):
+            self.fail("a goal that is above what is done")
+        self.need(b")")
+        return tag, done, goal
 
     def capabilities(self):
         names = []
@@ -303,13 +332,14 @@ class Parser:
             return ("RECENT", n)
         if n == 0:
             self.fail("a message number above 0")
-        if self.accept(b"EXPUNGE"):
+        if not self.uidonly and self.accept(b"EXPUNGE"):
             return ("EXPUNGE", n)
-        self.need(b"FETCH ")
+        kind = "UIDFETCH" if self.uidonly else "FETCH"  # RFC 9586 3, 4
+        self.need(kind.encode() + b" ")
         items = self.parenthesised(self.msg_att, False)
         if len(dict(items)) != len(items):
             self.fail("each item once")
-        return ("FETCH", n, dict(items))
+        return (kind, n, dict(items))
 
     def data_capability(self):
         return self.capabilities()
@@ -320,6 +350,7 @@ class Parser:
             names.append(self.atom())
         if b"UTF8=ACCEPT" in names or b"IMAP4rev2" in names:
             self.utf8 = True
+        self.uidonly = self.uidonly or b"UIDONLY" in names
         return names
 
     def data_flags(self):
@@ -353,6 +384,11 @@ class Parser:
     def list_extended(self):
         tag = self.astring()
         self.space()
+        if tag.upper() == b"OLDNAME":  # RFC 9051 9
+            self.need(b"(")
+            name = self.mailbox()
+            self.need(b")")
+            return tag, name
         return tag, self.extended_value()
 
     def extended_value(self):
@@ -707,9 +743,10 @@ class Parser:
             self.nstring()
 
 
-def check(data, is_cut=False, with_greeting=True):
+def check(data, is_cut=False, with_greeting=True, uidonly=False):
     """Parses everything; raises GrammarError. is_cut: the connection may have ended in the middle of a response."""
     parser, responses = Parser(data), []
+    parser.uidonly = uidonly
     while parser.at < len(data):
         start = parser.at
         try:

@@ -8,7 +8,7 @@ import frames  # noqa: E402
 
 # Fields in order: s a string, u a number (or the name of an enum constant).
 FIELDS = {
-    "LOGIN_START": "ssuuusss", "TLS_STARTED": "", "AUTH_CHALLENGE": "us", "AUTH_FAILED": "uusss", "AUTH_DONE": "usss",
+    "LOGIN_START": "ssuuussss", "TLS_STARTED": "", "AUTH_CHALLENGE": "us", "AUTH_FAILED": "uusss", "AUTH_DONE": "usss",
     "REFUSED": "us", "STARTTLS": "", "AUTH_START": "ussu", "AUTH_RESPONSE": "us", "AUTH_CANCEL": "u", "HANDOVER": "ss",
     "NOTE": "us",
 }
@@ -24,10 +24,24 @@ def constant(word):
     raise ValueError("no number: " + word)
 
 
+def capabilities(protocol, can_tls, plaintext_allowed, mechanisms):
+    """What the monitor tells its login stage to announce."""
+    if protocol == "imap":
+        words = b"IMAP4rev1 IMAP4rev2 LITERAL- SASL-IR ID".split() + [b"STARTTLS"] * int(can_tls)
+        words += [b"LOGINDISABLED"] * (not int(plaintext_allowed))
+        words += [b"AUTH=" + m for m in mechanisms.replace(b'""', b"").replace(b"\\x20", b" ").split()]
+        return rb"\x20".join(words)
+    if protocol == "pop3":
+        lines = "TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "UTF8 USER", "LANG", "EXPIRE NEVER"
+        return "".join(line.replace(" ", r"\x20") + r"\r\n" for line in lines).encode()
+    return b'""'
+
+
 class Monitor:
     """One control socket and the connection behind it."""
 
-    def __init__(self):
+    def __init__(self, protocol):
+        self.protocol = protocol
         self.control = frames.Control()
         self.next_connection = None  # our end of what TLS_STARTED has handed over
 
@@ -36,6 +50,8 @@ class Monitor:
         name, *words = line.split(b" ")
         name = name.decode()
         fields = []
+        if name == "LOGIN_START":
+            words.append(capabilities(self.protocol, *words[3:6]))
         for kind, word in zip(FIELDS[name], words, strict=True):
             if kind == "u":
                 fields.append(frames.u(constant(word.decode())))

@@ -135,12 +135,12 @@ class Server:
         self.log = open(WORK + "/log", "a", encoding="utf-8")
         self.process = subprocess.Popen([x.replace("PORT", str(self.port)) for x in argv], stdin=subprocess.DEVNULL,
                                         stdout=self.log, stderr=self.log)
-        if not world.wait_until(lambda: listens(self.port), 20):
+        if not world.wait_until(lambda: listens(self.port)):
             print("    %s does not answer: %s" % (argv[0], read(WORK + "/log")[-500:]))
 
     def stop(self):
         self.process.terminate()
-        self.process.wait(30)
+        self.process.wait(60)
         self.log.close()
 
 
@@ -299,8 +299,8 @@ def postfix(more, master_more=""):
 
 
 def arrives(path="/var/mail/alice"):
-    world.wait_until(lambda: bodies(read(path)) != [], 20)
-    time.sleep(0.3) # a second copy would come now
+    world.wait_until(lambda: is_whole(path))
+    time.sleep(0.3)  # a second copy would come now
     return is_whole(path)
 
 
@@ -330,7 +330,7 @@ def test_postfix():
             error = inject(server.port, "y", ["alice@mail.test", "bob@mail.test", "nobody-there@mail.test"])
             TESTS.check("... several recipients, one of them unknown", error is None and world.wait_until(
                 lambda: len(bodies(read("/var/mail/alice"))) == 2 and len(bodies(read("/var/mail/bob"))) == 1 and
-                "550 5.1.1" in read(WORK + "/postfix.log").decode("latin-1"), 20), log_of("postfix.log"))
+                "550 5.1.1" in read(WORK + "/postfix.log").decode("latin-1")), log_of("postfix.log"))
         server.stop()
     lmtp.stop()
 

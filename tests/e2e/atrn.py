@@ -1,11 +1,15 @@
 #!/usr/bin/env python3
 """ATRN (RFC 2645), both ends: a provider that keeps mail for its customers, and a machine that fetches it.
 
-    box python3 atrn.py BUILD-DIR [TEST...]
+    atrn.py BUILD-DIR [--all] [TEST...]
 
-alice is the provider's customer, bob lives at home.example. Closes with "N passed, N failed".
+With --all the parts of both ends are killed at each of their system calls, without it at those by which they talk to anybody or
+change anything. alice is the provider's customer, bob lives at home.example. Fetchmail's package is unpacked, not installed;
+then the test goes into a box by itself. Closes with "N passed, N failed".
 """
 import base64
+import collections
+import fcntl
 import os
 import pwd
 import re
@@ -18,15 +22,38 @@ import tempfile
 import threading
 import time
 
-from frames import Tests
-from relay_queue import Queue
-from sts_web import certificates, server_context
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "bench")]
+import peers  # noqa: E402
+import world  # noqa: E402
+from frames import Tests  # noqa: E402
+from killing import KillingTree, calls, is_killed, kill_at, kill_at_each  # noqa: E402
+from relay_queue import FOLDER, Queue  # noqa: E402
+from sts_web import certificates, server_context  # noqa: E402
 
-BUILD = os.path.abspath(sys.argv[1])
+BUILD, IS_ALL, TESTS = os.path.abspath(sys.argv[1]), "--all" in sys.argv, [x for x in sys.argv[2:] if x != "--all"]
 HANDLERS = os.path.join(BUILD, "handlers")
 WORK = tempfile.mkdtemp(prefix="pennypost-atrn-") + "/"
 ALICE = base64.b64encode(b"\0alice\0wonderland").decode()
 SUBMISSION, MX = [], []
+
+
+def words(q):
+    return [x for key, value in q.options.items() for x in ("-o", "%s=%s" % (key, value))]
+
+
+def listen(q, *more, program=HANDLERS + "/listen/listen", log="/dev/null"):
+    """smtp on a port: [port, process]."""
+    with open(log, "a", encoding="ascii") as f:
+        p = subprocess.Popen([program, "--bind", "127.0.0.1:0", "--print-address", "--", "smtp", *more, *words(q)],
+                             stdout=subprocess.PIPE, stderr=f, stdin=subprocess.DEVNULL)
+    return [int(p.stdout.readline().decode().rsplit(":", 1)[1]), p]
+
+
+def provider_queue():
+    return Queue(hostname="provider.example", domains="provider.example", atrn_customers=WORK + "customers",
+                 tls_certificate=WORK + "provider.pem", tls_key=WORK + "provider.key", plaintext_auth="yes",
+                 retry_min="1h", retry_max="1h", devices=WORK + "devices")
 
 
 def start_provider():
@@ -36,14 +63,9 @@ def start_provider():
     certificates(WORK, provider=["provider.example"])
     with open(WORK + "customers", "w", encoding="ascii") as f:
         f.write("# user, domains\nalice home.example  cottage.example\nbob\tbarn.example\n")
-    q = Queue(hostname="provider.example", domains="provider.example", atrn_customers=WORK + "customers",
-              tls_certificate=WORK + "provider.pem", tls_key=WORK + "provider.key", plaintext_auth="yes",
-              retry_min="1h", retry_max="1h")
-    options = [x for key, value in q.options.items() for x in ("-o", "%s=%s" % (key, value))]
-    for ports, more in ((SUBMISSION, ["--submission"]), (MX, [])):
-        p = subprocess.Popen([HANDLERS + "/listen/listen", "--bind", "127.0.0.1:0", "--print-address", "--", "smtp"] + more + options,
-                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
-        ports += [int(p.stdout.readline().decode().rsplit(":", 1)[1]), p]
+    q = provider_queue()
+    SUBMISSION[:] = listen(q, "--submission", log=WORK + "log")
+    MX[:] = listen(q)
     return q
 
 
@@ -257,7 +279,7 @@ def test_hostile_customer():
 class Home(Queue):
     def __init__(self, port, **more):
         super().__init__(hostname="home.example", domains="home.example cottage.example", atrn_provider="127.0.0.1:%d" % port,
-                         tls_ca=WORK + "ca.pem", spool=WORK + "spool", atrn_customers=WORK + "none", **more)
+                         tls_ca=WORK + "ca.pem", atrn_customers=WORK + "none", **{"spool": WORK + "spool", **more})
         self.file("policy", "127.0.0.1 verify provider.example\n")
         self.file("credentials", "127.0.0.1 alice wonderland\n")
 
@@ -307,6 +329,168 @@ def test_pull_refused():
     assert home.pull()[0] == 78
     home.options["atrn_provider"] = ""
     assert home.pull()[0] == 78
+
+
+def device(*more):
+    """A password of alice's for one device."""
+    done = subprocess.run([HANDLERS + "/admin/pennypost", *words(Q), "device", "add", *more, "alice"], check=True,
+                          stdout=subprocess.PIPE, text=True)
+    return done.stdout.strip()
+
+
+def revoke():
+    """From here on her login password counts: who offers SCRAM gets it."""
+    subprocess.run([HANDLERS + "/admin/pennypost", *words(Q), "device", "revoke", "alice", "all"], check=False,
+                   stdout=subprocess.DEVNULL)
+
+
+def test_pull_bound():
+    """With a device password: SCRAM, bound to the TLS channel."""
+    make_spool()
+    os.truncate(WORK + "log", 0)
+    home = Home(SUBMISSION[0])
+    home.file("credentials", "127.0.0.1 alice %s\n" % device())
+    send_to("bob@home.example", subject="bound")
+    status, log = home.pull()
+    revoke()
+    with open(WORK + "log", encoding="ascii") as f:
+        said = f.read()
+    assert status == 0 and "Subject: bound\n" in box_of("bob") and "mechanism=SCRAM-SHA-256-PLUS" in said, (log, said)
+
+
+def test_fetchmail():
+    """Another program's idea of ODMR at the customer's end."""
+    there = peers.unpack("fetchmail", os.environ["PENNYPOST_PEERS"])
+    if not there:
+        print("    fetchmail's package cannot be had")
+        return
+    make_spool()
+    home = Home(SUBMISSION[0])
+    port, process = listen(home)
+    password = device("--cram")
+    with open(WORK + "fetchmailrc", "w", encoding="ascii") as f:
+        os.chmod(f.fileno(), 0o600)
+        f.write("poll 127.0.0.1 protocol ODMR service %d auth cram-md5 user alice password \"%s\" smtphost 127.0.0.1/%d "
+                "fetchdomains home.example cottage.example\n" % (SUBMISSION[0], password, port))
+
+    def fetch():
+        argv = ["fetchmail", "-f", WORK + "fetchmailrc", "--nodetach", "--nosyslog", "-v", "--pidfile", WORK + "fetchmail.pid"]
+        done = subprocess.run(peers.overlay_command([there], argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, timeout=100, check=False, env=dict(os.environ, HOME=WORK))
+        return done.returncode, done.stdout
+    try:
+        before = box_of("bob").count("Subject: by fetchmail\n")
+        status, log = fetch()
+        assert "no mail" in log.lower(), (status, log)
+        for _ in range(3):
+            send_to("bob@home.example", subject="by fetchmail")
+        send_to("x@barn.example")
+        status, log = fetch()
+        assert box_of("bob").count("Subject: by fetchmail\n") == before + 3, (status, log)
+        settled(["x@barn.example"])
+    finally:
+        revoke()
+        process.terminate()
+        process.wait()
+
+
+# ---- either end is killed ----
+
+ENDS = {
+    "provider": {"relay": ("unlinkat", "fsync", "sendmsg", "recvmsg", "openat"),
+                 "relay-courier": ("sendmsg", "recvmsg", "poll"),
+                 "relay-session": ("sendmsg", "recvmsg", "sendto", "write", "poll"),
+                 "smtp": ("sendmsg", "recvmsg", "vfork"), "smtp-session": (), "tls": (), "auth": ()},
+    "home": {"relay": ("sendmsg", "recvmsg"), "relay-courier": ("sendmsg", "recvmsg", "socketpair"),
+             "relay-session": ("sendmsg", "recvmsg", "read", "write", "sendto", "recvfrom", "poll"),
+             "smtp": ("sendmsg", "recvmsg", "vfork"), "smtp-session": ("sendmsg", "recvmsg", "read", "write", "recvfrom"),
+             "deliver": ("write", "fsync", "fdatasync", "openat", "pwrite64")},
+}
+
+
+def fetch(end, part, *options):
+    """A customer fetches two messages while a part of one end is traced as strace is told; others fetch what that leaves. The
+    lines of strace."""
+    tree, q = KillingTree(BUILD, part, *options), provider_queue()
+    boxes = tempfile.mkdtemp(dir=WORK)
+    shutil.chown(boxes, "root", "mail")
+    os.chmod(boxes, 0o2775)
+    for i in range(2):
+        q.add("bob@home.example", text="From: a@away.example\nSubject: number %d\n\nbody\n" % i, sender="a@away.example",
+              peer="192.0.2.1")
+    program = tree.program("listen") if end == "provider" else HANDLERS + "/listen/listen"
+    port, process = listen(q, "--submission", program=program)
+    home = Home(port, spool=boxes, state=boxes + "/%u.state")
+    try:
+        argv = home.argv("--pull")
+        if end == "home":
+            argv[0] = tree.program("relay")
+        logs = []
+        for _ in range(8):
+            done = subprocess.run(argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=120, check=False)
+            logs.append(done.stderr.decode())
+            argv = home.argv("--pull")
+            deadline = time.monotonic() + 20
+            while any(is_locked(q, n) for n in q.ids()) and time.monotonic() < deadline:
+                time.sleep(0.02)
+            if not q.ids():
+                break
+        with open(boxes + "/bob", encoding="utf-8") as f:
+            text = f.read()
+        counts = [text.count("Subject: number %d\n" % i) for i in range(2)]
+        assert q.ids() == [], (q.ids(), logs)
+        # Twice: the one whose answer was on its way.
+        assert min(counts) == 1 and sum(counts) <= 3, (counts, logs)
+        process.terminate()
+        process.wait()
+        assert not tree.left(), ("outlives its work", tree.left())
+        locks = [n for n in os.listdir(boxes) if n[0] == "." or n.endswith(".lock")]
+        assert not q.left() and not locks, (q.left(), locks)
+        return tree.lines()
+    finally:
+        process.kill()
+        process.wait()
+        shutil.rmtree(boxes)
+        for queue in (q, home):
+            shutil.rmtree(queue.folder)
+        tree.remove()
+
+
+def is_locked(q, name):
+    """Is a run at work on it?"""
+    try:
+        with open(q.path("msg/" + name), "r+b") as f:
+            fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def killed_in(end, part):
+    """How often a part of that end was killed."""
+    every = calls(fetch(end, part))
+    points = [p for p in every if IS_ALL or p[0] in ENDS[end][part]]
+    killed, further, faults = kill_at_each(end + " " + part, lambda *p: is_killed(fetch(end, part, kill_at(*p))), points,
+                                           collections.Counter(c for c, _ in every).items() if IS_ALL else ())
+    print("    %s, %s: %d calls; killed at %d of %d tried, and at %d beyond" % (
+        end, part, len(every), killed, len(points), further), flush=True)
+    assert not faults, "\n".join(faults)
+    assert killed >= len(points) * 0.9, (end, part, killed, len(points))
+    return killed
+
+
+def test_ends_killed_at_every_call():
+    """kill -9 of any part of either end."""
+    with open(HANDLERS + "/relay/relay", "rb") as f:
+        if b"__asan_init" in f.read():
+            print("    left to the build without ASan, which has nothing to add here")
+            return
+    cases = [(end, part) for end, parts in ENDS.items() for part, kinds in parts.items() if kinds or IS_ALL]
+    counts = {case: killed_in(*case) for case in cases}
+    for what in (("provider", "relay"), ("provider", "relay-session"), ("home", "relay-session"), ("home", "smtp-session")):
+        assert counts[what] > 5, (what, counts)
 
 
 def hostile_provider(after):
@@ -361,15 +545,24 @@ def test_hostile_provider():
 def main():
     global Q
     tests = Tests()
+    if os.environ.get("PENNYPOST_BOX") != "inside":  # where there are no packages
+        folder = os.environ.get("PENNYPOST_PEERS") or os.path.join(world.cache_dir(), "peers")
+        os.makedirs(folder, exist_ok=True)
+        peers.unpack("fetchmail", folder)
+        shutil.rmtree(WORK)
+        shutil.rmtree(FOLDER)
+        os.environ.update(PENNYPOST_BUILD=sys.argv[1], PENNYPOST_PEERS=folder)
+        os.execv(HERE + "/box", [HERE + "/box", sys.executable] + sys.argv)
     pwd.getpwnam("alice")
     Q = start_provider()
     for name, function in list(globals().items()):
-        if name.startswith("test_") and (len(sys.argv) < 3 or name[5:] in sys.argv[2:]):
+        if name.startswith("test_") and (not TESTS or name[5:] in TESTS):
             clean()
             tests.run(function)
     for p in (SUBMISSION[1], MX[1]):
         p.terminate()
     shutil.rmtree(WORK)
+    shutil.rmtree(FOLDER)
     return tests.close()
 
 

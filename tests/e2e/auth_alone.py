@@ -16,6 +16,7 @@ import sys
 import time
 
 from frames import Control, Tests, T, s, start, u
+from world import wait_until
 
 PROGRAM = os.path.abspath(sys.argv[1])
 ADMIN = os.path.join(os.path.dirname(os.path.dirname(PROGRAM)), "admin", "pennypost")
@@ -52,7 +53,7 @@ class Attempt:
         """A dictionary of the final frame; {"left": status} when the process ended without one."""
         name, r = self.control.recv()
         if name is None:
-            return {"left": self.process.wait(20)}
+            return {"left": self.process.wait(60)}
         assert r.u() == self.attempt
         if name == "FRAME_AUTH_DONE":
             out = {"user": r.t(), "messages": r.t(), "final": r.s()}
@@ -66,7 +67,7 @@ class Attempt:
 
     def end(self):
         self.control.close()
-        return self.process.wait(20)
+        return self.process.wait(60)
 
 
 def plain(user, password, authzid=""):
@@ -94,6 +95,26 @@ def test_plain():
     a.respond(plain("alice", "wonderland"))
     assert a.result()["user"] == "alice"
     assert a.end() == 0
+
+
+def test_acting_for_another():
+    """Nobody can, and only who has proved who he is hears of it (RFC 4422 2, RFC 5530 3)."""
+    forget_devices()
+    for mechanism in ("PLAIN", "LOGIN"):
+        out = attempt(mechanism, plain("alice", "wonderland", "bob"))
+        assert out["class"] == "AUTHORIZATION" and out["text"] and out["user"] == "alice", out
+        assert attempt(mechanism, plain("alice", "wrong", "bob"))["class"] == "CREDENTIALS"
+        assert attempt(mechanism, plain("nobody-here", "wrong", "bob"))["class"] == "CREDENTIALS"
+        assert attempt(mechanism, plain("alice", "wonderland", "alice"))["user"] == "alice"
+    assert attempt("PLAIN", plain("late", "wonderland", "bob"))["class"] == "EXPIRED"
+    password = device("add", "alice")
+    assert attempt("PLAIN", plain("alice", password, "bob"))["class"] == "AUTHORIZATION"
+    for digest in ("256", "1"):
+        out = scram("SCRAM-SHA-" + digest, Scram("alice", password, "sha" + digest, authzid="bob"))
+        assert out["class"] == "AUTHORIZATION", out
+        assert scram("SCRAM-SHA-" + digest, Scram("alice", "wrong", "sha" + digest, authzid="bob"))["class"] == "CREDENTIALS"
+    assert "----------" in device("list", "alice")  # it was not used
+    forget_devices()
 
 
 def test_login():
@@ -164,6 +185,19 @@ def test_pam_out_of_order():
                     lambda: login("alice", "wonderland"))["class"] == "TEMPORARY"
 
 
+def commands(parent):
+    """The command lines of the children of a process."""
+    out = b""
+    with open("/proc/%d/task/%d/children" % (parent, parent), encoding="ascii") as f:
+        for child in f.read().split():
+            try:
+                with open("/proc/%s/cmdline" % child, "rb") as line:
+                    out += line.read()
+            except OSError:
+                pass
+    return out
+
+
 def test_a_module_that_crashes_or_hangs():
     with open("/var/tmp/crash.sh", "w", encoding="ascii") as f:
         f.write("#!/bin/sh\nkill -9 $PPID\n")
@@ -171,8 +205,13 @@ def test_a_module_that_crashes_or_hangs():
     out = with_pam("auth required pam_exec.so quiet /var/tmp/crash.sh\naccount required pam_unix.so\n",
                    lambda: login("alice", "wonderland"))
     assert out == {"left": -9}, out
-    a = with_pam("auth required pam_exec.so quiet /bin/sleep 30\naccount required pam_unix.so\n",
-                 lambda: (lambda x: (time.sleep(0.5), x)[1])(Attempt("PLAIN", plain("alice", "wonderland"))))
+
+    def begin():
+        begun = Attempt("PLAIN", plain("alice", "wonderland"))
+        assert wait_until(lambda: b"/bin/sleep" in commands(begun.process.pid))  # it has read its stack
+        return begun
+
+    a = with_pam("auth required pam_exec.so quiet /bin/sleep 60\naccount required pam_unix.so\n", begin)
     a.process.send_signal(signal.SIGKILL)  # what the monitor does at its deadline
     assert a.result() == {"left": -9}
     a.end()
@@ -243,7 +282,7 @@ def test_a_second_factor():
         a = Attempt("LOGIN", plain("alice", "wonderland"))
         a.challenge()
         a.control.close()  # the client is gone
-        assert a.process.wait(20) is not None
+        assert a.process.wait(60) is not None
 
     with_pam(stack, run)
 
@@ -275,12 +314,19 @@ def test_session():
         assert types() == ["open_session"]
         assert a.end() == 0
         assert types() == ["open_session", "close_session"]
+        a = Attempt("PLAIN", plain("alice", "wonderland"), options=("-o", "pam_session=yes"))
+        assert a.result()["user"] == "alice"
+        a.process.send_signal(signal.SIGTERM)  # as whoever stops the service does to all of it
+        time.sleep(0.3)
+        assert a.process.poll() is None
+        assert a.end() == 0
+        assert types() == ["open_session", "close_session"] * 2
 
     with_pam("auth required pam_unix.so\naccount required pam_unix.so\n"
              "session required pam_exec.so quiet /var/tmp/session.sh\n", run)
     a = Attempt("PLAIN", plain("alice", "wonderland"))
     assert a.result()["user"] == "alice"
-    assert a.process.wait(20) == 0
+    assert a.process.wait(60) == 0
     a.end()
 
 
@@ -289,7 +335,6 @@ def test_malformed():
                     os.urandom(200).replace(b"\0", b"x")):
         assert attempt("PLAIN", initial)["class"] == "MECHANISM", initial
     assert attempt("X-UNHEARD-OF", b"")["class"] == "MECHANISM"
-    assert attempt("PLAIN", plain("alice", "wonderland", "bob"))["class"] == "CREDENTIALS"
 
 
 def test_monitor_that_speaks_nonsense():
@@ -303,7 +348,7 @@ def test_monitor_that_speaks_nonsense():
         control.child.close()
         control.send("FRAME_AUTH_REQUEST", *fields)
         assert control.recv() == (None, None), fields
-        assert process.wait(20) > 0
+        assert process.wait(60) > 0
         control.close()
 
 
@@ -320,11 +365,14 @@ def test_the_secret_is_not_readable():
 
 
 def test_same_time_for_unknown_and_wrong():
-    """The monitor hides the time of the check; here only: neither waits for PAM's own delay."""
+    """The monitor hides the time of the check; here only: neither waits for PAM's own delay, which is a second at least."""
     for user in ("alice", "nobody-here"):
-        began = time.monotonic()
-        login(user, "wrong")
-        assert time.monotonic() - began < 1.5, user
+        took = []
+        while len(took) < 20 and (not took or min(took) >= 1):  # a busy machine may be slow, but not each time
+            began = time.monotonic()
+            login(user, "wrong")
+            took.append(time.monotonic() - began)
+        assert min(took) < 1, (user, took)
 
 
 # ---- device passwords ----
@@ -407,7 +455,6 @@ def test_scram():
             assert scram(mechanism, Scram("alice", password, digest, "y"))["user"] == "alice"
             assert scram(mechanism, Scram("alice", password, digest, authzid="alice"))["user"] == "alice"
         assert scram(mechanism, Scram("alice", "wonderland", digest))["class"] == "CREDENTIALS"
-        assert scram(mechanism, Scram("alice", first, digest, authzid="bob"))["class"] == "CREDENTIALS"
         assert scram(mechanism, Scram("bob", first, digest))["class"] == "CREDENTIALS"
         assert scram(mechanism, Scram("nobody-here", first, digest))["class"] == "CREDENTIALS"
     # The server waits for the first message if the protocol has no initial responses.
@@ -486,7 +533,7 @@ def test_cram_and_apop():
                                  ("alice", "wonderland", None)):
         a = Attempt("CRAM-MD5")
         text = a.challenge()
-        assert re.fullmatch(rb"<[0-9a-f]{24}\.[0-9]+@[^>]+>", text), text
+        assert re.fullmatch(rb"<[0-9a-f]{16}\.[0-9]+@[^>]+>", text), text
         challenges.add(text)
         a.respond(user.encode() + b" " + md5(secret, text))
         assert a.result().get("user" if result else "class") == (result or "CREDENTIALS")
@@ -610,7 +657,7 @@ def test_external():
     on = {"options": ("-o", "external_auth=yes"), "tls": 1}
     assert attempt("EXTERNAL", b"", subject="CN=alice,O=Example", **on)["user"] == "alice"
     assert attempt("EXTERNAL", b"alice", subject="O=Example,CN=alice", **on)["user"] == "alice"
-    assert attempt("EXTERNAL", b"bob", subject="CN=alice", **on)["class"] == "CREDENTIALS"
+    assert attempt("EXTERNAL", b"bob", subject="CN=alice", **on)["class"] == "AUTHORIZATION"
     assert attempt("EXTERNAL", b"", subject="CN=late", **on)["class"] == "EXPIRED"
     assert attempt("EXTERNAL", b"", subject="CN=root", **on)["class"] == "CREDENTIALS"
     assert attempt("EXTERNAL", b"", subject="CN=nobody-here", **on)["class"] == "CREDENTIALS"
@@ -636,13 +683,19 @@ def test_oauth():
             a.respond(b"\1")
             assert a.result()["class"] == "CREDENTIALS"
             a.end()
-        for mechanism, message in (("OAUTHBEARER", b"n,,\1auth=Bearer wonderland\1\1"),
-                                   ("OAUTHBEARER", b"n,a=alice,\1auth=Basic wonderland\1\1"),
-                                   ("OAUTHBEARER", b"n,a=alice,\1auth=Bearer wonderland\1"),
-                                   ("OAUTHBEARER", b"p=tls-exporter,a=alice,\1auth=Bearer wonderland\1\1"),
-                                   ("XOAUTH2", b"auth=Bearer wonderland\1\1"), ("XOAUTH2", b"user=alice\1\1"),
-                                   ("XOAUTH2", b"user=alice\1auth=Bearer a b\1\1"), ("XOAUTH2", b"")):
-            assert attempt(mechanism, message)["class"] in ("MECHANISM", "CREDENTIALS"), message
+        for mechanism, message, error in (("OAUTHBEARER", b"n,,\1auth=Bearer wonderland\1\1", b"invalid_token"),
+                                          ("OAUTHBEARER", b"n,a=alice,\1auth=Basic wonderland\1\1", b"invalid_request"),
+                                          ("OAUTHBEARER", b"n,a=alice,\1auth=Bearer wonderland\1", b"invalid_request"),
+                                          ("OAUTHBEARER", b"p=x,a=alice,\1auth=Bearer wonderland\1\1", b"invalid_request"),
+                                          ("XOAUTH2", b"auth=Bearer wonderland\1\1", b"invalid_request"),
+                                          ("XOAUTH2", b"user=alice\1\1", b"invalid_request"),
+                                          ("XOAUTH2", b"user=alice\1auth=Bearer a b\1\1", b"invalid_request"),
+                                          ("XOAUTH2", b"", b"invalid_request")):
+            a = Attempt(mechanism, message)
+            assert a.challenge() == b'{"status":"%s"}' % error, message
+            a.respond(b"\1")
+            assert a.result()["class"] == ("CREDENTIALS" if error == b"invalid_token" else "MECHANISM"), message
+            a.end()
     finally:
         os.unlink(stack)
 

@@ -48,8 +48,20 @@ def guarded(name, function, *arguments):
 
 
 def deliver(to, subject, body=BODY):
-    with smtplib.SMTP(HOST, 25, timeout=30) as s:
+    with smtplib.SMTP(HOST, 25, timeout=120) as s:
         s.sendmail("alice@example.test", ["%s@localhost" % to], message(subject, to=to, body=body).encode())
+
+
+# getmail waits for its own delivering child by a signal that is lost when the child is quicker: it then hangs for a
+# minute. waitpid() does not lose it.
+GETMAIL = """
+import os, runpy, sys
+from getmailcore.baseclasses import ForkingBase
+ForkingBase._prepare_child = lambda self: None
+ForkingBase._wait_for_child = lambda self, pid: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+sys.argv[0] = "getmail"
+runpy.run_path("/usr/bin/getmail", run_name="__main__")
+"""
 
 
 def empty(user):
@@ -77,7 +89,7 @@ def spool(user):
 # ---- Python's libraries ----
 
 def test_smtplib():
-    s = smtplib.SMTP(HOST, 25, timeout=30)
+    s = smtplib.SMTP(HOST, 25, timeout=120)
     code, _ = s.ehlo("client.example.test")
     check("smtplib: EHLO", code == 250 and s.has_extn("pipelining") and s.has_extn("size"), s.esmtp_features)
     s.sendmail("stranger@example.org", ["alice@localhost", "bob@localhost"], message("smtplib two").encode())
@@ -102,15 +114,15 @@ def test_smtplib():
     check("smtplib: the box is bob:mail 0660", (pwd.getpwuid(st.st_uid).pw_name, grp.getgrgid(st.st_gid).gr_name,
                                                 st.st_mode & 0o777) == ("bob", "mail", 0o660), oct(st.st_mode))
 
-    with smtplib.SMTP(HOST, 25, timeout=30) as s:
+    with smtplib.SMTP(HOST, 25, timeout=120) as s:
         s.starttls(context=SSL)
         s.ehlo()
         check("smtplib: STARTTLS", s.sock.version() in ("TLSv1.3", "TLSv1.2") and not s.has_extn("starttls"))
         s.sendmail("a@example.org", ["bob@localhost"], message("smtplib starttls").encode())
     check("smtplib: message inside TLS", "Subject: smtplib starttls" in spool("bob"))
 
-    for port, make in ((587, lambda: smtplib.SMTP(HOST, 587, timeout=30)),
-                       (465, lambda: smtplib.SMTP_SSL(HOST, 465, timeout=30, context=SSL))):
+    for port, make in ((587, lambda: smtplib.SMTP(HOST, 587, timeout=120)),
+                       (465, lambda: smtplib.SMTP_SSL(HOST, 465, timeout=120, context=SSL))):
         with make() as s:
             if port == 587:
                 s.starttls(context=SSL)
@@ -133,10 +145,22 @@ def test_smtplib():
 
 
 def pop3(user, how="plain"):
+    """A session; one that is about to end still has the maildrop for a moment."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            return pop3_at_once(user, how)
+        except poplib.error_proto as e:
+            if b"[IN-USE]" not in e.args[0] or time.monotonic() > end:
+                raise
+        time.sleep(0.1)
+
+
+def pop3_at_once(user, how="plain"):
     if how == "tls":
-        p = poplib.POP3_SSL(HOST, 995, timeout=30, context=SSL)
+        p = poplib.POP3_SSL(HOST, 995, timeout=120, context=SSL)
     else:
-        p = poplib.POP3(HOST, 110, timeout=30)
+        p = poplib.POP3(HOST, 110, timeout=120)
         if how == "stls":
             p.stls(context=SSL)
     p.user(user)
@@ -148,7 +172,7 @@ def test_poplib():
     empty("carol")
     for i in range(3):
         deliver("carol", "pop %d" % i)
-    p = poplib.POP3(HOST, 110, timeout=30)
+    p = poplib.POP3(HOST, 110, timeout=120)
     check("poplib: CAPA", {"TOP", "UIDL", "USER", "STLS"} <= set(p.capa()), p.capa())
     p.user("carol")
     try:
@@ -183,13 +207,12 @@ def test_poplib():
     check("poplib: DELE takes effect at QUIT, RSET takes it back", p.uidl()[1] ==
           [b"1 " + uidls[0][1].split()[1], b"2 " + uidls[0][2].split()[1]], p.uidl()[1])
     try:
-        pop3("carol")
+        pop3_at_once("carol")
         check("poplib: a second session is refused", False)
     except poplib.error_proto as e:
         check("poplib: a second session is refused", b"[IN-USE]" in e.args[0], e)
     p.dele(1)
     p.close()  # the connection breaks: nothing is deleted
-    time.sleep(0.5)
     p = pop3("carol")
     check("poplib: a dropped connection deletes nothing", p.stat()[0] == 2)
     p.quit()
@@ -258,17 +281,19 @@ def idle():
     before = int(m.select("INBOX")[1][0])
     m.send(b"x1 IDLE\r\n")
     check("IDLE: continuation", m.readline().startswith(b"+"))
-    deliver("bob", "while idle")
-    began = time.monotonic()
-    m.sock.settimeout(10)
-    line = b""
-    try:
-        while not line.endswith(b"EXISTS\r\n"):
-            line = m.readline()
-    except OSError as e:
-        line = str(e).encode()
-    check("IDLE: EXISTS comes within seconds", line == b"* %d EXISTS\r\n" % (before + 1) and
-          time.monotonic() - began < 3, line)
+    m.sock.settimeout(60)
+    took = []
+    while len(took) < 5 and (not took or min(took) >= 3):  # a busy machine may be slow, but not each time
+        deliver("bob", "while idle")
+        began, line = time.monotonic(), b""
+        try:
+            while not line.endswith(b"EXISTS\r\n"):
+                line = m.readline()
+        except OSError as e:
+            line = str(e).encode()
+        took.append(time.monotonic() - began)
+        check("IDLE: EXISTS comes", line == b"* %d EXISTS\r\n" % (before + len(took)), line)
+    check("IDLE: it comes within seconds", min(took) < 3, took)
     m.send(b"DONE\r\n")
     while not line.startswith(b"x1 OK"):
         line = m.readline()
@@ -278,7 +303,7 @@ def idle():
 # ---- programs ----
 
 def curl(*arguments, **more):
-    return run(["curl", "-sS", "--insecure", "--max-time", "30"] + list(arguments), **more)
+    return run(["curl", "-sS", "--insecure", "--max-time", "120"] + list(arguments), **more)
 
 
 def test_curl():
@@ -318,13 +343,13 @@ def test_swaks():
         if "--auth" in arguments:
             arguments += ["--auth-user", "carol", "--auth-password", PASSWORDS["carol"]]
         done = run(["swaks", "--server", HOST, "--from", "carol@localhost", "--to", "carol@localhost", "--header",
-                    "Subject: swaks " + name] + arguments, timeout=60)
+                    "Subject: swaks " + name] + arguments, timeout=180)
         check("swaks %s" % name, done.returncode == 0 and "Subject: swaks %s\n" % name in spool("carol"), done.stdout)
-    done = run(["swaks", "--server", HOST, "--from", "a@example.org", "--to", "victim@example.net"], timeout=60)
+    done = run(["swaks", "--server", HOST, "--from", "a@example.org", "--to", "victim@example.net"], timeout=180)
     check("swaks: no relaying", done.returncode == 24, done.stdout)
 
 
-def mutt(user, url, keys, seconds=25):
+def mutt(user, url, keys, seconds=90):
     """Drives mutt on a terminal: keys are pushed once the box is open. Returns what the screen got."""
     rc = "/home/%s/.muttrc-test" % user
     with open(rc, "w", encoding="utf-8") as f:
@@ -405,7 +430,7 @@ class Wire:
     """A connection spoken by hand."""
 
     def __init__(self, port, is_tls=False, source=None):
-        self.socket = socket.create_connection((HOST, port), 30, source_address=source)
+        self.socket = socket.create_connection((HOST, port), 120, source_address=source)
         if is_tls:
             self.socket = SSL.wrap_socket(self.socket)
         self.file = self.socket.makefile("rb")
@@ -435,7 +460,7 @@ def test_bare_lf():
                         (143, ("a LOGIN alice " + quoted("alice"), "b NOOP", "c LOGOUT"))):
         w = Wire(port)
         w.line()
-        w.socket.settimeout(30)
+        w.socket.settimeout(120)
         answers = []
         for line in lines:
             w.socket.sendall(line.encode() + b"\n")
@@ -522,7 +547,7 @@ def test_burst():
         sockets = []
         for i in range(300):
             s = socket.socket()
-            s.settimeout(60)
+            s.settimeout(120)
             s.bind(("127.0.0.%d" % (10 + i % 100), 0))
             try:
                 s.connect((HOST, port))
@@ -554,7 +579,7 @@ def test_burst():
                 return line.startswith(greeting)
             except OSError:
                 return False
-        check("burst on port %d: the next client is served" % port, wait_until(again, 20, 0.5))
+        check("burst on port %d: the next client is served" % port, wait_until(again))
 
 
 def status(pid):
@@ -562,17 +587,24 @@ def status(pid):
         return dict(line.split(":", 1) for line in f.read().splitlines() if ":" in line)
 
 
+def no_more_auth():
+    return wait_until(lambda: "auth" not in {name for _, _, _, name, _ in ours()})
+
+
 def test_processes():
     """What runs during a TLS session, as whom, with what rights: exactly the processes of the design."""
     import pwd
-    check("idle: no process of ours", wait_until(lambda: not ours(), 15), ours())
+    check("idle: no process of ours", wait_until(lambda: not ours()), ours())
     w = Wire(993, True)
     w.line()
+    w.imap(b"n", b"NOOP")  # the greeting is the monitor's: with this answer the login stage is there
+    no_more_auth()  # it was started ahead, and does not wait long
     before = {name: (pid, uid) for pid, _, uid, name, _ in ours()}
     check("before login: monitor, tls, login stage", set(before) == {"imap", "tls", "imap-login"}, before)
     lines = w.imap(b"a", b"LOGIN alice " + quoted("alice").encode())
     check("the login", lines and lines[-1].startswith(b"a OK"), lines)
     w.imap(b"b", b"SELECT INBOX")
+    no_more_auth()  # the answer does not wait for the end of PAM
     after = {name: (pid, uid) for pid, _, uid, name, _ in ours()}
     check("after login: keeper, tls, session", set(after) == {"imap", "tls", "imap-session"}, after)
     print(run(["ps", "-eo", "pid,ppid,user:16,rss,args"]).stdout if os.path.exists("/usr/bin/ps") else ours())
@@ -588,9 +620,11 @@ def test_processes():
               s["Groups"])
     w.imap(b"c", b"LOGOUT")
     w.close()
-    check("after LOGOUT: no process of ours", wait_until(lambda: not ours(), 15), ours())
+    check("after LOGOUT: no process of ours", wait_until(lambda: not ours()), ours())
     w = Wire(143)
     w.line()
+    w.imap(b"a", b"NOOP")
+    no_more_auth()
     plain = {name: pid for pid, _, _, name, _ in ours()}
     check("in the clear: monitor and login stage, no tls", set(plain) == {"imap", "imap-login"}, plain)
     if "imap-login" in plain:
@@ -600,7 +634,7 @@ def test_processes():
         check("login stage: no OpenSSL, no PAM", "libssl" not in maps and "libpam" not in maps and
               "libcrypto" not in maps)
     w.close()
-    check("after a dropped connection: no process of ours", wait_until(lambda: not ours(), 15), ours())
+    check("after a dropped connection: no process of ours", wait_until(lambda: not ours()), ours())
 
 
 def confined(name, pid):

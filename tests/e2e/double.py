@@ -1,10 +1,11 @@
-"""A hostile login stage and a hostile session: installed in their places by tests/e2e/door, which puts the table T of
-frame types (frames.py) before this text. What it does is said by the client: the first line for the login stage, the
-unread input for the session.
+"""A hostile login stage, session or tls, or an auth that takes its time to leave: installed in their places by
+tests/e2e/door, which puts the table T of frame types (frames.py) before this text. What it does is said by the client:
+the first line for login stage and tls, the unread input for the session.
 """
 import array
 import os
 import random
+import signal
 import socket
 import struct
 import sys
@@ -118,6 +119,11 @@ def after_login(what, *more):
         attempt(2, "bob", more[0])
     elif what == "silent":
         pass
+    elif what == "lingers":
+        time.sleep(600)
+    elif what == "leaves-late":
+        handover()
+        time.sleep(600)
     elif what == "session":
         handover(" ".join(more[1:]).encode())
         handover()
@@ -134,6 +140,10 @@ def session(what, *more):
         send("FRAME_KEEPER_UNLOCK", fd=0)
     elif what == "noise":
         noise(int(more[0]), KEEPER)
+    elif what == "stays":  # as if nothing had happened; more than any test waits
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        send("FRAME_KEEPER_UNLOCK", u(0))
+        time.sleep(600)
     elif what == "dies":  # with the lock, which is its own user's and nobody else's
         send("FRAME_KEEPER_LOCK", u(0))
         assert receive()[0] == T["FRAME_KEEPER_OK"]
@@ -142,8 +152,59 @@ def session(what, *more):
         os.kill(os.getpid(), 9)
 
 
+FACTS = ("FRAME_TLS_FACTS", (s("TLSv1.3"), s("TLS_AES_256_GCM_SHA384"), s(""), s(""), s(""), s(""), u(0)))
+TLS = [FACTS, ("FRAME_TLS_FAILED", (u(0), u(0), s("because"))), ("FRAME_NOTE", (u(5), s("text"))), ("FRAME_AUTH_DONE", FRONT[-1][1])]
+
+
+def tls(what, *more):
+    if what == "facts":
+        for _ in range(2):
+            send(*FACTS[:1], *FACTS[1])
+    elif what == "done":
+        send(FRONT[-1][0], *FRONT[-1][1])
+    elif what == "handover":
+        send(*FACTS[:1], *FACTS[1])
+        handover()
+    elif what == "starttls":
+        send("FRAME_STARTTLS")
+    elif what == "escapes":
+        send("FRAME_TLS_FACTS", s("TLSv1.3\r\n* OK"), *FACTS[1][1:])
+    elif what == "short":
+        send("FRAME_TLS_FACTS", *FACTS[1][:-1])
+    elif what == "long":
+        send("FRAME_TLS_FACTS", s("x" * 5000), *FACTS[1][1:])
+    elif what == "fd":
+        send(*FACTS[:1], *FACTS[1], fd=0)
+    elif what == "length":
+        send("FRAME_NOTE", u(5), s("x"), length=1 << 31)
+    elif what == "notes":
+        for _ in range(20):
+            send("FRAME_NOTE", u(5), s("x"))
+    elif what == "noise":
+        noise(int(more[0]), TLS)
+
+
+def auth():
+    receive()
+    send("FRAME_AUTH_DONE", u(1), s("bob"), s(""), s(""))
+    time.sleep(3)
+
+
 def main():
+    if os.path.basename(sys.argv[0]) == "auth":
+        auth()
+        return
     if os.path.basename(sys.argv[0]) == "imap-session":
+        # A session is there before anybody is logged in; then it becomes who it is told, on the connection that it gets.
+        packet, fds, _, _ = socket.recv_fds(CONTROL, 70000, 1)
+        if not packet:
+            sys.exit(0)
+        _, uid, gid, size = struct.unpack_from("=IIII", packet, 8)
+        os.setgroups(struct.unpack_from("=%dI" % (size // 4), packet, 24))
+        os.setgid(gid)
+        os.setuid(uid)
+        os.dup2(fds[0], 0)
+        os.dup2(fds[0], 1)
         with open("%s%d.%d" % (MARKS, os.getpid(), os.getuid()), "w", encoding="ascii"):
             pass
         payload = receive()[1]
@@ -158,6 +219,11 @@ def main():
             payload = payload[4 + n:]
         words = fields[6].decode().split()
         work = session
+    elif os.path.basename(sys.argv[0]) == "tls":
+        while receive()[0] != T["FRAME_TLS_GO"]:
+            pass
+        words = os.read(0, 4096).decode().split()
+        work = tls
     else:
         receive()
         os.write(0, b"* OK double\r\n")

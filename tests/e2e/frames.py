@@ -68,7 +68,7 @@ class Control:
 
     def __init__(self):
         self.sock, self.child = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.sock.settimeout(20)
+        self.sock.settimeout(60)
 
     def send(self, name, *fields, fd=None):
         payload = b"".join(fields)

@@ -17,7 +17,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import clients  # noqa: E402
-from clients import HOST, SSL, curl, deliver, empty, guarded, message  # noqa: E402
+from clients import GETMAIL, HOST, SSL, curl, deliver, empty, guarded, message  # noqa: E402
 from world import PASSWORDS, Tests, run, wait_until  # noqa: E402
 
 TESTS = Tests()
@@ -109,7 +109,7 @@ def test_fetchmail():
             rc = write("fetchmailrc", "poll %s protocol imap port %d user %s password '%s' %s %s mda \"formail >> %s\"\n" %
                        (HOST, 993 if how == "tls" else 143, USER, PASSWORDS[USER], tls,
                         "keep" if keep else "nokeep fetchall", box))
-            done = as_user(["fetchmail", "-f", rc, "--pidfile", HOME + "/fetchmail.pid", "-v"], timeout=60)
+            done = as_user(["fetchmail", "-f", rc, "--pidfile", HOME + "/fetchmail.pid", "-v"], timeout=400)
             return done, subjects(box)[:4]
 
         fetch_leave_delete("fetchmail", how, fetch)
@@ -125,7 +125,7 @@ def test_getmail():
                        "read_all = false\ndelete = %s\n" % ("SSL" if how == "tls" else "", HOST, USER, PASSWORDS[USER], box,
                                                             "false" if keep else "true"))
             folder = os.path.dirname(rc)
-            return as_user(["getmail", "--getmaildir", folder, "--rcfile", rc], timeout=60), subjects(box)
+            return as_user(["python3", "-c", GETMAIL, "--getmaildir", folder, "--rcfile", rc], timeout=400), subjects(box)
 
         fetch_leave_delete("getmail", how, fetch)
 
@@ -246,7 +246,7 @@ def test_mbsync():
                    "Channel all\nFar :far:\nNear :near:\nPatterns %s\nCreate Both\nExpunge Both\nSyncState *\n" %
                    (store, top, top, " ".join('"%s"' % f.replace("r&AOk-sum&AOk-", "r*sum*") for f in FOLDERS)))
         two_ways("mbsync " + how, lambda folder: top + folder,
-                 lambda: as_user(["mbsync", "-c", rc, "-a"], timeout=120))
+                 lambda: as_user(["mbsync", "-c", rc, "-a"], timeout=400))
 
 
 def test_offlineimap():
@@ -258,7 +258,7 @@ def test_offlineimap():
                "sslcacertfile = /etc/pennypost/certificate.pem\nfolderfilter = lambda f: f in %r\n" %
                (HOME, top, USER, PASSWORDS[USER], FOLDERS))
     two_ways("offlineimap", lambda folder: top + "/" + folder,
-             lambda: as_user(["offlineimap", "-c", rc, "-o", "-u", "basic"], timeout=180))
+             lambda: as_user(["offlineimap", "-c", rc, "-o", "-u", "basic"], timeout=400))
 
 
 # ---- a client with windows ----
@@ -295,21 +295,21 @@ def test_sylpheed():
     started = [subprocess.Popen(["Xvfb", ":7", "-screen", "0", "1024x768x24", "-nolisten", "tcp"], stdout=subprocess.DEVNULL,
                                 stderr=subprocess.DEVNULL)]
     try:
-        check("sylpheed: a screen", wait_until(lambda: os.path.exists("/tmp/.X11-unix/X7"), 20))
+        check("sylpheed: a screen", wait_until(lambda: os.path.exists("/tmp/.X11-unix/X7")))
         started.append(subprocess.Popen(["runuser", "-u", USER, "--", "sylpheed"], env=env, stdout=subprocess.DEVNULL,
                                         stderr=subprocess.DEVNULL, start_new_session=True))
 
         def opened():
             """Clicks on INBOX, then on the first row of the list (without a window manager all has its place)."""
             for x, y in ((141, 191), (400, 200)):
-                run(["xdotool", "mousemove", str(x), str(y), "click", "1"], env=env, timeout=60)
+                run(["xdotool", "mousemove", str(x), str(y), "click", "1"], env=env, timeout=400)
                 time.sleep(2)
             return left("INBOX", "SEEN")
 
-        check("sylpheed: shows a message, which becomes \\Seen", wait_until(opened, 60, 1.0))
+        check("sylpheed: shows a message, which becomes \\Seen", wait_until(opened, 180, 1.0))
         time.sleep(1)
         picture = os.environ.get("PENNYPOST_PICTURE", "/tmp/sylpheed.png")
-        run(["import", "-window", "root", picture], env=env, timeout=60)
+        run(["import", "-window", "root", picture], env=env, timeout=400)
         check("sylpheed: a picture", os.path.exists(picture) and os.path.getsize(picture) > 5000)
     finally:
         for process in reversed(started):

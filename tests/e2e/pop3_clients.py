@@ -22,7 +22,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import clients  # noqa: E402
-from clients import HOST, deliver, empty, guarded, pop3, spool  # noqa: E402
+from clients import GETMAIL, HOST, deliver, empty, guarded, pop3, pop3_at_once, spool  # noqa: E402
 from world import PASSWORDS, Tests, ours, run, wait_until  # noqa: E402
 
 TESTS = Tests()
@@ -63,8 +63,18 @@ def left():
     return re.findall(r"^Subject: (.*)$", spool(USER), re.M)
 
 
-def fetch_leave_delete(name, how, fetch):
-    """`fetch(keep)` runs the client once and returns (exit status, its output, all subjects it has by now)."""
+def sessions():
+    return [p for p in ours() if p[3] == "pop3-session"]
+
+
+def is_free():
+    """Waits until the session before, which has said good-bye, has let the maildrop go."""
+    return wait_until(lambda: not sessions(), step=0.02)
+
+
+def fetch_leave_delete(name, how, run_client):
+    """`run_client(keep)` runs the client once and returns (exit status, its output, all subjects it has by now)."""
+    fetch = lambda keep: is_free() and run_client(keep)
     what = "%s %s" % (name, how)
     expected = ["%s %d" % (what, i) for i in range(3)]
     fill(3, what)
@@ -90,7 +100,7 @@ def test_fetchmail():
                        "\"formail >> %s\"\n" % (HOST, 995 if how == "tls" else 110, USER, PASSWORDS[USER], ssl,
                                                 "keep" if keep else "nokeep fetchall", box))
             done = run(["fetchmail", "-f", rc, "-i", os.path.join(HOME, "fetchids-" + how), "--pidfile",
-                        os.path.join(HOME, "fetchmail.pid"), "-v"], timeout=60)
+                        os.path.join(HOME, "fetchmail.pid"), "-v"], timeout=300)
             return done, subjects(box)[:4]
 
         fetch_leave_delete("fetchmail", how, fetch)
@@ -107,21 +117,9 @@ def test_mpop():
                        "uidls_file %s/mpop-uidls-%s\ndelivery mbox %s\nreceived_header off\n" %
                        (HOST, 995 if how == "tls" else 110, USER, PASSWORDS[USER], tls, "on" if keep else "off", HOME, how,
                         box))
-            return run(["mpop", "-C", rc, "-d"], timeout=60), subjects(box)
+            return run(["mpop", "-C", rc, "-d"], timeout=300), subjects(box)
 
         fetch_leave_delete("mpop", how, fetch)
-
-
-# getmail waits for its own delivering child by a signal that is lost when the child is quicker: it then hangs for a
-# minute. waitpid() does not lose it.
-GETMAIL = """
-import os, runpy, sys
-from getmailcore.baseclasses import ForkingBase
-ForkingBase._prepare_child = lambda self: None
-ForkingBase._wait_for_child = lambda self, pid: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-sys.argv[0] = "getmail"
-runpy.run_path("/usr/bin/getmail", run_name="__main__")
-"""
 
 
 def test_getmail():
@@ -145,7 +143,7 @@ def test_getmail():
                         (kind, HOST, USER, PASSWORDS[USER], there, "false" if keep else "true"))
             for path in (folder, rc, there):
                 os.chown(path, pwd_nobody.pw_uid, pwd_nobody.pw_gid)
-            done = run(["runuser", "-u", "carol", "--", "python3", "-c", GETMAIL, "--getmaildir", folder, "--rcfile", rc], timeout=60)
+            done = run(["runuser", "-u", "carol", "--", "python3", "-c", GETMAIL, "--getmaildir", folder, "--rcfile", rc], timeout=300)
             return done, subjects(there)
 
         fetch_leave_delete("getmail", how, fetch)
@@ -159,14 +157,14 @@ def test_curl():
         url = "%s://%s/" % ("pop3s" if how == "tls" else "pop3", HOST)
         words = ["curl", "-sS", "-k", "-u", "%s:%s" % (USER, PASSWORDS[USER])] + (["--ssl-reqd"] if how == "stls" else [])
         fill(2, what)
-        done = run(words + [url], timeout=60)
+        done = is_free() and run(words + [url], timeout=300)
         check("%s: lists" % what, len(done.stdout.split("\n")) == 3, done.stdout)
-        done = run(words + [url + "2"], timeout=60)
+        done = is_free() and run(words + [url + "2"], timeout=300)
         check("%s: fetches" % what, "Subject: %s 1\n" % what in done.stdout and "\n.a dot\nFrom the beginning\n" in
               done.stdout, done.stdout)
-        done = run(words + ["-X", "UIDL", url], timeout=60)
+        done = is_free() and run(words + ["-X", "UIDL", url], timeout=300)
         check("%s: UIDL" % what, re.search(r"^1 \d+\.\d+$", done.stdout, re.M), done.stdout)
-        done = run(words + ["-I", "-X", "DELE 1", url], timeout=60)
+        done = is_free() and run(words + ["-I", "-X", "DELE 1", url], timeout=300)
         check("%s: deletes" % what, left() == [what + " 1"], (done.stdout, left()))
 
 
@@ -175,11 +173,7 @@ def test_poplib():
         known, got = set(), []
 
         def fetch(keep):
-            p = poplib.POP3_SSL(HOST, 995, timeout=30, context=clients.SSL) if how == "tls" else poplib.POP3(HOST, 110, timeout=30)
-            if how == "stls":
-                p.stls(context=clients.SSL)
-            p.user(USER)
-            p.pass_(PASSWORDS[USER])
+            p = pop3(USER, how)
             sizes = dict(line.split() for line in p.list()[1])
             for line in p.uidl()[1]:
                 number, uid = line.split()
@@ -236,37 +230,49 @@ def test_uidl():
 # ---- what the administrator decides ----
 
 CONF = "/etc/pennypost/pennypost.conf"
-DELAY = 4
 
 
 def refusal(user):
     """Why a login is refused; "": it is not."""
     try:
-        pop3(user).quit()
+        pop3_at_once(user).quit()
     except poplib.error_proto as e:
         return str(e)
     return ""
 
 
+def policy(delay):
+    """What of it is right, by name, where so many seconds must lie between two logins."""
+    fill(2, "policy")
+    p = pop3(USER)
+    capabilities = p.capa()
+    good = {"CAPA tells it": capabilities.get("LOGIN-DELAY") == [str(delay)] and capabilities.get("EXPIRE") == ["0"]}
+    p.retr(2)
+    p.quit()
+    begun = time.monotonic()
+    good["EXPIRE 0 removes what was retrieved"] = left() == ["policy 0"]
+    is_free()
+    good["too soon"] = "[LOGIN-DELAY]" in refusal(USER)
+    good["others are let in"] = refusal("alice") == ""
+    good["a refused login does not make it longer"] = wait_until(lambda: refusal(USER) == "", delay + 3, 0.2) and \
+        time.monotonic() - begun < delay + 2
+    return good
+
+
 def test_policy():
     with open(CONF, encoding="ascii") as f:
         before = f.read()
-    with open(CONF, "w", encoding="ascii") as f:
-        f.write(before + "pop3_login_delay = %d\npop3_expire = 0\n" % DELAY)
     try:
-        fill(2, "policy")
-        p = pop3(USER)
-        capabilities = p.capa()
-        check("policy: CAPA tells it", capabilities.get("LOGIN-DELAY") == [str(DELAY)] and capabilities.get("EXPIRE") == ["0"],
-              capabilities)
-        p.retr(2)
-        p.quit()
-        begun = time.monotonic()
-        check("policy: EXPIRE 0 removes what was retrieved", left() == ["policy 0"], left())
-        check("policy: too soon", "[LOGIN-DELAY]" in refusal(USER))
-        check("policy: others are let in", refusal("alice") == "")
-        check("policy: a refused login does not make it longer", wait_until(lambda: refusal(USER) == "", DELAY + 3, 0.2) and
-              time.monotonic() - begun < DELAY + 2)
+        for delay in (4, 8, 30):  # a busy machine may need more time for the steps in between
+            with open(CONF, "w", encoding="ascii") as f:
+                f.write(before + "pop3_login_delay = %d\npop3_expire = 0\n" % delay)
+            if delay > 4:
+                time.sleep(delay)  # the logins of the round before
+            good = policy(delay)
+            if all(good.values()):
+                break
+        for name, is_good in good.items():
+            check("policy: " + name, is_good, delay)
     finally:
         with open(CONF, "w", encoding="ascii") as f:
             f.write(before)
@@ -281,7 +287,7 @@ class Session:
     """A logged-in session on a socket that can be dropped."""
 
     def __init__(self):
-        self.socket = socket.create_connection((HOST, 110), timeout=30)
+        self.socket = socket.create_connection((HOST, 110), timeout=120)
         self.file = self.socket.makefile("rb")
         self.answer()
         self.ask("USER " + USER)
@@ -301,10 +307,6 @@ class Session:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.file.close()
         self.socket.close()
-
-
-def sessions():
-    return [p for p in ours() if p[3] == "pop3-session"]
 
 
 def bodies():
@@ -341,7 +343,7 @@ def test_cut():
         if n % 2:
             time.sleep(0.02)  # some arrive before the reset, some do not
         s.drop()
-        wait_until(lambda: not sessions(), 10, 0.02)
+        is_free()
         is_good, is_gone = all_or_none("cut: after %d octets" % n, marked, kept)
         good = good and is_good
         gone.append(is_gone)
@@ -380,7 +382,7 @@ def test_kill():
         except OSError:
             said_ok = False
         s.drop()
-        wait_until(lambda: not sessions(), 10, 0.02)
+        is_free()
         p = pop3(USER)  # replays what was begun
         p.quit()
         is_good, is_gone = all_or_none("kill: round %d" % n, names[::2], names[1::2])
@@ -388,7 +390,7 @@ def test_kill():
         outcomes.add((said_ok, is_gone))
     check("kill: after kill -9 during QUIT the marked messages are all gone or all there", good)
     check("kill: no +OK without the messages gone", (True, False) not in outcomes, outcomes)
-    check("kill: the box is not left locked", wait_until(lambda: not os.path.exists("/var/mail/%s.lock" % USER), 5))
+    check("kill: the box is not left locked", wait_until(lambda: not os.path.exists("/var/mail/%s.lock" % USER)))
 
 
 ALL = {"fetchmail": test_fetchmail, "mpop": test_mpop, "getmail": test_getmail, "curl": test_curl, "poplib": test_poplib, "uidl": test_uidl,

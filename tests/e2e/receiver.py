@@ -220,7 +220,7 @@ class Session:
         return self.auth_scram_sha_256(initial, "sha1")
 
     def auth_scram_sha_256(self, initial, digest="sha256"):
-        bare = initial.decode()[3:]
+        self.gs2, bare = re.match(r"([ny],,)(.*)$", initial.decode()).groups()
         user, nonce = re.match(r"n=(.*),r=(.*)$", bare).groups()
         secret = self.receiver.logins.get(user, "none")
         salt, rounds = os.urandom(12), self.receiver.rounds
@@ -228,6 +228,8 @@ class Session:
         first = "r=%s,s=%s,i=%d" % (nonce, base64.b64encode(salt).decode(), rounds)
         final = self.ask(first.encode()).decode()
         without, proof = final.rsplit(",p=", 1)
+        if not without.startswith("c=%s," % base64.b64encode(self.gs2.encode()).decode()):
+            return False
         salted = hashlib.pbkdf2_hmac(digest, secret.encode(), salt, rounds)
         client = hmac.new(salted, b"Client Key", digest).digest()
         text = ",".join((bare, first, without)).encode()

@@ -5,6 +5,7 @@
 
 Closes with "N passed, N failed".
 """
+import base64
 import concurrent.futures
 import os
 import shutil
@@ -31,10 +32,10 @@ def make_certificates():
     def openssl(*args):
         subprocess.run(["openssl", *args], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-    for name in ("mx", "other"):
+    for name, names in (("mx", "DNS:mx.example"), ("other", "DNS:other.example"), ("common", "email:mx@mx.example")):
         openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout",
-                path(name + ".key"), "-out", path(name + ".pem"), "-days", "30", "-subj", "/CN=%s.example" % name,
-                "-addext", "subjectAltName=DNS:%s.example" % name)
+                path(name + ".key"), "-out", path(name + ".pem"), "-days", "30", "-subj",
+                "/CN=%s.example" % ("other" if name == "other" else "mx"), "-addext", "subjectAltName=" + names)
 
 
 def context(name="mx"):
@@ -101,13 +102,13 @@ class Client:
         return ready
 
     def mail(self, text=PLAIN, recipients=("b@there.example",), sender="a@here.example", body="UNKNOWN", utf8=0,
-             requiretls=0, envid="", ret="UNSET", notify=0, orcpt=""):
+             requiretls=0, report=0, envid="", ret="UNSET", notify=0, orcpt=""):
         """Sends a message; the replies, and whether the connection can be used further."""
         data = text if isinstance(text, bytes) else text.encode()
         with tempfile.TemporaryFile() as f:
             f.write(data)
             f.flush()
-            self.control.send("FRAME_RELAY_MAIL", s(sender), u(T["TALK_BODY_" + body]), u(utf8), u(requiretls),
+            self.control.send("FRAME_RELAY_MAIL", s(sender), u(T["TALK_BODY_" + body]), u(utf8), u(requiretls), u(report),
                               s(envid), u(T["TALK_RET_" + ret]), u(0), u(0), u(0), u(0), u(len(recipients)), fd=f.fileno())
         left = list(recipients)
         replies = []
@@ -131,7 +132,7 @@ class Client:
         self.end()
 
     def end(self):
-        assert self.process.wait(20) == 0, self.process.returncode
+        assert self.process.wait(60) == 0, self.process.returncode
         self.control.close()
 
 
@@ -296,6 +297,39 @@ def test_conversion():
     assert r.messages[1].data == wire(PLAIN)
 
 
+def test_utf8_report():
+    """RFC 6533 4.5: a message/global that our report returns is encoded for who has no SMTPUTF8, all of it in seven bits for
+    who has no 8BITMIME; of what others made it is not ours to change."""
+    import email
+    text = ("From: x@here.example\nMIME-Version: 1.0\nContent-Type: multipart/report; report-type=delivery-status; boundary=b\n"
+            "Content-Transfer-Encoding: 8bit\n\n--b\nContent-Type: text/plain; charset=utf-8\n"
+            "Content-Transfer-Encoding: 8bit\n\ngr\u00fcn, says the report\n--b\nContent-Type: message/delivery-status\n\na: b\n\n--b\n"
+            "Content-Type: message/global\nContent-Transfer-Encoding: 8bit\n\nSubject: gr\u00fcn\n\ngr\u00fcn\n\n--b--\n")
+    inner = "Subject: gr\u00fcn\r\n\r\ngr\u00fcn\r\n".encode()
+    for features, report, encoding, others in (
+            (("8BITMIME", "SMTPUTF8"), 1, "8bit", "8bit"), (("8BITMIME",), 1, "quoted-printable", "8bit"),
+            (("8BITMIME", "CHUNKING"), 1, "quoted-printable", "8bit"), (("8BITMIME",), 0, "8bit", "8bit"),
+            (("PIPELINING",), 1, "quoted-printable", "7bit"), ((), 0, "quoted-printable", "7bit")):
+        r = Receiver(features=features)
+        c = Client(r)
+        c.ready()
+        assert c.mail(text, sender="", report=report)[0].code == 250
+        c.quit()
+        data = r.messages[0].data
+        assert ("BODY=8BITMIME" in " ".join(r.sessions[0].lines)) == ("8BITMIME" in features), r.sessions[0].lines
+        if encoding == "8bit":
+            assert data == wire(text), data
+            continue
+        m = email.message_from_bytes(data)
+        parts = data.split(b"\r\n--b")
+        assert (max(data) < 128) == (others == "7bit") and m["Content-Transfer-Encoding"] == others, data
+        assert ("Content-Transfer-Encoding: " + encoding).encode() in parts[3] and max(parts[3]) < 128, parts
+        header, body = parts[3].split(b"\r\n\r\n", 1)
+        import quopri
+        assert quopri.decodestring(body) + b"\r\n" == inner + b"\r\n" or quopri.decodestring(body) == inner, body
+        assert "gr\u00fcn, says" in m.get_payload()[0].get_payload(decode=True).decode()
+
+
 def test_conversion_impossible():
     r = Receiver(features=("PIPELINING",))
     c = Client(r)
@@ -345,6 +379,18 @@ def test_opportunistic():
     assert Client(Receiver(), tls="MAY").ready().tls == ""
 
 
+def test_sni():
+    """The server hears which name is meant (RFC 6066 3, RFC 7672 8.1), whatever is checked; an address is no such name."""
+    for host, tls, name in (("mx.example", "MAY", "mx.example"), ("mx.example", "VERIFY", "mx.example"), ("other.example", "MAY",
+                            "other.example"), ("[192.0.2.1]", "MAY", None), ("[IPv6:2001:db8::1]", "MAY", None)):
+        heard, server = [], context()
+        server.sni_callback = lambda sock, name, _, heard=heard: heard.append(name)
+        c = Client(Receiver(context=server), tls=tls, host=host, trust="mx.pem" if tls == "VERIFY" else None)
+        assert c.ready().tls
+        c.quit()
+        assert heard == [name], (host, tls, heard)
+
+
 def test_implicit():
     r = Receiver(context=context(), implicit=True)
     c = Client(r, tls="VERIFY", implicit=1, trust="mx.pem")
@@ -363,8 +409,9 @@ def test_no_downgrade():
 
 
 def test_wrong_certificate():
-    for options in ({"trust": "other.pem"}, {"trust": "mx.pem", "names": "else.example"}):
-        c = Client(Receiver(context=context()), tls="VERIFY", **options)
+    for name, options in (("mx", {"trust": "other.pem"}), ("mx", {"trust": "mx.pem", "names": "else.example"}),
+                          ("common", {"trust": "common.pem"})):  # a common name is no DNS-ID (RFC 8461 4.2)
+        c = Client(Receiver(context=context(name)), tls="VERIFY", **options)
         ready = c.ready("TALK_NO_TLS")
         assert "certificate" in ready.reply.text, ready.reply
         c.end()
@@ -431,6 +478,34 @@ def test_mechanisms():
     c.ready()
     assert c.session.user == "ren\u00e9"
     assert "SASLprep" in login("SCRAM-SHA-256", secret="a\x01b").ready("TALK_NO_LOGIN").reply.text
+
+
+def test_binding():
+    """RFC 5802 6: "y" where the channel could have been bound and that was not offered, "n" where it could not."""
+    for mechanisms in ("SCRAM-SHA-256", "SCRAM-SHA-1"):
+        for tls, flag in ((True, "y,,"), (False, "n,,")):
+            c = login(mechanisms, tls=tls)
+            c.ready()
+            assert c.session.gs2 == flag and c.session.user == "alice", (mechanisms, tls, c.session.gs2)
+            c.quit()
+    # Offered and not possible in the clear: the other form, which does not say that it was not offered.
+    c = login("SCRAM-SHA-256-PLUS SCRAM-SHA-256", tls=False)
+    c.ready()
+    assert c.session.gs2 == "n,,"
+    c.quit()
+    # Nor is it before TLS 1.3: what such a server binds to, nobody tells.
+    old = context()
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    c = login("SCRAM-SHA-256-PLUS SCRAM-SHA-256", receiver={"context": old})
+    c.ready()
+    assert c.session.gs2 == "n,,"
+    c.quit()
+    # Offered inside of TLS: nothing else is used (who cuts the channel in two would refuse it).
+    c = login("SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN",
+              receiver={"hook": lambda s_, v, l: b"535 5.7.8 no\r\n" if v == "AUTH" else None})
+    c.ready("TALK_NO_LOGIN")
+    line = [x for x in c.session.lines if x.startswith("AUTH")][0].split()
+    assert line[1] == "SCRAM-SHA-256-PLUS" and base64.b64decode(line[2]).startswith(b"p=tls-exporter,,n=alice,r="), line
 
 
 def test_token():
@@ -586,19 +661,34 @@ def test_stalls():
             return None
         return hook
 
+    # Two hundredths of RFC 5321 4.5.3.2: 300 s, for DATA 120, for the end 600.
+    seconds = {"GREETING": 6, "EHLO": 6, "MAIL": 6, "RCPT": 6, "DATA": 2.4, "END": 12}
+
     def one(hook, verb):
-        c = Client(Receiver(hook=hook, features=("PIPELINING",)), percent=1)  # 300 s: 3 s
+        began = time.monotonic()
+        c = Client(Receiver(hook=hook, features=("PIPELINING",)), percent=2)
         if verb in ("GREETING", "EHLO"):
             assert "timed out" in c.ready("TALK_LOST").reply.text
         else:
             c.ready()
             reply = c.mail()[0]
             assert reply.code == 421 and reply.enhanced == "4.4.2" and "timed out" in reply.text, (verb, reply)
+        took = time.monotonic() - began
+        assert seconds[verb] <= took + 0.05 and took < seconds[verb] + 15, (verb, took)
         c.control.close()
-        c.process.wait(20)
+        c.process.wait(60)
+
+    def one_of_three(hook, verb):
+        """On a busy machine the answer in front of the one that is held back may come too late."""
+        for _ in range(2):
+            try:
+                return one(hook, verb)
+            except AssertionError:
+                pass
+        return one(hook, verb)
 
     with concurrent.futures.ThreadPoolExecutor(20) as pool:
-        for job in [pool.submit(one, make(verb), verb) for make in (hold, dribble)
+        for job in [pool.submit(one_of_three, make(verb), verb) for make in (hold, dribble)
                     for verb in ("GREETING", "EHLO", "MAIL", "RCPT", "DATA", "END")]:
             job.result()
 
@@ -609,7 +699,7 @@ def test_stall_in_tls():
             session.say("220 go")
             time.sleep(30)
         return None
-    c = Client(Receiver(hook=hook, context=context()), tls="ENCRYPT", percent=1)
+    c = Client(Receiver(hook=hook, context=context()), tls="ENCRYPT", percent=2)
     assert "timed out" in c.ready("TALK_NO_TLS").reply.text.lower()
 
 
@@ -656,7 +746,7 @@ def test_answers_before_questions():
     c.ready()
     c.mail()
     c.control.close()
-    assert c.process.wait(20) in (0, 74)
+    assert c.process.wait(60) in (0, 74)
 
 
 def test_nonsense():
@@ -669,7 +759,7 @@ def test_nonsense():
             reply = c.mail()[0]
             assert reply.code == 451 and reply.enhanced == "4.5.0", (verb, reply)
             c.control.close()
-            c.process.wait(20)
+            c.process.wait(60)
     c = Client(Receiver(hook=lambda s_, v, l: b"554 5.3.2 no mail here\r\n" if v == "GREETING" else None))
     assert c.ready("TALK_REFUSED").reply.code == 554
 
@@ -696,7 +786,7 @@ def test_bad_frames():
             pass
         else:
             raise AssertionError(address)
-        assert c.process.wait(20) == 76
+        assert c.process.wait(60) == 76
         assert not any(x.startswith("RCPT") for x in c.session.lines)
 
 

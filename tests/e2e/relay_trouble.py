@@ -15,8 +15,9 @@ import time
 
 import relay_queue
 from frames import Tests
-from receiver import Receiver
+from receiver import FEATURES, Hangup, Receiver
 from relay_queue import BUILD, FOLDER, hop
+from world import wait_until
 
 PENNYPOST = os.path.join(BUILD, "handlers/admin/pennypost")
 
@@ -26,13 +27,26 @@ def hand(q, *words):
     argv = [PENNYPOST]
     for key, value in q.options.items():
         argv += ["-o", "%s=%s" % (key, value)]
-    done = subprocess.run(argv + ["queue", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, timeout=60,
+    done = subprocess.run(argv + ["queue", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, timeout=300,
                           stderr=subprocess.DEVNULL, check=False)
     return done.returncode, done.stdout
 
 
+def is_quiet(q):
+    """Is no run of that queue at work? Hands begin some that nobody waits for."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open("/proc/%s/cmdline" % pid, "rb") as f:
+                if q.folder.encode() in f.read():
+                    return False
+        except OSError:
+            pass
+    return True
+
+
 def finish(q, tries=20):
     for _ in range(tries):
+        assert wait_until(lambda: is_quiet(q))
         q.run("--all")
         if not q.ids():
             return
@@ -55,18 +69,14 @@ def test_verbs():
     assert hand(q, "remove", names[1]) == (0, "1 removed\n")
     assert hand(q, "bounce", "--reason", "wrong house", names[2]) == (0, "1 returned to their senders\n")
     assert hand(q, "retry", names[3]) == (0, "1 due now\n")
-    deadline = time.monotonic() + 20  # bounce and retry start a run
-    while len(r.messages) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: len(r.messages) >= 2 and is_quiet(q))  # bounce and retry start a run
     got = {m.recipients[0]: m for m in r.messages}
     assert set(got) == {"a@away.example", "b3@there.example"} and b"wrong house" in got["a@away.example"].data, got
-    while q.ids() != sorted([names[0], names[4]]) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    assert q.ids() == sorted([names[0], names[4]])
     q.run("--all")
     assert q.ids() == [names[0]]  # held: not even by force
     assert hand(q, "release", names[0]) == (0, "1 released\n")
-    while q.ids() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: not q.ids() and is_quiet(q))
     assert q.ids() == [] and len(r.messages) == 4
     assert hand(q, "retry", names[0])[0] == 66 and hand(q, "list") == (0, "The queue is empty\n")
 
@@ -93,14 +103,14 @@ def test_hands_while_running():
         t.start()
     for t in hands:
         t.join()
-    assert all(p.wait(120) == 0 for p in runs)
+    assert all(p.wait(300) == 0 for p in runs) and wait_until(lambda: is_quiet(q))
     q.run("--all")
     held = q.ids()
     assert set(held) <= {names[i] for i in told["hold"]} and not os.listdir(q.path("corrupt"))
     if held:
         hand(q, "release", *held)
     finish(q)
-    assert q.ids() == [] and not os.listdir(q.path("msg"))
+    assert q.ids() == [] and not os.listdir(q.path("msg")), (q.ids(), os.listdir(q.path("msg")))
     got = [a for m in r.messages for a in m.recipients]
     assert len(got) == len(set(got)), [a for a in got if got.count(a) > 1]
     for i in range(len(names)):
@@ -141,8 +151,7 @@ def test_full_disk():
         fill(place + "/filler")
         for _ in range(2):
             p = q.start("--all")  # it makes a pause before it tells of the disk
-            while q.entry(one) is not None:
-                time.sleep(0.05)
+            assert wait_until(lambda: one not in q.ids())
             time.sleep(1)
             p.kill()
             p.wait()
@@ -158,6 +167,60 @@ def test_full_disk():
     finally:
         relay_queue.FOLDER = FOLDER
         subprocess.run(["umount", "-l", place], check=True)
+
+
+# ---- servers that stall ----
+
+def staller(is_meant=lambda session: True):
+    """A server that says nothing more to who comes to DATA."""
+    def hook(session, verb, _):
+        if verb != "DATA" or not is_meant(session):
+            return None
+        session.receiver.woken.wait(300)
+        raise Hangup
+    r = Receiver(hook=hook, features=[f for f in FEATURES if f != "CHUNKING"])
+    r.woken = threading.Event()
+    return r
+
+
+def test_stalls_every_time():
+    """A server that greets and then says nothing is down after one round of connections that ran into their time-outs, however
+    many there may be; nothing is lost, and the next run knows."""
+    for most in (2, 8):
+        r = staller()
+        q = hop(r, relay_connections_per_destination=str(most), relay_timeouts="2", retry_min="1h", retry_max="1h")
+        names = [q.add("b%d@there.example" % i) for i in range(9 * most)]
+        q.run()
+        where = (most, len(r.sessions), q.log[-2000:])
+        assert 3 <= len(r.sessions) <= 2 + most and q.log.count("unreachable ") == 1 and "courier-ended" not in q.log, where
+        assert q.ids() == sorted(names) and all(s == "deferred" for n in names for s, _ in q.states(n).values()), where
+        seen = len(r.sessions)
+        name = q.add("late@there.example")
+        q.run()
+        assert len(r.sessions) == seen and q.states(name)["late@there.example"][1].startswith("421 4.4.2 "), (where, q.log)
+        r.hook = None
+        r.woken.set()
+        q.run("--all", relay_timeouts="100")
+        assert q.ids() == [] and len(r.messages) == len(names) + 1, (where, len(r.messages))
+        r.close()
+
+
+def test_stalls_at_some():
+    """Messages at which a server says nothing more, beside as many connections as it takes: the others go meanwhile, and what
+    took them is not down when the first ones run into their time-outs at last."""
+    r = staller(lambda session: "poison" in session.recipients[0])
+    q = hop(r, relay_connections_per_destination="8", relay_timeouts="4", retry_min="1h", retry_max="1h")
+    bad = [q.add("poison%d@there.example" % i, priority="5") for i in range(4)]
+    for i in range(80):
+        q.add("b%d@there.example" % i)
+    q.run()
+    assert q.ids() == sorted(bad) and len(r.messages) == 80, (len(q.ids()), len(r.messages), q.log[-2000:])
+    assert all(q.states(n)["poison%d@there.example" % i][0] == "deferred" for i, n in enumerate(bad))
+    q.add("next@there.example")
+    q.run(relay_timeouts="100")
+    assert q.ids() == sorted(bad) and len(r.messages) == 81, q.log[-2000:]
+    r.woken.set()
+    r.close()
 
 
 # ---- the clock ----

@@ -36,7 +36,7 @@ class Resolver:
 
     def __exit__(self, *_):
         self.control.close()
-        assert self.process.wait(10) in (0, 76), self.process.returncode
+        assert self.process.wait(60) in (0, 76), self.process.returncode
 
     def send(self, name, kind, milliseconds=20000):
         self.last += 1
@@ -224,7 +224,7 @@ def silence_ends_in_time():
     began = time.monotonic()
     got = ask({("h.test", "A"): lambda p, t: None}, "h.test", "A", 1500)
     assert got["status"] == FAILED and got["reason"], got
-    assert 1 < time.monotonic() - began < 15
+    assert 1 < time.monotonic() - began < 20
     with Resolver("127.0.0.1:9") as r:  # nobody there at all
         assert r.ask("h.test", "A", 1500)["status"] == FAILED
 
@@ -251,19 +251,19 @@ def servers_that_are_none():
         control = Control()
         process = start([PROGRAM, words], {0: os.open("/dev/null", os.O_RDONLY), 1: 1, 2: 2, 3: control.child.fileno()})
         control.child.close()
-        assert process.wait(10) == 78, words
+        assert process.wait(60) == 78, words
         control.close()
 
 
 def silence_for_one_holds_up_nobody():
     zone = {("h.test", "A"): [a("192.0.2.1")], ("slow.test", "A"): lambda p, t: None}
     with Double(zone) as dns, Resolver(dns.address) as r:
-        slow = [r.send("slow.test", "A", 4000) for _ in range(15)]
+        slow = [r.send("slow.test", "A", 6000) for _ in range(15)]
         began = time.monotonic()
         fast = [r.send("h.test", "A") for _ in range(5)]
         got = [r.recv()["id"] for _ in range(20)]
         assert got[:5] == fast and sorted(got[5:]) == slow, got
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began < 60
 
 
 def garbage_ends_nobody():
@@ -307,7 +307,7 @@ def nonsense_from_the_asker_ends_it():
                   question_frame(1, "a b"), question_frame(1, "x" * 64), question_frame(1, "h.test", 10**9)):
         with Resolver("127.0.0.1:9") as r:
             r.control.send_raw(frame)
-            assert r.process.wait(10) in (0, 76)
+            assert r.process.wait(60) in (0, 76)
 
 
 def question_frame(kind, name, milliseconds=1000):

@@ -6,6 +6,7 @@
 What dialogs on a pipe cannot show: delivery as other users with their keeper, aliases and .forward with commands and files,
 root's mail, the queue, submission, a stranger's connection, connections that break. Closes with "N passed, N failed".
 """
+import fcntl
 import os
 import pty
 import random
@@ -17,10 +18,9 @@ import ssl
 import struct
 import subprocess
 import sys
-import time
 import tty
 
-from world import Tests
+from world import Tests, wait_until
 
 SMTP = os.path.abspath(sys.argv[1])
 CERTIFICATE, KEY = "/etc/pennypost/certificate.pem", "/etc/pennypost/key.pem"
@@ -50,13 +50,15 @@ def world():
 class Client:
     """A connection and the smtp that serves it."""
 
-    def __init__(self, *arguments, greeting=True, is_unix=False):
+    def __init__(self, *arguments, greeting=True, is_unix=False, uid=0):
         with socket.socket(socket.AF_UNIX if is_unix else socket.AF_INET) as listener:
-            listener.bind("\0smtp-alone" if is_unix else ("127.0.0.1", 0))
+            listener.bind("\0smtp-alone-%d" % os.getpid() if is_unix else ("127.0.0.1", 0))
             listener.listen()
             self.sock = socket.socket(listener.family)
-            self.sock.settimeout(30)
+            self.sock.settimeout(120)
+            os.seteuid(uid)
             self.sock.connect(listener.getsockname())
+            os.seteuid(0)
             served, _ = listener.accept()
         with served:
             self.process = subprocess.Popen([SMTP, "-o", "hostname=mail.test", *arguments], stdin=served, stdout=served,
@@ -149,7 +151,8 @@ def test_bytes():
         facts = os.stat("/var/mail/" + user)
         TESTS.check("mailbox of %s is %s:mail 0660" % (user, user),
                     (facts.st_uid, facts.st_gid, facts.st_mode & 0o777) == (uid, 8, 0o660), facts)
-    TESTS.check("no lock is left", sorted(os.listdir("/var/mail")) == ["alice", "bob"], os.listdir("/var/mail"))
+    TESTS.check("no lock is left", wait_until(lambda: sorted(os.listdir("/var/mail")) == ["alice", "bob"]),
+                os.listdir("/var/mail"))
 
 
 def read_out(name):
@@ -267,6 +270,238 @@ def test_root():
     client.close()
 
 
+def children_of(pid):
+    """(pid, name) of all processes below that one."""
+    parents, found = {}, []
+    for name in os.listdir("/proc"):
+        try:
+            with open("/proc/%s/stat" % int(name), encoding="latin-1") as f:
+                text = f.read()
+        except (ValueError, OSError):
+            continue
+        comm, rest = text[text.index("(") + 1:text.rindex(")")], text[text.rindex(")") + 1:].split()
+        if rest[0] != "Z":
+            parents.setdefault(int(rest[1]), []).append((int(name), comm))
+    below = [pid]
+    while below:
+        more = parents.get(below.pop(), [])
+        found += more
+        below += [p for p, _ in more]
+    return found
+
+
+def postmen(client):
+    """pids of the delivers that a connection has."""
+    return [pid for pid, comm in children_of(client.process.pid) if comm == "deliver"]
+
+
+def is_locked(user):
+    with open("/var/mail/" + user, "r+b") as f:
+        try:
+            fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return os.path.exists("/var/mail/%s.lock" % user)
+
+
+def is_gone(pid):
+    return not os.path.exists("/proc/%d" % pid)
+
+
+def keeper_of(client, uid):
+    """pid of the keeper that a deliver of that user has, who waits for the next message with nothing locked."""
+    found = []
+    for pid, comm in children_of(client.process.pid):
+        try:
+            with open("/proc/%d/status" % pid, encoding="ascii", errors="replace") as f:
+                is_his = "\nUid:\t0\t0\t0\t%d\n" % uid in f.read()
+        except OSError:
+            continue
+        if comm == "smtp-keeper" and is_his and any(name == "deliver" for _, name in children_of(pid)):
+            found.append(pid)
+    (pid,) = found
+    return pid
+
+
+def numbers(user):
+    return [int(b[9:].split()[0]) for b in bodies(user)]
+
+
+def send_number(client, n, recipient="alice@mail.test"):
+    return client.send(recipient, b"Subject: %d\r\n\r\nbody\r\n" % n)[:3]
+
+
+def test_postmen():
+    """The deliver of a recipient stays for the next message of a connection."""
+    clear()
+    client = hello()
+    seen = set()
+    for n in range(3):
+        TESTS.check("message %d" % n, send_number(client, n) == "250")
+        seen |= set(postmen(client))
+    TESTS.check("three messages, one deliver", len(seen) == 1 and numbers("alice") == [0, 1, 2], (seen, numbers("alice")))
+    (pid,) = seen
+    with open("/proc/%d/status" % pid, encoding="ascii") as f:
+        status = f.read()
+    TESTS.check("it is alice's process", "\nUid:\t60001\t60001\t60001\t60001\n" in status, status)
+    open_files = [os.readlink("/proc/%d/fd/%s" % (pid, fd)) for fd in os.listdir("/proc/%d/fd" % pid)]
+    TESTS.check("it has no message open", not any(QUEUE in name for name in open_files), open_files)
+    for command in ("MAIL FROM:<a@b>", "RCPT TO:<alice@mail.test>", "DATA"):
+        client(command)
+        TESTS.check("nothing is locked behind " + command, wait_until(lambda: not is_locked("alice")))
+    client(b"Subject: 3\r\n\r\n.")
+    TESTS.check("another recipient, another deliver", send_number(client, 0, "bob@mail.test") == "250" and
+                len(postmen(client)) == 2 and pid in postmen(client), postmen(client))
+    TESTS.check("nor his box", wait_until(lambda: not is_locked("bob")))
+    os.kill(pid, signal.SIGKILL)
+    TESTS.check("one that was killed while it waited", wait_until(lambda: is_gone(pid)) and send_number(client, 4) == "250" and
+                numbers("alice") == [0, 1, 2, 3, 4], numbers("alice"))
+    os.kill(keeper_of(client, 60001), signal.SIGKILL)
+    answer = client.send("alice@mail.test", b"Subject: 5\r\n\r\nbody\r\n")
+    TESTS.check("a keeper that was killed meanwhile", answer.startswith("250 2.0.0 Delivered") and
+                numbers("alice") == [0, 1, 2, 3, 4, 5], (answer, numbers("alice")))
+    at_work = postmen(client)
+    TESTS.check("QUIT", client("QUIT").startswith("221 ") and client.close() == 0 and
+                wait_until(lambda: all(is_gone(p) for p in at_work)), at_work)
+    client = hello()
+    send_number(client, 5)
+    at_work = [pid for pid, _ in children_of(client.process.pid)]
+    client.process.kill()
+    TESTS.check("a monitor that is killed leaves nobody", len(at_work) == 3 and wait_until(lambda: all(is_gone(p) for p in at_work)),
+                at_work)
+    client.close()
+
+
+def test_keeper_killed_at_work():
+    """A deliver that asks for the lock has nobody to answer: another one does it, and the client hears nothing of that."""
+    clear()
+    client = hello()
+    send_number(client, 0)
+    TESTS.check("nothing is locked behind a message", wait_until(lambda: not is_locked("alice")))
+    keeper = keeper_of(client, 60001)
+    os.kill(keeper, signal.SIGSTOP)
+    client("RSET")
+    client("MAIL FROM:<s@example.org>")
+    client("RCPT TO:<alice@mail.test>")
+    client("DATA")
+    client.sock.sendall(b"Subject: 1\r\n\r\nbody\r\n.\r\n")
+    is_waiting = wait_until(lambda: is_locked("alice"))  # by the kernel lock, behind which it asks the keeper
+    os.kill(keeper, signal.SIGKILL)
+    answer = client.reply()
+    TESTS.check("a keeper that is killed when the lock is asked for", is_waiting and
+                answer.startswith("250 2.0.0 Delivered") and numbers("alice") == [0, 1], (is_waiting, answer, numbers("alice")))
+    client.close()
+
+
+def test_killed_keepers_lock():
+    """The lock that a killed keeper left is nobody's at once, whoever else of the connection has come and gone."""
+    clear()
+    client = hello()
+    send_number(client, 0, "bob@mail.test")
+    send_number(client, 0)
+    keeper = keeper_of(client, 60001)
+    deliver, = [pid for pid, _ in children_of(keeper)]
+    write("/var/mail/bob", "this is no mbox\n", 60002, 0o660)
+    TESTS.check("bob's deliver goes", send_number(client, 1, "bob@mail.test") == "451" and
+                wait_until(lambda: postmen(client) == [deliver]), postmen(client))
+    for pid in (keeper, deliver):
+        os.kill(pid, signal.SIGKILL)
+    TESTS.check("nobody takes her next letter", wait_until(lambda: is_gone(deliver)))
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as f:
+        boot = f.read().strip()
+    write("/var/mail/alice.lock", "0\npennypost %s %d %s\n" % (boot, keeper, os.uname().nodename), 60001)
+    answer = send_number(client, 1)
+    TESTS.check("the lock of a keeper that was killed", answer == "250" and numbers("alice") == [0, 1],
+                (answer, numbers("alice")))
+    client.close()
+
+
+def test_postmen_world_changes():
+    """What was true of a mailbox at one message is not believed at the next."""
+    clear()
+    client = hello()
+    send_number(client, 0)
+    os.rename("/var/mail/alice", "/var/mail/away")
+    write("/var/mail/alice", "", 60001, 0o660)
+    TESTS.check("another file in its place", send_number(client, 1) == "250" and numbers("alice") == [1], numbers("alice"))
+    os.unlink("/var/mail/alice")
+    TESTS.check("no file", send_number(client, 2) == "250" and numbers("alice") == [2], numbers("alice"))
+    with open("/var/mail/alice", "ab") as f:
+        f.write(b"From x@y Thu Jan  1 00:00:00 2015\nX-Pennypost: no\nSubject: 3\n\nforeign")
+    TESTS.check("grown by another program", send_number(client, 4) == "250" and numbers("alice")[-1] == 4, mailbox("alice"))
+    os.rename("/var/mail/alice", "/var/mail/away")
+    write("/var/mail/alice", "this is no mbox\n", 60001, 0o660)
+    TESTS.check("damaged", send_number(client, 5) == "451")
+    os.rename("/var/mail/away", "/var/mail/alice")
+    TESTS.check("mended", send_number(client, 6) == "250" and numbers("alice")[-2:] == [4, 6], mailbox("alice"))
+    subprocess.run(["rm", "-rf", "/home/alice/.local"], check=True)
+    TESTS.check("its state is lost", send_number(client, 7) == "250" and numbers("alice")[-1] == 7, mailbox("alice"))
+    with open("/etc/passwd", encoding="utf-8") as f:
+        passwd = f.read()
+    for change, want in ((("alice:x:60001:", "alice:x:60021:"), "451"), (("alice:x:", "alicia:x:"), "550"), (("", ""), "250")):
+        with open("/etc/passwd", "w", encoding="utf-8") as f:
+            f.write(passwd.replace(*change))
+        answer = send_number(client, 8)
+        TESTS.check("the account is another one: %r" % (change,), answer == want, answer)
+    TESTS.check("with what was acknowledged", numbers("alice")[-2:] == [7, 8], mailbox("alice"))
+    client.close()
+
+
+def test_postmen_many():
+    """More places than there may be postmen."""
+    clear()
+    places = ["f%d" % n for n in range(15)]
+    with open(ALIASES, "a", encoding="ascii") as f:
+        f.write("".join("%s: %s/%s\n" % (p, OUT, p) for p in places))
+    client = hello()
+    for n in range(3):
+        client("MAIL FROM:<s@example.org>")
+        for place in places:
+            client("RCPT TO:<%s@mail.test>" % place)
+        client("DATA")
+        answer = client(b"Subject: %d\r\n\r\nbody\r\n." % n)
+        TESTS.check("message %d to 15 places" % n, answer.startswith("250 "), answer)
+        TESTS.check("12 stay at most", 0 < len(postmen(client)) <= 12, postmen(client))
+    TESTS.check("each has all three", all(re.findall("Subject: (.)", read_out(p)) == ["0", "1", "2"] for p in places),
+                [read_out(p) for p in places])
+    TESTS.check("who waits for ten seconds leaves", wait_until(lambda: not postmen(client)), postmen(client))
+    TESTS.check("and others come", send_number(client, 3, "f1@mail.test") == "250" and
+                re.findall("Subject: (.)", read_out("f1")) == ["0", "1", "2", "3"])
+    client.close()
+
+
+def test_room():
+    """Before the data, wherever the mailbox is."""
+    clear()
+    client = hello("-o", "spool=/home/%u/inbox", "-o", "mailbox_size=2000")
+    answer = client.send("alice@mail.test", b"Subject: x\r\n\r\n" + b"x" * 1000 + b"\r\n")
+    TESTS.check("a mailbox in the home", answer.startswith("250 ") and b"Subject: x" in open("/home/alice/inbox", "rb").read(), answer)
+    client("MAIL FROM:<a@b> SIZE=1500")
+    answer = client("RCPT TO:<alice@mail.test>")
+    TESTS.check("... has no room for what MAIL announces", answer.startswith("452 4.2.2 "), answer)
+    client.close()
+    os.unlink("/home/alice/inbox")
+
+
+def test_full_disk_at_mail():
+    """A sender who is not asked about at MAIL is refused with RCPT, and the next one is not."""
+    clear()
+    full = "/var/tmp/full"
+    os.makedirs(full, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", full], check=True)
+    client = hello("-o", "queue=" + full)
+    TESTS.check("MAIL with SIZE on a full disk", client("MAIL FROM:<s@example.org> SIZE=1").startswith("452 4.3.1 "))
+    TESTS.check("MAIL alone", client("MAIL FROM:<s@example.org>").startswith("250 "))
+    answers = [client("RCPT TO:<%s@mail.test>" % user) for user in ("alice", "bob")]
+    TESTS.check("... whose recipients hear of it", all(a.startswith("452 4.3.1 ") for a in answers), answers)
+    TESTS.check("... so there is nothing to send", client("DATA").startswith("503 "))
+    subprocess.run(["mount", "-o", "remount,size=16m", full], check=True)
+    answer = client.send("alice@mail.test")
+    TESTS.check("with room again", answer.startswith("250 ") and len(bodies("alice")) == 1, answer)
+    client.close()
+    subprocess.run(["umount", "-l", full], check=True)
+
+
 def test_relay():
     clear()
     queue(clear_it=True)
@@ -352,16 +587,27 @@ class Terminal:
             f.write(struct.pack("hi32s4s32s256shhiii4i20s", 7, os.getpid(), line, b"x", user.encode(), b"", 0, 0, 0, 0, 0, 0, 0,
                                 0, 0, b""))
 
-    def text(self):
-        try:
-            return os.read(self.master, 65536)
-        except BlockingIOError:
-            return b""
+    def text(self, end=b""):
+        """What it shows. The kernel brings it there some time after it was written: what is expected is waited for."""
+        out = b""
+
+        def has_more():
+            nonlocal out
+            try:
+                out += os.read(self.master, 65536)
+            except BlockingIOError:
+                pass
+            return out.endswith(end)
+        wait_until(has_more)
+        return out
 
     def close(self):
         os.close(self.master)
         os.close(self.slave)
         os.unlink("/run/utmp")
+
+
+TEA = b"kettle ?[2J is \xc3\xbc? on\r\n"
 
 
 def note(client, verb, recipient="alice"):
@@ -386,14 +632,14 @@ def test_terminal():
     TESTS.check("SAML too", note(client, "SAML").startswith("250 ") and len(bodies("alice")) == 2)
     terminal = Terminal("alice", 60001)
     TESTS.check("SEND", note(client, "SEND").startswith("250 ") and len(bodies("alice")) == 2)
-    text = terminal.text()
+    text = terminal.text(TEA)
     TESTS.check("the terminal shows who and what, and no control characters", b"Message from s@example.org\r\n" in text and
-                b"Subject: tea\r\n" in text and b"kettle ?[2J is \xc3\xbc? on\r\n" in text and b"X: y" not in text and
+                b"Subject: tea\r\n" in text and text.endswith(TEA) and b"X: y" not in text and
                 text.count(b"\a") == 1, text)
     TESTS.check("SOML to who is logged in is no mail", note(client, "SOML").startswith("250 ") and len(bodies("alice")) == 2 and
-                b"kettle" in terminal.text())
+                b"kettle" in terminal.text(TEA))
     TESTS.check("SAML is both", note(client, "SAML").startswith("250 ") and len(bodies("alice")) == 3 and
-                b"kettle" in terminal.text())
+                b"kettle" in terminal.text(TEA))
     TESTS.check("SEND to somebody else", note(client, "SEND", "bob").startswith("450 "))
     os.chmod(terminal.path, 0o600)
     TESTS.check("mesg n", note(client, "SEND").startswith("450 ") and terminal.text() == b"")
@@ -423,6 +669,16 @@ def test_lmtp_socket():
     TESTS.check("its trace", re.search(rb"Received: from postfix.example\n\tby mail.test \(Pennypost\) with LMTP\n", mailbox("bob")),
                 mailbox("bob"))
     client.close()
+
+
+def test_lmtp_socket_is_for_servers():
+    """A user of the machine does not get around the mail server in front of us; whom the admin trusts may."""
+    for uid, options, code in ((60001, (), "421 4.7.0 "), (65534, (), "421 4.7.0 "), (999, (), "220 "), (0, (), "220 "),
+                               (60001, ("-o", "trusted_users=alice"), "220 ")):
+        client = Client("--lmtp", *options, greeting=False, is_unix=True, uid=uid)
+        answer = client.reply()
+        TESTS.check("LMTP on a unix socket for uid %d%s" % (uid, " ".join(("",) + options)), answer.startswith(code), answer)
+        client.close()
 
 
 def test_many():
@@ -473,6 +729,68 @@ def test_stranger():
     client = hello()
     answer = client("XCLIENT ADDR=192.0.2.1")
     TESTS.check("XCLIENT from nobody's friend", answer.startswith("550 "), answer)
+    client.close()
+
+
+def proxied(header, *arguments):
+    """A connection on which the first thing said is a PROXY header."""
+    client = Client(*arguments, greeting=False)
+    client.sock.sendall(header)
+    client.reply()
+    return client
+
+
+RELAY = ("-o", "networks=198.51.100.0/24")
+PROXY = ("-o", "networks_proxy=127.0.0.0/8")
+
+
+def may_relay(client):
+    client("EHLO far.example")
+    client("MAIL FROM:<s@example.org>")
+    return client("RCPT TO:<victim@example.com>")[:3] == "250"
+
+
+def test_spoofing():
+    """Who says that he is somebody else."""
+    header = b"PROXY TCP4 198.51.100.1 198.51.100.2 4000 25\r\n"
+    binary = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes([198, 51, 100, 1, 198, 51, 100, 2, 1, 1, 0, 25])
+    for name, first in (("v1", header), ("v2", binary)):
+        client = proxied(first, *PROXY, *RELAY)
+        TESTS.check("PROXY %s of a trusted proxy counts" % name, may_relay(client))
+        client.close()
+        client = Client(*RELAY)
+        client.sock.sendall(first)
+        TESTS.check("PROXY %s of anybody else is no command" % name, client.reply().startswith("5") and not may_relay(client))
+        client.close()
+        client = proxied(b"PROXY TCP4 192.0.2.9 198.51.100.2 4000 25\r\n", *PROXY, *RELAY)
+        client.sock.sendall(first)
+        TESTS.check("a second PROXY %s is the client's own word" % name, client.reply().startswith("5") and not may_relay(client))
+        client.close()
+    client = proxied(b"PROXY TCP4 127.0.0.1 127.0.0.1 4000 25\r\n", *PROXY, *RELAY)
+    client("EHLO far.example")
+    TESTS.check("loopback is what the kernel says, not a proxy", client("VRFY alice").startswith("252 "))
+    client.close()
+    both = (*PROXY, *RELAY, "-o", "networks_xclient=127.0.0.0/8")
+    client = proxied(b"PROXY TCP4 192.0.2.9 198.51.100.2 4000 25\r\n", *both)
+    client.sock.sendall(b"EHLO far.example\r\n")
+    offers = [client.file.readline()]
+    while offers[-1][3:4] == b"-":
+        offers.append(client.file.readline())
+    TESTS.check("who comes through a trusted proxy is not the proxy", not any(b"XCLIENT" in line for line in offers), offers)
+    answer = client("XCLIENT ADDR=198.51.100.1")
+    TESTS.check("... and XCLIENT of his is not believed", answer.startswith("550 ") and not may_relay(client), answer)
+    client.close()
+    client = Client(*both[2:])
+    for line in ("XCLIENT ADDR=198.51.100.1+0D+0AX:y", "XCLIENT ADDR=198.51.100.1%lo", "XCLIENT ADDR=198.51.100.1%+0D+0AX-Evil:+20y", "XCLIENT ADDR=198.51.100.1 NAME=a+0Ab",
+                 "XCLIENT ADDR=", "XCLIENT NAME=a", "XCLIENT ADDR=198.51.100.1 LOGIN=root", "XCLIENT ADDR=198.51.100.1 PORT=65536",
+                 "XCLIENT ADDR=" + "1" * 300):
+        client("EHLO far.example")
+        TESTS.check(line[:60], client(line).startswith("501 "))
+    TESTS.check("none of them changed who it is", not may_relay(client))
+    TESTS.check("XCLIENT within a transaction", client("XCLIENT ADDR=198.51.100.1").startswith("503 "))
+    client("RSET")
+    TESTS.check("once", client("XCLIENT ADDR=192.0.2.9").startswith("220 ") and
+                client("XCLIENT ADDR=198.51.100.1").startswith("550 ") and not may_relay(client))
     client.close()
 
 
@@ -537,8 +855,9 @@ def test_submission():
     client.docmd("RSET")
     client.sendmail("alice@mail.test", ["bob@mail.test"], "Subject: without\n\nbody\n")
     text = mailbox("bob")
-    TESTS.check("Date and Message-ID are added inside the header",
-                re.search(rb"\nSubject: without\nDate: [^\n]+\nMessage-ID: <[^\n]+@mail\.test>\n\nbody\n", text), text)
+    TESTS.check("From, Date and Message-ID are added inside the header",
+                re.search(rb"\nSubject: without\nFrom: <alice@mail\.test>\nDate: [^\n]+\nMessage-ID: <[^\n]+@mail\.test>\n\n"
+                          rb"body\n", text), text)
     TESTS.check("the trace says ESMTPSA and the cipher", b" with ESMTPSA\n" in text and b"\ttls TLS_" in text, text)
     client.quit()
     TESTS.check("ends well", client.raw.close() == 0)
@@ -546,6 +865,49 @@ def test_submission():
     client.ehlo()
     client.sock.sendall(b"STARTTLS\r\nNOOP\r\n")
     TESTS.check("data behind STARTTLS is cut off", code(client.getreply()) == 554)
+    client.raw.close()
+    client = submission("-o", "plaintext_auth=local")
+    client.ehlo()
+    TESTS.check("login in the clear on this machine", code(client.login("alice", "wonderland")) == 235)
+    client.ehlo()
+    TESTS.check("no STARTTLS behind a login", "starttls" not in client.esmtp_features and code(client.docmd("STARTTLS")) == 503,
+                client.esmtp_features)
+    TESTS.check("... and the connection goes on", code(client.docmd("MAIL FROM:<alice@mail.test>")) == 250)
+    client.quit()
+    client.raw.close()
+
+
+def test_submission_from():
+    """RFC 6409 8.1, RFC 5322 3.6.2: who a message says it is from."""
+    own, added, refused = "250", "250 Sender", "550"
+    client = submission("-o", "plaintext_auth=local")
+    client.login("alice", "wonderland")
+    for header, want in (("From: alice@mail.test", own), ("From: Alice <ALICE+x@LOCALHOST> (me)", own), ("From: alice", own),
+                         ("From: =?utf-8?q?A?=\n <alice\n @mail.test>", own), ("From: x: boss@example.org, alice@mail.test;", own),
+                         ("From: boss@example.org", added), ("From: bob@mail.test", added), ("From: \"alice@mail.test\" <b@c.d>", added),
+                         ("From: b@c.d (alice@mail.test)", added), ("From: boss@example.org\nSender: alice@mail.test", own),
+                         ("Sender: alice@localhost\nFrom: boss@example.org", own), ("From: b@c.d\nSender: bob@mail.test", refused),
+                         ("From: alice@mail.test\nSender: bob@mail.test", own), ("From: alice@mail.test\nFrom: b@c.d", refused),
+                         ("From: b@c.d\nSender: alice@mail.test\nSender: b@c.d", refused), ("From:", refused),
+                         ("From: nobody:;", refused), ("From: " + "x@y.z, " * 3000 + "a@b", added),
+                         ("From: b@c.d\nno field", refused), ("From: alice@mail.test\nDate: x\nMessage-ID: <y>\nno field", own)):
+        clear()
+        client.docmd("MAIL FROM:<alice@mail.test>")
+        client.docmd("RCPT TO:<bob@mail.test>")
+        client.docmd("DATA")
+        client.send(header.replace("\n", "\r\n") + "\r\n\r\nbody\r\n.\r\n")
+        answer = client.getreply()
+        has_sender = b"\nSender: <alice@mail.test>\n" in mailbox("bob")
+        got = str(answer[0]) + (" Sender" if has_sender else "")
+        TESTS.check("alice submits %r" % header[:60], got == want, (answer, mailbox("bob")))
+    client.quit()
+    client.raw.close()
+    client = submission("-o", "plaintext_auth=local", "-o", "submission_senders=any")
+    client.login("alice", "wonderland")
+    clear()
+    client.sendmail("boss@example.org", ["bob@mail.test"], "From: boss@example.org\n\nbody\n")
+    TESTS.check("where any sender will do, so does any author", b"Sender:" not in mailbox("bob"), mailbox("bob"))
+    client.quit()
     client.raw.close()
 
 
@@ -577,10 +939,7 @@ def test_breaking():
         client = Client()
         client.sock.sendall(script[:end])
         statuses.add(client.close())
-    for _ in range(50):
-        if len(bodies("bob")) == 1:
-            break
-        time.sleep(0.1)
+    wait_until(lambda: bodies("bob"))
     TESTS.check("a connection that breaks at every place: no failure of ours", statuses == {0}, statuses)
     TESTS.check("... and one message, that which was complete", len(bodies("bob")) == 1, mailbox("bob"))
     statuses = set()
@@ -601,7 +960,7 @@ def test_breaking():
 def test_stop():
     client = hello()
     children = subprocess.run(["pgrep", "-P", str(client.process.pid)], stdout=subprocess.PIPE, text=True, check=True)
-    for pid in (client.process.pid, *map(int, children.stdout.split())):
+    for pid in (*map(int, children.stdout.split()), client.process.pid):
         os.kill(pid, signal.SIGTERM)
     answer = client.reply()
     TESTS.check("a service that stops says 421", answer.startswith("421 4.3.2 ") and client.close() == 0, answer)

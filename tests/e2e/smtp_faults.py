@@ -5,7 +5,8 @@
 
 strace makes the n-th call of each process fail, or kills the process there. Whatever happens: if the client saw 250 the
 message is in the mailbox or in the queue, once and whole; if it did not, no part of it is anywhere, at most the whole
-(killed between the disk and the reply). Closes with "N passed, N failed".
+(killed between the disk and the reply). A second message on the same connection finds the processes that took the first.
+Closes with "N passed, N failed".
 """
 import collections
 import os
@@ -18,12 +19,17 @@ from world import Tests
 
 SMTP = os.path.abspath(sys.argv[1])
 PENNYPOST = os.path.join(os.path.dirname(SMTP), "../admin/pennypost")
+RELAY = os.path.join(os.path.dirname(SMTP), "../relay/relay")
 QUEUE, OUT = "/var/spool/pennypost", "/var/tmp/out"
 TESTS = Tests()
-BODY = b"".join(b"line %05d of a message that takes a few writes\r\n" % n for n in range(4000))
+LINES = [4000]  # of the message: more than is kept in memory
 WRITES = "write,pwrite64,fsync,fdatasync,linkat,link,renameat,rename,renameat2,unlinkat,unlink,ftruncate,sendmsg"
 CREATES = WRITES.replace(",sendmsg", "") + ",openat"
 MOST = 150  # calls of one process; fewer are made
+
+
+def body():
+    return b"".join(b"line %05d of a message that takes a few writes\r\n" % n for n in range(LINES[0]))
 
 
 def read(path):
@@ -41,11 +47,12 @@ def clear():
 
 
 class Outcome:
-    """What a session with one message led to."""
+    """What a session with a message for each subject led to."""
 
-    def __init__(self, inject, recipients, is_binary=False):
+    def __init__(self, inject, recipients, is_binary=False, subjects=("one",)):
         clear()
         self.is_binary = is_binary
+        self.codes = {subject: "" for subject in subjects}
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             listener.listen()
@@ -58,9 +65,11 @@ class Outcome:
         self.sock.settimeout(120)
         self.file = self.sock.makefile("rb")
         try:
-            self.code = self.talk(recipients)
+            self.reply()
+            for subject in subjects:
+                self.codes[subject] = self.talk(subject, recipients)
         except OSError:
-            self.code = ""
+            pass
         self.file.close()
         self.sock.close()
         process.wait(120)
@@ -74,9 +83,8 @@ class Outcome:
             if line[3:4] != b"-":
                 return line.decode("latin-1")
 
-    def talk(self, recipients):
-        self.reply()
-        message = b"Subject: one\r\n\r\n" + BODY
+    def talk(self, subject, recipients):
+        message = b"Subject: %s\r\n\r\n" % subject.encode() + body()
         commands = ["EHLO x", "MAIL FROM:<s@example.org>" + " BODY=BINARYMIME" * self.is_binary]
         for command in (*commands, *("RCPT TO:<%s>" % r for r in recipients), *["DATA"] * (not self.is_binary)):
             self.sock.sendall(command.encode() + b"\r\n")
@@ -87,54 +95,73 @@ class Outcome:
         return self.reply()[:3]
 
 
-def in_boxes():
-    """(whole copies, bytes of anything else)"""
+def in_boxes(subjects):
+    """({subject: whole copies}, bytes of anything else)"""
     text = read("/var/mail/alice") + read(OUT + "/box")
-    want = BODY.replace(b"\r\n", b"\n")
-    whole = text.count(b"Subject: one\n\n" + want)
-    return whole, len(re.sub(rb"(?s)From s@example.org.*?\nSubject: one\n\n" + re.escape(want) + rb"\n?", b"", text))
+    want = body().replace(b"\r\n", b"\n")
+    whole = {}
+    for subject in subjects:
+        message = b"Subject: %s\n\n" % subject.encode() + want
+        whole[subject] = text.count(message)
+        text = re.sub(rb"(?s)From s@example.org(?:(?!\nFrom ).)*?\n" + re.escape(message) + rb"\n?", b"", text)
+    return whole, len(text)
 
 
 def in_queue():
     """(entries, entries whose message is not whole)"""
     names = [n for d in ("new", "cur") for n in (os.listdir(QUEUE + "/" + d) if os.path.isdir(QUEUE + "/" + d) else [])]
-    want = BODY.replace(b"\r\n", b"\n")
+    want = body().replace(b"\r\n", b"\n")
     return len(names), sum(not read(QUEUE + "/msg/" + n).endswith(b"\n\n" + want) for n in names)
 
 
 def judge(outcome, has_local, has_remote):
     """Why the outcome is wrong, or ''."""
-    whole, rest = in_boxes()
+    whole, rest = in_boxes(outcome.codes)
     entries, broken = in_queue()
+    left = [n for n in os.listdir("/var/mail") if n.startswith(".")]
+    if left:
+        return "files of locks are left: %s" % left
     if rest or broken:
         return "a part of the message is there (%d bytes, %d entries)" % (rest, broken)
-    if whole > 1 or entries > 1:
+    if max(whole.values()) > 1 or entries > len(whole):
         return "it is there more than once"
-    if outcome.code == "250":
-        queued_local = any(b"to-user " in read(QUEUE + "/new/" + n) for n in os.listdir(QUEUE + "/new"))
-        if has_remote and not entries:
-            return "250, and it is not in the queue"
-        if has_local and whole + queued_local != 1:
-            return "250, and it is %d times in the mailbox, queued %s" % (whole, queued_local)
-    elif outcome.code[:1] == "5":
-        return "a full disk is no permanent failure: " + outcome.code
+    for subject, code in outcome.codes.items():
+        if code == "250":
+            queued_local = any(b"to-user " in read(QUEUE + "/new/" + n) for n in os.listdir(QUEUE + "/new"))
+            if has_remote and not entries:
+                return "250, and it is not in the queue"
+            if has_local and whole[subject] + queued_local != 1:
+                return "250, and it is %d times in the mailbox, queued %s" % (whole[subject], queued_local)
+        elif code[:1] == "5":
+            return "a full disk is no permanent failure: " + code
     return ""
 
 
-def every_call(name, calls, fault, recipients, is_binary=False):
+def every_call(name, calls, fault, recipients, is_binary=False, subjects=("one",)):
     has_local = any("alice" in r or "file" in r for r in recipients)
     has_remote = any("example" in r for r in recipients)
     codes = collections.Counter()
     for n in range(1, MOST + 1):
-        outcome = Outcome("%s:%s:when=%d" % (calls, fault, n), recipients, is_binary)
-        codes[outcome.code] += 1
+        outcome = Outcome("%s:%s:when=%d" % (calls, fault, n), recipients, is_binary, subjects)
+        codes[" ".join(outcome.codes.values())] += 1
         wrong = judge(outcome, has_local, has_remote)
         if wrong:
             TESTS.check("%s, call %d" % (name, n), False, wrong)
-        if n > 20 and outcome.code == "250":
+        if n > 20 and set(outcome.codes.values()) == {"250"}:
             break
+    good = " ".join(["250"] * len(subjects))
     TESTS.check("%s: every outcome is right, and both ends are seen %s" % (name, dict(codes)),
-                codes["250"] > 0 and sum(codes.values()) > codes["250"])
+                codes[good] > 0 and sum(codes.values()) > codes[good])
+
+
+def every_deliver_dies(recipient):
+    """Nobody knows whether the mailbox has it: the message is ours, and who tries again looks first."""
+    outcome = Outcome("fdatasync:signal=SIGKILL", [recipient])
+    TESTS.check("to %s, whose delivers all die: it is queued" % recipient, outcome.codes == {"one": "250"} and
+                in_queue() == (1, 0), (outcome.codes, in_queue()))
+    subprocess.run([RELAY, "-o", "hostname=mail.test"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    TESTS.check("and there once in the end", in_boxes(outcome.codes) == ({"one": 1}, 0) and in_queue() == (0, 0),
+                (in_boxes(outcome.codes), in_queue()))
 
 
 def main():
@@ -145,11 +172,24 @@ def main():
     with open("/etc/aliases", "w", encoding="ascii") as f:
         f.write("file: %s/box\n" % OUT)
     plain = Outcome("", ["alice@mail.test", "x@example.com"])
-    TESTS.check("without a fault", plain.code == "250" and judge(plain, True, True) == "", plain.code)
+    TESTS.check("without a fault", plain.codes == {"one": "250"} and judge(plain, True, True) == "", plain.codes)
+    plain = Outcome("", ["alice@mail.test"], subjects=("one", "two"))
+    TESTS.check("two without a fault", plain.codes == {"one": "250", "two": "250"} and judge(plain, True, False) == "",
+                plain.codes)
     for name, recipients in (("to a mailbox", ["alice@mail.test"]), ("to the queue", ["x@example.com"]),
                              ("to both", ["alice@mail.test", "x@example.com"]), ("to a file", ["file@mail.test"])):
         every_call("kill -9, " + name, WRITES, "signal=SIGKILL", recipients)
         every_call("disk full, " + name, CREATES, "error=ENOSPC", recipients)
+    every_call("kill -9, two messages", WRITES, "signal=SIGKILL", ["alice@mail.test"], subjects=("one", "two"))
+    every_call("disk full, two messages", CREATES, "error=ENOSPC", ["alice@mail.test"], subjects=("one", "two"))
+    LINES[0] = 20  # a small one never comes to the queue's disk, unless it must
+    for name, recipients in (("a small one to a mailbox", ["alice@mail.test"]),
+                             ("a small one to both", ["alice@mail.test", "x@example.com"])):
+        every_call("kill -9, " + name, WRITES, "signal=SIGKILL", recipients)
+        every_call("disk full, " + name, CREATES, "error=ENOSPC", recipients)
+    LINES[0] = 4000
+    every_deliver_dies("alice@mail.test")
+    every_deliver_dies("file@mail.test")
     # Put into lines first, by a process of its own.
     both = ["alice@mail.test", "x@example.com"]
     every_call("kill -9, binary", WRITES, "signal=SIGKILL", both, True)

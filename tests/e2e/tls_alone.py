@@ -20,6 +20,7 @@ import threading
 import time
 
 from frames import Control, Tests, T, s, start, u
+from world import wait_until
 
 PROGRAM = sys.argv[1]
 FOLDER = tempfile.mkdtemp(prefix="pennypost-tls-")
@@ -54,8 +55,8 @@ def make_certificates():
 class Server:
     """One `tls` process: .client is the network end, .inner the clear end."""
 
-    def __init__(self, files=(("TLS_FILE_CERTIFICATE", "a.pem"), ("TLS_FILE_KEY", "a.key")), seconds=20, ask=0,
-                 alpn="imap", tcp=False, network=None):
+    def __init__(self, files=(("TLS_FILE_CERTIFICATE", "a.pem"), ("TLS_FILE_KEY", "a.key")), seconds=60, ask=0,
+                 alpn="imap", tcp=False, network=None, configuration=None):
         self.control = Control()
         if network:
             self.client, _ = socket.socketpair()
@@ -67,10 +68,11 @@ class Server:
         else:
             self.client, network = socket.socketpair()
         self.inner, inner = socket.socketpair()
-        self.inner.settimeout(20)
-        self.client.settimeout(20)
+        self.inner.settimeout(60)
+        self.client.settimeout(60)
         self.process = start([PROGRAM], {0: network.fileno(), 1: network.fileno(), 2: 2,
-                                         3: self.control.child.fileno(), 4: inner.fileno()})
+                                         3: self.control.child.fileno(), 4: inner.fileno()},
+                             env=dict(os.environ, OPENSSL_CONF=configuration) if configuration else None)
         for x in (network, inner, self.control.child):
             x.close()
         self.control.send("FRAME_TLS_CONFIG", s("192.0.2.1"), u(seconds), u(ask), s(alpn))
@@ -89,9 +91,9 @@ class Server:
                 r.end()
                 continue
             if name == "FRAME_TLS_FAILED":
-                is_ours, reason = r.u(), r.t()
+                is_ours, number, reason = r.u(), r.u(), r.t()
                 r.end()
-                return {"failed": reason, "is_ours": is_ours}
+                return {"failed": reason, "number": number, "is_ours": is_ours}
             assert name == "FRAME_TLS_FACTS", name
             out = {"version": r.t(), "cipher": r.t(), "subject": r.t(), "exporter": r.s(),
                    "end_point": r.s(), "alpn": r.t(), "resumed": r.u(), "notes": notes}
@@ -99,7 +101,7 @@ class Server:
             return out
 
     def end(self):
-        status = self.process.wait(20)
+        status = self.process.wait(60)
         self.control.close()
         self.inner.close()
         return status
@@ -151,11 +153,35 @@ def test_old_versions_refused():
         raise AssertionError("TLS 1.1 was accepted")
     except ssl.SSLError:
         pass
-    assert "unsupported protocol" in server.facts()["failed"]
+    assert server.facts() == {"failed": "handshake: TLS error", "number": 258, "is_ours": 0}  # SSL_R_UNSUPPORTED_PROTOCOL
     assert server.end() != 0
 
 
-def s_client(*options):
+def test_system_configuration_narrows():
+    def configured(text):
+        with open(path("openssl.cnf"), "w", encoding="ascii") as conf:
+            conf.write("openssl_conf = i\n[i]\nssl_conf = s\n[s]\nsystem_default = d\n[d]\n%s\n" % text)
+        return path("openssl.cnf")
+
+    server = Server(configuration=configured("MinProtocol = TLSv1.3"))
+    try:
+        context(maximum_version=ssl.TLSVersion.TLSv1_2).wrap_socket(server.client)
+        raise AssertionError("TLS 1.2 was accepted")
+    except ssl.SSLError:
+        pass
+    assert server.facts()["number"] == 258  # SSL_R_UNSUPPORTED_PROTOCOL
+    server.end()
+    for suite in ("TLS_AES_256_GCM_SHA384", "TLS_AES_128_CCM_SHA256"):
+        server, client = s_client("-ciphersuites", "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_AES_128_CCM_SHA256",
+                                  configuration=configured("Ciphersuites = " + suite))
+        facts = server.facts()
+        assert facts.get("cipher") == suite, (suite, facts)
+        server.inner.close()
+        client.communicate(timeout=60)
+        assert server.end() == 0
+
+
+def s_client(*options, **more):
     """A Server and the openssl s_client that talks to it."""
     listener = socket.create_server(("127.0.0.1", 0))
     client = subprocess.Popen(["openssl", "s_client", "-connect", "127.0.0.1:%d" % listener.getsockname()[1],
@@ -163,7 +189,7 @@ def s_client(*options):
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     network, _ = listener.accept()
     listener.close()
-    return Server(network=network, alpn=""), client
+    return Server(network=network, alpn="", **more), client
 
 
 def test_exporter_is_the_client_s():
@@ -171,7 +197,7 @@ def test_exporter_is_the_client_s():
     server, client = s_client("-keymatexport", "EXPORTER-Channel-Binding", "-keymatexportlen", "32", "-tls1_3")
     facts = server.facts()
     server.inner.close()
-    out = client.communicate(timeout=20)[0].decode(errors="replace")
+    out = client.communicate(timeout=60)[0].decode(errors="replace")
     server.end()
     assert re.findall(r"Keying material: ([0-9A-F]+)", out) == [facts["exporter"].hex().upper()], out
 
@@ -260,6 +286,110 @@ def test_client_certificate():
     talk(server, client)
 
 
+# Arguments of openssl genpkey for each kind of key that a certificate may have.
+KINDS = {
+    "rsa": ("-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"),
+    "rsa-pss": ("-algorithm", "RSA-PSS", "-pkeyopt", "rsa_keygen_bits:2048"),
+    "p-256": ("-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"),
+    "p-384": ("-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"),
+    "p-521": ("-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-521"),
+    "ed25519": ("-algorithm", "ED25519"),
+    "ed448": ("-algorithm", "ED448"),
+}
+
+
+def make_kinds():
+    for kind, how in KINDS.items():
+        openssl("genpkey", *how, "-out", path(kind + ".key"))
+        openssl("req", "-x509", "-key", path(kind + ".key"), "-out", path(kind + ".pem"), "-days", "30", "-subj", "/CN=" + kind)
+    # As programs of old wrote them.
+    openssl("rsa", "-in", path("rsa.key"), "-traditional", "-out", path("rsa-old.key"))
+    openssl("ec", "-in", path("p-256.key"), "-out", path("p-256-old.key"))
+    with open(path("parameters"), "wb") as f:
+        f.write(subprocess.run(["openssl", "ecparam", "-name", "prime256v1"], check=True, stdout=subprocess.PIPE).stdout)
+        with open(path("p-256-old.key"), "rb") as key:
+            f.write(key.read())
+    os.rename(path("parameters"), path("p-256-old.key"))
+
+
+def test_keys_of_every_kind():
+    make_kinds()
+    for kind, key in [(kind, kind) for kind in KINDS] + [("rsa", "rsa-old"), ("p-256", "p-256-old")]:
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            server = Server((("TLS_FILE_CERTIFICATE", kind + ".pem"), ("TLS_FILE_KEY", key + ".key")))
+            client = context(minimum_version=version, maximum_version=version).wrap_socket(server.client)
+            facts = server.facts()
+            assert "failed" not in facts, (kind, key, facts)
+            # RFC 5929 4.1; certificates signed with Ed25519 and Ed448 name no hash.
+            if not kind.startswith("ed"):
+                der = client.getpeercert(binary_form=True)
+                assert facts["end_point"] in (hashlib.sha256(der).digest(), hashlib.sha384(der).digest(),
+                                              hashlib.sha512(der).digest()), (kind, facts)
+            talk(server, client)
+
+
+def test_signatures_with_sha3():
+    """Of an authority's, above whose own signature nobody looks at: certificates of server and client."""
+    for name in ("a", "client"):
+        openssl("req", "-new", "-key", path(name + ".key"), "-out", path("sha3.csr"), "-subj", "/O=Example/CN=alice")
+        openssl("x509", "-req", "-in", path("sha3.csr"), "-CA", path("ca.pem"), "-CAkey", path("ca.key"), "-days", "30",
+                "-set_serial", "7", "-out", path(name + "-sha3.pem"), "-sha3-256")
+    server = Server((("TLS_FILE_CERTIFICATE", "a-sha3.pem"), ("TLS_FILE_KEY", "a.key"), ("TLS_FILE_CLIENT_CA", "ca.pem")), ask=1)
+    c = context()
+    c.load_cert_chain(path("client-sha3.pem"), path("client.key"))
+    client = c.wrap_socket(server.client)
+    facts = server.facts()
+    assert facts.get("subject") == "CN=alice,O=Example", facts
+    assert facts["end_point"] == hashlib.sha3_256(client.getpeercert(binary_form=True)).digest(), facts
+    talk(server, client)
+
+
+def test_every_cipher_and_group():
+    for cipher, version in [("ECDHE-%s-%s" % (key, kind), "-tls1_2") for key in ("RSA", "ECDSA") for kind in (
+            "AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")] + [(kind, "-tls1_3") for kind in (
+                "TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")]:
+        for group in ("X25519", "P-256", "P-384", "X448", "P-521"):
+            certificate = "a"
+            if "ECDSA" in cipher:
+                certificate = "ec"
+                if not os.path.exists(path("ec.pem")):
+                    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout",
+                            path("ec.key"), "-out", path("ec.pem"), "-days", "30", "-subj", "/CN=ec")
+            files = (("TLS_FILE_CERTIFICATE", certificate + ".pem"), ("TLS_FILE_KEY", certificate + ".key"))
+            # P-256 is for the certificate, whose curve the client must know.
+            server, client = s_client("-groups", group if group == "P-256" or certificate == "a" else group + ":P-256", version,
+                                      "-ciphersuites" if version == "-tls1_3" else "-cipher", cipher, files=files)
+            facts = server.facts()
+            assert facts.get("cipher") == cipher, (cipher, group, facts)
+            server.inner.close()
+            client.communicate(timeout=60)
+            assert server.end() == 0
+
+
+def test_client_certificates_of_every_kind():
+    make_kinds()
+    for kind in KINDS:
+        files = (("TLS_FILE_CERTIFICATE", "a.pem"), ("TLS_FILE_KEY", "a.key"), ("TLS_FILE_CLIENT_CA", kind + ".pem"))
+        for hashed in ("sha1", "sha256", "sha384", "sha512"):
+            openssl("req", "-new", "-key", path("client.key"), "-out", path("one.csr"), "-subj", "/O=Example/CN=alice")
+            openssl("x509", "-req", "-in", path("one.csr"), "-CA", path(kind + ".pem"), "-CAkey", path(kind + ".key"), "-days",
+                    "30", "-set_serial", "7", "-out", path("one.pem"), *([] if kind.startswith("ed") else ["-" + hashed]))
+            server = Server(files, ask=1)
+            c = context()
+            c.set_ciphers("DEFAULT:@SECLEVEL=0")
+            c.load_cert_chain(path("one.pem"), path("client.key"))
+            client = c.wrap_socket(server.client)
+            facts = server.facts()
+            if hashed == "sha1" and not kind.startswith("ed"):  # OpenSSL's security level 1 and above refuses it
+                assert facts.get("subject") != "CN=alice,O=Example", (kind, hashed, facts)
+                server.inner.close()
+                client.close()
+                server.end()
+                continue
+            assert facts.get("subject") == "CN=alice,O=Example", (kind, hashed, facts)
+            talk(server, client)
+
+
 def test_other_authorities_end_a_session():
     """A session in which one set of authorities vouched for the client is not resumed where another one counts."""
     files = [("TLS_FILE_CERTIFICATE", "a.pem"), ("TLS_FILE_KEY", "a.key"), ("TLS_FILE_TICKETS", "tickets")]
@@ -342,10 +472,10 @@ def test_handshake_dropped_at_every_byte():
 
 
 def test_deadline():
-    server = Server(seconds=1)
     began = time.monotonic()
-    assert server.facts() == {"failed": "handshake: timed out", "is_ours": 0}
-    assert 0.5 < time.monotonic() - began < 5
+    server = Server(seconds=1)
+    assert server.facts() == {"failed": "handshake: timed out", "number": 0, "is_ours": 0}
+    assert time.monotonic() - began > 0.9
     server.end()
 
 
@@ -359,7 +489,7 @@ def test_monitor_that_speaks_nonsense():
         if packet:
             control.send_raw(packet)
         control.sock.shutdown(socket.SHUT_WR)
-        assert process.wait(20) > 0
+        assert process.wait(60) > 0
         for x in (left, right):
             x.close()
         control.close()
@@ -388,7 +518,7 @@ def exchange(client, data, total):
     """Sends all of data and receives total bytes, in one thread: ssl objects cannot be read and written by two."""
     client.setblocking(False)
     digest, got, at, length, rng = hashlib.sha256(), 0, 0, 0, random.Random(7)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while (at < len(data) or got < total) and time.monotonic() < end:
         waiting = [[client], [client] if at < len(data) else []]
         select.select(waiting[0], waiting[1], [], 1)
@@ -516,9 +646,15 @@ def test_renegotiation_is_refused():
     assert "failed" not in server.facts()
     client.stdin.write(b"R\n")
     client.stdin.flush()
-    out = client.communicate(timeout=20)[0]
+    out = client.communicate(timeout=60)[0]
     assert b"no renegotiation" in out, out[-2000:]
     server.end()
+
+
+def private_memory(pid):
+    """In kB."""
+    with open("/proc/%d/smaps_rollup" % pid, encoding="ascii") as f:
+        return sum(int(line.split()[1]) for line in f if line.startswith("Private_"))
 
 
 def test_memory_when_idle():
@@ -531,15 +667,13 @@ def test_memory_when_idle():
     job.start()
     drain(client, 4 << 20, out)
     job.join()
+    limit = float("inf") if "ASAN_OPTIONS" in os.environ else 2048  # a sanitizer has tables of its own
     time.sleep(2.5)
-    private = 0
-    with open("/proc/%d/smaps_rollup" % server.process.pid, encoding="ascii") as f:
-        for line in f:
-            if line.startswith("Private_"):
-                private += int(line.split()[1])
+    wait_until(lambda: private_memory(server.process.pid) < limit)
+    private = private_memory(server.process.pid)
     print("     private memory of an idle tls process: %d kB" % private)
     talk(server, client)
-    assert private < 2048 or "ASAN_OPTIONS" in os.environ, private  # a sanitizer has tables of its own
+    assert private < limit, private
 
 
 def main():

@@ -298,6 +298,15 @@ class World:
                 self.log_lines.append(log.recv(65536).decode("utf-8", "replace"))
         threading.Thread(target=collect, daemon=True).start()
 
+    def traces(self, *more):
+        """Paths that an installation may leave: everything of that name but caches, logs and the like."""
+        found = set()
+        for top in ("/usr", "/etc", "/var/lib/pennypost", "/var/spool", "/var/mail", "/run/pennypost") + more:
+            for folder, _, names in os.walk(self.root + top):
+                for name in names + [""]:
+                    found.add(os.path.join(folder, name)[len(self.root):])
+        return {p for p in found if "pennypost" in p}
+
     def copy_tree(self, where):
         """The source tree as a fresh clone would have it: what git knows, and what is new and not ignored."""
         os.makedirs(self.root + where, exist_ok=True)
@@ -358,7 +367,7 @@ def ours(proc="/proc"):
     return sorted(found)
 
 
-def wait_until(test, seconds=10.0, step=0.1):
+def wait_until(test, seconds=60.0, step=0.1):
     until = time.monotonic() + seconds
     while True:
         value = test()

@@ -97,12 +97,13 @@ static int ask(const struct smtp_backend *b, uint8_t question)
 {
     const struct smtp_envelope envelope = {.id = STR("id"), .sender = STR("a@example.org")};
     const struct rcpt_params params = {0};
+    const struct smtp_content content = {0};
     char name[LIMIT_DOMAIN + 1];
     struct smtp_answer answer;
     int fd = -1;
     int r = 0;
 
-    switch (question % 6) {
+    switch (question % 7) {
     case 0:
         ask_list(b);
         return 0;
@@ -113,13 +114,17 @@ static int ask(const struct smtp_backend *b, uint8_t question)
         break;
     case 3:
         r = b->rcpt(b->context, STR("a@example.org"), &params, &answer);
+        close_fd(&fd);
         break;
     case 4:
-        r = b->data(b->context, &answer, &fd);
+        r = b->own(b->context, STR("a@example.org"), &answer);
+        break;
+    case 5:
+        r = b->larger(b->context, &answer, &fd);
         close_fd(&fd);
         break;
     default:
-        r = b->commit(b->context, 0, &answer, 1);
+        r = b->commit(b->context, &content, &answer, 1);
     }
     if (r == 0)
         check_answer(&answer);
@@ -128,7 +133,7 @@ static int ask(const struct smtp_backend *b, uint8_t question)
 
 static void read_answers(int control, struct str *in)
 {
-    struct remote remote = {.control = control};
+    struct remote remote = {.control = control, .sender = FRAME_INIT};
     const struct smtp_backend backend = remote_backend(&remote);
     struct remote_facts facts;
 

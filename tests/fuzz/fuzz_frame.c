@@ -22,7 +22,7 @@ static const struct fuzz_shape SHAPES[] = {
     {FRAME_AUTH_CANCEL, "u"},      {FRAME_NOTE, "us"},
     {FRAME_PROXY, "susu"},         {FRAME_STARTTLS, ""},
     {FRAME_HANDOVER, "ss"},        {FRAME_TLS_FACTS, "ssssssu"},
-    {FRAME_TLS_FAILED, "us"},      {FRAME_AUTH_CHALLENGE, "us"},
+    {FRAME_TLS_FAILED, "uus"},     {FRAME_AUTH_CHALLENGE, "us"},
     {FRAME_AUTH_FAILED, "uusss"},  {FRAME_AUTH_DONE, "usss"},
     {FRAME_SESSION_START, "ssss"}, {FRAME_KEEPER_LOCK, "u"},
     {FRAME_AUTH_REQUEST, "usss"},

@@ -21,9 +21,9 @@
 #define FRAMES_MAX 40
 
 static const struct fuzz_shape SHAPES[] = {
-    {FRAME_LOGIN_START, "ssuuusss"}, {FRAME_TLS_STARTED, ""},   {FRAME_AUTH_CHALLENGE, "us"},
-    {FRAME_AUTH_FAILED, "uusss"},    {FRAME_AUTH_DONE, "usss"}, {FRAME_REFUSED, "us"},
-    {FRAME_PROXY_WANTED, ""},        {FRAME_HANDOVER, "ss"},
+    {FRAME_LOGIN_START, "ssuuussss"}, {FRAME_TLS_STARTED, ""},   {FRAME_AUTH_CHALLENGE, "us"},
+    {FRAME_AUTH_FAILED, "uusss"},     {FRAME_AUTH_DONE, "usss"}, {FRAME_REFUSED, "us"},
+    {FRAME_PROXY_WANTED, ""},         {FRAME_HANDOVER, "ss"},
 };
 
 #define ROOM 212992 /* bytes, which the kernel doubles: more than the challenges of so many frames make */

@@ -26,7 +26,8 @@ static void put_facts(int control, uint8_t choice)
         frame_put_u32(&f, choice >> 2 & 1) < 0 ||
         frame_put_str(&f, choice & 4 ? STR("PLAIN LOGIN SCRAM-SHA-256") : STR("SCRAM-SHA-256")) < 0 ||
         frame_put_str(&f, STR("fuzz.example")) < 0 ||
-        frame_put_str(&f, choice & 8 ? STR("<1.2@fuzz.example>") : STR_NULL) < 0 || frame_send(control, &f, -1) < 0)
+        frame_put_str(&f, choice & 8 ? STR("<1.2@fuzz.example>") : STR_NULL) < 0 ||
+        frame_put_str(&f, STR("TOP\r\nUIDL\r\n")) < 0 || frame_send(control, &f, -1) < 0)
         abort();
 }
 

@@ -168,6 +168,15 @@ int mbox_status(struct mbox_store *s, struct str name, struct mbox_status *ret)
     return 0;
 }
 
+bool mbox_holds_expunged(const struct mbox *b)
+{
+    bool is_gone = false;
+
+    for (uint32_t i = 0; i < b->count; i++)
+        is_gone |= b->rows[i].is_gone;
+    return is_gone;
+}
+
 int mbox_info(struct mbox *b, uint32_t seq, struct mbox_info *ret)
 {
     if (seq == 0 || seq > b->count)

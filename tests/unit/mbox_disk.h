@@ -16,6 +16,7 @@
 static bool disk_refuses;       /* it cannot give blocks back */
 static bool disk_dies;          /* the process dies where it would */
 static unsigned disk_collapses; /* how often it did */
+static off_t disk_collapsed;    /* how long the file was when it had */
 
 int fallocate(int fd, int mode, off_t offset, off_t len)
 {
@@ -30,6 +31,8 @@ int fallocate(int fd, int mode, off_t offset, off_t len)
     }
     r = (int)syscall(SYS_fallocate, fd, mode, offset, len);
     disk_collapses += is_collapse && r == 0;
+    if (is_collapse && r == 0)
+        disk_collapsed = lseek(fd, 0, SEEK_END);
     return r;
 }
 

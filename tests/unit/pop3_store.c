@@ -107,6 +107,8 @@ int mbox_stream_new(struct mbox *b, uint32_t seq, struct mbox_stream **ret)
 {
     if (seq == fake.vanished && !fake.vanishes_at)
         return -ESTALE;
+    if (fake.read_error)
+        return fake.read_error;
     *ret = calloc(1, sizeof(**ret));
     assert_non_null(*ret);
     (*ret)->rest = str_from(fake.messages[seq - 1]);

@@ -14,6 +14,7 @@ struct pop3_fake {
     uint32_t count;
     size_t piece; /* bytes of a message at a time */
     int open_error;
+    int read_error; /* of every message */
     int remove_error;
     bool has_journal;   /* what failed is finished by the next poll */
     bool is_replayed;   /* and that has happened */

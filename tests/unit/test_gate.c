@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -273,6 +274,46 @@ static int kill_in_sandbox(void)
     return kill(getppid(), 0) == 0 ? 2 : 3;
 }
 
+/* F_SETOWN and F_SETSIG make the kernel send signals that kill() may not. */
+static int own_in_sandbox(void)
+{
+    pid_t parent = getppid();
+
+    if (priv_no_new_privs() < 0 || sandbox_enter(SANDBOX_LOGIN) < 0)
+        return 1;
+    return fcntl(STDIN_FILENO, F_SETOWN, parent) == 0 ? 2 : 3;
+}
+
+static int async_in_sandbox(void)
+{
+    if (priv_no_new_privs() < 0 || sandbox_enter(SANDBOX_TLS) < 0)
+        return 1;
+    return fcntl(STDIN_FILENO, F_SETFL, O_ASYNC | O_NONBLOCK) == 0 ? 2 : 3;
+}
+
+static int pair_in_sandbox(void)
+{
+    int pair[2];
+
+    if (priv_no_new_privs() < 0 || sandbox_enter(SANDBOX_RESOLVE) < 0)
+        return 1;
+    return socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair) == 0 ? 2 : 3;
+}
+
+static int look_in_sandbox(void)
+{
+    int copy = -1;
+    int fds[2];
+
+    if (pipe2(fds, O_CLOEXEC) < 0 || priv_no_new_privs() < 0 || sandbox_enter(SANDBOX_TLS) < 0)
+        return 1;
+    copy = fcntl(fds[0], F_DUPFD_CLOEXEC, 5);
+    return copy >= 5 && fcntl(copy, F_GETFD) == FD_CLOEXEC && fcntl(copy, F_SETFL, O_NONBLOCK) == 0 &&
+                   (fcntl(copy, F_GETFL) & O_NONBLOCK)
+               ? 0
+               : 2;
+}
+
 static int write_in_sandbox(void)
 {
     int fds[2];
@@ -292,6 +333,10 @@ static void the_sandbox_kills(void **state)
     assert_true(WIFSIGNALED(in_child(open_in_sandbox)));
     assert_true(WIFSIGNALED(in_child(socket_in_sandbox)));
     assert_true(WIFSIGNALED(in_child(kill_in_sandbox)));
+    assert_true(WIFSIGNALED(in_child(own_in_sandbox)));
+    assert_true(WIFSIGNALED(in_child(async_in_sandbox)));
+    assert_int_equal(WEXITSTATUS(in_child(pair_in_sandbox)), 3); /* refused: libcurl goes on without */
+    assert_int_equal(in_child(look_in_sandbox), 0);
     assert_int_equal(in_child(write_in_sandbox), 0);
 }
 
@@ -321,6 +366,96 @@ static void a_missing_program_is_said(void **state)
     assert_int_equal(child.control, -1);
 }
 
+/* What auth is where a PAM module crashes: the leader of a group in which something is left. */
+static int leave_a_child(void)
+{
+    pid_t pid = setsid() < 0 ? -1 : fork();
+
+    if (pid == 0)
+        (void)poll(NULL, 0, 60000);
+    if (pid > 0 && write(3, &pid, sizeof(pid)) == (ssize_t)sizeof(pid))
+        (void)raise(SIGKILL);
+    return 0;
+}
+
+/* What auth is where a PAM module's program hangs: below it is something that leads a session of its own, and something
+ * whose parent has ended. */
+static int breed(void)
+{
+    pid_t leader = fork(), parent, pids[2] = {leader, 0};
+    int fds[2];
+
+    if (leader == 0) {
+        (void)setsid();
+        (void)poll(NULL, 0, 60000);
+    }
+    if (pipe(fds) < 0 || (parent = fork()) < 0)
+        return 1;
+    if (parent == 0) {
+        pid_t orphan = setsid() < 0 ? -1 : fork();
+
+        if (orphan == 0)
+            (void)poll(NULL, 0, 60000);
+        return write(fds[1], &orphan, sizeof(orphan)) == (ssize_t)sizeof(orphan) ? 0 : 1;
+    }
+    if (waitpid(parent, NULL, 0) != parent || read(fds[0], &pids[1], sizeof(pids[1])) != (ssize_t)sizeof(pids[1]) ||
+        write(3, pids, sizeof(pids)) != (ssize_t)sizeof(pids))
+        return 1;
+    (void)poll(NULL, 0, 60000);
+    return 0;
+}
+
+/* Gone, or only not yet reaped by whoever has to. */
+static bool is_gone(pid_t pid)
+{
+    char path[64], line[256] = "";
+    FILE *f = NULL;
+    bool is_there;
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    f = fopen(path, "re");
+    is_there = f && fgets(line, sizeof(line), f) && !strstr(line, ") Z ");
+    if (f)
+        (void)fclose(f);
+    return !is_there;
+}
+
+static void what_a_crashed_program_leaves_is_ended(void **state)
+{
+    struct chain_spec spec = {CHAIN_SPEC("test_gate"), .arguments = {"leave"}, .has_control = true};
+    struct chain_child child = CHAIN_CHILD_NONE;
+    pid_t left = 0;
+    int status;
+
+    (void)state;
+    assert_int_equal(chain_spawn(&spec, &child), 0);
+    assert_int_equal(recv(child.control, &left, sizeof(left), 0), sizeof(left));
+    assert_true(left > 0);
+    status = chain_end(&child, 5000);
+    assert_true(status >= 0 && WIFSIGNALED(status));
+    for (int i = 0; i < 3000 && !is_gone(left); i++)
+        (void)poll(NULL, 0, 20);
+    assert_true(is_gone(left));
+}
+
+static void what_hangs_is_ended_with_all_below_it(void **state)
+{
+    struct chain_spec spec = {CHAIN_SPEC("test_gate"), .arguments = {"breed"}, .has_control = true, .is_reaper = true};
+    struct chain_child child = CHAIN_CHILD_NONE;
+    pid_t pids[2] = {0, 0};
+    int status;
+
+    (void)state;
+    assert_int_equal(chain_spawn(&spec, &child), 0);
+    assert_int_equal(recv(child.control, pids, sizeof(pids), 0), sizeof(pids));
+    for (int i = 0; i < 2; i++)
+        assert_true(pids[i] > 0 && !is_gone(pids[i]));
+    status = chain_end(&child, 0);
+    assert_true(status >= 0 && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    for (int i = 0; i < 2; i++)
+        assert_true(is_gone(pids[i]));
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -335,9 +470,13 @@ int main(int argc, char **argv)
         cmocka_unit_test(the_sandbox_kills),
         cmocka_unit_test(nobody_becomes_root),
         cmocka_unit_test(a_missing_program_is_said),
+        cmocka_unit_test(what_a_crashed_program_leaves_is_ended),
+        cmocka_unit_test(what_hangs_is_ended_with_all_below_it),
     };
 
-    (void)argc;
-    (void)argv;
+    if (argc > 1 && strcmp(argv[1], "leave") == 0)
+        return leave_a_child();
+    if (argc > 1 && strcmp(argv[1], "breed") == 0)
+        return breed();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,130 +1,19 @@
 /*
- * shared/gate, what it does with files: dotlocks, the path of the spool file, the counters of failed logins.
+ * shared/gate, what it does with files: the path of the spool file, the counters of failed logins.
  */
+#include "tests/unit/gate_place.h"
+
 #include <errno.h>
-#include <fcntl.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
-#include <cmocka.h>
-
-#include "shared/gate/dotlock.h"
+#include "shared/gate/keeper_parts.h"
 #include "shared/gate/priv.h"
 #include "shared/gate/session.h"
 #include "shared/gate/throttle.h"
-
-/* ---- dotlocks ---- */
-
-struct place {
-    char path[64];
-    int folder;
-};
-
-static int make_place(void **state)
-{
-    struct place *p = calloc(1, sizeof(*p));
-
-    if (!p)
-        return -1;
-    (void)snprintf(p->path, sizeof(p->path), "/tmp/test_gate.XXXXXX");
-    if (!mkdtemp(p->path))
-        return -1;
-    p->folder = open(p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    *state = p;
-    return p->folder < 0 ? -1 : 0;
-}
-
-static int remove_place(void **state)
-{
-    struct place *p = *state;
-
-    (void)unlinkat(p->folder, "bob.lock", 0);
-    (void)unlinkat(p->folder, "other.lock", 0);
-    (void)unlinkat(p->folder, "bob", 0);
-    (void)close(p->folder);
-    (void)rmdir(p->path);
-    free(p);
-    return 0;
-}
-
-static void a_dotlock_keeps_others_out(void **state)
-{
-    struct place *p = *state;
-    struct dotlock a;
-    struct dotlock b;
-    struct stat st;
-
-    assert_int_equal(dotlock_init(&a, p->folder, "bob"), 0);
-    assert_int_equal(dotlock_init(&b, p->folder, "bob"), 0);
-    assert_int_equal(dotlock_try(&a), 0);
-    assert_int_equal(dotlock_try(&a), -EALREADY);
-    assert_int_equal(dotlock_try(&b), -EAGAIN);
-    assert_int_equal(fstatat(p->folder, "bob.lock", &st, 0), 0);
-    assert_int_equal(st.st_nlink, 1);
-    assert_int_equal(dotlock_release(&b), -ESTALE);
-    assert_int_equal(dotlock_touch(&a), 0);
-    assert_int_equal(dotlock_release(&a), 0);
-    assert_int_equal(dotlock_try(&b), 0);
-    assert_int_equal(dotlock_release(&b), 0);
-}
-
-static void a_stale_dotlock_is_broken_a_fresh_one_is_not(void **state)
-{
-    struct place *p = *state;
-    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = time(NULL) - DOTLOCK_STALE + 30}};
-    struct dotlock a;
-    int fd = openat(p->folder, "bob.lock", O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
-
-    assert_true(fd >= 0);
-    assert_int_equal(close(fd), 0);
-    assert_int_equal(dotlock_init(&a, p->folder, "bob"), 0);
-    assert_int_equal(utimensat(p->folder, "bob.lock", times, 0), 0);
-    assert_int_equal(dotlock_try(&a), -EAGAIN);
-    times[1].tv_sec -= 60;
-    assert_int_equal(utimensat(p->folder, "bob.lock", times, 0), 0);
-    assert_int_equal(dotlock_try(&a), 0);
-    assert_int_equal(dotlock_release(&a), 0);
-}
-
-static void a_dotlock_of_a_killed_process_is_broken(void **state)
-{
-    struct place *p = *state;
-    struct dotlock a;
-    pid_t child = fork();
-    int status;
-
-    if (child == 0)
-        _exit(dotlock_init(&a, p->folder, "bob") == 0 && dotlock_try(&a) == 0 ? 0 : 1);
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_int_equal(status, 0);
-    assert_int_equal(faccessat(p->folder, "bob.lock", F_OK, 0), 0);
-    assert_int_equal(dotlock_init(&a, p->folder, "bob"), 0);
-    assert_int_equal(dotlock_try(&a), 0);
-    assert_int_equal(dotlock_release(&a), 0);
-}
-
-static void a_dotlock_of_another_is_never_removed(void **state)
-{
-    struct place *p = *state;
-    struct dotlock a;
-
-    assert_int_equal(dotlock_init(&a, p->folder, "bob"), 0);
-    assert_int_equal(dotlock_try(&a), 0);
-    /* Somebody broke it and took his own. */
-    assert_int_equal(unlinkat(p->folder, "bob.lock", 0), 0);
-    assert_int_equal(close(openat(p->folder, "bob.lock", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644)), 0);
-    assert_int_equal(dotlock_touch(&a), -ESTALE);
-    assert_int_equal(dotlock_release(&a), -ESTALE);
-    assert_int_equal(faccessat(p->folder, "bob.lock", F_OK, 0), 0);
-}
+#include "shared/gate/tickets.h"
+#include "shared/gate/tls.h"
 
 /* ---- sessions ---- */
 
@@ -174,6 +63,52 @@ static void a_missing_spool_is_no_mailbox(void **state)
     assert_string_equal(path, "/nowhere/box");
     free(path);
     conf_finish(&conf);
+}
+
+/* ---- the keeper's folder ---- */
+
+/* The group of the files that a keeper makes for uid and gid 60001 with this `spool`; or a negative errno. */
+static int group_of_files(const char *spool, char *home)
+{
+    struct conf conf;
+    struct keeper k = {
+        .conf = &conf, .folder = -1, .user = {.name = (char[]){"bob"}, .home = home, .uid = 60001, .gid = 60001}};
+    int r = 0;
+
+    assert_int_equal(conf_init(&conf), 0);
+    assert_int_equal(conf_set(&conf, STR("spool"), str_from(spool)), 0);
+    r = keeper_open_folder(&k);
+    if (k.folder >= 0)
+        (void)close(k.folder);
+    conf_finish(&conf);
+    return r < 0 ? r : (int)k.group;
+}
+
+/* A link in a home leads to where another group may write, or nobody: that is no way to its rights. */
+static void a_home_lends_no_rights(void **state)
+{
+    struct place *p = *state;
+    char folder[128], home[128], link[192];
+
+    if (!priv_is_root())
+        skip();
+    (void)snprintf(folder, sizeof(folder), "%s/mail", p->path);
+    (void)snprintf(home, sizeof(home), "%s/home", p->path);
+    (void)snprintf(link, sizeof(link), "%s/in", home);
+    assert_int_equal(chmod(p->path, 0755), 0);
+    assert_int_equal(mkdir(folder, 0755), 0);
+    assert_int_equal(mkdir(home, 0755), 0);
+    assert_int_equal(symlink(folder, link), 0);
+    assert_int_equal(chown(folder, 0, 8), 0);
+    assert_int_equal(chmod(folder, 02775), 0);
+    assert_int_equal(group_of_files(folder, home), 8);
+    assert_int_equal(group_of_files("%h/in/box", home), 60001);
+    assert_int_equal(chmod(folder, 02770), 0);
+    assert_int_equal(group_of_files(folder, home), 8);
+    assert_int_equal(group_of_files("%h/in/box", home), -EACCES);
+    assert_int_equal(unlink(link), 0);
+    assert_int_equal(rmdir(home), 0);
+    assert_int_equal(rmdir(folder), 0);
 }
 
 /* ---- failed logins ---- */
@@ -268,6 +203,84 @@ static void many_names_do_not_hide_one(void **state)
     (void)unlinkat(p->folder, THROTTLE_FILE, 0);
 }
 
+/* ---- keys of session tickets ---- */
+
+#define TICKETS_ROOM (TICKETS_KEYS * TICKETS_KEY + 1) /* one byte more than there may be */
+
+/* Opens the file and reads all of it; the number of keys. */
+static size_t read_tickets(const struct conf *conf, unsigned char out[static TICKETS_ROOM])
+{
+    ssize_t n;
+    int fd = -1;
+
+    assert_int_equal(tickets_open(conf, &fd), 0);
+    n = read(fd, out, TICKETS_ROOM);
+    (void)close(fd);
+    assert_true(n > 0 && n % TICKETS_KEY == 0);
+    return (size_t)n / TICKETS_KEY;
+}
+
+static void set_age(const struct place *p, time_t age)
+{
+    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = time(NULL) - age}};
+
+    assert_int_equal(utimensat(p->folder, TICKETS_FILE, times, 0), 0);
+}
+
+static void ticket_keys_are_shared_and_rotate(void **state)
+{
+    struct place *p = *state;
+    struct conf conf;
+    struct stat st;
+    unsigned char first[TICKETS_ROOM], now[TICKETS_ROOM];
+
+    assert_int_equal(conf_init(&conf), 0);
+    assert_int_equal(conf_set(&conf, STR("runtime"), str_from(p->path)), 0);
+    assert_int_equal(read_tickets(&conf, first), 1);
+    assert_int_equal(fstatat(p->folder, TICKETS_FILE, &st, AT_SYMLINK_NOFOLLOW), 0);
+    assert_int_equal(st.st_mode & 07777, 0600);
+    set_age(p, TICKETS_LIFETIME - 60);
+    assert_int_equal(read_tickets(&conf, now), 1);
+    assert_memory_equal(now, first, TICKETS_KEY);
+    for (size_t i = 1; i < 6; i++) {
+        memcpy(first, now, sizeof(first));
+        set_age(p, i % 2 == 0 ? TICKETS_LIFETIME + 1 : -60); /* old, or from the future */
+        assert_int_equal(read_tickets(&conf, now), i < TICKETS_KEYS ? i + 1 : TICKETS_KEYS);
+        assert_memory_not_equal(now, first, TICKETS_KEY);
+        assert_memory_equal(now + TICKETS_KEY, first, (i < TICKETS_KEYS ? i : TICKETS_KEYS - 1) * TICKETS_KEY);
+    }
+    conf_finish(&conf);
+    assert_int_equal(unlinkat(p->folder, TICKETS_FILE, 0), 0); /* and nothing else is left in the folder */
+}
+
+/* Keys that somebody else can read, or has written, are none. */
+static void ticket_keys_of_others_are_not_used(void **state)
+{
+    struct place *p = *state;
+    struct conf conf;
+    unsigned char mine[TICKETS_ROOM] = {0}, now[TICKETS_ROOM];
+    int fd;
+
+    assert_int_equal(conf_init(&conf), 0);
+    assert_int_equal(conf_set(&conf, STR("runtime"), str_from(p->path)), 0);
+    for (int kind = 0; kind < 4; kind++) {
+        fd = openat(p->folder, kind == 1 ? "bob" : TICKETS_FILE, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+        assert_true(fd >= 0);
+        assert_int_equal(write(fd, mine, kind == 2 ? 79 : TICKETS_KEY), kind == 2 ? 79 : TICKETS_KEY);
+        if (kind == 0)
+            assert_int_equal(fchmod(fd, 0640), 0);
+        if (kind == 1)
+            assert_int_equal(symlinkat("bob", p->folder, TICKETS_FILE), 0);
+        if (kind == 3 && fchown(fd, 12345, 12345) < 0) /* not root */
+            assert_int_equal(unlinkat(p->folder, TICKETS_FILE, 0), 0);
+        (void)close(fd);
+        assert_true(read_tickets(&conf, now) >= 1);
+        assert_memory_not_equal(now, mine, TICKETS_KEY);
+        assert_int_equal(unlinkat(p->folder, TICKETS_FILE, 0), 0);
+    }
+    conf_finish(&conf);
+}
+
 /* The state folder of a session that was given these overrides. */
 static char *state_with(const char *overrides, size_t len, const char *spool)
 {
@@ -339,21 +352,48 @@ static void a_told_account_is_believed_for_its_name_only(void **state)
     (void)unsetenv(PRIV_ACCOUNT_ENV);
 }
 
+/* RFC 4514 2.3, 2.4: nothing that had to be escaped names a user. */
+static void the_common_name_is_found_in_a_subject(void **state)
+{
+    static const struct {
+        const char *subject, *name;
+    } rows[] = {{"CN=bob,O=Example", "bob"},
+                {"O=Example,CN=bob", "bob"},
+                {"CN=bob", "bob"},
+                {"CN=a,CN=b", "a"},
+                {"O=Example", ""},
+                {"CN=", ""},
+                {"", ""},
+                {"O=CN=bob", ""},
+                {"CN=bo\\,b", ""},
+                {"CN=bob,O=a\\+b", ""},
+                {",CN=bob", "bob"},
+                {"CN=bob,", "bob"}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct str name = tls_common_name(str_from(rows[i].subject));
+
+        if (!str_eq(name, str_from(rows[i].name)))
+            fail_msg("%s: \"%.*s\"", rows[i].subject, STR_ARG(name));
+    }
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(a_dotlock_keeps_others_out, make_place, remove_place),
-        cmocka_unit_test_setup_teardown(a_stale_dotlock_is_broken_a_fresh_one_is_not, make_place, remove_place),
-        cmocka_unit_test_setup_teardown(a_dotlock_of_a_killed_process_is_broken, make_place, remove_place),
-        cmocka_unit_test_setup_teardown(a_dotlock_of_another_is_never_removed, make_place, remove_place),
         cmocka_unit_test(a_missing_spool_is_no_mailbox),
         cmocka_unit_test_setup_teardown(the_spool_is_a_folder_or_the_box, make_place, remove_place),
+        cmocka_unit_test_setup_teardown(a_home_lends_no_rights, make_place, remove_place),
         cmocka_unit_test_setup_teardown(guessing_gets_slower, make_place, remove_place),
         cmocka_unit_test_setup_teardown(addresses_of_one_ipv6_network_count_as_one, make_place, remove_place),
         cmocka_unit_test_setup_teardown(connections_of_a_minute_are_counted, make_place, remove_place),
         cmocka_unit_test_setup_teardown(many_names_do_not_hide_one, make_place, remove_place),
+        cmocka_unit_test_setup_teardown(ticket_keys_are_shared_and_rotate, make_place, remove_place),
+        cmocka_unit_test_setup_teardown(ticket_keys_of_others_are_not_used, make_place, remove_place),
         cmocka_unit_test(other_mail_has_a_state_of_its_own),
         cmocka_unit_test(a_told_account_is_believed_for_its_name_only),
+        cmocka_unit_test(the_common_name_is_found_in_a_subject),
     };
 
     (void)argc;

@@ -23,7 +23,7 @@
 #include "shared/io/frame_types.h"
 
 #define CONTROL   3
-#define WAIT_MS   20000
+#define WAIT_MS   60000
 #define LOGGED_IN 1
 #define HANDED    2
 #define POLITE    4

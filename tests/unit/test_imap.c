@@ -266,10 +266,10 @@ static void test_qresync_forgotten(void **state)
 static void test_conditional_store(void **state)
 {
     PLAY(SELECT, "!flag 2", ">a STORE 1:3 (UNCHANGEDSINCE 4) +FLAGS.SILENT (\\Seen)", "<* OK [HIGHESTMODSEQ 5] Highest",
-         "<* 1 FETCH (UID 1 MODSEQ (6))", "<* 3 FETCH (UID 3 MODSEQ (7))",
+         "<* 1 FETCH (UID 1 MODSEQ (6))", "~* 2 FETCH (UID 2 FLAGS", "<* 3 FETCH (UID 3 MODSEQ (7))",
          "<* 2 FETCH (UID 2 FLAGS (\\Flagged) MODSEQ (5))",
          "<a OK [MODIFIED 2] Messages that changed meanwhile were left alone",
-         ">b UID STORE 2 (UNCHANGEDSINCE 1) FLAGS ()",
+         ">b UID STORE 2 (UNCHANGEDSINCE 1) FLAGS ()", "<* 2 FETCH (UID 2 FLAGS (\\Flagged) MODSEQ (5))",
          "<b OK [MODIFIED 2] Messages that changed meanwhile were left alone");
 }
 

@@ -237,6 +237,82 @@ static void frames_carry_fields_and_an_fd(void **state)
     (void)close(pipes[1]);
 }
 
+/* frame_say() and frame_take(): every field has its bound, and nothing may be left. */
+static void frames_are_said_and_taken_whole(void **state)
+{
+    struct frame f = FRAME_INIT;
+    int pair[2];
+    uint32_t n = 0;
+    bool flag = false;
+    struct str view = STR_NULL;
+    char text[5];
+
+    (void)state;
+    assert_int_equal(frame_pair(pair), 0);
+    assert_int_equal(
+        frame_say(pair[0], 7, -1, FRAME_U32(9), FRAME_U32(1), FRAME_STR(STR("a\0b")), FRAME_STR(STR("word"))), 0);
+    assert_int_equal(frame_recv(pair[1], &f, 1000), 0);
+    assert_int_equal(f.type, 7);
+    assert_int_equal(
+        frame_take(&f, FRAME_TO_U32(&n, 9), FRAME_TO_BOOL(&flag), FRAME_TO_STR(&view, 3), FRAME_TO_TEXT(text)), 0);
+    assert_true(n == 9 && flag && str_eq(view, STR("a\0b")));
+    assert_string_equal(text, "word");
+    assert_int_equal(
+        frame_take(&f, FRAME_TO_U32(&n, 8), FRAME_TO_BOOL(&flag), FRAME_TO_STR(&view, 3), FRAME_TO_TEXT(text)),
+        -EBADMSG);
+    assert_int_equal(
+        frame_take(&f, FRAME_TO_BOOL(&flag), FRAME_TO_BOOL(&flag), FRAME_TO_STR(&view, 3), FRAME_TO_TEXT(text)),
+        -EBADMSG);
+    assert_int_equal(
+        frame_take(&f, FRAME_TO_U32(&n, 9), FRAME_TO_BOOL(&flag), FRAME_TO_STR(&view, 2), FRAME_TO_TEXT(text)),
+        -EBADMSG);
+    /* Control characters are no text; a field too few, and one too many. */
+    assert_int_equal(
+        frame_take(&f, FRAME_TO_U32(&n, 9), FRAME_TO_BOOL(&flag), FRAME_TO_TEXT(text), FRAME_TO_STR(&view, 9)),
+        -EBADMSG);
+    assert_int_equal(frame_take(&f, FRAME_TO_U32(&n, 9), FRAME_TO_BOOL(&flag), FRAME_TO_STR(&view, 9)), -EBADMSG);
+    assert_int_equal(frame_take(&f, FRAME_TO_U32(&n, 9), FRAME_TO_BOOL(&flag), FRAME_TO_STR(&view, 9),
+                                FRAME_TO_STR(&view, 9), FRAME_TO_U32(&n, 9)),
+                     -EBADMSG);
+    assert_int_equal(frame_take_fields(&f, NULL, 0), -EBADMSG);
+    assert_int_equal(frame_say(pair[0], 7, -1, FRAME_STR(((struct str){"x", LIMIT_FRAME}))), -ENOBUFS);
+    assert_int_equal(frame_say(pair[0], 7, -1, FRAME_STR(((struct str){"x", SIZE_MAX})), FRAME_U32(1)), -ENOBUFS);
+    frame_finish(&f);
+    (void)close(pair[0]);
+    (void)close(pair[1]);
+}
+
+/* One fd at most: of two the kernel gives us none that we would not know of. */
+static void frames_refuse_two_fds(void **state)
+{
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(2 * sizeof(int))];
+    } control = {0};
+    uint16_t header[4] = {1}; /* type, zero, a length of zero */
+    struct iovec part = {header, sizeof(header)};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof(control.space)};
+    struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+    struct frame f = FRAME_INIT;
+    int pair[2], next;
+
+    (void)state;
+    assert_int_equal(frame_pair(pair), 0);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(2 * sizeof(int));
+    memcpy(CMSG_DATA(c), pair, sizeof(pair));
+    assert_int_equal(sendmsg(pair[0], &message, 0), sizeof(header));
+    next = fcntl(pair[0], F_DUPFD, 0);
+    (void)close(next);
+    assert_int_equal(frame_recv(pair[1], &f, 1000), -EBADMSG);
+    assert_int_equal(fcntl(pair[0], F_DUPFD, 0), next); /* the lowest free one is the same */
+    (void)close(next);
+    (void)close(pair[0]);
+    (void)close(pair[1]);
+}
+
 /* Whatever bytes come, they are a whole frame or -EBADMSG, and no fd stays open. */
 static void frames_refuse_nonsense(void **state)
 {
@@ -290,6 +366,8 @@ int main(void)
         cmocka_unit_test(time_runs_out),
         cmocka_unit_test(writer_flushes_before_a_wait),
         cmocka_unit_test(frames_carry_fields_and_an_fd),
+        cmocka_unit_test(frames_are_said_and_taken_whole),
+        cmocka_unit_test(frames_refuse_two_fds),
         cmocka_unit_test(frames_refuse_nonsense),
         cmocka_unit_test(commands_are_found_in_their_states),
     };

@@ -6,11 +6,50 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 #include "shared/mbox/box.h"
 
 #define BIG  200000 /* bytes of the first message */
 #define TEXT 3000
+
+/* Stand in front of libc's: a file system that cannot rename without replacing, and somebody who makes a mailbox just
+ * when we have seen that there is none. */
+static bool cannot;
+static struct scratch *racing; /* to mail/Play */
+
+static void append_text_to_new(struct scratch *s)
+{
+    char *path = path_of(s, "mail/Play");
+    int fd = openat(AT_FDCWD, path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+
+    free(path);
+    assert_true(fd >= 0);
+    assert_int_equal(close(fd), 0);
+    append_text(s->store, "Play", "Subject: new\n\nnew\n", 18);
+}
+
+int renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned flags)
+{
+    if (cannot && flags != 0) {
+        errno = EINVAL;
+        return -1;
+    }
+    return (int)syscall(SYS_renameat2, from_fd, from, to_fd, to, flags);
+}
+
+int access(const char *path, int mode)
+{
+    int r = faccessat(AT_FDCWD, path, mode, 0);
+    struct scratch *s = racing;
+
+    if (r == 0 || s == NULL || strlen(path) < 10 || strcmp(path + strlen(path) - 10, "/mail/Play") != 0)
+        return r;
+    racing = NULL;
+    append_text_to_new(s);
+    errno = ENOENT;
+    return -1;
+}
 
 static char *text_of(char c, size_t len)
 {
@@ -166,13 +205,44 @@ static void test_rename_into_children(void **state)
     scratch_close(&s);
 }
 
+/* Where the file system does not see to it: no mail is replaced. */
+static void test_rename_replaces_nothing(void **state)
+{
+    struct scratch s;
+    struct mbox *v;
+    int r;
+
+    (void)state;
+    for (int is_racing = 0; is_racing < 2; is_racing++) {
+        scratch_open(&s);
+        cannot = true;
+        assert_int_equal(mbox_create(s.store, STR("Work/kid")), 0);
+        assert_int_equal(mbox_create(s.store, STR("Work")), 0);
+        append_text(s.store, "Work", "Subject: old\n\nold\n", 18);
+        racing = is_racing ? &s : NULL;
+        r = mbox_rename(s.store, STR("Work"), STR("Play"));
+        assert_int_equal(r, is_racing && racing == NULL ? -EEXIST : 0);
+        racing = NULL;
+        assert_int_equal(mbox_open(s.store, STR("Play"), 0, &v), 0);
+        assert_int_equal(mbox_count(v), 1);
+        assert_message(v, 1, r == 0 ? "Subject: old\r\n\r\nold\r\n" : "Subject: new\r\n\r\nnew\r\n");
+        assert_int_equal(mbox_close(v), 0);
+        assert_int_equal(exists(&s, "mail/Work"), r != 0);
+        assert_int_equal(exists(&s, "mail/Play.sbd/kid"), r == 0);
+        assert_int_equal(mbox_rename(s.store, STR("Play"), STR("Other")), 0);
+        assert_int_equal(mbox_create(s.store, STR("Play")), 0);
+        assert_int_equal(mbox_rename(s.store, STR("Other"), STR("Play")), -EEXIST);
+        cannot = false;
+        scratch_close(&s);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rename_unfinished),
-        cmocka_unit_test(test_delete_unfinished),
-        cmocka_unit_test(test_rename_waits_for_children),
-        cmocka_unit_test(test_rename_into_children),
+        cmocka_unit_test(test_rename_unfinished),         cmocka_unit_test(test_delete_unfinished),
+        cmocka_unit_test(test_rename_waits_for_children), cmocka_unit_test(test_rename_into_children),
+        cmocka_unit_test(test_rename_replaces_nothing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,6 @@
 /*
- * Binary messages (RFC 3030) put into lines: what becomes of each kind of part, what is refused, and that whatever is
- * put into lines decodes to what it was.
+ * Binary messages (RFC 3030) put into lines, reports for servers that take less (RFC 6533 4.5): what becomes of each
+ * kind of part, what is refused, and that whatever is converted decodes to what it was.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -144,6 +144,74 @@ static void test_too_many(void **state)
     assert_int_equal(check_message(buf_str(&in), &out), -ENOTSUP);
 }
 
+#define REPORT      "Content-Type: multipart/report; report-type=global-delivery-status; boundary=b\n\n"
+#define REPORT_WIRE "Content-Type: multipart/report; report-type=global-delivery-status; boundary=b\r\n\r\n"
+
+/* RFC 6533 4.5, 6: what a report returns, for servers with 8BITMIME and for those without. */
+static const struct {
+    const char *file, *global, *seven; /* NULL: as it is */
+} REPORTS[] = {
+    {REPORT "--b\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\nd\xc3\xbc is told\n--b\n"
+            "Content-Type: message/global-delivery-status\nContent-Transfer-Encoding: 8bit\n\nFinal-Recipient: utf-8; "
+            "d\xc3\xbc@x\n--b\nContent-Type: message/global\nContent-Transfer-Encoding: 8bit\n\nSubject: gr\xc3\xbcn "
+            "is the subject\nMIME-Version: 1.0\n\nonly ASCII =\n--b--\n",
+     REPORT_WIRE
+     "--b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\nd\xc3\xbc is told\r\n"
+     "--b\r\nContent-Type: message/global-delivery-status\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+     "Final-Recipient: utf-8; d\xc3\xbc@x\r\n--b\r\nContent-Type: message/global\r\n"
+     "Content-Transfer-Encoding: quoted-printable\r\n\r\nSubject: gr=C3=BCn is the subject\r\n"
+     "MIME-Version: 1.0\r\n\r\nonly ASCII =3D\r\n--b--\r\n",
+     REPORT_WIRE
+     "--b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\nd=C3=BC is "
+     "told\r\n"
+     "--b\r\nContent-Type: message/global-delivery-status\r\nContent-Transfer-Encoding: quoted-printable\r\n"
+     "\r\nFinal-Recipient: utf-8; d=C3=BC@x\r\n--b\r\nContent-Type: message/global\r\n"
+     "Content-Transfer-Encoding: quoted-printable\r\n\r\nSubject: gr=C3=BCn is the subject\r\n"
+     "MIME-Version: 1.0\r\n\r\nonly ASCII =3D\r\n--b--\r\n"},
+    {REPORT
+     "--b\nContent-Type: message/global-headers\nContent-Transfer-Encoding: 8bit\n\nSubject: gr\xc3\xbcn\n--b--\n",
+     REPORT_WIRE "--b\r\nContent-Type: message/global-headers\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
+                 "Subject: gr=C3=BCn\r\n--b--\r\n",
+     REPORT_WIRE "--b\r\nContent-Type: message/global-headers\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
+                 "Subject: gr=C3=BCn\r\n--b--\r\n"},
+    /* Deeper inside: one encoding for all of it, since an encoded part can have none in it. */
+    {REPORT "--b\nContent-Type: message/global\n\nSubject: x\nContent-Type: multipart/mixed; boundary=c\n\n--c\n"
+            "Content-Type: message/global\n\nSubject: gr\xc3\xbcn\n\nx\n--c--\n--b--\n",
+     REPORT_WIRE
+     "--b\r\nContent-Type: message/global\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\nSubject: x\r\n"
+     "Content-Type: multipart/mixed; boundary=3Dc\r\n\r\n--c\r\nContent-Type: message/global\r\n\r\n"
+     "Subject: gr=C3=BCn\r\n\r\nx\r\n--c--\r\n--b--\r\n",
+     REPORT_WIRE
+     "--b\r\nContent-Type: message/global\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\nSubject: x\r\n"
+     "Content-Type: multipart/mixed; boundary=3Dc\r\n\r\n--c\r\nContent-Type: message/global\r\n\r\n"
+     "Subject: gr=C3=BCn\r\n\r\nx\r\n--c--\r\n--b--\r\n"},
+    /* Nothing in it that needs it; no report; encoded already. */
+    {REPORT "--b\nContent-Type: message/global\n\nSubject: x\n\nx\n--b--\n", NULL, NULL},
+    {"Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: message/global\n\nSubject: "
+     "gr\xc3\xbcn\n\nx\n--b--\n",
+     NULL,
+     "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: message/global\r\n"
+     "Content-Transfer-Encoding: quoted-printable\r\n\r\nSubject: gr=C3=BCn\r\n\r\nx\r\n--b--\r\n"},
+    {REPORT "--b\nContent-Type: message/global\nContent-Transfer-Encoding: base64\n\nU3ViamVjdDogeAo=\n--b--\n", NULL,
+     NULL},
+};
+
+static void test_reports(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < 2 * ARRAY_SIZE(REPORTS); i++) {
+        const char *wire = i % 2 ? REPORTS[i / 2].seven : REPORTS[i / 2].global;
+        _cleanup_close_ int fd = check_file(str_from(REPORTS[i / 2].file));
+        _cleanup_convert_ struct convert c = {0};
+        _cleanup_buf_ struct buf out = BUF_INIT(10000), same = BUF_INIT(10000);
+
+        assert_int_equal(content_read(fd, check_collect, &same), 0);
+        assert_int_equal(convert_plan(fd, i % 2 ? CONVERT_7BIT : CONVERT_GLOBAL, &c), 0);
+        assert_int_equal(convert_read(fd, &c, check_collect, &out), 0);
+        assert_string_equal(buf_cstr(&out), wire ? wire : buf_cstr(&same));
+    }
+}
+
 /* ---- messages by chance ---- */
 
 static uint64_t seed;
@@ -180,7 +248,8 @@ static void add_part(struct buf *out, unsigned depth)
         (void)buf_printf(out, "Content-Type: %s\r\n%s\r\n", types[dice(ARRAY_SIZE(types))], label);
         add_content(out);
     } else if (kind == 1) {
-        (void)buf_printf(out, "Content-Type: message/rfc822\r\n%s\r\nSubject: in\r\n", label);
+        (void)buf_printf(out, "Content-Type: message/%s\r\n%s\r\nSubject: in%s\r\n", dice(2) ? "rfc822" : "global",
+                         label, dice(2) ? "" : "\xc3\xa9");
         add_part(out, depth - 1);
     } else {
         (void)buf_printf(out, "Content-Type: multipart/mixed; boundary=\"=_%u\"\r\n%s\r\n", depth, label);
@@ -211,13 +280,31 @@ static void test_random(void **state)
     }
 }
 
+/* The same as a file of the queue, in reports too, for servers that take less. */
+static void test_random_files(void **state)
+{
+    (void)state;
+    for (seed = 1; seed < 3000; seed++) {
+        _cleanup_buf_ struct buf in = BUF_INIT(CHECK_MAX), out = BUF_INIT(CHECK_MAX);
+        uint64_t began = seed;
+        int r;
+
+        assert_int_equal(buf_add_str(&in, STR("MIME-Version: 1.0\n")), 0);
+        if (dice(2))
+            assert_int_equal(buf_add_str(&in, STR("Content-Type: multipart/report; boundary=r\n\n--r\n")), 0);
+        add_part(&in, 3);
+        check_for_global(buf_str(&in));
+        r = check_for_7bit(buf_str(&in), &out);
+        assert_true(r == 0 || (r == -EINVAL && str_has_nul(buf_str(&in))));
+        seed = began;
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cases),
-        cmocka_unit_test(test_long_lines),
-        cmocka_unit_test(test_too_many),
-        cmocka_unit_test(test_random),
+        cmocka_unit_test(test_cases),   cmocka_unit_test(test_long_lines), cmocka_unit_test(test_too_many),
+        cmocka_unit_test(test_reports), cmocka_unit_test(test_random),     cmocka_unit_test(test_random_files),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -19,8 +19,6 @@
 #include "shared/base/macros.h"
 #include "shared/io/frame.h"
 
-#define GREETING "+ POP2 mail.example Pennypost ready\r\n"
-
 /* RFC 937, Quoting */
 static void arguments_are_unquoted(void **state)
 {
@@ -89,7 +87,8 @@ static struct stage start_stage(bool is_plain_allowed)
     assert_int_equal(frame_put_str(&f, STR("192.0.2.1")) | frame_put_str(&f, STR("192.0.2.2")) | frame_put_u32(&f, 0) |
                          frame_put_u32(&f, 1) | frame_put_u32(&f, is_plain_allowed) |
                          frame_put_str(&f, is_plain_allowed ? STR("PLAIN") : STR("")) |
-                         frame_put_str(&f, STR("mail.example")) | frame_put_str(&f, STR("")),
+                         frame_put_str(&f, STR("mail.example")) | frame_put_str(&f, STR("")) |
+                         frame_put_str(&f, STR("")),
                      0);
     assert_int_equal(frame_send(s.control, &f, -1), 0);
     return s;
@@ -121,7 +120,7 @@ static void expect_last(const struct stage *s, const char *text)
     do {
         struct pollfd p = {.fd = s->client, .events = POLLIN};
 
-        n = poll(&p, 1, 5000) == 1 ? recv(s->client, got + len, sizeof(got) - 1 - len, 0) : -1;
+        n = poll(&p, 1, 60000) == 1 ? recv(s->client, got + len, sizeof(got) - 1 - len, 0) : -1;
         len += n > 0 ? (size_t)n : 0;
     } while (n > 0);
     assert_int_equal(n, 0);
@@ -181,7 +180,7 @@ static void helo_hands_over(void **state)
         assert_int_equal(frame_get_str(&in, LIMIT_FRAME, &unread) | frame_get_str(&in, 100, &protocol), 0);
         assert_true(str_eq(unread, step == 1 ? STR_NULL : STR("READ 1\r\n")));
         assert_int_equal(protocol.len, 0);
-        expect_last(&s, GREETING);
+        expect_last(&s, "");
         end_stage(&s);
     }
 }
@@ -195,7 +194,7 @@ static void a_failure_is_the_end(void **state)
     say(&s, "HELO Fred Secret\r\nHELO Fred Other\r\n", 100);
     expect_attempt(&s, STR("\0Fred\0Secret"));
     answer(&s, false);
-    expect_last(&s, GREETING "- no\r\n");
+    expect_last(&s, "- no\r\n");
     end_stage(&s);
 }
 
@@ -224,11 +223,9 @@ static void everything_else_is_the_end(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
         _cleanup_frame_ struct frame f = FRAME_INIT;
         struct stage s = start_stage(true);
-        char text[256];
 
-        (void)snprintf(text, sizeof(text), GREETING "%s", rows[i][1]);
         say(&s, rows[i][0], 100);
-        expect_last(&s, text);
+        expect_last(&s, rows[i][1]);
         assert_int_equal(frame_recv(s.control, &f, 5000), -ENODATA);
         end_stage(&s);
     }
@@ -241,7 +238,7 @@ static void no_password_in_the_clear(void **state)
 
     (void)state;
     say(&s, "HELO Fred Secret\r\n", 100);
-    expect_last(&s, GREETING "- a password is not accepted without TLS\r\n");
+    expect_last(&s, "- a password is not accepted without TLS\r\n");
     assert_int_equal(frame_recv(s.control, &f, 5000), -ENODATA);
     end_stage(&s);
 }

@@ -84,7 +84,7 @@ static void quit_says_when_it_failed(void **state)
     fake.remove_error = -ENOSPC;
     expect("DELE 1\r\nQUIT\r\n",
            GREETING "+OK Message 1 will be deleted at QUIT\r\n"
-                    "-ERR [SYS/TEMP] There is no disk space left, nothing was changed\r\n",
+                    "-ERR [SYS/TEMP] There is no disk space left, nothing was removed\r\n",
            -ENOSPC);
     assert_int_equal(fake.removals, 2);
 }
@@ -167,6 +167,34 @@ static void internationalized_messages(void **state)
                      0);
     for (fake.piece = 1; fake.piece < 100; fake.piece++)
         expect("RETR 1\r\nTOP 1 0\r\nUTF8\r\nRETR 1\r\nQUIT\r\n", buf_cstr(&expected), 0);
+}
+
+/* RFC 1939 5, RFC 6856 2.1: LIST never tells another size than RETR sends, be it that a message cannot be read now. */
+static void sizes_that_cannot_be_known(void **state)
+{
+    static const char locked[] = "-ERR [SYS/TEMP] Another program has locked the mailbox, try again in a moment\r\n";
+    static const char message[] = "Received: by x with UTF8SMTP\r\nSubject: Gr\xc3\xbc\xc3\x9f\x65\r\n\r\nbody\r\n";
+    _cleanup_buf_ struct buf expected = BUF_INIT(4096);
+
+    fake.messages[1] = message;
+    fake.read_error = -EAGAIN;
+    assert_int_equal(buf_printf(&expected,
+                                "+OK joe has 3 messages (%zu octets)\r\n%s%s+OK 1 38\r\n"
+                                "+OK UTF-8 it is\r\n+OK 3 messages (%zu octets)\r\n1 38\r\n2 %zu\r\n3 18\r\n.\r\n"
+                                "+OK Good bye, 0 deleted, 3 left\r\n",
+                                strlen(message) + 56, locked, locked, strlen(message) + 56, strlen(message)),
+                     0);
+    expect("LIST\r\nLIST 2\r\nLIST 1\r\nUTF8\r\nLIST\r\nQUIT\r\n", buf_cstr(&expected), 0);
+    /* What cannot be had at all is no reason to tell nothing. */
+    fake.read_error = -ESTALE;
+    buf_clear(&expected);
+    assert_int_equal(buf_printf(&expected,
+                                "+OK joe has 3 messages (%zu octets)\r\n"
+                                "+OK 3 messages (%zu octets)\r\n1 38\r\n2 %zu\r\n3 18\r\n.\r\n"
+                                "+OK Good bye, 0 deleted, 3 left\r\n",
+                                strlen(message) + 56, strlen(message) + 56, strlen(message)),
+                     0);
+    expect("LIST\r\nQUIT\r\n", buf_cstr(&expected), 0);
 }
 
 /* RFC 6856 5: where no surrogate can be made the client is told what would help. */
@@ -291,6 +319,7 @@ int main(void)
         TEST(quit_frees_the_maildrop_first),
         TEST(last_and_rset),
         TEST(internationalized_messages),
+        TEST(sizes_that_cannot_be_known),
         TEST(an_internationalized_header_without_end),
         TEST(a_message_that_is_gone),
         TEST(a_maildrop_that_does_not_open),

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "handlers/pop3/capa.h"
 #include "shared/base/macros.h"
 #include "tests/unit/pop3_play.h"
 
@@ -170,18 +171,36 @@ static void login_delay_of_a_session(void **state)
     assert_int_equal(rmdir(folder), 0);
 }
 
+#define POP3_COMMON "TOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nUTF8 USER\r\nLANG\r\n"
+
+static void pop3_policy_is_announced(void **state)
+{
+    static const struct {
+        struct pop3_policy policy;
+        const char *text;
+    } rows[] = {
+        {{.login_delay = 120, .expire = 30}, "LOGIN-DELAY 120\r\nEXPIRE 30\r\n"},
+        {{.expire = POP3_EXPIRE_NEVER}, "EXPIRE NEVER\r\n"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        _cleanup_buf_ struct buf text = BUF_INIT(512);
+
+        assert_int_equal(pop3_add_capabilities(&rows[i].policy, &text), 0);
+        assert_true(str_starts(buf_str(&text), STR(POP3_COMMON)));
+        assert_string_equal(buf_cstr(&text) + sizeof(POP3_COMMON) - 1, rows[i].text);
+    }
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, pop3_play_setup)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(uidl_forms),
-        TEST(a_wrong_policy_serves_nobody),
-        TEST(expire_is_enforced),
-        TEST(expire_at_quit),
-        TEST(expire_at_once),
-        TEST(login_delay),
-        TEST(login_delay_of_a_session),
+        TEST(uidl_forms),         TEST(pop3_policy_is_announced), TEST(a_wrong_policy_serves_nobody),
+        TEST(expire_is_enforced), TEST(expire_at_quit),           TEST(expire_at_once),
+        TEST(login_delay),        TEST(login_delay_of_a_session),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,6 @@
 /*
- * shared/queue: envelopes as text, entries in folders, locks, what a crash leaves behind.
+ * shared/queue: entries in folders, locks, what a crash leaves behind. The linker puts __wrap_fsync() in the place of
+ * fsync(), for a disk that fails.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,143 +21,22 @@
 #include "shared/queue/file.h"
 #include "shared/queue/flush.h"
 #include "shared/queue/queue.h"
+#include "tests/unit/queue_sample.h"
 
 static const char MESSAGE[] = "Subject: hi\n\nhi\n";
 
-/* ---- envelopes ---- */
+static int failing = -1; /* the folder whose fsync() fails */
 
-static void fill(struct queue_envelope *e)
+int __wrap_fsync(int fd);
+int __real_fsync(int fd);
+
+int __wrap_fsync(int fd)
 {
-    struct queue_recipient *r;
-
-    e->created = 1795900000;
-    assert_int_equal(queue_envelope_set(&e->sender, STR("a%b@example.org")), 0);
-    assert_int_equal(queue_envelope_set(&e->envid, STR("QQ+3D")), 0);
-    e->body = QUEUE_BODY_8BITMIME;
-    e->ret = QUEUE_RET_HDRS;
-    e->is_utf8 = e->requires_tls = e->is_held = true;
-    e->priority = -4;
-    e->by = QUEUE_BY_NOTIFY;
-    e->by_deadline = 1795900600;
-    e->is_by_told = true;
-    e->attempts = 3;
-    assert_int_equal(queue_envelope_add(e, STR("bob@example.net"), &r), 0);
-    r->state = QUEUE_DEFERRED;
-    r->notify = QUEUE_NOTIFY_SUCCESS | QUEUE_NOTIFY_FAILURE;
-    assert_int_equal(queue_envelope_set(&r->reply, STR("450 4.2.0 two\nlines")), 0);
-    assert_int_equal(queue_envelope_set(&r->host, STR("mx.example.net [192.0.2.1]")), 0);
-    assert_int_equal(queue_envelope_set(&r->sender, STR("")), 0);
-    assert_int_equal(queue_envelope_add(e, STR("carol"), &r), 0);
-    r->kind = QUEUE_COMMAND;
-    assert_int_equal(queue_envelope_set(&r->user, STR("carol")), 0);
-    assert_int_equal(queue_envelope_set(&r->argument, STR("cat >/dev/null; echo 100%")), 0);
+    if (fd != failing)
+        return __real_fsync(fd);
+    errno = EIO;
+    return -1;
 }
-
-static const char TEXT[] = "pennypost-envelope 1\n"
-                           "created 1795900000\n"
-                           "sender a%25b@example.org\n"
-                           "body 8bitmime\n"
-                           "smtputf8 yes\n"
-                           "ret hdrs\n"
-                           "envid QQ+3D\n"
-                           "requiretls yes\n"
-                           "priority -4\n"
-                           "deliverby notify\n"
-                           "deliverby-deadline 1795900600\n"
-                           "held yes\n"
-                           "deliverby-told yes\n"
-                           "attempts 3\n"
-                           "to bob@example.net\n"
-                           "to-sender \n"
-                           "to-notify 6\n"
-                           "to-state deferred\n"
-                           "to-reply 450 4.2.0 two%0Alines\n"
-                           "to-host mx.example.net [192.0.2.1]\n"
-                           "to carol\n"
-                           "to-kind command\n"
-                           "to-user carol\n"
-                           "to-argument cat >/dev/null; echo 100%25\n"
-                           "end\n";
-
-static void test_format(void **state)
-{
-    _cleanup_queue_envelope_ struct queue_envelope e = QUEUE_ENVELOPE_INIT, back = QUEUE_ENVELOPE_INIT;
-    _cleanup_buf_ struct buf text = BUF_INIT(4096), again = BUF_INIT(4096);
-
-    fill(&e);
-    assert_int_equal(queue_envelope_format(&e, &text), 0);
-    assert_string_equal(buf_cstr(&text), TEXT);
-    assert_int_equal(queue_envelope_parse(buf_str(&text), &back), 0);
-    assert_int_equal(back.count, 2);
-    assert_string_equal(back.sender, "a%b@example.org");
-    assert_string_equal(back.recipients[0].reply, "450 4.2.0 two\nlines");
-    assert_string_equal(queue_recipient_sender(&back, &back.recipients[0]), "");
-    assert_string_equal(queue_recipient_sender(&back, &back.recipients[1]), "a%b@example.org");
-    assert_int_equal(back.priority, -4);
-    assert_int_equal(queue_envelope_format(&back, &again), 0);
-    assert_string_equal(buf_cstr(&again), TEXT);
-}
-
-/* Cut anywhere it is damaged, never something else; the byte that is missing last is a line end. */
-static void test_truncated(void **state)
-{
-    for (size_t len = 0; len < sizeof(TEXT) - 1; len++) {
-        struct queue_envelope e = QUEUE_ENVELOPE_INIT;
-        int r = queue_envelope_parse((struct str){TEXT, len}, &e);
-
-        assert_int_equal(r, -EBADMSG);
-        assert_null(e.recipients);
-    }
-}
-
-static void test_damaged(void **state)
-{
-    static const struct {
-        const char *text;
-        int error;
-    } cases[] = {
-        {"", -EBADMSG},
-        {"pennypost-envelope 2\nend\n", -EPROTONOSUPPORT},
-        {"pennypost-envelope 1\nsender \nend\n", -EBADMSG},                                /* no recipient */
-        {"pennypost-envelope 1\nto a\nend\n", -EBADMSG},                                   /* no sender */
-        {"pennypost-envelope 1\nsender \nto \nend\n", -EBADMSG},                           /* nobody */
-        {"pennypost-envelope 1\nsender \nto a\nend\n", 0},                                 /* the least */
-        {"pennypost-envelope 1\nsender \nto a\nend\nx", -EBADMSG},                         /* more */
-        {"pennypost-envelope 1\nsender \nfuture thing\nto a\nto-future x\nend\n", 0},      /* a newer version's */
-        {"pennypost-envelope 1\nsender \nto-state failed\nto a\nend\n", -EBADMSG},         /* of nobody */
-        {"pennypost-envelope 1\nsender \nto a\nto-state lost\nend\n", -EBADMSG},           /* no such state */
-        {"pennypost-envelope 1\nsender \nto a\nto-kind mailbox\nend\n", -EBADMSG},         /* whose? */
-        {"pennypost-envelope 1\nsender a%2\nto a\nend\n", -EBADMSG},                       /* half an escape */
-        {"pennypost-envelope 1\nsender a%00\nto a\nend\n", -EBADMSG},                      /* NUL */
-        {"pennypost-envelope 1\nsender %41%\nto a\nend\n", -EBADMSG},
-        {"pennypost-envelope 1\ncreated x\nsender \nto a\nend\n", -EBADMSG},
-        {"pennypost-envelope 1\ncreated -1\nsender \nto a\nend\n", -EBADMSG},
-        {"pennypost-envelope 1\ncreated 99999999999999999999\nsender \nto a\nend\n", -EBADMSG},
-        {"pennypost-envelope 1\nheld maybe\nsender \nto a\nend\n", -EBADMSG},
-    };
-
-    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-        _cleanup_queue_envelope_ struct queue_envelope e = QUEUE_ENVELOPE_INIT;
-
-        assert_int_equal(queue_envelope_parse(str_from(cases[i].text), &e), cases[i].error);
-    }
-}
-
-static void test_limits(void **state)
-{
-    _cleanup_queue_envelope_ struct queue_envelope e = QUEUE_ENVELOPE_INIT;
-    struct queue_recipient *r;
-
-    for (size_t i = 0; i < QUEUE_RECIPIENTS; i++)
-        assert_int_equal(queue_envelope_add(&e, STR("a"), &r), 0);
-    assert_int_equal(queue_envelope_add(&e, STR("a"), &r), -E2BIG);
-    assert_false(queue_envelope_is_done(&e));
-    for (size_t i = 0; i < e.count; i++)
-        e.recipients[i].state = i % 2 ? QUEUE_FAILED : QUEUE_RELAYED;
-    assert_true(queue_envelope_is_done(&e));
-}
-
-/* ---- folders ---- */
 
 struct place {
     char folder[64];
@@ -169,6 +49,7 @@ static int set_up(void **state)
     static struct place p;
 
     p = (struct place){.queue = QUEUE_INIT};
+    failing = -1;
     (void)snprintf(p.folder, sizeof(p.folder), "/tmp/test_queue-XXXXXX");
     assert_non_null(mkdtemp(p.folder));
     assert_int_equal(queue_open(p.folder, &p.queue), 0);
@@ -295,6 +176,139 @@ static unsigned count(struct place *p, bool only_new)
     return n;
 }
 
+/* Several entries, one sync: until then their messages are there. */
+static void test_remove_in_steps(void **state)
+{
+    struct place *p = *state;
+    struct queue_entry t[3] = {QUEUE_ENTRY_INIT, QUEUE_ENTRY_INIT, QUEUE_ENTRY_INIT}, other = QUEUE_ENTRY_INIT;
+    char id[3][QUEUE_ID + 1];
+    int file = -1;
+
+    for (size_t i = 0; i < 3; i++) {
+        make_entry(p, 'n', id[i]);
+        assert_int_equal(queue_take(&p->queue, id[i], &t[i]), 0);
+    }
+    assert_int_equal(queue_settle(&p->queue, &t[1]), 0);
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(queue_unlink(&p->queue, &t[i]), 0);
+        assert_int_equal(queue_peek_message(&p->queue, id[i], &file), 0);
+        assert_int_equal(close(file), 0);
+        assert_int_equal(queue_take(&p->queue, id[i], &other), -EAGAIN);
+    }
+    assert_true(p->queue.is_new_behind && p->queue.is_cur_behind);
+    assert_int_equal(queue_sync(&p->queue), 0);
+    assert_false(p->queue.is_new_behind || p->queue.is_cur_behind);
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(queue_forget(&p->queue, &t[i]), 0);
+        queue_release(&t[i]);
+        assert_int_equal(queue_take(&p->queue, id[i], &other), -ENOENT);
+    }
+    queue_release(&t[2]);
+    assert_int_equal(count(p, false), 1);
+}
+
+/* A run has tried it: its envelope is in cur/, at the end of one step. */
+static void test_put_off(void **state)
+{
+    struct place *p = *state;
+    struct queue_entry t = QUEUE_ENTRY_INIT;
+    char id[QUEUE_ID + 1];
+
+    make_entry(p, 't', id);
+    assert_int_equal(queue_take(&p->queue, id, &t), 0);
+    for (uint32_t i = 1; i <= 2; i++) { /* the second time it is there already */
+        t.envelope.attempts = i;
+        assert_int_equal(queue_put_off(&p->queue, &t), 0);
+        assert_false(t.is_new);
+        assert_int_equal(count(p, true), 0);
+        assert_int_equal(count(p, false), 1);
+    }
+    assert_true(p->queue.is_new_behind && !p->queue.is_cur_behind);
+    queue_release(&t);
+    assert_int_equal(queue_take(&p->queue, id, &t), 0);
+    assert_int_equal(t.envelope.attempts, 2);
+    queue_release(&t);
+}
+
+/* The envelope is in cur/, but the disk does not say so: what it tells of is not forgotten, and the name in new/ is not
+ * given up before the disk does. */
+static void test_put_off_fails(void **state)
+{
+    struct place *p = *state;
+    _cleanup_queue_envelope_ struct queue_envelope seen = QUEUE_ENVELOPE_INIT;
+    struct queue_entry t = QUEUE_ENTRY_INIT;
+    char id[QUEUE_ID + 1], temporary[QUEUE_ID + 8];
+
+    make_entry(p, 't', id);
+    assert_int_equal(queue_take(&p->queue, id, &t), 0);
+    t.envelope.recipients[0].state = QUEUE_RELAYED;
+    failing = p->queue.cur;
+    assert_int_equal(queue_put_off(&p->queue, &t), -EIO);
+    assert_false(t.is_new);
+    assert_int_equal(queue_settle(&p->queue, &t), 0); /* as relay does */
+    queue_release(&t);
+    assert_int_equal(queue_peek(&p->queue, id, &seen), 0);
+    assert_int_equal(seen.recipients[0].state, QUEUE_RELAYED);
+    assert_int_equal(queue_take(&p->queue, id, &t), -EIO);
+    assert_int_equal(count(p, true), 1);
+    failing = -1;
+    assert_int_equal(queue_take(&p->queue, id, &t), 0);
+    assert_int_equal(t.envelope.recipients[0].state, QUEUE_RELAYED);
+    assert_int_equal(count(p, true), 0);
+    queue_release(&t);
+
+    /* It did not come to cur/: nothing has changed. */
+    make_entry(p, 't', id);
+    assert_int_equal(queue_take(&p->queue, id, &t), 0);
+    (void)snprintf(temporary, sizeof(temporary), "%s.tmp", id);
+    assert_int_equal(mkdirat(p->queue.msg, temporary, 0700), 0); /* in the way */
+    assert_int_equal(queue_put_off(&p->queue, &t), -EISDIR);
+    assert_true(t.is_new);
+    assert_int_equal(count(p, true), 1);
+    queue_release(&t);
+}
+
+/* A crash has left both names: the envelope in cur/ is the newer one, and the other one does not come back. */
+static void test_in_both(void **state)
+{
+    struct place *p = *state;
+    _cleanup_queue_envelope_ struct queue_envelope seen = QUEUE_ENVELOPE_INIT;
+    struct queue_entry t = QUEUE_ENTRY_INIT;
+    char id[QUEUE_ID + 1];
+
+    make_entry(p, 't', id);
+    assert_int_equal(queue_take(&p->queue, id, &t), 0);
+    assert_int_equal(linkat(p->queue.new, id, p->queue.new, "kept", 0), 0);
+    t.envelope.attempts = 7;
+    assert_int_equal(queue_put_off(&p->queue, &t), 0);
+    queue_release(&t);
+    assert_int_equal(renameat(p->queue.new, "kept", p->queue.new, id), 0);
+
+    assert_int_equal(queue_peek(&p->queue, id, &seen), 0);
+    assert_int_equal(seen.attempts, 7);
+    assert_int_equal(count(p, true), 1);
+    assert_int_equal(queue_sync(&p->queue), 0);
+    assert_int_equal(queue_take(&p->queue, id, &t), 0);
+    assert_int_equal(t.envelope.attempts, 7);
+    assert_false(t.is_new);
+    assert_int_equal(count(p, true), 0);
+    assert_int_equal(queue_renew(&p->queue, &t), 0);
+    assert_int_equal(count(p, true), 1);
+    assert_int_equal(count(p, false), 1);
+    assert_int_equal(queue_remove(&p->queue, &t), 0);
+    assert_int_equal(count(p, false), 0);
+    queue_release(&t);
+
+    /* One that left new/ in another process, which did not wait for the disk: a removal does, in both folders. */
+    make_entry(p, 't', id);
+    assert_int_equal(queue_take(&p->queue, id, &t), 0);
+    assert_int_equal(queue_put_off(&p->queue, &t), 0);
+    p->queue.is_new_behind = false;
+    assert_int_equal(queue_unlink(&p->queue, &t), 0);
+    assert_true(p->queue.is_new_behind && p->queue.is_cur_behind);
+    queue_release(&t);
+}
+
 static void test_walk(void **state)
 {
     struct place *p = *state;
@@ -395,7 +409,9 @@ static void test_flush(void **state)
     assert_true(t.is_new);
     assert_int_equal(queue_settle(&p->queue, &t), 0);
     queue_release(&t);
+    assert_int_equal(linkat(p->queue.cur, id, p->queue.new, id, 0), 0); /* as a crash may leave it */
     assert_int_equal(queue_flush(&p->queue, STR(""), 1, &counts), 0);
+    assert_int_equal(counts.found, 1);
     assert_int_equal(counts.woken, 1);
 }
 
@@ -438,13 +454,13 @@ static void test_parallel(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_format),
-        cmocka_unit_test(test_truncated),
-        cmocka_unit_test(test_damaged),
-        cmocka_unit_test(test_limits),
         cmocka_unit_test_setup_teardown(test_life, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_remove_in_steps, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_create_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_open_refused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_put_off, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_put_off_fails, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_in_both, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_walk, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_corrupt, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_sweep, set_up, tear_down),

@@ -110,17 +110,18 @@ static void test_ehlo(void **state)
     size_t used;
 
     (void)state;
-    feed_reply(
-        &p,
-        STR("250-mx.example SIZE is no keyword here\r\n250-size 1000000\r\n250-PipeLining\r\n250-8BITMIME\r\n"
-            "250-AUTH PLAIN scram-sha-256 SCRAM-SHA-1 CRAM-MD5 GSSAPI\r\n250-AUTH=LOGIN\r\n250-STARTTLS\r\n250-X-NEW "
-            "thing\r\n250 DSN\r\n"),
-        1, &used);
+    feed_reply(&p,
+               STR("250-mx.example SIZE is no keyword here\r\n250-size 1000000\r\n250-PipeLining\r\n250-8BITMIME\r\n"
+                   "250-AUTH PLAIN scram-sha-256 SCRAM-SHA-256-PLUS SCRAM-SHA-1 CRAM-MD5 "
+                   "GSSAPI\r\n250-AUTH=LOGIN\r\n250-STARTTLS\r\n250-X-NEW "
+                   "thing\r\n250 DSN\r\n"),
+               1, &used);
     assert_true(p.is_done);
     assert_int_equal(e.size, 1000000);
     assert_int_equal(e.extensions, TALK_EXTENDED | TALK_SIZE | TALK_PIPELINING | TALK_8BITMIME | TALK_AUTH_OFFERED |
                                        TALK_STARTTLS_OFFERED | TALK_DSN);
-    assert_int_equal(e.mechanisms, EHLO_PLAIN | EHLO_SCRAM_SHA_256 | EHLO_SCRAM_SHA_1 | EHLO_CRAM_MD5 | EHLO_LOGIN);
+    assert_int_equal(e.mechanisms, EHLO_PLAIN | EHLO_SCRAM_SHA_256 | EHLO_SCRAM_SHA_256_PLUS | EHLO_SCRAM_SHA_1 |
+                                       EHLO_CRAM_MD5 | EHLO_LOGIN);
     feed_reply(&p, STR("250-mx.example\r\n250 SIZE garbage\r\n"), 5, &used);
     assert_int_equal(e.size, 0);
     assert_int_equal(e.extensions, TALK_EXTENDED | TALK_SIZE);

@@ -16,6 +16,7 @@
 
 #include "shared/base/macros.h"
 #include "shared/queue/file.h"
+#include "shared/queue/inherit.h"
 #include "shared/queue/report.h"
 
 static const char MESSAGE[] = "Received: from x\n\tby y\nSubject: Three\tpigs\nX: 1\n\nThe body.\n";
@@ -273,10 +274,12 @@ static void test_utf8(void **state)
     struct place *p = *state;
     _cleanup_queue_envelope_ struct queue_envelope e = QUEUE_ENVELOPE_INIT;
     _cleanup_buf_ struct buf text = BUF_INIT(1u << 20);
+    struct queue_recipient *q;
 
     begin(p, "ich@\xc3\xa4.example", "Subject: \xc3\xa4\n\n\xc3\xa4\n");
     p->entry.envelope.body = QUEUE_BODY_8BITMIME;
-    (void)add(p, "du@\xc3\xbc.example", QUEUE_FAILED, 0, "550 5.6.7 No");
+    q = add(p, "du@\xc3\xbc.example", QUEUE_FAILED, 0, "550 5.6.7 No");
+    assert_int_equal(queue_envelope_set(&q->orcpt, STR("utf-8;d\\x{E4}\\x{5C}\\x{1F416}@x.example")), 0);
     assert_int_equal(report(p), 1);
     take_only(p, &text, &e);
     assert_true(e.is_utf8);
@@ -285,6 +288,52 @@ static void test_utf8(void **state)
     assert_true(str_find(buf_str(&text), STR("Content-Type: message/global-delivery-status\n")) > 0);
     assert_true(str_find(buf_str(&text), STR("Final-Recipient: utf-8; du@\xc3\xbc.example\n")) > 0);
     assert_true(str_find(buf_str(&text), STR("Content-Type: message/global\n")) > 0);
+    /* RFC 2045 6.4: a multipart is labelled as the worst of its parts; RFC 6533 4.1: addresses are written out. */
+    assert_true(str_find(buf_str(&text), STR("Content-Transfer-Encoding: 8bit\n\nThis is a report")) > 0);
+    assert_true(str_find(buf_str(&text), STR("Original-Recipient: utf-8; d\xc3\xa4\\\xf0\x9f\x90\x96@x.example\n")) >
+                0);
+}
+
+/* The same address in a report that is ASCII otherwise. */
+static void test_utf8_original(void **state)
+{
+    struct place *p = *state;
+    _cleanup_queue_envelope_ struct queue_envelope e = QUEUE_ENVELOPE_INIT;
+    _cleanup_buf_ struct buf text = BUF_INIT(1u << 20);
+    struct queue_recipient *q;
+
+    begin(p, "me@example.org", MESSAGE);
+    q = add(p, "a@example.net", QUEUE_FAILED, 0, "550 5.1.1 No");
+    assert_int_equal(queue_envelope_set(&q->orcpt, STR("utf-8;d\\x{E4}@x.example")), 0);
+    assert_int_equal(report(p), 1);
+    take_only(p, &text, &e);
+    assert_true(str_find(buf_str(&text), STR("Original-Recipient: utf-8; d\\x{E4}@x.example\n")) > 0);
+    assert_true(str_find(buf_str(&text), STR("report-type=delivery-status;")) > 0);
+}
+
+/* RFC 3461 6.3 (d): what an alias adds for the next hop (5.2.1 (d)) is no ORCPT that the sender gave. */
+static void test_alias_original(void **state)
+{
+    struct place *p = *state;
+    struct queue_origin from = {.address = "bob@mail.test", .places = 1};
+
+    for (unsigned i = 0; i < 3; i++) { /* without one, at an alias of an alias, with one */
+        _cleanup_queue_envelope_ struct queue_envelope e = QUEUE_ENVELOPE_INIT;
+        _cleanup_buf_ struct buf text = BUF_INIT(1u << 20);
+        struct queue_recipient *q;
+
+        begin(p, "me@example.org", MESSAGE);
+        q = add(p, "bob@gmail.example", QUEUE_FAILED, 0, "550 5.1.1 No");
+        from.orcpt = i == 0 ? NULL : "rfc822;bob@mail.test";
+        from.is_orcpt_ours = i == 1;
+        assert_int_equal(queue_inherit(q, &from), 0);
+        assert_string_equal(q->orcpt, "rfc822;bob@mail.test");
+        assert_int_equal(q->is_orcpt_ours, i < 2);
+        assert_int_equal(report(p), 1);
+        take_only(p, &text, &e);
+        assert_int_equal(str_find(buf_str(&text), STR("Original-Recipient: rfc822; bob@mail.test\n")) > 0, i == 2);
+        assert_int_equal(str_find(buf_str(&text), STR("Original-Recipient")) > 0, i == 2);
+    }
 }
 
 static void test_senders(void **state)
@@ -299,6 +348,30 @@ static void test_senders(void **state)
         assert_int_equal(queue_envelope_set(&q->sender, STR("owner-list@mail.test")), 0);
     }
     assert_int_equal(report(p), 2);
+}
+
+/* RFC 3461 5.2.7.1 (b): what a list sends out has neither the envelope id nor the wishes of what came to it. */
+static void test_list(void **state)
+{
+    struct place *p = *state;
+
+    for (unsigned i = 0; i < 2; i++) { /* by itself; beside a recipient of the same sender */
+        _cleanup_queue_envelope_ struct queue_envelope e = QUEUE_ENVELOPE_INIT;
+        _cleanup_buf_ struct buf text = BUF_INIT(1u << 20);
+
+        begin(p, "me@example.org", MESSAGE);
+        assert_int_equal(queue_envelope_set(&p->entry.envelope.envid, STR("x1")), 0);
+        p->entry.envelope.ret = QUEUE_RET_HDRS;
+        add(p, "member@example.net", QUEUE_FAILED, 0, "550 5.1.1 No")->is_list = true;
+        if (i == 1)
+            (void)add(p, "other@example.net", QUEUE_FAILED, 0, "550 5.1.1 No");
+        assert_int_equal(report(p), 1 + i);
+        if (i == 1)
+            continue;
+        take_only(p, &text, &e);
+        assert_true(str_find(buf_str(&text), STR("Original-Envelope-Id")) < 0);
+        assert_true(str_find(buf_str(&text), STR("message/rfc822")) > 0);
+    }
 }
 
 /* However big the message is and whatever it was asked for, a report stays small. */
@@ -342,7 +415,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_delayed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_null_sender, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_utf8, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_utf8_original, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_alias_original, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_senders, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_list, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_bounded, set_up, tear_down),
     };
 

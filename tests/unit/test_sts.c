@@ -2,6 +2,7 @@
  * shared/sts: the texts of MTA-STS (RFC 8461), kept policies.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -217,6 +218,17 @@ static void entries_in_files(void **state)
     assert_int_equal(sts_cache_write(&conf, "a.test", &e), 0);
     assert_int_equal(sts_cache_read(&conf, "a.test", &again), 0);
     assert_memory_equal(&e, &again, sizeof(e));
+    for (int i = 0; i < 2; i++) { /* left by one that was killed; by one that is at work */
+        const struct timespec times[2] = {{.tv_nsec = UTIME_NOW}, {.tv_sec = 1, .tv_nsec = i == 0 ? 0 : UTIME_NOW}};
+
+        (void)snprintf(path, sizeof(path), "%s/.new-%d", folder, i);
+        assert_int_equal(mknod(path, S_IFREG | 0600, 0), 0);
+        assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+    }
+    assert_int_equal(sts_cache_write(&conf, "a.test", &e), 0);
+    assert_int_equal(unlink(path), 0);
+    (void)snprintf(path, sizeof(path), "%s/.new-0", folder);
+    assert_int_equal(unlink(path), -1);
     assert_int_equal(chmod(folder, 0777), 0);
     assert_int_equal(sts_cache_read(&conf, "a.test", &again), -EPERM); /* others could write it */
     assert_int_equal(chmod(folder, 0700), 0);
