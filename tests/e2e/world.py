@@ -367,6 +367,41 @@ def ours(proc="/proc"):
     return sorted(found)
 
 
+def parts():
+    """{name: (pid, uid)} of our processes. The keeper is `keeper`; a second one of a name has a + behind it: also a child
+    that has not yet become what it will be."""
+    found = {}
+    for pid, _, uid, name, arguments in ours():
+        name = "keeper" if "--keeper" in arguments else name
+        while name in found:
+            name += "+"
+        found[name] = (pid, uid)
+    return found
+
+
+def settled(*wanted):
+    """Waits until our processes are exactly these. What there is then, as parts()."""
+    found = {}
+
+    def look():
+        found.clear()
+        found.update(parts())
+        return set(found) == set(wanted)
+    wait_until(look)
+    return found
+
+
+def open_files(pid):
+    """{descriptor: what it leads to} of a process that lives; what it closes while we look is left out."""
+    found = {}
+    for fd in os.listdir("/proc/%d/fd" % pid):
+        try:
+            found[fd] = os.readlink("/proc/%d/fd/%s" % (pid, fd))
+        except FileNotFoundError:
+            continue
+    return found
+
+
 def wait_until(test, seconds=60.0, step=0.1):
     until = time.monotonic() + seconds
     while True:
