@@ -22,7 +22,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from world import PASSWORDS, Tests, ours, run, wait_until  # noqa: E402
+from world import PASSWORDS, Tests, ours, run, settled, wait_until  # noqa: E402
 
 HOST = "127.0.0.1"
 TESTS = Tests()
@@ -587,10 +587,6 @@ def status(pid):
         return dict(line.split(":", 1) for line in f.read().splitlines() if ":" in line)
 
 
-def no_more_auth():
-    return wait_until(lambda: "auth" not in {name for _, _, _, name, _ in ours()})
-
-
 def test_processes():
     """What runs during a TLS session, as whom, with what rights: exactly the processes of the design."""
     import pwd
@@ -598,15 +594,13 @@ def test_processes():
     w = Wire(993, True)
     w.line()
     w.imap(b"n", b"NOOP")  # the greeting is the monitor's: with this answer the login stage is there
-    no_more_auth()  # it was started ahead, and does not wait long
-    before = {name: (pid, uid) for pid, _, uid, name, _ in ours()}
+    before = settled("imap", "tls", "imap-login")  # auth was started ahead, and does not wait long
     check("before login: monitor, tls, login stage", set(before) == {"imap", "tls", "imap-login"}, before)
     lines = w.imap(b"a", b"LOGIN alice " + quoted("alice").encode())
     check("the login", lines and lines[-1].startswith(b"a OK"), lines)
     w.imap(b"b", b"SELECT INBOX")
-    no_more_auth()  # the answer does not wait for the end of PAM
-    after = {name: (pid, uid) for pid, _, uid, name, _ in ours()}
-    check("after login: keeper, tls, session", set(after) == {"imap", "tls", "imap-session"}, after)
+    after = settled("keeper", "tls", "imap-session")  # the answer waits for the end of neither PAM nor login stage
+    check("after login: keeper, tls, session", set(after) == {"keeper", "tls", "imap-session"}, after)
     print(run(["ps", "-eo", "pid,ppid,user:16,rss,args"]).stdout if os.path.exists("/usr/bin/ps") else ours())
     login, tls = pwd.getpwnam("pennypost-login").pw_uid, pwd.getpwnam("pennypost-tls").pw_uid
     check("uids: login stage, tls, session", before.get("imap-login", (0, 0))[1] == login and
@@ -624,12 +618,11 @@ def test_processes():
     w = Wire(143)
     w.line()
     w.imap(b"a", b"NOOP")
-    no_more_auth()
-    plain = {name: pid for pid, _, _, name, _ in ours()}
+    plain = settled("imap", "imap-login")
     check("in the clear: monitor and login stage, no tls", set(plain) == {"imap", "imap-login"}, plain)
     if "imap-login" in plain:
-        confined("imap-login", plain["imap-login"])
-        with open("/proc/%d/maps" % plain["imap-login"], encoding="ascii") as f:
+        confined("imap-login", plain["imap-login"][0])
+        with open("/proc/%d/maps" % plain["imap-login"][0], encoding="ascii") as f:
             maps = f.read()
         check("login stage: no OpenSSL, no PAM", "libssl" not in maps and "libpam" not in maps and
               "libcrypto" not in maps)
