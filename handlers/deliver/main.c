@@ -61,6 +61,28 @@ static int parse_arguments(int argc, char **argv, struct deliver_options *o)
     return optind == argc ? 0 : -EINVAL;
 }
 
+/* "-f X" becomes "-fX": a sender may look like an option, and those that all programs have are looked for everywhere.
+ * An empty value, which does not, stays a word. */
+static int join_values(int *argc, char **argv)
+{
+    int kept = 1;
+
+    for (int i = 1; i < *argc; i++) {
+        size_t flags = argv[i][0] == '-' ? 1 + strspn(argv[i] + 1, "eLRS") : 0;
+        bool takes = flags > 0 && argv[i][flags] && strchr("dframCF", argv[i][flags]) && !argv[i][flags + 1];
+
+        if (!takes || i + 1 == *argc || !argv[i + 1][0])
+            argv[kept++] = argv[i];
+        else if (asprintf(&argv[kept++], "%s%s", argv[i], argv[i + 1]) < 0)
+            return -ENOMEM;
+        else
+            i++;
+    }
+    argv[kept] = NULL;
+    *argc = kept;
+    return 0;
+}
+
 /* What a command's exit status means, in the words of sysexits.h; 111 and 100 are qmail's. A command that is missing or
  * was killed may work again later. */
 static const struct {
@@ -177,6 +199,8 @@ int main(int argc, char **argv)
     _cleanup_session_ struct session s = {.control = -1};
     int e = conf_init(&conf);
 
+    if (e == 0)
+        e = join_values(&argc, argv);
     if (e == 0)
         e = conf_args(&conf, &argc, argv);
     if (e < 0) {
