@@ -22,6 +22,13 @@
 
 #define ALIASES_MAX (16u << 20) /* bytes of the aliases file, and of all that one recipient includes */
 
+/* Of the list at hand. */
+struct rights {
+    char runner[LIMIT_USER + 1];    /* of commands: alias_user, an included file's owner, the user of a .forward */
+    const struct priv_user *reader; /* of files; NULL: we, with our own rights */
+    bool is_anybodys;               /* who wrote it must not choose whose commands run */
+};
+
 struct expander {
     const struct conf *conf;
     const char *local_address;
@@ -34,10 +41,7 @@ struct expander {
     unsigned depth;
     uid_t forwards[EXPAND_DEPTH]; /* users whose .forward is being expanded */
     unsigned forward_depth;
-    /* Of the list at hand: who runs its commands (alias_user, an included file's owner, the user of a .forward), and
-     * with whose rights its files are read (NULL: ours). */
-    char runner[LIMIT_USER + 1];
-    const struct priv_user *reader;
+    struct rights rights;
 };
 
 static int expand_local(struct expander *x, struct str local);
@@ -123,7 +127,7 @@ static int add_final(struct expander *x, struct str name)
 static int add_action(struct expander *x, enum rcpt_kind kind, const char *argument)
 {
     struct rcpt_target t = {0};
-    int e = x->runner[0] ? rcpt_find_user(str_from(x->runner), &t) : -EPERM;
+    int e = x->rights.runner[0] ? rcpt_find_user(str_from(x->rights.runner), &t) : -EPERM;
 
     if (e == 0 && (t.uid == 0 || t.gid == 0))
         e = -EPERM;
@@ -140,32 +144,35 @@ static int add_action(struct expander *x, enum rcpt_kind kind, const char *argum
 
 static int expand_list(struct expander *x, struct str list);
 
-/* Commands in an included file run as its owner, in root's as before; one that others can write has none to run. What a
- * user's .forward includes is his, whoever wrote it. */
-static void find_runner(struct expander *x, const struct stat *facts)
+/* Commands in an included file run as its owner, in root's as before; one that others can write, or put another in the
+ * place of, has none to run. What a user's list or .forward includes is his, whoever wrote it, and read with his
+ * rights: he must not choose which files of others are lists. */
+static void find_runner(struct rights *r, const char *path, const struct stat *facts, struct priv_user *ret_owner)
 {
     char memory[4096];
     struct passwd entry, *found = NULL;
+    bool is_open = (facts->st_mode & (S_IWGRP | S_IWOTH)) != 0;
 
-    if (facts->st_mode & (S_IWGRP | S_IWOTH)) {
-        x->runner[0] = '\0';
+    if (!is_open && (facts->st_uid == 0 || r->reader || r->is_anybodys))
         return;
-    }
-    if (facts->st_uid == 0 || x->reader)
+    r->runner[0] = '\0';
+    r->is_anybodys = true;
+    if (is_open || !listfile_is_kept(path, facts->st_uid) ||
+        getpwuid_r(facts->st_uid, &entry, memory, sizeof(memory), &found) != 0 || !found ||
+        strlen(entry.pw_name) >= sizeof(r->runner) || priv_user_find(str_from(entry.pw_name), ret_owner) < 0)
         return;
-    x->runner[0] = '\0';
-    if (getpwuid_r(facts->st_uid, &entry, memory, sizeof(memory), &found) == 0 && found &&
-        strlen(entry.pw_name) < sizeof(x->runner))
-        memcpy(x->runner, entry.pw_name, strlen(entry.pw_name) + 1);
+    memcpy(r->runner, entry.pw_name, strlen(entry.pw_name) + 1);
+    r->reader = ret_owner;
 }
 
 static int expand_include(struct expander *x, const char *path)
 {
     _cleanup_buf_ struct buf text = BUF_INIT(ALIASES_MAX - x->included);
-    char outer[sizeof(x->runner)];
+    _cleanup_priv_user_ struct priv_user owner = {0};
+    const struct rights outer = x->rights;
     struct stat facts;
     int e = ++x->includes > EXPAND_INCLUDES ? -E2BIG
-            : path[0] == '/'                ? listfile_read(path, x->reader, &text, &facts)
+            : path[0] == '/'                ? listfile_read(path, outer.reader, &text, &facts)
                                             : -EINVAL;
 
     x->included += text.len;
@@ -175,11 +182,10 @@ static int expand_include(struct expander *x, const char *path)
         LOG_ERROR(LOG_WARNING, "include-failed", e, LOG_FC("file", path));
         return -EAGAIN;
     }
-    memcpy(outer, x->runner, sizeof(outer));
-    find_runner(x, &facts);
+    find_runner(&x->rights, path, &facts, &owner);
     x->chain[x->depth] = STR_NULL;
     e = expand_list(x, buf_str(&text));
-    memcpy(x->runner, outer, sizeof(outer));
+    x->rights = outer;
     return e;
 }
 
@@ -245,19 +251,16 @@ static int expand_list(struct expander *x, struct str list)
 
 static int expand_forward_list(struct expander *x, const struct priv_user *user, struct str list)
 {
-    char outer[sizeof(x->runner)];
-    const struct priv_user *outer_reader = x->reader;
+    const struct rights outer = x->rights;
     int e;
 
-    memcpy(outer, x->runner, sizeof(outer));
-    (void)snprintf(x->runner, sizeof(x->runner), "%s", user->name);
-    x->reader = user;
+    x->rights = (struct rights){.reader = user};
+    (void)snprintf(x->rights.runner, sizeof(x->rights.runner), "%s", user->name);
     x->forwards[x->forward_depth++] = user->uid;
     x->chain[x->depth] = STR_NULL;
     e = expand_list(x, list);
     x->forward_depth--;
-    x->reader = outer_reader;
-    memcpy(x->runner, outer, sizeof(outer));
+    x->rights = outer;
     return e;
 }
 
@@ -355,9 +358,17 @@ static int note_owner(struct expander *x, struct str name)
     return x->result->owner ? 0 : -ENOMEM;
 }
 
+/* The aliases file is the admin's, in whose list ever the name of an alias stands. */
+static void set_admins_rights(struct expander *x)
+{
+    x->rights = (struct rights){.reader = NULL};
+    (void)snprintf(x->rights.runner, sizeof(x->rights.runner), "%s", x->conf->alias_user);
+}
+
 /* 0, -ENOENT: no such alias, others. A name within its own expansion is the user of that name (sendmail's rule). */
 static int expand_alias(struct expander *x, struct str name)
 {
+    const struct rights outer = x->rights;
     struct str list;
     int e;
 
@@ -367,7 +378,11 @@ static int expand_alias(struct expander *x, struct str name)
         return -ELOOP;
     e = note_owner(x, name);
     x->chain[x->depth] = name;
-    return e < 0 ? e : expand_list(x, list);
+    set_admins_rights(x);
+    if (e == 0)
+        e = expand_list(x, list);
+    x->rights = outer;
+    return e;
 }
 
 static int expand_local(struct expander *x, struct str local)
@@ -439,7 +454,7 @@ int expand_path(const struct conf *conf, const struct smtp_path *path, const cha
     }
     if (conf->srs && srs_is_one(path_local(path)))
         return srs_expand(conf, path, ret, ret_answer);
-    (void)snprintf(x.runner, sizeof(x.runner), "%s", conf->alias_user);
+    set_admins_rights(&x);
     e = read_aliases(&x);
     if (e == 0)
         e = expand_local(&x, path_local(path));

@@ -8,10 +8,13 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/openat2.h>
+#include <string.h>
 #include <sys/fsuid.h>
 #include <sys/syscall.h>
 #include <sysexits.h>
 #include <unistd.h>
+
+#include "shared/base/limits.h"
 
 #define BLOCK (64u << 10)
 
@@ -85,4 +88,32 @@ int listfile_read(const char *path, const struct priv_user *user, struct buf *ou
         setgroups((size_t)count, groups) < 0)
         _exit(EX_OSERR); /* nothing good can come of a monitor with half of its rights */
     return e;
+}
+
+/* A link is looked at itself: for where it leads its owner answers. */
+static bool is_kept(const char *path, uid_t owner)
+{
+    struct stat facts;
+
+    if (lstat(path, &facts) < 0 || (facts.st_uid != 0 && facts.st_uid != owner))
+        return false;
+    return !S_ISDIR(facts.st_mode) || !(facts.st_mode & (S_IWGRP | S_IWOTH)) || (facts.st_mode & S_ISVTX);
+}
+
+bool listfile_is_kept(const char *path, uid_t owner)
+{
+    char part[LIMIT_PATHNAME];
+    size_t i = 0;
+
+    if (path[0] != '/' || strlen(path) >= sizeof(part))
+        return false;
+    do {
+        do
+            part[i] = path[i];
+        while (path[++i] && path[i] != '/');
+        part[i] = '\0';
+        if (!is_kept(part, owner))
+            return false;
+    } while (path[i]);
+    return true;
 }

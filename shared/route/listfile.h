@@ -16,4 +16,8 @@
  * changed; another errno. */
 int listfile_read(const char *path, const struct priv_user *user, struct buf *out, struct stat *ret_facts);
 
+/* Do all links and folders on an absolute path belong to root or to that user, and can nobody else say by them which
+ * file is meant? What is read without anybody's rights could be any file of his otherwise. */
+bool listfile_is_kept(const char *path, uid_t owner);
+
 #endif

@@ -38,13 +38,26 @@ def world():
         f.write('cmd: "|cat > %s/cmd; id -un >> %s/cmd; echo $SENDER $RECIPIENT >> %s/cmd"\n'
                 'fail: "|echo no good; exit 70"\ntemp: "|exit 75"\nmissing: |/nonexistent/program\nearly: "|exit 0"\n'
                 'box: %s/box\nnull: /dev/null\nlist: alice, bob, cmd\nowner-list: alice\npart: alice, fail\n'
-                'inc: :include:%s/inc\nopen: :include:%s/open\nwebmaster: root\n' % ((OUT,) * 6))
+                'inc: :include:%s/inc\nopen: :include:%s/open\nwebmaster: root\n' % ((OUT,) * 6) +
+                'linked: :include:%s/bob/linked\nnested: :include:%s/bob/nested\nprivate: :include:%s/bob/private\n'
+                'named: :include:%s/bob/named\nwho: "|id -un > %s/who"\n' % ((OUT,) * 5))
     for name, mode in (("inc", 0o644), ("open", 0o666)):
         path = os.path.join(OUT, name)
         with open(path, "w", encoding="ascii") as f:
             f.write('# a list of bob\'s\nalice\n"|id -un > %s/ran-%s"\n' % (OUT, name))
         os.chown(path, 60002, 60002)
         os.chmod(path, mode)
+    # What is alice's is no list, whatever is in it; bob is free to say it were.
+    os.mkdir(OUT + "/bob")
+    os.chown(OUT + "/bob", 60002, 60002)
+    os.symlink(OUT + "/hers", OUT + "/bob/linked")
+    os.lchown(OUT + "/bob/linked", 60002, 60002)
+    for name, text, owner, mode in (("hers", '"|id -un >> %s/ran-hers"\n' % OUT, 60001, 0o644),
+                                    ("hidden", "alice\n", 60001, 0o600),
+                                    ("bob/nested", ":include:%s/hers\n" % OUT, 60002, 0o644),
+                                    ("bob/private", ":include:%s/hidden\n" % OUT, 60002, 0o644),
+                                    ("bob/named", "who\n", 60002, 0o644)):
+        write(os.path.join(OUT, name), text, owner, mode)
 
 
 class Client:
@@ -169,6 +182,7 @@ def test_aliases():
     for recipient, want in (("cmd", "250 "), ("fail", "550 5.3.0 no good"), ("temp", "451 4.3.0 "), ("missing", "451 4.3.5 "),
                             ("box", "250 "), ("null", "250 "), ("list", "250 "),
                             ("part", "250 2.0.0 Delivered"), ("inc", "250 "), ("open", "550 5.3.5 "),
+                            ("linked", "550 5.3.5 "), ("nested", "250 "), ("private", "451 "), ("named", "250 "),
                             ("root", "250 "), ("Postmaster", "250 "), ("webmaster", "250 ")):
         answer = client.send(recipient + "@mail.test", b"Subject: %s\r\n\r\nbody\r\n" % recipient.encode())
         TESTS.check("alias %s: %s" % (recipient, want), answer.startswith(want), answer)
@@ -178,6 +192,9 @@ def test_aliases():
                 read_out("cmd").endswith("nobody\nowner-list@mail.test list@mail.test\n"), read_out("cmd"))
     TESTS.check("an included command ran as its owner", read_out("ran-inc") == "bob\n", read_out("ran-inc"))
     TESTS.check("a command in a file that others can write did not run", read_out("ran-open") == "")
+    TESTS.check("what a user's list includes ran as that user, and was not taken for the list of whose file it is",
+                read_out("ran-hers") == "bob\n", read_out("ran-hers"))
+    TESTS.check("the command of an alias that a user's list names ran as nobody", read_out("who") == "nobody\n", read_out("who"))
     TESTS.check("the file is nobody's and has the message",
                 "Subject: box" in read_out("box") and os.stat(OUT + "/box").st_uid == 65534)
     TESTS.check("alice got list, part and inc", [b[9:13] for b in bodies("alice")] == [b"list", b"part", b"inc\n"],
