@@ -71,7 +71,8 @@ static struct smtp_agent *agent_of(struct monitor *m)
     /* Who we know, and who is where the admin says; loopback is no such place by itself, since any proxy on this
      * machine would make it one. */
     a->may_relay = a->user || peer_in_networks(m->peer.address, str_from(m->conf->networks));
-    a->tells_truth = m->peer.is_loopback || a->may_relay;
+    /* What comes through a socket of ours may come from anywhere: relay fetches mail so (RFC 2645). */
+    a->tells_truth = (m->peer.is_loopback && m->peer.kind == PEER_INET) || a->may_relay;
     return a;
 }
 

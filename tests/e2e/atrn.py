@@ -519,20 +519,20 @@ def hostile_provider(after):
 
 
 def test_hostile_provider():
-    """It is a stranger like any other: it may send us our mail and nothing to others."""
+    """It is a stranger like any other: it may send us our mail and nothing to others, and is told nothing of who is here."""
     make_spool()
 
     def relays(sock, heard):
         sock.sendall(b"250 turn\r\n")
         for words in (None, b"EHLO provider.example\r\n", b"MAIL FROM:<a@away.example>\r\n", b"RCPT TO:<x@elsewhere.example>\r\n",
-                      b"RCPT TO:<bob@home.example>\r\n", b"QUIT\r\n"):
+                      b"RCPT TO:<bob@home.example>\r\n", b"VRFY bob\r\n", b"EXPN bob\r\n", b"QUIT\r\n"):
             if words:
                 sock.sendall(words)
             heard.append(sock.recv(4000))
     port, heard = hostile_provider(relays)
     assert Home(port).pull()[0] == 0
     assert heard[2] == b"ATRN\r\n" and heard[3].startswith(b"220 home.example"), heard
-    assert [h[:3] for h in heard[5:]] == [b"250", b"550", b"250", b"221"], heard
+    assert [h[:3] for h in heard[5:]] == [b"250", b"550", b"250", b"252", b"252", b"221"], heard
     for after, status in ((lambda s, h: s.sendall(b"250 turn\r\n"), 0),
                           (lambda s, h: s.sendall(b"250 turn\r\n" + os.urandom(200000)), 0),
                           (lambda s, h: s.sendall(b"502 5.5.1 what?\r\n"), 75), (lambda s, h: s.sendall(b"334 \r\n"), 75),
