@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -300,6 +301,16 @@ static int pair_in_sandbox(void)
     return socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair) == 0 ? 2 : 3;
 }
 
+/* What relay-session is given is the queue's file, which a stranger's server must not get to shorten. */
+static int cut_in_sandbox(void)
+{
+    int fd = memfd_create("message", MFD_CLOEXEC);
+
+    if (fd < 0 || priv_no_new_privs() < 0 || sandbox_enter(SANDBOX_RELAY) < 0)
+        return 1;
+    return ftruncate(fd, 0) == 0 ? 2 : 3;
+}
+
 static int look_in_sandbox(void)
 {
     int copy = -1;
@@ -335,6 +346,7 @@ static void the_sandbox_kills(void **state)
     assert_true(WIFSIGNALED(in_child(kill_in_sandbox)));
     assert_true(WIFSIGNALED(in_child(own_in_sandbox)));
     assert_true(WIFSIGNALED(in_child(async_in_sandbox)));
+    assert_true(WIFSIGNALED(in_child(cut_in_sandbox)));
     assert_int_equal(WEXITSTATUS(in_child(pair_in_sandbox)), 3); /* refused: libcurl goes on without */
     assert_int_equal(in_child(look_in_sandbox), 0);
     assert_int_equal(in_child(write_in_sandbox), 0);
