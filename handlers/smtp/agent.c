@@ -392,13 +392,17 @@ int agent_own(struct smtp_agent *a, struct str mailbox, struct smtp_answer *ret)
     return 0;
 }
 
-/* One line of EXPN (RFC 5321 3.5.2) for each place; the text says what kind of place it is. */
+/* One line of EXPN (RFC 5321 3.5.2) for each place; the text says what kind of place it is. Which command or file it is
+ * may stand in a .forward that only its user can read. */
 static void describe(const struct smtp_agent *a, const struct rcpt_target *t, struct smtp_answer *ret)
 {
+    bool is_his = !a->is_root || (a->local_user && a->local_uid == 0) || (a->user && strcmp(a->user, t->user) == 0);
+
     if (t->kind == RCPT_COMMAND)
-        answer_set(ret, 250, "2.1.5", "|%s, run by %s", t->argument, t->user);
+        answer_set(ret, 250, "2.1.5", "%s%s, run by %s", is_his ? "|" : "A command", is_his ? t->argument : "",
+                   t->user);
     else if (t->kind == RCPT_FILE)
-        answer_set(ret, 250, "2.1.5", "%s, written by %s", t->argument, t->user);
+        answer_set(ret, 250, "2.1.5", "%s, written by %s", is_his ? t->argument : "A file", t->user);
     else if (t->kind == RCPT_REMOTE)
         answer_set(ret, 250, "2.1.5", "<%s>", t->argument);
     else

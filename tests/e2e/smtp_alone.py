@@ -244,6 +244,10 @@ def test_forward():
     TESTS.check("what bob forwards to another machine is queued", len(entries) == 2 and
                 all(re.search("\nto far@example.com\nto-sender SRS0=.*=example.org=s@mail.test\nto-orcpt rfc822;bob", e)
                     for e in entries), entries)
+    for text, want in (('"|true secret"\n', "A command, run by alice"), ("/home/alice/secret\n", "A file, written by alice")):
+        write("/home/alice/.forward", text, 60001, 0o600)
+        answer = client("EXPN alice")
+        TESTS.check("what only she can read is not told to others", answer == "250 2.1.5 " + want, answer)
     write("/home/alice/.forward", "bob\n", 60001)
     write("/home/bob/.forward", "alice\n", 60002)
     TESTS.check("two who forward to each other", client.send("alice@mail.test").startswith("250 ") and
