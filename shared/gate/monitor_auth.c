@@ -69,15 +69,16 @@ static int fail(struct monitor *m, uint32_t class, struct str text, struct str u
 {
     bool is_guess = class == AUTH_CLASS_CREDENTIALS || class == AUTH_CLASS_DENIED || class == AUTH_CLASS_EXPIRED;
     int delay = class == AUTH_CLASS_CANCELLED ? 0 : DELAYS[m->attempt];
+    int more = 0;
 
     if (m->protocol->failed)
         m->protocol->failed(m);
-    if (is_guess) {
-        int more = penalty(m, user, true);
-
-        delay = more > delay ? more : delay;
+    /* A password that was right, although it does not lead in, is no faster known than a wrong one. */
+    if (is_guess || class == AUTH_CLASS_AUTHORIZATION || class == AUTH_CLASS_TEMPORARY)
+        more = penalty(m, user, is_guess);
+    delay = more > delay ? more : delay;
+    if (is_guess)
         log_failure(m, user);
-    }
     LOG_EVENT(class == AUTH_CLASS_TEMPORARY ? LOG_ERR : LOG_INFO, "login refused", LOG_F("reason", reason),
               LOG_F("user", user), LOG_FC("mechanism", m->mechanism), LOG_FC("service", m->protocol->service),
               LOG_FC("host", m->peer.address));
