@@ -51,6 +51,15 @@ static const char *scratch_folder(void)
     return folder && folder[0] == '/' ? folder : "/var/tmp";
 }
 
+/* A file in memory is everybody's to write, and whoever is handed one to read finds it in /proc: a recipient's program
+ * must not change what the others get. */
+static int open_memory(unsigned flags)
+{
+    _cleanup_close_ int fd = memfd_create("message", MFD_CLOEXEC | flags);
+
+    return fd < 0 || fchmod(fd, 0600) < 0 ? -errno : steal_fd(&fd);
+}
+
 int scratch_open(const struct conf *conf, int *ret_fd)
 {
     int fd = open_in(conf->queue);
@@ -58,11 +67,8 @@ int scratch_open(const struct conf *conf, int *ret_fd)
     /* No queue folder of ours: somebody runs it without an installation. A full disk is not that. */
     if (fd == -ENOENT || fd == -EACCES || fd == -EPERM || fd == -EROFS || fd == -ENOTDIR)
         fd = open_in(scratch_folder());
-    if (fd == -ENOENT || fd == -EACCES || fd == -EPERM || fd == -EROFS || fd == -ENOTDIR) {
-        fd = memfd_create("message", MFD_CLOEXEC);
-        if (fd < 0)
-            fd = -errno;
-    }
+    if (fd == -ENOENT || fd == -EACCES || fd == -EPERM || fd == -EROFS || fd == -ENOTDIR)
+        fd = open_memory(0);
     if (fd < 0)
         return fd;
     *ret_fd = fd;
@@ -87,11 +93,11 @@ static int write_all(int fd, struct str text)
 
 int scratch_text(const struct conf *conf, struct str text, int *ret_fd)
 {
-    _cleanup_close_ int fd = memfd_create("message", MFD_CLOEXEC | MFD_NOEXEC_SEAL);
+    _cleanup_close_ int fd = open_memory(MFD_NOEXEC_SEAL);
     int e = 0;
 
-    if (fd < 0 && errno == EINVAL)
-        fd = memfd_create("message", MFD_CLOEXEC);
+    if (fd == -EINVAL)
+        fd = open_memory(0);
     if (fd < 0)
         e = scratch_open(conf, &fd);
     if (e == 0)

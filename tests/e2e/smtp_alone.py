@@ -248,6 +248,12 @@ def test_forward():
         write("/home/alice/.forward", text, 60001, 0o600)
         answer = client("EXPN alice")
         TESTS.check("what only she can read is not told to others", answer == "250 2.1.5 " + want, answer)
+    write("/home/alice/.forward", '"|printf changed 1<>/proc/$PPID/fd/0; exit 0"\n', 60001)
+    answer = client.send("bob@mail.test")
+    texts = [open(QUEUE + "/msg/" + name, encoding="ascii").read() for name in os.listdir(QUEUE + "/msg")]
+    TESTS.check("what one recipient's command does to the message is not sent to another", answer.startswith("250 ") and
+                len(texts) == 1 and texts[0].startswith("Received: "), (answer, texts))
+    queue(clear_it=True)
     write("/home/alice/.forward", "bob\n", 60001)
     write("/home/bob/.forward", "alice\n", 60002)
     TESTS.check("two who forward to each other", client.send("alice@mail.test").startswith("250 ") and
