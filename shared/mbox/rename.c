@@ -51,7 +51,15 @@ static int side_of(struct rename_job *job, struct str name, const char *suffix, 
     return r == 0 ? buf_add_str(out, str_from(suffix)) : r;
 }
 
-static int link_side(struct rename_job *job, struct str old_name)
+static bool is_same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+
+    return lstat(a, &x) == 0 && lstat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* Gives the sidecars of a mailbox their second names; or takes them away again, where that name is theirs. */
+static int link_side(struct rename_job *job, struct str old_name, bool is_undone)
 {
     _cleanup_buf_ struct buf new_name = BUF_INIT(LIMIT_MAILBOX_NAME * 2);
     int r;
@@ -67,9 +75,11 @@ static int link_side(struct rename_job *job, struct str old_name)
         if ((r = side_of(job, old_name, moved_suffixes[i], &from)) < 0 ||
             (r = side_of(job, buf_str(&new_name), moved_suffixes[i], &to)) < 0)
             return r;
+        if (is_undone && !is_same_file(buf_cstr(&from), buf_cstr(&to)))
+            continue;
         if (unlink(buf_cstr(&to)) < 0 && errno != ENOENT)
             return -errno;
-        if (link(buf_cstr(&from), buf_cstr(&to)) < 0 && errno != ENOENT)
+        if (!is_undone && link(buf_cstr(&from), buf_cstr(&to)) < 0 && errno != ENOENT)
             return -errno;
     }
     return 0;
@@ -147,6 +157,22 @@ static int follow(struct rename_job *job, struct str from, struct str to)
     return 0;
 }
 
+/* Is there room for the children? What is below the new name has sidecars of its own, and a plain folder would hide it.
+ */
+static int clear_below(const char *from, const char *to)
+{
+    _cleanup_buf_ struct buf from_below = BUF_INIT(LIMIT_CONF_VALUE * 8);
+    _cleanup_buf_ struct buf to_below = BUF_INIT(LIMIT_CONF_VALUE * 8);
+    int r;
+
+    if ((r = buf_printf(&from_below, "%s.sbd", from)) < 0 || (r = buf_printf(&to_below, "%s.sbd", to)) < 0)
+        return r;
+    if ((is_folder(from) || access(buf_cstr(&from_below), F_OK) == 0) && rmdir(buf_cstr(&to_below)) < 0 &&
+        errno != ENOENT)
+        return errno == ENOTEMPTY ? -EEXIST : -errno; /* an empty one is left of a mailbox that was */
+    return 0;
+}
+
 /* The file and the directory of children, both or none. */
 static int move_files(struct rename_job *job, const char *from, const char *to)
 {
@@ -157,8 +183,6 @@ static int move_files(struct rename_job *job, const char *from, const char *to)
 
     if ((r = buf_printf(&from_below, "%s.sbd", from)) < 0 || (r = buf_printf(&to_below, "%s.sbd", to)) < 0)
         return r;
-    if (access(buf_cstr(&from_below), F_OK) == 0 && rmdir(buf_cstr(&to_below)) < 0 && errno != ENOENT)
-        return errno == ENOTEMPTY ? -EEXIST : -errno; /* an empty one is left of a mailbox that was */
     r = move_file(job, from, to);
     if (r < 0 && r != -ENOENT)
         return r;
@@ -173,16 +197,43 @@ static int move_files(struct rename_job *job, const char *from, const char *to)
     return r == 0 ? follow(job, buf_str(&from_below), buf_str(&to_below)) : r;
 }
 
+static int link_all(struct rename_job *job)
+{
+    int r = 0;
+
+    if (job->s->state == NULL)
+        return 0;
+    for (size_t i = 0; r == 0 && i < job->children.count; i++)
+        r = link_side(job, str_from(job->children.names[i]), false);
+    if (r == 0)
+        r = sync_state(job->s);
+    return r == -ENOENT ? 0 : r;
+}
+
+/* Mailboxes that are where they were must not share what is kept about them with others that come to be at the new
+ * names. */
+static void unlink_all(struct rename_job *job)
+{
+    for (size_t i = 0; job->s->state != NULL && i < job->children.count; i++) {
+        _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_CONF_VALUE * 8);
+        struct str name = str_from(job->children.names[i]);
+
+        if (name_path(job->s, name, &path) == 0 && access(buf_cstr(&path), F_OK) == 0)
+            (void)link_side(job, name, true);
+    }
+}
+
 static int move_all(struct rename_job *job, const char *from, const char *to)
 {
     int r;
 
-    for (size_t i = 0; job->s->state != NULL && i < job->children.count; i++)
-        if ((r = link_side(job, str_from(job->children.names[i]))) < 0)
-            return r;
-    if (job->s->state != NULL && (r = sync_state(job->s)) < 0 && r != -ENOENT)
+    if ((r = clear_below(from, to)) < 0)
         return r;
-    if ((r = move_files(job, from, to)) < 0 || (r = file_sync_folder(to)) < 0 || (r = file_sync_folder(from)) < 0)
+    if ((r = link_all(job)) < 0 || (r = move_files(job, from, to)) < 0) {
+        unlink_all(job);
+        return r;
+    }
+    if ((r = file_sync_folder(to)) < 0 || (r = file_sync_folder(from)) < 0)
         return r;
     for (size_t i = 0; job->s->state != NULL && i < job->children.count; i++) {
         _cleanup_buf_ struct buf side = BUF_INIT(LIMIT_CONF_VALUE * 8);
@@ -239,8 +290,8 @@ static int rename_locked(struct rename_job *job, const char *from, const char *t
 
     if (job->children.count == 0)
         return -ENOENT;
-    if ((r = open_boxes(job)) == 0 && (r = box_lock_all(job->boxes, job->box_count, job->s->lock_timeout)) == 0 &&
-        (r = replay_all(job)) == 0)
+    if ((r = folders_make_parents(job->s, to)) == 0 && (r = open_boxes(job)) == 0 &&
+        (r = box_lock_all(job->boxes, job->box_count, job->s->lock_timeout)) == 0 && (r = replay_all(job)) == 0)
         r = move_all(job, from, to);
     free_boxes(job);
     return r;
@@ -285,8 +336,6 @@ int mbox_rename(struct mbox_store *s, struct str from, struct str to)
         return rename_inbox(s, to);
     if (str_starts(to, from) && to.len > from.len && to.ptr[from.len] == '/')
         return -EINVAL; /* into itself */
-    if ((r = folders_make_parents(s, path)) < 0)
-        return r;
     r = mbox_list(s, gather_child, &job);
     if (r == 0)
         r = rename_locked(&job, path_from, path);
