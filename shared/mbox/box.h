@@ -452,7 +452,7 @@ int box_lock_synced(struct box *b, unsigned more);
 #define KEYWORDS_FOREIGN (LIMIT_KEYWORDS * 3 / 4)
 
 /* The bits of these keyword names (blanks between); unknown ones get a number below `most`, and an entry in `log`,
- * while there are any left. */
+ * while there are any left. What is no atom is left out. */
 int keyword_bits(char keywords[][INDEX_KEYWORD_SIZE], int most, struct str names, struct buf *log, uint64_t *ret);
 
 /* ---- names.c ---- */

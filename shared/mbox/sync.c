@@ -27,6 +27,16 @@ static int keyword_find(char keywords[][INDEX_KEYWORD_SIZE], struct str name, in
     return -1;
 }
 
+/* Files hold what others wrote, senders among them: what is no atom (RFC 9051 9) would be no flag in a response. */
+static bool keyword_is_good(struct str name)
+{
+    for (size_t i = 0; i < name.len; i++)
+        if ((unsigned char)name.ptr[i] <= ' ' || (unsigned char)name.ptr[i] >= 0x7f ||
+            strchr("(){%*\"\\]", name.ptr[i]) != NULL)
+            return false;
+    return name.len > 0 && name.len <= LIMIT_KEYWORD;
+}
+
 int keyword_bits(char keywords[][INDEX_KEYWORD_SIZE], int most, struct str names, struct buf *log, uint64_t *ret)
 {
     struct str name;
@@ -36,7 +46,7 @@ int keyword_bits(char keywords[][INDEX_KEYWORD_SIZE], int most, struct str names
     while (str_word(&names, &name)) {
         int free_one, n;
 
-        if (name.len > LIMIT_KEYWORD)
+        if (!keyword_is_good(name))
             continue;
         n = keyword_find(keywords, name, &free_one);
         if (n < 0 && free_one >= 0 && free_one < most) {
