@@ -14,17 +14,18 @@
  * sent; one at a time would cost an fsync for each message of a mailbox. */
 #define SEEN_BATCH 128u
 
-/* Sets \Seen on those of messages first to last that lack it; *ret_changed: their UIDs. */
-static int mark_seen(struct imap *s, uint32_t first, uint32_t last, struct numset *ret_changed)
+/* Sets \Seen on those of messages first to last that lack it and are going to be sent; *ret_changed: their UIDs. */
+static int mark_seen(struct fetch *f, uint32_t first, uint32_t last, struct numset *ret_changed)
 {
     const struct mbox_flags seen = {.system = MBOX_SEEN};
+    struct imap *s = f->s;
 
     numset_clear(ret_changed);
     for (uint32_t seq = first; seq <= last; seq++) {
         struct mbox_info info;
         int r = mbox_info(s->box, seq, &info);
 
-        if (r >= 0 && !info.is_expunged && !(info.flags.system & MBOX_SEEN))
+        if (r >= 0 && !info.is_expunged && !(info.flags.system & MBOX_SEEN) && fetch_is_wanted(f, &info))
             r = numset_add(ret_changed, info.uid, info.uid);
         if (r < 0)
             return r;
@@ -47,7 +48,7 @@ static int fetch_range(struct fetch *f, uint32_t first, uint32_t last, int *ret_
 
         if (sets_seen && (seq - first) % SEEN_BATCH == 0) {
             uint32_t end = last - seq < SEEN_BATCH ? last : seq + SEEN_BATCH - 1;
-            int e = mark_seen(f->s, seq, end, &changed);
+            int e = mark_seen(f, seq, end, &changed);
 
             if (e < 0) {
                 numset_clear(&changed);
@@ -112,10 +113,12 @@ int cmd_fetch(void *session, struct str arguments)
     message_finish(&f.message);
     if (r < 0)
         return r;
-    if (f.is_missing) {
+    if (f.error == -ESTALE) {
         respond_code(s, "EXPUNGEISSUED");
         return respond_no(s, "Some of the messages are no longer there");
     }
+    if (f.error < 0)
+        return respond_error(s, f.error, "Cannot fetch all of it");
     if (f.is_unknown_cte) {
         respond_code(s, "UNKNOWN-CTE");
         return respond_no(s, "A part has a content transfer encoding that is not known here");

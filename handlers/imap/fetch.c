@@ -12,6 +12,12 @@
 #include "shared/base/macros.h"
 #include "shared/mime/bodystructure.h"
 
+void fetch_lacks(struct fetch *f, int error)
+{
+    if (f->error == 0 || f->error == -ESTALE)
+        f->error = error;
+}
+
 struct literal {
     struct imap *s;
     uint64_t size;
@@ -42,7 +48,7 @@ static int write_range(struct fetch *f, uint64_t start, uint64_t end)
     if (r < 0 && l.is_begun)
         return f->s->out.error ? f->s->out.error : -ECONNABORTED;
     if (r < 0) {
-        f->is_missing = true;
+        fetch_lacks(f, r);
         (void)writer_text(&f->s->out, "NIL");
     }
     return f->s->out.error;
@@ -105,7 +111,7 @@ static int write_fields(struct fetch *f, const struct section *section, uint64_t
         (void)writer_printf(&f->s->out, "{%zu}\r\n", text.len);
         respond_char8(f->s, text);
     } else {
-        f->is_missing = true;
+        fetch_lacks(f, r);
         (void)writer_text(&f->s->out, "NIL");
     }
     header_collector_finish(&nested);
@@ -120,7 +126,7 @@ static int write_section(struct fetch *f, const struct section *section)
     if (r == -ENOENT)
         return writer_text(&f->s->out, "NIL");
     if (r < 0) {
-        f->is_missing = true;
+        fetch_lacks(f, r);
         return writer_text(&f->s->out, "NIL");
     }
     if (section->text == SECTION_FIELDS || section->text == SECTION_FIELDS_NOT)
@@ -131,9 +137,11 @@ static int write_section(struct fetch *f, const struct section *section)
 
 static int write_envelope(struct fetch *f)
 {
-    if (message_envelope(&f->message) >= 0)
+    int r = message_envelope(&f->message);
+
+    if (r >= 0)
         return writer_str(&f->s->out, buf_str(&f->message.scratch));
-    f->is_missing = true;
+    fetch_lacks(f, r);
     return writer_text(&f->s->out, "(NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL)");
 }
 
@@ -155,7 +163,7 @@ static int write_structure(struct fetch *f, bool is_extended)
     f->is_unparsed = !is_followed;
     if (r >= 0)
         return writer_str(&f->s->out, buf_str(&m->scratch));
-    f->is_missing = true;
+    fetch_lacks(f, r);
     return writer_text(&f->s->out, "(\"TEXT\" \"PLAIN\" NIL NIL NIL \"7BIT\" 0 0)");
 }
 
@@ -272,6 +280,11 @@ static void write_changed_flags(struct fetch *f, const char *gap)
         (void)writer_printf(&s->out, " MODSEQ (%" PRIu64 ")", f->message.info.modseq);
 }
 
+bool fetch_is_wanted(const struct fetch *f, const struct mbox_info *info)
+{
+    return !f->has_changed_since || info->modseq > f->changed_since;
+}
+
 int fetch_respond(struct fetch *f, uint32_t seq, bool add_flags)
 {
     struct imap *s = f->s;
@@ -279,15 +292,16 @@ int fetch_respond(struct fetch *f, uint32_t seq, bool add_flags)
     int r = message_begin(&f->message, seq);
 
     if (r < 0) { /* damaged: whoever hears nothing of a message may take it for expunged */
-        f->is_missing = true;
+        fetch_lacks(f, r);
         return 0;
     }
-    if (f->has_changed_since && f->message.info.modseq <= f->changed_since)
+    if (!fetch_is_wanted(f, &f->message.info))
         return 0;
     /* RFC 2180 4.1.2: what is gone cannot be fetched any more, the rest of the set can. A UID that is gone is ignored,
      * as one that never was (RFC 9051 6.4.9). */
     if (f->message.info.is_expunged && f->needs_content) {
-        f->is_missing = f->is_missing || !s->is_uid;
+        if (!s->is_uid)
+            fetch_lacks(f, -ESTALE);
         return 0;
     }
     if (f->has_flags || add_flags)

@@ -51,7 +51,7 @@ struct fetch {
     uint64_t changed_since; /* only messages with a higher MODSEQ */
     bool wants_vanished;
     struct partial partial; /* of the messages named, only these */
-    bool is_missing;        /* a message was gone: tagged NO [EXPUNGEISSUED] */
+    int error;              /* why something could not be told, -ESTALE: the message was gone; 0 */
     bool is_unparsed;       /* the structure of this message could not be told right: [PARSE] */
     bool is_unknown_cte;    /* BINARY met an encoding that it cannot undo: tagged NO [UNKNOWN-CTE] */
     struct message message;
@@ -61,9 +61,16 @@ struct fetch {
 int fetch_parse(struct fetch *f);
 int fetch_parse_modifiers(struct fetch *f);
 
+/* Does CHANGEDSINCE let this one pass (RFC 7162 3.1.4.1)? */
+bool fetch_is_wanted(const struct fetch *f, const struct mbox_info *info);
+
 /* Writes the response for one message; with `add_flags` its FLAGS even if they were not asked for. 0, or -ECONNABORTED
  * when the message vanished in the middle of a literal. */
 int fetch_respond(struct fetch *f, uint32_t seq, bool add_flags);
+
+/* Remembers why something cannot be told. That a message is gone is said only if there was nothing worse: whoever
+ * believes it forgets the message. */
+void fetch_lacks(struct fetch *f, int error);
 
 /* fetch_binary.c: the value of a BINARY or BINARY.SIZE item, PREVIEW's value. */
 int fetch_binary(struct fetch *f, const struct section *section);

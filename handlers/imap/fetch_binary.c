@@ -158,7 +158,8 @@ static int measure(struct fetch *f, const struct section *section, struct binary
 static int nothing(struct fetch *f, int error, const char *text)
 {
     f->is_unknown_cte = f->is_unknown_cte || error == -ENOTSUP;
-    f->is_missing = f->is_missing || (error != -ENOTSUP && error != -ENOENT);
+    if (error != -ENOTSUP && error != -ENOENT)
+        fetch_lacks(f, error);
     return writer_text(&f->s->out, text);
 }
 
