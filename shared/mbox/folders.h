@@ -9,6 +9,9 @@
 /* Removes the sidecars of a mailbox that is gone. */
 int folders_remove_side(const char *side);
 
+/* Removes the names of sidecars that RENAME has given to those of another mailbox. */
+void folders_forget_links(const char *side);
+
 /* Makes the folders directory and the levels above a path. */
 int folders_make_parents(struct mbox_store *s, const char *path);
 

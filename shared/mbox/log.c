@@ -15,6 +15,7 @@
 #include "shared/base/macros.h"
 #include "shared/base/secret.h"
 #include "shared/mbox/box.h"
+#include "shared/mbox/folders.h"
 #include "shared/mbox/hash.h"
 #include "shared/mbox/log_read.h"
 
@@ -121,19 +122,31 @@ int log_put_flushed(struct buf *out, const struct numset *uids)
     return put_ranges(out, LOG_FLUSHED, &head, uids);
 }
 
+/* What a RENAME that was cut short has left: a second name, where there is no mailbox, of the sidecars of one. */
+static bool is_of_another(const struct box *b, const struct stat *st)
+{
+    return st->st_nlink > 1 && !b->is_inbox && access(b->path, F_OK) < 0 && errno == ENOENT;
+}
+
 int log_attach(struct box *b)
 {
     _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_CONF_VALUE * 8);
     _cleanup_close_ int fd = -1;
     struct log_head head;
     struct stat st;
+    bool is_there;
     int r;
 
     if ((r = buf_printf(&path, "%s.state", b->side)) < 0)
         return r;
-    if (stat(buf_cstr(&path), &st) < 0) {
-        if (errno != ENOENT)
-            return -errno;
+    is_there = stat(buf_cstr(&path), &st) == 0;
+    if (!is_there && errno != ENOENT)
+        return -errno;
+    if (is_there && is_of_another(b, &st)) {
+        folders_forget_links(b->side);
+        is_there = false;
+    }
+    if (!is_there) {
         close_fd(&b->log_fd);
         b->log_id = b->log_size = b->log_ino = 0;
         return 0;

@@ -23,6 +23,16 @@
 
 static const char *const moved_suffixes[] = {".state", ".index", ".cache"};
 
+void folders_forget_links(const char *side)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(moved_suffixes); i++) {
+        _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_CONF_VALUE * 8);
+
+        if (buf_printf(&path, "%s%s", side, moved_suffixes[i]) == 0)
+            (void)unlink(buf_cstr(&path));
+    }
+}
+
 struct rename_job {
     struct mbox_store *s;
     struct str from;
@@ -245,10 +255,25 @@ static int move_all(struct rename_job *job, const char *from, const char *to)
     return 0;
 }
 
+/* Who looks at the new name before there is a file must not find the second names of our sidecars: he would write down
+ * that all messages are gone. That can be only where a mailbox is offered. */
+static int open_offered(struct rename_job *job)
+{
+    struct box *b;
+    int r;
+
+    if (job->s->state == NULL || !store_may_be_missing(job->s, job->to))
+        return 0;
+    if ((r = box_open(job->s, job->to, false, &b)) < 0)
+        return r;
+    job->boxes[job->box_count++] = (struct box_want){.b = b, .kinds = BOX_STATE};
+    return 0;
+}
+
 /* One that cannot be opened as a mailbox is nobody's to write to. */
 static int open_boxes(struct rename_job *job)
 {
-    job->boxes = calloc(job->children.count, sizeof(*job->boxes));
+    job->boxes = calloc(job->children.count + 1, sizeof(*job->boxes));
     if (job->boxes == NULL)
         return -ENOMEM;
     for (size_t i = 0; i < job->children.count; i++) {
@@ -264,7 +289,7 @@ static int open_boxes(struct rename_job *job)
                                                                                : b->is_writable ? BOX_WRITE
                                                                                                 : BOX_READ)};
     }
-    return 0;
+    return open_offered(job);
 }
 
 static void free_boxes(struct rename_job *job)

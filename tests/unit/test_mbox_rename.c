@@ -237,12 +237,116 @@ static void test_rename_replaces_nothing(void **state)
     }
 }
 
+static bool is_play(void *context, struct str name)
+{
+    return str_eq(name, STR("Play"));
+}
+
+static struct mbox_status status_of(struct scratch *s, const char *name)
+{
+    struct mbox_status status;
+
+    assert_int_equal(mbox_status(s->store, str_from(name), &status), 0);
+    return status;
+}
+
+/* The new name is one that opens without a file: nobody looks at its state meanwhile. */
+static void test_rename_to_offered(void **state)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    struct scratch s;
+    char *path;
+    int fd;
+
+    (void)state;
+    scratch_open(&s);
+    s.store->lock_timeout = 1;
+    mbox_store_offer(s.store, is_play, NULL);
+    assert_int_equal(mbox_create(s.store, STR("Work")), 0);
+    append_text(s.store, "Work", "Subject: one\n\nfirst\n", 20);
+    assert_int_equal(status_of(&s, "Play").messages, 0);
+    path = path_of(&s, "state/Play.lock");
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), 0);
+    assert_int_equal(mbox_rename(s.store, STR("Work"), STR("Play")), -EAGAIN);
+    close(fd);
+    assert_int_equal(mbox_rename(s.store, STR("Work"), STR("Play")), 0);
+    assert_int_equal(status_of(&s, "Play").messages, 1);
+    free(path);
+    scratch_close(&s);
+}
+
+/* A RENAME that was cut short leaves both names to the sidecars, and only one of them is a mailbox. */
+static void test_rename_cut_short(void **state)
+{
+    static const char *const suffixes[] = {"state", "index"};
+    struct mbox_status before, other, after;
+    struct scratch s;
+    struct mbox *v;
+    struct mbox_info info;
+
+    (void)state;
+    scratch_open(&s);
+    mbox_store_offer(s.store, is_play, NULL);
+    assert_int_equal(mbox_create(s.store, STR("Work")), 0);
+    append_text(s.store, "Work", "Subject: one\n\nfirst\n", 20);
+    before = status_of(&s, "Work");
+    for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
+        char from[64], to[64];
+        char *path, *second;
+
+        snprintf(from, sizeof(from), "state/Work.%s", suffixes[i]);
+        snprintf(to, sizeof(to), "state/Play.%s", suffixes[i]);
+        path = path_of(&s, from);
+        second = path_of(&s, to);
+        assert_int_equal(link(path, second), 0);
+        free(path);
+        free(second);
+    }
+    other = status_of(&s, "Play");
+    assert_int_equal(other.messages, 0);
+    assert_memory_not_equal(other.mailboxid, before.mailboxid, sizeof(before.mailboxid));
+    after = status_of(&s, "Work");
+    assert_int_equal(after.uidvalidity, before.uidvalidity);
+    assert_int_equal(after.highestmodseq, before.highestmodseq);
+    assert_int_equal(mbox_open(s.store, STR("Work"), 0, &v), 0);
+    assert_int_equal(mbox_info(v, 1, &info), 0);
+    assert_int_equal(info.uid, 1);
+    assert_int_equal(mbox_close(v), 0);
+    scratch_close(&s);
+}
+
+/* What is refused has not touched what is kept about others. */
+static void test_rename_refused(void **state)
+{
+    struct mbox_status before, after;
+    struct scratch s;
+
+    (void)state;
+    scratch_open(&s);
+    assert_int_equal(mbox_create(s.store, STR("Work/kid")), 0);
+    assert_int_equal(mbox_create(s.store, STR("Play/kid")), 0);
+    append_text(s.store, "Work/kid", "Subject: one\n\nfirst\n", 20);
+    append_text(s.store, "Play/kid", "Subject: two\n\nsecond\n", 21);
+    before = status_of(&s, "Play/kid");
+    assert_int_equal(mbox_rename(s.store, STR("Work"), STR("Play")), -EEXIST);
+    after = status_of(&s, "Play/kid");
+    assert_int_equal(after.uidvalidity, before.uidvalidity);
+    assert_int_equal(after.uidnext, before.uidnext);
+    assert_memory_equal(after.mailboxid, before.mailboxid, sizeof(before.mailboxid));
+    assert_int_equal(mbox_rename(s.store, STR("Nowhere"), STR("New/kid")), -ENOENT);
+    assert_false(exists(&s, "mail/New.sbd"));
+    scratch_close(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rename_unfinished),         cmocka_unit_test(test_delete_unfinished),
         cmocka_unit_test(test_rename_waits_for_children), cmocka_unit_test(test_rename_into_children),
-        cmocka_unit_test(test_rename_replaces_nothing),
+        cmocka_unit_test(test_rename_replaces_nothing),   cmocka_unit_test(test_rename_to_offered),
+        cmocka_unit_test(test_rename_cut_short),          cmocka_unit_test(test_rename_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
