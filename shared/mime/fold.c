@@ -226,3 +226,22 @@ int fold_search_end(struct fold_search *s, bool *ret_is_found)
         *ret_is_found = s->is_found;
     return r;
 }
+
+int fold_search_text(struct fold_search *s, struct str utf8, bool *ret_is_found)
+{
+    int r;
+
+    fold_search_reset(s);
+    if (utf8.len > FOLD_PIECE) {
+        r = fold_search_feed(s, utf8, ret_is_found);
+        return r || *ret_is_found ? r : fold_search_end(s, ret_is_found);
+    }
+    /* In one piece nothing is cut but the end, which folding takes as it is. */
+    r = fold_text(utf8, &s->window);
+    if (r)
+        return r;
+    s->is_found = s->needle.len == 0 || (s->window.len >= s->needle.len &&
+                                         memmem(s->window.data, s->window.len, s->needle.data, s->needle.len));
+    *ret_is_found = s->is_found;
+    return 0;
+}

@@ -29,4 +29,7 @@ int fold_search_feed(struct fold_search *s, struct str utf8, bool *ret_is_found)
 /* The text has ended: a character that was cut is looked at as it is. */
 int fold_search_end(struct fold_search *s, bool *ret_is_found);
 
+/* Reset, feed and end for one whole text. */
+int fold_search_text(struct fold_search *s, struct str utf8, bool *ret_is_found);
+
 #endif

@@ -168,7 +168,7 @@ static int decode_line(struct str s, struct buf *bytes, struct buf *out)
     return r;
 }
 
-int rfc2047_decode(struct str body, struct buf *out)
+static int decode_body(struct str body, struct buf *out)
 {
     _cleanup_buf_ struct buf line = BUF_INIT(LIMIT_HEADER_FIELD);
     _cleanup_buf_ struct buf bytes = BUF_INIT(LIMIT_HEADER_FIELD);
@@ -182,6 +182,34 @@ int rfc2047_decode(struct str body, struct buf *out)
     if (r)
         buf_truncate(out, start);
     return r;
+}
+
+/* Nothing but printable ASCII, eight bytes at a time. */
+static bool is_printable(struct str s)
+{
+    uint64_t odd = 0;
+    size_t n = 0;
+
+    for (; n + 8 <= s.len; n += 8) {
+        uint64_t w;
+
+        memcpy(&w, s.ptr + n, 8);
+        odd |= w | (w - 0x2020202020202020u); /* bit 7: not ASCII, or below the blank; a borrow only adds to them */
+    }
+    odd &= 0x8080808080808080u;
+    for (; n < s.len; n++)
+        odd |= (unsigned char)s.ptr[n] < ' ' || (unsigned char)s.ptr[n] >= 0x80;
+    return odd == 0;
+}
+
+int rfc2047_decode(struct str body, struct buf *out)
+{
+    struct str trimmed = str_trim(body);
+
+    /* Most are one line of ASCII without encoded words: what is decoded is the body itself. */
+    if (body.len <= LIMIT_HEADER_FIELD && is_printable(trimmed) && str_find(trimmed, STR("=?")) < 0)
+        return buf_add_str(out, trimmed);
+    return decode_body(body, out);
 }
 
 int rfc2047_encode(struct str text, struct buf *out)

@@ -121,12 +121,13 @@ static void searches(struct str s, size_t piece)
     struct str needle = str_sub(s, s.len / 3, 5);
     struct fold_search *f;
     struct mime_search *m;
-    bool is_found = false;
+    bool is_found = false, is_in_whole = false;
 
     must(fold_search_new(needle, &f) == 0);
     for (size_t at = 0; at < s.len; at += piece)
         must(fold_search_feed(f, str_sub(s, at, piece), &is_found) == 0);
-    must(fold_search_end(f, &is_found) == 0);
+    must(fold_search_end(f, &is_found) == 0 && fold_search_text(f, s, &is_in_whole) == 0);
+    must(is_found == is_in_whole || !utf8_valid(s));
     must(is_found || !utf8_valid(s) || !utf8_valid(needle) || (needle.len == 0 && !s.len));
     fold_search_free(f);
     must(mime_search_new(needle, piece & 1, &m) == 0);

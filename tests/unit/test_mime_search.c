@@ -58,6 +58,7 @@ static void searching(void **state)
 {
     for (size_t i = 0; i < ARRAY_SIZE(searches); i++) {
         struct str text = str_from(searches[i].text);
+        bool is_in_whole = !searches[i].is_found;
         struct fold_search *s;
 
         assert_int_equal(fold_search_new(str_from(searches[i].needle), &s), 0);
@@ -71,8 +72,51 @@ static void searching(void **state)
             if (is_found != searches[i].is_found)
                 fail_msg("%s in %s, pieces of %zu", searches[i].needle, searches[i].text, piece);
         }
+        assert_int_equal(fold_search_text(s, text, &is_in_whole), 0);
+        if (is_in_whole != searches[i].is_found)
+            fail_msg("%s in %s as a whole", searches[i].needle, searches[i].text);
         fold_search_free(s);
     }
+}
+
+/* What stands where a long text is cut, or ends in the middle of a character; and nothing is left of the text before.
+ */
+static void searching_long_texts(void **state)
+{
+    struct fold_search *s;
+
+    assert_int_equal(fold_search_new(STR("n\xc3\xa4h"), &s), 0);
+    for (size_t before = 16370; before < 16400; before++) {
+        _cleanup_buf_ struct buf text = BUF_INIT(MAX);
+        bool is_found = false;
+
+        while (text.len < before)
+            assert_int_equal(buf_add_byte(&text, 'n'), 0);
+        assert_int_equal(fold_search_text(s, buf_str(&text), &is_found), 0);
+        assert_false(is_found);
+        assert_int_equal(fold_search_text(s, STR("\xc3\xa4h"), &is_found), 0);
+        assert_false(is_found);
+        assert_int_equal(buf_add(&text, "\xc3\x84", 2), 0);
+        assert_int_equal(fold_search_text(s, str_sub(buf_str(&text), 0, text.len - 1), &is_found), 0);
+        assert_false(is_found);
+        assert_int_equal(buf_add_byte(&text, 'H'), 0);
+        assert_int_equal(fold_search_text(s, buf_str(&text), &is_found), 0);
+        assert_true(is_found);
+    }
+    fold_search_free(s);
+    /* What is no character is looked for as it is. */
+    assert_int_equal(fold_search_new(STR("n\xc3"), &s), 0);
+    for (size_t len = 100; len < 40000; len += 100) {
+        _cleanup_buf_ struct buf text = BUF_INIT(MAX);
+        bool is_found = false;
+
+        while (text.len < len)
+            assert_int_equal(buf_add_byte(&text, 'N'), 0);
+        assert_int_equal(buf_add_byte(&text, '\xc3'), 0);
+        assert_int_equal(fold_search_text(s, buf_str(&text), &is_found), 0);
+        assert_true(is_found);
+    }
+    fold_search_free(s);
 }
 
 static const char search_message[] = "Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n"
@@ -263,8 +307,13 @@ static void previews_are_short(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(folding),       cmocka_unit_test(searching), cmocka_unit_test(searching_messages),
-        cmocka_unit_test(base_subjects), cmocka_unit_test(previews),  cmocka_unit_test(previews_are_short),
+        cmocka_unit_test(folding),
+        cmocka_unit_test(searching),
+        cmocka_unit_test(searching_long_texts),
+        cmocka_unit_test(searching_messages),
+        cmocka_unit_test(base_subjects),
+        cmocka_unit_test(previews),
+        cmocka_unit_test(previews_are_short),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

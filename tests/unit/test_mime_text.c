@@ -220,6 +220,51 @@ static void encoded_words(void **state)
     }
 }
 
+/* A line of plain ASCII goes another way than the rest: a line end put anywhere into a body, which unfolding takes out
+ * again, changes nothing of what it means. */
+static void folds_anywhere(void **state)
+{
+    static const char *const pieces[] = {"a",  "harbour",   " ",  "=",    "?",        "\x7f", "~",
+                                         "\t", "=?q?q?a?=", "=?", "\x1f", "\xc3\xa4", "\r",   "=?q?b?YUI=?="};
+    uint32_t random = 1;
+
+    for (unsigned round = 0; round < 2000; round++) {
+        _cleanup_buf_ struct buf body = BUF_INIT(MAX), plain = BUF_INIT(MAX);
+        size_t most = round % 3 == 0 ? 7 : round % 3 == 1 ? 10 : ARRAY_SIZE(pieces);
+
+        for (unsigned n = 0; n < round % 9; n++) {
+            random = random * 1664525 + 1013904223;
+            assert_int_equal(buf_add_str(&body, str_from(pieces[(random >> 16) % most])), 0);
+        }
+        assert_int_equal(rfc2047_decode(buf_str(&body), &plain), 0);
+        for (size_t at = 0; at <= body.len; at++) {
+            _cleanup_buf_ struct buf folded = BUF_INIT(MAX), out = BUF_INIT(MAX);
+
+            if (at > 0 && body.data[at - 1] == '\r')
+                continue; /* it would become another line end */
+            assert_int_equal(buf_add_str(&folded, str_sub(buf_str(&body), 0, at)), 0);
+            assert_int_equal(buf_add(&folded, "\r\n", 2), 0);
+            assert_int_equal(buf_add_str(&folded, str_sub(buf_str(&body), at, body.len)), 0);
+            assert_int_equal(rfc2047_decode(buf_str(&folded), &out), 0);
+            EQUAL(&out, buf_cstr(&plain));
+        }
+    }
+}
+
+/* Of a body without end only its beginning counts, whatever it consists of. */
+static void cut_bodies(void **state)
+{
+    _cleanup_buf_ struct buf body = BUF_INIT(MAX), out = BUF_INIT(MAX);
+
+    while (body.len < LIMIT_HEADER_FIELD)
+        assert_int_equal(buf_add_byte(&body, ' '), 0);
+    assert_int_equal(buf_add_byte(&body, 'x'), 0);
+    assert_int_equal(rfc2047_decode(buf_str(&body), &out), 0);
+    EQUAL(&out, "");
+    assert_int_equal(rfc2047_decode(str_sub(buf_str(&body), 1, LIMIT_HEADER_FIELD), &out), 0);
+    EQUAL(&out, "x");
+}
+
 /* What could make the decoder slow: the time of this test is its point. */
 static void encoded_words_in_linear_time(void **state)
 {
@@ -332,6 +377,8 @@ int main(void)
         cmocka_unit_test(charset_conversion),
         cmocka_unit_test(charset_strictly),
         cmocka_unit_test(encoded_words),
+        cmocka_unit_test(folds_anywhere),
+        cmocka_unit_test(cut_bodies),
         cmocka_unit_test(encoded_words_in_linear_time),
         cmocka_unit_test(encoded_words_made),
         cmocka_unit_test(modified_utf7),
