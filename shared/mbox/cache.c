@@ -201,6 +201,28 @@ static int point_to_blobs(struct mbox *v, uint64_t place)
     return 0;
 }
 
+/* Puts blobs of one kind together: mostly a command reads one kind of many messages. Without memory they stay as they
+ * are. */
+static void group_by_kind(struct buf *blobs)
+{
+    struct buf grouped = BUF_INIT(blobs->max);
+
+    if (buf_reserve(&grouped, blobs->len) < 0)
+        return;
+    for (uint32_t kind = 0; kind < MBOX_CACHE_KINDS; kind++) {
+        for (size_t at = 0; at < blobs->len;) {
+            struct cache_blob blob;
+
+            memcpy(&blob, blobs->data + at, sizeof(blob));
+            if (blob.kind == kind)
+                (void)buf_add(&grouped, blobs->data + at, blob_room(blob.len)); /* the room is there */
+            at += blob_room(blob.len);
+        }
+    }
+    buf_finish(blobs);
+    *blobs = grouped;
+}
+
 static int cache_append(struct mbox *v)
 {
     struct box *b = v->b;
@@ -211,6 +233,7 @@ static int cache_append(struct mbox *v)
 
     if (most > (uint64_t)UINT32_MAX * CACHE_UNIT - CACHE_BATCH * 4)
         most = (uint64_t)UINT32_MAX * CACHE_UNIT - CACHE_BATCH * 4;
+    group_by_kind(&v->cache_put);
     if ((r = index_begin(b)) < 0)
         return r;
     r = cache_open(v, b->ix.head->cache_id);

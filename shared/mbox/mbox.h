@@ -230,6 +230,10 @@ struct mbox_stream;
 int mbox_stream_new(struct mbox *b, uint32_t seq, struct mbox_stream **ret);
 void mbox_stream_free(struct mbox_stream *m);
 
+/* At byte 0: only the header is wanted. The next piece then ends with it if that costs nothing, since what follows
+ * would be converted in vain. */
+void mbox_stream_want_header(struct mbox_stream *m);
+
 /* The next piece, good until the next call; an empty view is the end, reached after exactly mbox_info.size bytes.
  * -ESTALE: the message is gone in the middle (close the connection rather than send other bytes). */
 int mbox_stream_next(struct mbox_stream *m, struct str *ret_bytes);

@@ -21,6 +21,7 @@ struct mbox_stream {
     struct index_record rec;
     struct block_key key; /* under which rec was read */
     bool has_key;
+    bool wants_header;
     bool follows;  /* the message stands behind the one that was read before it */
     uint64_t at;   /* stored bytes consumed, from the From_ line on */
     uint64_t end;  /* of them that are the message: without the separator */
@@ -42,6 +43,7 @@ static void rewind_stream(struct mbox_stream *m)
     m->at = (uint64_t)rec->from_length + rec->block;
     m->end = rec->length - rec->separator;
     m->done = m->skip = 0;
+    m->wants_header = false;
 }
 
 /* The record, and the state of the index that it belongs to if nothing changed meanwhile. */
@@ -187,23 +189,43 @@ static size_t chunk_length(const struct mbox_stream *m)
     return m->end - m->at < most ? (size_t)(m->end - m->at) : most;
 }
 
+/* The header alone, if that is what is wanted and it was read ahead. */
+static size_t look_at_header(const struct mbox_stream *m, const uint8_t **ret)
+{
+    uint64_t end = (uint64_t)m->rec.from_length + m->rec.header + sizeof("\r\n") - 1; /* with the empty line */
+    size_t n;
+
+    if (!m->wants_header || m->at >= end || end >= m->end || end - m->at > STREAM_FIRST)
+        return 0;
+    n = look_ahead(m, (size_t)(end - m->at), ret);
+    /* A whole line makes progress. */
+    return n == end - m->at && n >= 2 && ((*ret)[n - 1] == '\n' || (*ret)[n - 2] == '\n') ? n : 0;
+}
+
 /* Stored bytes from m->at on, good until the next call on the view: all that are left, or enough to make progress. */
 static int next_chunk(struct mbox_stream *m, const uint8_t **ret, size_t *ret_len)
 {
-    size_t n = look_ahead(m, chunk_length(m), ret);
+    size_t header = look_at_header(m, ret);
+    size_t n = header > 0 ? header : look_ahead(m, chunk_length(m), ret);
     int r;
 
-    if (n >= INTEROP_WINDOW || n == m->end - m->at) {
+    if (header > 0 || n >= INTEROP_WINDOW || n == m->end - m->at) {
         *ret_len = n;
         return 0;
     }
     if ((r = lock_for_read(m)) < 0)
         return r;
     /* It may have moved, and be another size. */
+    m->wants_header = false;
     *ret_len = m->at > m->end ? 0 : chunk_length(m);
     r = m->at > m->end ? -ESTALE : read_locked(m, *ret_len, ret);
     box_unlock(m->v->b);
     return r == -ENODATA ? -ESTALE : r;
+}
+
+void mbox_stream_want_header(struct mbox_stream *m)
+{
+    m->wants_header = m->done == 0 && m->skip == 0;
 }
 
 int mbox_stream_next(struct mbox_stream *m, struct str *ret_bytes)
