@@ -15,10 +15,11 @@
 
 #define SCRATCH_MAX  (16u << 20) /* a printed structure of LIMIT_MIME_PARTS parts, an envelope of LIMIT_ADDRESSES */
 #define SCRATCH_KEEP (64u << 10)
+#define FIELDS_MAX   (16u << 10) /* fields of one message that are worth keeping */
 
 void message_init(struct message *m, struct imap *s)
 {
-    *m = (struct message){.s = s, .scratch = BUF_INIT(SCRATCH_MAX)};
+    *m = (struct message){.s = s, .scratch = BUF_INIT(SCRATCH_MAX), .fields = BUF_INIT(FIELDS_MAX)};
     header_collector_init(&m->header);
 }
 
@@ -42,6 +43,7 @@ void message_finish(struct message *m)
     mime_parser_free(m->parser);
     header_collector_finish(&m->header);
     buf_finish(&m->scratch);
+    buf_finish(&m->fields);
 }
 
 void message_email_id(const struct mbox_info *info, uint8_t ret[16])
@@ -61,22 +63,32 @@ int message_begin(struct message *m, uint32_t seq)
     return mbox_info(m->s->box, seq, &m->info);
 }
 
-int message_read(struct message *m, uint64_t start, uint64_t end, int (*sink)(void *context, struct str piece),
-                 void *context)
+/* Has the stream at a byte of the wire form. */
+static int message_seek(struct message *m, uint64_t start)
 {
     int r = 0;
 
-    if (start >= end)
-        return 0;
     if (!m->stream) {
         r = mbox_stream_new(m->s->box, m->seq, &m->stream);
         m->position = 0;
     }
     if (r >= 0 && m->position != start)
         r = mbox_stream_seek(m->stream, start);
+    if (r >= 0)
+        m->position = start;
+    return r;
+}
+
+int message_read(struct message *m, uint64_t start, uint64_t end, int (*sink)(void *context, struct str piece),
+                 void *context)
+{
+    int r;
+
+    if (start >= end)
+        return 0;
+    r = message_seek(m, start);
     if (r < 0)
         return r;
-    m->position = start;
     while (start < end) {
         struct str piece;
 
@@ -110,10 +122,82 @@ int message_header(struct message *m)
 
     if (m->has_header)
         return 0;
+    if (m->info.size > 0) {
+        r = message_seek(m, 0);
+        if (r < 0)
+            return r;
+        mbox_stream_want_header(m->stream);
+    }
     r = message_read(m, 0, m->info.size, feed_header, m);
     if (r < 0)
         return r;
     m->has_header = true;
+    return 0;
+}
+
+/* What the keys of RFC 9051 6.4.4 look for by name, and the field by which clients find a message that they know. */
+static const struct str kept_fields[] = {{"Subject", 7}, {"From", 4}, {"To", 2},         {"Cc", 2},
+                                         {"Bcc", 3},     {"Date", 4}, {"Message-ID", 10}};
+
+static bool is_kept(struct str name)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(kept_fields); i++)
+        if (str_ieq(name, kept_fields[i]))
+            return true;
+    return false;
+}
+
+/* The cached bytes: this, then the kept fields as a header of their own. As they stand: what is made of them when they
+ * are searched may change with the program and its libraries. */
+#define FIELDS_FORMAT 1u
+
+static int fields_read(struct message *m, struct str *ret)
+{
+    struct str cached;
+    uint32_t format;
+    int r = mbox_cache_get(m->s->box, m->seq, MBOX_CACHE_HEADERS, &cached);
+
+    if (r < 0)
+        return r;
+    if (cached.len < sizeof(format))
+        return -EBADMSG;
+    memcpy(&format, cached.ptr, sizeof(format));
+    if (format != FIELDS_FORMAT)
+        return -EBADMSG;
+    *ret = str_sub(cached, sizeof(format), cached.len);
+    return 0;
+}
+
+/* For whoever has the header at hand. Where they are too large for it, or the disk is full, it is read each time. */
+static void fields_keep(struct message *m)
+{
+    static const uint32_t format = FIELDS_FORMAT;
+    int r;
+
+    buf_clear(&m->fields);
+    r = buf_add(&m->fields, &format, sizeof(format));
+    if (r >= 0)
+        r = header_select(buf_str(&m->header.bytes), kept_fields, ARRAY_SIZE(kept_fields), false, &m->fields);
+    if (r >= 0)
+        (void)mbox_cache_put(m->s->box, m->seq, MBOX_CACHE_HEADERS, buf_str(&m->fields));
+}
+
+int message_fields(struct message *m, struct str name, struct str *ret)
+{
+    bool may_be_cached = !m->has_header && is_kept(name);
+    int r;
+
+    /* Of a message that is gone nothing is found, whether it is in the cache or not. */
+    if (may_be_cached && m->info.is_expunged)
+        return -ESTALE;
+    if (may_be_cached && fields_read(m, ret) >= 0)
+        return 0;
+    r = message_header(m);
+    if (r < 0)
+        return r;
+    if (may_be_cached)
+        fields_keep(m);
+    *ret = buf_str(&m->header.bytes);
     return 0;
 }
 
@@ -228,6 +312,7 @@ int message_envelope(struct message *m)
     if (r < 0)
         return r;
     (void)mbox_cache_put(m->s->box, m->seq, MBOX_CACHE_ENVELOPE, buf_str(&m->scratch));
-    digest_keep(m); /* a list that is shown is sorted next: the header is not read again for it */
+    digest_keep(m); /* a list that is shown is sorted or searched next: the header is not read again for it */
+    fields_keep(m);
     return 0;
 }

@@ -22,6 +22,7 @@ struct message {
     struct header_collector header;
     bool has_header;
     struct buf scratch;
+    struct buf fields; /* on their way into the cache */
 };
 
 void message_init(struct message *m, struct imap *s);
@@ -36,6 +37,11 @@ int message_begin(struct message *m, uint32_t seq);
 
 /* Its header, at most LIMIT_HEADER of it; m->header.length is how long it is. 0, -ESTALE, ... */
 int message_header(struct message *m);
+
+/* Bytes in which header_next() finds all fields of that name as they stand in the header, in their order: the header
+ * itself, or what the cache keeps of it, for which no message is read. Good until the next call on the mailbox or
+ * message. 0, -ESTALE, ... */
+int message_fields(struct message *m, struct str name, struct str *ret);
 
 /* Its MIME tree. 0, -ESTALE, ... */
 int message_tree(struct message *m);

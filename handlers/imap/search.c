@@ -71,16 +71,16 @@ void search_order(struct search_key *key)
 static int match_sent(struct search *q, const struct search_key *key, bool *ret)
 {
     struct header_field field;
+    struct str header;
     int64_t when;
     int16_t offset;
     int32_t day;
-    int r = message_header(&q->message);
+    int r = message_fields(&q->message, STR("Date"), &header);
 
     *ret = false;
     if (r < 0)
         return r;
-    if (!header_find(buf_str(&q->message.header.bytes), STR("Date"), &field) ||
-        date_parse(field.body, &when, &offset) < 0)
+    if (!header_find(header, STR("Date"), &field) || date_parse(field.body, &when, &offset) < 0)
         return 0;
     day = date_day(when, offset);
     *ret = key->kind == SEARCH_SENTBEFORE ? day < key->day
@@ -105,22 +105,21 @@ static int field_contains(struct search *q, struct search_key *key, struct str b
         r = fold_search_new(key->text, &key->header_search);
     if (r < 0)
         return r;
-    fold_search_reset(key->header_search);
-    r = fold_search_feed(key->header_search, buf_str(&q->text), ret);
-    if (r >= 0 && !*ret)
-        r = fold_search_end(key->header_search, ret);
-    return r;
+    return fold_search_text(key->header_search, buf_str(&q->text), ret);
 }
 
 /* Any field of that name; an empty string asks only whether there is one. */
 static int match_header(struct search *q, struct search_key *key, bool *ret)
 {
-    struct header_iter i;
     struct header_field field;
-    int r = message_header(&q->message);
+    struct header_iter i;
+    struct str header;
+    int r = message_fields(&q->message, key->field, &header);
 
     *ret = false;
-    i = header_iterate(buf_str(&q->message.header.bytes));
+    if (r < 0)
+        return r;
+    i = header_iterate(header);
     while (r >= 0 && !*ret && header_next(&i, &field))
         if (str_ieq(field.name, key->field))
             r = field_contains(q, key, field.body, ret);

@@ -21,6 +21,7 @@ IMAP = (
     ("FETCH ENVELOPE, later", "b FETCH 1:* (ENVELOPE)\r\n"),
     ("FETCH BODYSTRUCTURE, later", "b FETCH 1:* (BODYSTRUCTURE)\r\n"),
     ("FETCH BODY.PEEK[]", "b FETCH 1:* (BODY.PEEK[])\r\n"),
+    ("SEARCH SUBJECT", "b SEARCH SUBJECT zyzzyva\r\n"),
     ("SEARCH TEXT", "b SEARCH TEXT zyzzyva\r\n"),
     ("SORT (DATE)", "b SORT (DATE) UTF-8 ALL\r\n"),
     ("SORT (SUBJECT)", "b SORT (SUBJECT) UTF-8 ALL\r\n"),
