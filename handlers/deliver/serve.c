@@ -80,13 +80,26 @@ static bool is_keeper_gone(const struct session *s)
     return s->control >= 0 && poll(&p, 1, 0) > 0;
 }
 
-/* Says why it was not done. Without a keeper, who was killed, or where nobody waits any more, nothing is said: another
- * deliver with another keeper looks what became of the letter. */
+/* What the letter is to blame for, or the mailbox: another deliver would meet it, too. */
+static bool is_for_all(int error)
+{
+    return error == -EMULTIHOP || error == -EINVAL || error == -EAGAIN || error == -EBADMSG;
+}
+
+/* Says why it was not done. Whoever brought it from elsewhere finds out himself what may be our trouble alone: our
+ * limits, our memory, what the other letters add up to. Without a keeper, who was killed, or where nobody waits any
+ * more, nothing is said: another deliver with another keeper looks what became of the letter. */
 static void refuse(struct server *v, struct letter *l, int error)
 {
-    v->is_over |= is_keeper_gone(v->session) || (error == -EPIPE && l->from == STDIN_FILENO);
-    if (v->is_over || error == -EPIPE)
+    bool is_own = l->from == STDIN_FILENO;
+
+    v->is_over |= is_keeper_gone(v->session) || (error == -EPIPE && is_own);
+    if (v->is_over)
         return;
+    if (!is_own && !is_for_all(error)) {
+        letter_answer_line(l, STR(""));
+        return;
+    }
     v->options->sender = l->sender;
     deliver_log(v->session, v->options, error);
     letter_answer(l, error);
@@ -149,7 +162,7 @@ static void tell_all(void *server)
             letter_answer(&v->letters[i], 0);
 }
 
-/* What may go well with each of them alone. */
+/* What may go well with our own letter alone. */
 static bool depends_on_others(int error)
 {
     return error == -ENOSPC || error == -EDQUOT || error == -EFBIG || error == -EPIPE;
@@ -158,12 +171,10 @@ static bool depends_on_others(int error)
 /* Nothing of it is in the mailbox, and nothing else is gathered. */
 static void give_back(struct server *v, struct letter *l, int error)
 {
-    if (!depends_on_others(error))
-        refuse(v, l, error);
-    else if (l->from == STDIN_FILENO)
+    if (l->from == STDIN_FILENO && depends_on_others(error))
         deliver_alone(v, l);
     else
-        letter_answer_line(l, STR(""));
+        refuse(v, l, error);
 }
 
 /* Adds it to what is to be written; if it cannot be, that is its verdict, or its deliver tries alone. */
@@ -173,9 +184,7 @@ static bool add(struct server *v, struct letter *l)
 
     if (e == 0)
         e = deliver_add(&v->box, v->conf, v->session, v->options);
-    if (e < 0 && l->from != STDIN_FILENO && depends_on_others(e))
-        letter_answer_line(l, STR(""));
-    else if (e < 0)
+    if (e < 0)
         refuse(v, l, e);
     return e == 0;
 }

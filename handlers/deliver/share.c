@@ -25,12 +25,18 @@ void share_init(struct share *h)
     *h = (struct share){.listener = -1, .lock = -1, .link = -1};
 }
 
+/* Whoever waits there sees that, and delivers himself. */
+static void shut_door(struct share *h)
+{
+    close_fd(&h->listener);
+    close_fd(&h->lock);
+}
+
 void share_finish(struct share *h)
 {
     while (h->count > 0)
         share_send_away(h, h->count - 1);
-    close_fd(&h->listener);
-    close_fd(&h->lock);
+    shut_door(h);
     close_fd(&h->link);
 }
 
@@ -38,6 +44,13 @@ void share_send_away(struct share *h, size_t guest)
 {
     close_fd(&h->guests[guest]);
     h->guests[guest] = h->guests[--h->count];
+}
+
+/* Who has a keeper can make the mailbox and its dotlock where the user cannot, and is mended after when he dies: he
+ * leaves nothing to who has none. */
+static bool is_kept(const struct session *s)
+{
+    return s->control >= 0;
 }
 
 /* The folder by its inode: the same path is another one in another mount namespace. */
@@ -56,8 +69,9 @@ static int name_of(const struct session *s, struct sockaddr_un *ret, socklen_t *
     if (stat(folder, &st) < 0)
         return -errno;
     *ret = (struct sockaddr_un){.sun_family = AF_UNIX};
-    n = snprintf(ret->sun_path + 1, room, "pennypost-deliver %u %llx %llx %s", (unsigned)geteuid(),
-                 (unsigned long long)st.st_dev, (unsigned long long)st.st_ino, slash + 1);
+    n = snprintf(ret->sun_path + 1, room, "pennypost-deliver %u %llx %llx %s %s", (unsigned)geteuid(),
+                 (unsigned long long)st.st_dev, (unsigned long long)st.st_ino, is_kept(s) ? "kept" : "alone",
+                 slash + 1);
     if (n < 0 || (size_t)n >= room)
         return -ENAMETOOLONG;
     *ret_len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n);
@@ -81,10 +95,16 @@ static int open_lock(const struct session *s)
     return n < 0 || (size_t)n >= sizeof(path) ? -1 : open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 }
 
+/* A lock that belongs to its process: of such a lock the kernel says which that is. A byte for each of the two. */
+static struct flock first_lock(const struct session *s)
+{
+    return (struct flock){.l_type = F_WRLCK, .l_start = is_kept(s) ? 1 : 0, .l_len = 1};
+}
+
 /* Taken when the name is ours: nobody else's socket has it while the lock is held. */
 static void become_first(struct share *h, const struct session *s, int *fd)
 {
-    struct flock lock = {.l_type = F_WRLCK};
+    struct flock lock = first_lock(s);
     _cleanup_close_ int file = open_lock(s);
 
     if (file < 0 || fcntl(file, F_SETLK, &lock) < 0 || listen(*fd, SHARE_GUESTS) < 0)
@@ -93,10 +113,9 @@ static void become_first(struct share *h, const struct session *s, int *fd)
     h->listener = steal_fd(fd);
 }
 
-/* A lock of the whole file that belongs to its process: of such a lock the kernel says which that is. */
 static bool is_first(const struct session *s, int fd)
 {
-    struct flock lock = {.l_type = F_WRLCK};
+    struct flock lock = first_lock(s);
     _cleanup_close_ int file = open_lock(s);
     pid_t pid = whose(fd);
 
@@ -125,8 +144,11 @@ void share_let_in(struct share *h)
     for (int i = 0; i < SHARE_GUESTS && h->listener >= 0; i++) {
         int fd = accept4(h->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-        if (fd < 0)
+        if (fd < 0) {
+            if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+                shut_door(h);
             return;
+        }
         if (h->count < SHARE_GUESTS && whose(fd) > 0)
             h->guests[h->count++] = fd;
         else

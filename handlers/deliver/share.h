@@ -3,11 +3,12 @@
  * a sync and an update of the index. So the first of them takes the letters of the others too, and writes what has come
  * while it was busy in one append. Where that cannot be arranged everybody delivers what he has himself.
  *
- * They meet at an abstract socket named after the user and the folder and file of the mailbox. The kernel says which
- * process of which user is at the other end: only the user's own are talked to. That is not enough for whoever takes
- * letters: a container or a sandbox may keep a process of the same user away from all of his files, but not from such a
- * socket. So the first one holds a lock in the state folder, and the kernel says which process does. Who only brings
- * letters may be anybody of the user's: he could bring them to port 25. Private to deliver.
+ * They meet at an abstract socket named after the user and the folder and file of the mailbox, those with a keeper at
+ * another one than those without. The kernel says which process of which user is at the other end: only the user's own
+ * are talked to. That is not enough for whoever takes letters: a container or a sandbox may keep a process of the same
+ * user away from all of his files, but not from such a socket. So the first one holds a lock in the state folder, and
+ * the kernel says which process does. Who only brings letters may be anybody of the user's: he could bring them to port
+ * 25. Private to deliver.
  */
 #ifndef DELIVER_SHARE_H
 #define DELIVER_SHARE_H
