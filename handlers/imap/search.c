@@ -157,7 +157,7 @@ static int match_body(struct search *q, struct search_key *key, bool *ret)
     r = message_read(&q->message, 0, q->message.info.size, feed_body, &b);
     /* Also after a hit or an error: it makes the searcher ready for the next message. */
     e = mime_search_end(key->body_search, &is_found);
-    *ret = r >= 0 && (b.is_found || (e >= 0 && is_found));
+    *ret = r >= 0 && (b.is_found || (e >= 0 && (is_found || key->text.len == 0)));
     return r < 0 ? r : e;
 }
 
