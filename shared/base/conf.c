@@ -22,11 +22,17 @@ struct conf_key {
     enum conf_kind kind;
     size_t offset;
     const char *value; /* default */
+    const char *words; /* of a CONF_STRING, all that it may say; NULL: anything */
+    bool is_list;      /* any number of these words, not just one */
 };
 
 #define KEY(field, kind, value)                                                                                        \
     {                                                                                                                  \
-#field, kind, offsetof(struct conf, field), value                                                              \
+#field, kind, offsetof(struct conf, field), value, NULL, false                                                 \
+    }
+#define WORDS(field, value, words, is_list)                                                                            \
+    {                                                                                                                  \
+#field, CONF_STRING, offsetof(struct conf, field), value, words, is_list                                       \
     }
 
 static const struct conf_key KEYS[] = {
@@ -41,8 +47,8 @@ static const struct conf_key KEYS[] = {
     KEY(tls_ca, CONF_STRING, "/etc/ssl/certs/ca-certificates.crt"),
     KEY(dnsbl, CONF_STRING, ""),
     KEY(dnsbl_threshold, CONF_U32, "1"),
-    KEY(reverse_dns, CONF_STRING, "no"),
-    KEY(helo_checks, CONF_STRING, ""),
+    WORDS(reverse_dns, "no", "no log name match", false),
+    WORDS(helo_checks, "", "own fqdn literal dns", true),
     KEY(sender_dns, CONF_BOOL, "no"),
     KEY(connection_rate, CONF_U32, "0"),
     KEY(policy_exempt, CONF_STRING, ""),
@@ -66,7 +72,7 @@ static const struct conf_key KEYS[] = {
     KEY(pam_session, CONF_BOOL, "no"),
     KEY(mailbox_size, CONF_SIZE, "0"),
     KEY(queue, CONF_STRING, "/var/spool/pennypost"),
-    KEY(submission_senders, CONF_STRING, "own"),
+    WORDS(submission_senders, "own", "own any", false),
     KEY(submit_socket, CONF_STRING, "/run/pennypost/submit.sock"),
     KEY(dkim_keys, CONF_STRING, PENNYPOST_SYSCONFDIR "/dkim"),
     KEY(srs, CONF_BOOL, "yes"),
@@ -74,7 +80,7 @@ static const struct conf_key KEYS[] = {
     KEY(srs_secret, CONF_STRING, "/var/lib/pennypost/srs-secret"),
     KEY(trusted_users, CONF_STRING, "root daemon uucp www-data"),
     KEY(send_to_terminal, CONF_BOOL, "no"),
-    KEY(smtp_bare_newline, CONF_STRING, "reject"),
+    WORDS(smtp_bare_newline, "reject", "reject normalize", false),
     KEY(queue_lifetime, CONF_TIME, "5d"),
     KEY(delay_warning, CONF_TIME, "4h"),
     KEY(retry_min, CONF_TIME, "5m"),
@@ -221,13 +227,32 @@ static int set_string(char **to, struct str value)
     return 0;
 }
 
+/* A word that nobody knows would switch off what it was meant to switch on. */
+static bool is_known(const struct conf_key *key, struct str value)
+{
+    struct str word, known, list;
+    size_t count = 0;
+
+    while (str_word(&value, &word)) {
+        bool is_found = false;
+
+        list = str_from(key->words);
+        while (!is_found && str_word(&list, &known))
+            is_found = str_ieq(word, known);
+        if (!is_found)
+            return false;
+        count++;
+    }
+    return key->is_list || count == 1;
+}
+
 static int set_value(struct conf *c, const struct conf_key *key, struct str value)
 {
     void *to = field_of(c, key);
 
     switch (key->kind) {
     case CONF_STRING:
-        return set_string(to, value);
+        return key->words && !is_known(key, value) ? -EINVAL : set_string(to, value);
     case CONF_BOOL:
         return set_bool(to, value);
     case CONF_U32:
@@ -242,19 +267,35 @@ static int set_value(struct conf *c, const struct conf_key *key, struct str valu
     return -EINVAL;
 }
 
+/* More words behind those that a list has. */
+static int add_value(struct conf *c, const struct conf_key *key, struct str value)
+{
+    _cleanup_buf_ struct buf all = BUF_INIT(LIMIT_CONF_VALUE + 1);
+    char **now = field_of(c, key);
+
+    if (key->kind != CONF_STRING || buf_printf(&all, "%s %.*s", *now, STR_ARG(value)) < 0)
+        return -EINVAL;
+    return set_value(c, key, str_trim(buf_str(&all)));
+}
+
 int conf_set(struct conf *c, struct str name, struct str value)
 {
-    const struct conf_key *key = find_key(name);
+    bool is_more = str_ends(name, STR("+"));
+    const struct conf_key *key = NULL;
     int r;
 
+    if (is_more)
+        name = str_trim(str_sub(name, 0, name.len - 1));
+    key = find_key(name);
     buf_clear(&c->error);
     if (!key) {
         (void)buf_printf(&c->error, "unknown key %.*s: nearest is %s", STR_ARG(name), nearest_key(name));
         return -ENOENT;
     }
-    r = set_value(c, key, value);
+    r = is_more ? add_value(c, key, value) : set_value(c, key, value);
     if (r < 0)
-        (void)buf_printf(&c->error, "bad value for %s: %.*s", key->name, STR_ARG(value));
+        (void)buf_printf(&c->error, "bad value for %s: %.*s%s%s", key->name, STR_ARG(value),
+                         key->words ? "; known are " : "", key->words ? key->words : "");
     return r;
 }
 
@@ -372,6 +413,24 @@ static unsigned long_line(struct str text)
     return 0;
 }
 
+/* inih takes an indented line for more of the line before, as which it would replace that one's value: here every line
+ * stands for itself. */
+static void take_indents_off(struct buf *text)
+{
+    bool is_begin = true;
+    size_t to = 0;
+
+    for (size_t i = 0; i < text->len; i++) {
+        char c = text->data[i];
+
+        if (is_begin && strchr(" \t\v\f\r", c))
+            continue;
+        is_begin = c == '\n';
+        text->data[to++] = c;
+    }
+    buf_truncate(text, to);
+}
+
 int conf_load(struct conf *c, const char *path)
 {
     _cleanup_buf_ struct buf text = BUF_INIT(LIMIT_CONF_FILE + 1);
@@ -387,6 +446,7 @@ int conf_load(struct conf *c, const char *path)
     unsigned line = long_line(buf_str(&text));
     int bad = 0;
 
+    take_indents_off(&text);
     if (line == 0)
         bad = ini_parse_string(buf_cstr(&text), take_pair, &l);
     if (l.error == 0 && line == 0 && bad == 0)
@@ -396,8 +456,10 @@ int conf_load(struct conf *c, const char *path)
 
     if (l.error < 0)
         (void)buf_add_str(&reason, buf_str(&c->error));
+    else if (line > 0)
+        (void)buf_printf(&reason, "longer than %d bytes; a list goes on with `key += value`", CONF_LINE);
     else
-        (void)buf_printf(&reason, line > 0 ? "longer than %d bytes" : "not `key = value`", CONF_LINE);
+        (void)buf_add_str(&reason, STR("not `key = value`"));
     buf_clear(&c->error);
     (void)buf_printf(&c->error, "%s line %u: %s", path, line > 0 ? line : (unsigned)bad, buf_cstr(&reason));
     return l.error < 0 ? l.error : -EINVAL;

@@ -20,7 +20,7 @@ enum conf_plaintext {
 
 struct conf {
     /* Values; strings are owned by the conf and never NULL. */
-    char *hostname;            /* our name in greetings and trace fields; default: the host's fully qualified name */
+    char *hostname;            /* our name in greetings and trace fields; default: /etc/mailname, or the host's name */
     char *domains;             /* blank-separated domains that are ours, besides hostname and localhost */
     char *networks;            /* clients that may send anywhere without logging in */
     char *networks_proxy;      /* peers whose PROXY address is believed */
@@ -108,7 +108,8 @@ int conf_args(struct conf *c, int *argc, char **argv);
 /* Reads a file. -EINVAL: a bad value, named in c->error. Missing: -ENOENT. */
 int conf_load(struct conf *c, const char *path);
 
-/* Sets one key. -ENOENT unknown key (c->error names the nearest one), -EINVAL bad value, -ENOMEM. */
+/* Sets one key, or with a `+` behind its name adds words to a list. -ENOENT unknown key (c->error names the nearest
+ * one), -EINVAL bad value, -ENOMEM. */
 int conf_set(struct conf *c, struct str key, struct str value);
 
 /* Appends to argv (room for max entries, *argc used) the options that give a started program this configuration.

@@ -174,6 +174,80 @@ static void conf_files_and_overrides(void **state)
     (void)unlink(path);
 }
 
+/* What a file with this text leads to: the result of conf_load(), *c filled. */
+static int load_text(struct conf *c, const char *text)
+{
+    char path[] = "conf-test-XXXXXX";
+    int fd = mkstemp(path), r;
+
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+    (void)close(fd);
+    assert_int_equal(conf_init(c), 0);
+    r = conf_load(c, path);
+    (void)unlink(path);
+    return r;
+}
+
+static void conf_lines_stand_for_themselves(void **state)
+{
+    struct conf c;
+
+    assert_int_equal(load_text(&c, "hostname = mail.example\n  domains = example.org\r\n\tmessage_size = 5\r\n"), 0);
+    assert_string_equal(c.hostname, "mail.example");
+    assert_string_equal(c.domains, "example.org");
+    assert_int_equal(c.message_size, 5);
+    conf_finish(&c);
+    assert_int_equal(load_text(&c, "hostname = mail.example\ndomains = a.example\n    b.example\n"), -EINVAL);
+    assert_non_null(strstr(buf_cstr(&c.error), "line 3: not `key = value`"));
+    conf_finish(&c);
+}
+
+static void conf_lists_go_on(void **state)
+{
+    struct conf c;
+    char text[300];
+
+    assert_int_equal(load_text(&c, "domains = a.example\ndomains += b.example c.example\ndnsbl+=bl.test=127.0.0.2\n"),
+                     0);
+    assert_string_equal(c.domains, "a.example b.example c.example");
+    assert_string_equal(c.dnsbl, "bl.test=127.0.0.2");
+    conf_finish(&c);
+    assert_int_equal(load_text(&c, "message_size = 1\nmessage_size += 1\n"), -EINVAL);
+    conf_finish(&c);
+    assert_int_equal(load_text(&c, "submission_senders += any\n"), -EINVAL);
+    conf_finish(&c);
+    assert_int_equal(load_text(&c, "domain += b.example\n"), 0);
+    assert_non_null(strstr(buf_cstr(&c.warnings), "nearest is domains"));
+    conf_finish(&c);
+    (void)snprintf(text, sizeof(text), "domains = %0250d\n", 0);
+    assert_int_equal(load_text(&c, text), -EINVAL);
+    assert_non_null(strstr(buf_cstr(&c.error), "line 1: longer than 198 bytes; a list goes on with `key += value`"));
+    conf_finish(&c);
+}
+
+/* A misspelt word must not leave a check switched off. */
+static void conf_knows_the_words(void **state)
+{
+    static const char *const good[] = {"reverse_dns = Match\n", "helo_checks = own fqdn\nhelo_checks += dns\n",
+                                       "helo_checks =\n", "submission_senders = any\n",
+                                       "smtp_bare_newline = normalize\n"};
+    static const char *const bad[] = {
+        "reverse_dns = mach\n",     "reverse_dns = log match\n",  "reverse_dns =\n",
+        "helo_checks = own,fqdn\n", "submission_senders = all\n", "smtp_bare_newline = normalise\n"};
+    struct conf c;
+
+    for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+        assert_int_equal(load_text(&c, good[i]), 0);
+        conf_finish(&c);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        assert_int_equal(load_text(&c, bad[i]), -EINVAL);
+        assert_non_null(strstr(buf_cstr(&c.error), "; known are "));
+        conf_finish(&c);
+    }
+}
+
 static void conf_refuses(void **state)
 {
     struct conf c;
@@ -255,6 +329,9 @@ int main(void)
         cmocka_unit_test(numset_against_a_model),
         cmocka_unit_test(numset_text),
         cmocka_unit_test(conf_files_and_overrides),
+        cmocka_unit_test(conf_lines_stand_for_themselves),
+        cmocka_unit_test(conf_lists_go_on),
+        cmocka_unit_test(conf_knows_the_words),
         cmocka_unit_test(conf_refuses),
         cmocka_unit_test(conf_expands),
         cmocka_unit_test(clock_prints),
