@@ -37,7 +37,7 @@ struct mbox_store {
     uint64_t key[2]; /* of the content hash */
     bool has_boot;   /* boot was looked for */
     uint64_t boot;   /* which start of the machine this is, 0: not known */
-    bool is_dotlock_noticed;
+    bool is_dotlock_noticed, is_shadow_noticed;
     struct buf notices;
     struct mbox_store *shadow; /* shows the same mailboxes where the state cannot be used */
     struct mbox_store *parent; /* of a shadow */
@@ -462,8 +462,9 @@ int name_resolve(struct mbox_store *s, struct str name, char **ret_name, char **
 
 /* ---- shadow.c ---- */
 
-/* The store that shows a mailbox although its own failed with `error`, NULL: there is none. */
+/* The store that shows a mailbox although its own failed with `error`, or NULL; and a notice of whether it could. */
 struct mbox_store *store_shadow(struct mbox_store *s, struct str name, int error);
+void store_shadow_notice(struct mbox_store *s, struct str name, int error, bool is_shown);
 
 /* A UIDVALIDITY that no other store gives. */
 int store_shadow_validity(uint32_t *ret);

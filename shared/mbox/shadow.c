@@ -183,14 +183,22 @@ static bool is_unfinished(struct mbox_store *s, struct str name)
 
 struct mbox_store *store_shadow(struct mbox_store *s, struct str name, int error)
 {
-    bool is_new = s->shadow == NULL;
-
-    if (s->parent != NULL || !is_of_state(error) || is_unfinished(s, name) || (is_new && make_shadow(s) < 0))
+    if (s->parent != NULL || !is_of_state(error) || is_unfinished(s, name) || (s->shadow == NULL && make_shadow(s) < 0))
         return NULL;
-    if (is_new)
+    return s->shadow;
+}
+
+void store_shadow_notice(struct mbox_store *s, struct str name, int error, bool is_shown)
+{
+    _cleanup_free_ char *canonical = NULL, *path = NULL, *side = NULL;
+
+    if (is_shown && !s->is_shadow_noticed) {
+        s->is_shadow_noticed = true;
         (void)store_notice(s,
                            "the state folder %s cannot be used: %s; mailboxes are shown read-only, with UIDs that"
                            " last as long as this session",
                            s->state == NULL ? "(none)" : s->state, strerror(-error));
-    return s->shadow;
+    }
+    if (!is_shown && is_of_state(error) && name_resolve(s, name, &canonical, &path, &side) >= 0)
+        (void)store_notice(s, "%s cannot be opened: %s", path, strerror(-error));
 }

@@ -319,6 +319,7 @@ int mbox_status(struct mbox_store *s, struct str name, struct mbox_status *ret)
 
     if (shadow == NULL || status_of(shadow, name, ret) < 0)
         return r;
+    store_shadow_notice(s, name, r, true);
     ret->highestmodseq = 0; /* of no use to anybody else (RFC 7162 3.1.7) */
     return 0;
 }
@@ -415,7 +416,11 @@ int mbox_open(struct mbox_store *s, struct str name, unsigned flags, struct mbox
     bool lasts = flags & MBOX_OPEN_POP3;
     struct mbox_store *shadow = r < 0 && !lasts ? store_shadow(s, name, r) : NULL;
 
-    return shadow == NULL || open_view(shadow, name, flags | MBOX_OPEN_READONLY, ret) < 0 ? r : 0;
+    bool is_shown = shadow != NULL && open_view(shadow, name, flags | MBOX_OPEN_READONLY, ret) >= 0;
+
+    if (r < 0)
+        store_shadow_notice(s, name, r, is_shown);
+    return is_shown ? 0 : r;
 }
 
 void view_rest(struct mbox *v)

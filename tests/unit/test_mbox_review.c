@@ -403,6 +403,25 @@ static void test_no_state(void **state)
     scratch_close(&s);
 }
 
+/* A mailbox that cannot be opened is named itself, and its state is not blamed for it. */
+static void test_no_mailbox(void **state)
+{
+    struct buf notices = BUF_INIT(1u << 16);
+    struct scratch s;
+    struct mbox *v;
+
+    (void)state;
+    scratch_open(&s);
+    assert_int_equal(symlink("elsewhere", s.inbox), 0);
+    assert_int_equal(mbox_open(s.store, STR("INBOX"), 0, &v), -ELOOP);
+    assert_int_equal(mbox_store_notices(s.store, &notices), 0);
+    assert_null(strstr(buf_cstr(&notices), "state folder"));
+    assert_non_null(strstr(buf_cstr(&notices), s.inbox));
+    assert_non_null(strstr(buf_cstr(&notices), strerror(ELOOP)));
+    buf_finish(&notices);
+    scratch_close(&s);
+}
+
 /* The spool is not mounted for a while: that is not a mailbox without messages. */
 static void test_spool_gone(void **state)
 {
@@ -459,6 +478,7 @@ int main(void)
         cmocka_unit_test(test_watch_from_the_beginning),
         cmocka_unit_test(test_odd_index),
         cmocka_unit_test(test_no_state),
+        cmocka_unit_test(test_no_mailbox),
         cmocka_unit_test(test_spool_gone),
     };
 
