@@ -54,12 +54,14 @@ int deliver_verdict(int error, struct buf *out)
 
 void deliver_log(const struct session *s, const struct deliver_options *o, int error)
 {
+    const char *file = o->file ? o->file : strcasecmp(o->mailbox, "INBOX") == 0 ? s->inbox : NULL;
     struct log_field fields[] = {LOG_FC("mailbox", s->user), LOG_FC("folder", o->mailbox), LOG_FC("from", o->sender),
-                                 LOG_FC("status", error == 0 ? "delivered" : strerror(-error))};
+                                 LOG_FC("status", error == 0 ? "delivered" : strerror(-error)),
+                                 LOG_FC("file", file ? file : "")};
 
     /* Under a monitor the monitor tells the story, with the queue id. */
     if (!o->serves || error < 0)
-        log_event(error == 0 ? LOG_INFO : LOG_WARNING, "deliver", fields, ARRAY_SIZE(fields));
+        log_event(error == 0 ? LOG_INFO : LOG_WARNING, "deliver", fields, ARRAY_SIZE(fields) - (error == 0 || !file));
 }
 
 struct server {

@@ -98,8 +98,12 @@ int monitor_start_tls(struct monitor *m)
     int r = tls_run_start(m->conf, m->connection, m->peer.address, m->protocol->alpn, &m->tls_child, &inner, &what);
 
     if (r < 0) {
-        LOG_ERROR(LOG_ERR, "TLS not started", r, LOG_FC("part", what), LOG_FC("service", m->protocol->service),
-                  LOG_FC("host", m->peer.address));
+        struct str file = STR("");
+
+        if (tls_check(m->conf, &file) >= 0)
+            file = STR(""); /* it was something else */
+        LOG_ERROR(LOG_ERR, "TLS not started", r, LOG_FC("part", what), LOG_F("file", file),
+                  LOG_FC("service", m->protocol->service), LOG_FC("host", m->peer.address));
         return r;
     }
     close_fd(&m->connection);
