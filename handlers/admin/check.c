@@ -196,12 +196,12 @@ static const char *hint_of_log(enum check_service service)
     switch (service) {
     case CHECK_POP3:
     case CHECK_POP3S:
-        return "the log of this session says why: journalctl -t ipop3d (or the mail log)";
+        return "the log of this session says why: journalctl -t ipop3d -t pop3-session (or the mail log)";
     case CHECK_IMAP:
     case CHECK_IMAPS:
-        return "the log of this session says why: journalctl -t imapd (or the mail log)";
+        return "the log of this session says why: journalctl -t imapd -t imap-session (or the mail log)";
     default:
-        return "the log of this session says why: journalctl -t smtpd (or the mail log)";
+        return "the log of this session says why: journalctl -t smtpd -t smtp-session -t deliver (or the mail log)";
     }
 }
 

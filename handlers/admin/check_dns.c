@@ -174,8 +174,12 @@ static void check_spf(struct report *r, struct str domain)
     }
     for (size_t i = 0; count == 1 && i < found.len && i < sizeof(text); i++) /* for a terminal */
         text[shown.len++] = found.ptr[i] < ' ' || found.ptr[i] > '~' ? '?' : found.ptr[i];
-    say(r, count == 1, "one TXT record like \"v=spf1 mx -all\" says who sends for the domain",
-        "SPF record of %.*s: %zu%s%.*s", STR_ARG(domain), count, count == 1 ? ", " : "", STR_ARG(shown));
+    if (txt.answer.status == DNS_FAILED)
+        say(r, false, "is there a DNS server that answers? /etc/resolv.conf, or key dns_servers",
+            "SPF record of %.*s: %s", STR_ARG(domain), absence(&txt.answer));
+    else
+        say(r, count == 1, "one TXT record like \"v=spf1 mx -all\" says who sends for the domain",
+            "SPF record of %.*s: %zu%s%.*s", STR_ARG(domain), count, count == 1 ? ", " : "", STR_ARG(shown));
     dns_question_finish(&txt);
 }
 

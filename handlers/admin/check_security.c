@@ -297,6 +297,35 @@ static void check_spool(struct report *r, const char *path)
     report_say(r, st.st_uid == 0 && ((st.st_mode & 02) == 0 || (st.st_mode & S_ISVTX) != 0), path, detail);
 }
 
+/* The mailboxes in it: a line for each that others than its owner and its group can read or write, or one for all. */
+static void check_boxes(struct report *r, const char *folder)
+{
+    _cleanup_buf_ struct buf text = BUF_INIT(LIMIT_PATHNAME);
+    glob_t found = {0};
+    size_t count = 0, open = 0;
+    struct stat st;
+
+    if (buf_printf(&text, "%s/*", folder) < 0)
+        return;
+    if (glob(buf_cstr(&text), GLOB_NOSORT, NULL, &found) == 0)
+        for (size_t i = 0; i < found.gl_pathc && open < FILES_MAX; i++) {
+            if (lstat(found.gl_pathv[i], &st) < 0 || !S_ISREG(st.st_mode))
+                continue;
+            count++;
+            if ((st.st_mode & 07) == 0)
+                continue;
+            open++;
+            buf_clear(&text);
+            (void)buf_printf(&text, "uid %u, mode %04o", (unsigned)st.st_uid, (unsigned)st.st_mode & 07777);
+            report_say(r, false, found.gl_pathv[i], buf_cstr(&text));
+        }
+    globfree(&found);
+    buf_clear(&text);
+    (void)buf_printf(&text, "%zu files in %s", count, folder);
+    if (count > 0 && open == 0)
+        report_say(r, true, "mailboxes are for their owners and their group", buf_cstr(&text));
+}
+
 /* Those files in a folder that match. */
 static void check_below(struct report *r, const char *folder, const char *pattern, enum secrecy secrecy)
 {
@@ -330,6 +359,7 @@ static void check_files(struct report *r, const struct conf *conf)
     for (size_t i = 0; i < ARRAY_SIZE(others); i++)
         check_file(r, others[i], UNCHANGEABLE);
     check_spool(r, conf->spool);
+    check_boxes(r, conf->spool);
     check_below(r, PENNYPOST_LIBEXECDIR, "*", UNCHANGEABLE);
     check_below(r, "/etc/pam.d", "pennypost-*", UNCHANGEABLE);
     check_below(r, "/usr/lib/pam.d", "pennypost-*", UNCHANGEABLE);

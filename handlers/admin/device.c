@@ -46,7 +46,8 @@ struct fresh {
 static int usage(void)
 {
     (void)fprintf(stderr,
-                  "usage: pennypost device add [--name TEXT] [--protocols imap,pop3,smtp] [--days N] [--cram] USER\n"
+                  "usage: pennypost device add [--name TEXT] [--protocols imap,pop3,pop2,smtp] [--days N] [--cram]\n"
+                  "                            USER\n"
                   "       pennypost device list [USER]\n"
                   "       pennypost device revoke USER NUMBER|NAME|all\n");
     return EX_USAGE;

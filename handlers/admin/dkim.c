@@ -141,6 +141,7 @@ static int keygen(const struct conf *conf, const struct request *r)
         e = make_key(conf, folder, r, DKIM_ED25519, second);
     if (e < 0)
         return e == -EEXIST ? EX_CANTCREAT : EX_IOERR;
+    (void)fflush(stdout); /* "above" is true on a pipe, too */
     (void)fprintf(stderr, "pennypost: mail is signed from now on; put the record%s above into the zone of %s first\n",
                   r->makes_rsa && r->makes_ed25519 ? "s" : "", r->domain);
     return EX_OK;

@@ -705,12 +705,16 @@ def test_check_security():
         os.chmod(path, 0o600)
     status, text = run()
     assert status == 0, text
-    for path, mode in [(path, 0o640) for path in secrets] + [("/var/spool/pennypost", 0o755), ("/var/mail", 0o2777)]:
+    with open("/var/mail/somebody", "w", encoding="ascii") as f:
+        os.chmod(f.name, 0o660)
+    for path, mode in [(path, 0o640) for path in secrets] + [
+            ("/var/spool/pennypost", 0o755), ("/var/mail", 0o2777), ("/var/mail/somebody", 0o664)]:
         before = os.stat(path).st_mode & 0o7777
         os.chmod(path, mode)
         status, text = run()
         os.chmod(path, before)
         assert status == 1 and re.findall("BAD +([^ :]+)", text) == [path], (path, text)
+    os.unlink("/var/mail/somebody")
 
 
 def test_external():
