@@ -163,6 +163,8 @@ int pop2_run(struct pop2 *s)
 
     while (r >= 0 && !s->is_leaving)
         r = step(s);
+    if (r < 0 && s->box) /* whoever sees the end of the connection may come back at once */
+        mbox_leave(s->box);
     if (serve_end(&s->out) < 0 && r >= 0)
         r = s->out.error;
     if (r < 0)

@@ -370,6 +370,8 @@ int pop3_run(struct pop3 *s)
     greet(s);
     while (r >= 0 && !s->is_leaving)
         r = step(s);
+    if (r < 0 && s->box) /* as at QUIT: whoever sees the end of the connection may come back at once */
+        mbox_leave(s->box);
     if (serve_end(&s->out) < 0 && r >= 0)
         r = s->out.error;
     if (r < 0)

@@ -131,6 +131,37 @@ static void quit_frees_the_maildrop_first(void **state)
     run_finish(&r);
 }
 
+/* The same where it ends without QUIT: by the client, by us, or because a message vanished. */
+static void the_end_frees_the_maildrop_first(void **state)
+{
+    static const struct {
+        const char *input;
+        int result;
+    } rows[] = {{"DELE 1\r\n", -ENODATA}, {"RETR 2\r\nNOOP\r\n", -ESTALE}, {"NO", -EPIPE}};
+
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        struct run r;
+        int client[2];
+
+        fake.vanished = 2;
+        fake.vanishes_at = 21;
+        fake.left = fake.closed = 0;
+        run_init(&r);
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, client), 0);
+        assert_int_equal(write(client[0], rows[i].input, strlen(rows[i].input)), strlen(rows[i].input));
+        assert_int_equal(shutdown(client[0], SHUT_WR), 0);
+        assert_int_equal(pop3_init(&r.s, &r.conf, &r.who, client[1], client[1]), 0);
+        assert_int_equal(pop3_run(&r.s), rows[i].result);
+        assert_int_equal(fake.left, 1);
+        assert_int_equal(fake.closed, 0);
+        pop3_finish(&r.s);
+        assert_int_equal(fake.closed, 1);
+        assert_int_equal(close(client[0]) | close(client[1]), 0);
+        run_finish(&r);
+    }
+    assert_int_equal(fake.removals, 0);
+}
+
 /* RFC 1081 */
 static void last_and_rset(void **state)
 {
@@ -317,6 +348,7 @@ int main(void)
         TEST(quit_says_when_it_failed_late),
         TEST(what_was_read_is_seen),
         TEST(quit_frees_the_maildrop_first),
+        TEST(the_end_frees_the_maildrop_first),
         TEST(last_and_rset),
         TEST(internationalized_messages),
         TEST(sizes_that_cannot_be_known),
