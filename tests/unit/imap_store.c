@@ -9,7 +9,7 @@
 #include "tests/unit/imap_store.h"
 #include "tests/unit/imap_store_parts.h"
 
-static struct mbox_store *the_store;
+struct mbox_store *imap_store_only;
 static uint32_t cut_after;
 
 int mbox_store_new(const struct mbox_store_options *options, struct mbox_store **ret)
@@ -19,7 +19,7 @@ int mbox_store_new(const struct mbox_store_options *options, struct mbox_store *
     if (!s)
         return -ENOMEM;
     s->clock = options->clock;
-    the_store = s;
+    imap_store_only = s;
     (void)mbox_create(s, STR("INBOX"));
     *ret = s;
     return 0;
@@ -49,7 +49,7 @@ void mbox_store_free(struct mbox_store *s)
     for (unsigned i = 0; i < BOXES; i++)
         imap_store_clear(&s->boxes[i]);
     free(s);
-    the_store = NULL;
+    imap_store_only = NULL;
 }
 
 /* Nothing is offered here: the tests make what they need. */
@@ -231,7 +231,7 @@ int mbox_keyword_number(struct mbox *b, struct str name, bool create, unsigned *
     return imap_store_keyword(b->data, name, create, ret);
 }
 
-int mbox_poll(struct mbox *b, bool keep_expunged, const struct mbox_changes *changes)
+int imap_store_poll(struct mbox *b, bool keep_expunged, const struct mbox_changes *changes)
 {
     uint32_t before = b->count;
     uint32_t last = b->count > 0 ? b->rows[b->count - 1].uid : 0;
@@ -383,7 +383,7 @@ int mbox_set_flags(struct mbox *b, const struct numset *uids, enum mbox_flags_mo
     return 0;
 }
 
-static void take_out(struct mbox_store *s, struct box_data *d, uint32_t uid)
+void imap_store_take_out(struct mbox_store *s, struct box_data *d, uint32_t uid)
 {
     for (uint32_t i = 0; i < d->count; i++) {
         if (d->messages[i]->info.uid != uid)
@@ -409,7 +409,7 @@ int mbox_expunge(struct mbox *b, const struct numset *uids, struct numset *ret_u
         if (b->rows[i].is_gone || !(b->rows[i].message->info.flags.system & MBOX_DELETED) ||
             (uids && !numset_has(uids, uid)))
             continue;
-        take_out(b->store, b->data, uid);
+        imap_store_take_out(b->store, b->data, uid);
         if (ret_uids)
             (void)numset_add(ret_uids, uid, uid);
     }
@@ -459,36 +459,10 @@ int mbox_copy(struct mbox *b, const struct numset *uids, struct str destination,
         (void)numset_add(ret_from, uid, uid);
         (void)numset_add(ret_to, copy->info.uid, copy->info.uid);
         if (move)
-            take_out(b->store, b->data, uid);
+            imap_store_take_out(b->store, b->data, uid);
     }
     *ret_uidvalidity = to->uidvalidity;
     return 0;
-}
-
-void store_deliver(const char *box, const char *text)
-{
-    struct box_data *d = imap_store_find(the_store, str_from(box));
-
-    assert(d);
-    (void)imap_store_put(the_store, d, text, strlen(text));
-}
-
-void store_expunge(const char *box, uint32_t uid)
-{
-    take_out(the_store, imap_store_find(the_store, str_from(box)), uid);
-}
-
-void store_flag(const char *box, uint32_t uid, uint32_t system)
-{
-    struct box_data *d = imap_store_find(the_store, str_from(box));
-
-    assert(d);
-    for (uint32_t i = 0; i < d->count; i++) {
-        if (d->messages[i]->info.uid != uid)
-            continue;
-        d->messages[i]->info.flags.system |= system;
-        d->messages[i]->info.modseq = ++d->modseq;
-    }
 }
 
 void store_cut(unsigned pieces)

@@ -1,9 +1,11 @@
 /*
- * The store in memory, second half: appending and folders.
+ * The store in memory, second half: appending and folders, and what others do.
  */
 #include <assert.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "tests/unit/imap_store.h"
 #include "tests/unit/imap_store_parts.h"
@@ -190,4 +192,60 @@ int mbox_subscribe(struct mbox_store *s, struct str name, bool subscribed)
     if (d)
         d->is_subscribed = subscribed;
     return mbox_name_check(name);
+}
+
+/* ---- what others do, and the session's look at it ---- */
+
+/* A session in IDLE looks by itself, in a thread of its own, while the test does something. */
+static pthread_mutex_t looking = PTHREAD_MUTEX_INITIALIZER;
+
+int mbox_poll(struct mbox *b, bool keep_expunged, const struct mbox_changes *changes)
+{
+    int r;
+
+    (void)pthread_mutex_lock(&looking);
+    r = imap_store_poll(b, keep_expunged, changes);
+    (void)pthread_mutex_unlock(&looking);
+    return r;
+}
+
+/* The box, at which nobody looks until end(). */
+static struct box_data *begin(const char *box)
+{
+    struct box_data *d;
+
+    (void)pthread_mutex_lock(&looking);
+    d = imap_store_find(imap_store_only, str_from(box));
+    assert(d);
+    return d;
+}
+
+static void end(void)
+{
+    (void)pthread_mutex_unlock(&looking);
+}
+
+void store_deliver(const char *box, const char *text)
+{
+    (void)imap_store_put(imap_store_only, begin(box), text, strlen(text));
+    end();
+}
+
+void store_expunge(const char *box, uint32_t uid)
+{
+    imap_store_take_out(imap_store_only, begin(box), uid);
+    end();
+}
+
+void store_flag(const char *box, uint32_t uid, uint32_t system)
+{
+    struct box_data *d = begin(box);
+
+    for (uint32_t i = 0; i < d->count; i++) {
+        if (d->messages[i]->info.uid != uid)
+            continue;
+        d->messages[i]->info.flags.system |= system;
+        d->messages[i]->info.modseq = ++d->modseq;
+    }
+    end();
 }

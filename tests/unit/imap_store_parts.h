@@ -73,11 +73,20 @@ struct mbox_append {
     unsigned count;
 };
 
+/* The one that was made last. */
+extern struct mbox_store *imap_store_only;
+
 /* The mailbox of that name, or NULL. */
 struct box_data *imap_store_find(struct mbox_store *s, struct str name);
 
 /* Adds a message at the end. */
 struct message_data *imap_store_put(struct mbox_store *s, struct box_data *d, const char *bytes, size_t len);
+
+/* Takes the message with that UID out; views keep its number. */
+void imap_store_take_out(struct mbox_store *s, struct box_data *d, uint32_t uid);
+
+/* mbox_poll(), while nobody does anything to the box. */
+int imap_store_poll(struct mbox *b, bool keep_expunged, const struct mbox_changes *changes);
 
 void imap_store_free_message(struct message_data *m);
 void imap_store_clear(struct box_data *b);

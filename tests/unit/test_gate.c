@@ -367,6 +367,8 @@ static void nobody_becomes_root(void **state)
 
 /* ---- chain ---- */
 
+#define LIFE_MS 600000 /* of what must be ended: far longer than anybody looks for it */
+
 static void a_missing_program_is_said(void **state)
 {
     struct chain_spec spec = {CHAIN_SPEC("no-such-program"), .has_control = true};
@@ -384,7 +386,7 @@ static int leave_a_child(void)
     pid_t pid = setsid() < 0 ? -1 : fork();
 
     if (pid == 0)
-        (void)poll(NULL, 0, 60000);
+        (void)poll(NULL, 0, LIFE_MS);
     if (pid > 0 && write(3, &pid, sizeof(pid)) == (ssize_t)sizeof(pid))
         (void)raise(SIGKILL);
     return 0;
@@ -399,7 +401,7 @@ static int breed(void)
 
     if (leader == 0) {
         (void)setsid();
-        (void)poll(NULL, 0, 60000);
+        (void)poll(NULL, 0, LIFE_MS);
     }
     if (pipe(fds) < 0 || (parent = fork()) < 0)
         return 1;
@@ -407,13 +409,13 @@ static int breed(void)
         pid_t orphan = setsid() < 0 ? -1 : fork();
 
         if (orphan == 0)
-            (void)poll(NULL, 0, 60000);
+            (void)poll(NULL, 0, LIFE_MS);
         return write(fds[1], &orphan, sizeof(orphan)) == (ssize_t)sizeof(orphan) ? 0 : 1;
     }
     if (waitpid(parent, NULL, 0) != parent || read(fds[0], &pids[1], sizeof(pids[1])) != (ssize_t)sizeof(pids[1]) ||
         write(3, pids, sizeof(pids)) != (ssize_t)sizeof(pids))
         return 1;
-    (void)poll(NULL, 0, 60000);
+    (void)poll(NULL, 0, LIFE_MS);
     return 0;
 }
 
@@ -443,7 +445,7 @@ static void what_a_crashed_program_leaves_is_ended(void **state)
     assert_int_equal(chain_spawn(&spec, &child), 0);
     assert_int_equal(recv(child.control, &left, sizeof(left), 0), sizeof(left));
     assert_true(left > 0);
-    status = chain_end(&child, 5000);
+    status = chain_end(&child, 60000);
     assert_true(status >= 0 && WIFSIGNALED(status));
     for (int i = 0; i < 3000 && !is_gone(left); i++)
         (void)poll(NULL, 0, 20);

@@ -53,7 +53,7 @@ static void a_dotlock_keeps_others_out(void **state)
 static void a_stale_dotlock_is_broken_a_fresh_one_is_not(void **state)
 {
     struct place *p = *state;
-    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = time(NULL) - MAKER_STALE + 30}};
+    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = time(NULL) - MAKER_STALE / 2}};
     struct dotlock a;
     int fd = openat(p->folder, "bob.lock", O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
 
@@ -62,7 +62,7 @@ static void a_stale_dotlock_is_broken_a_fresh_one_is_not(void **state)
     assert_int_equal(dotlock_init(&a, p->folder, "bob"), 0);
     assert_int_equal(utimensat(p->folder, "bob.lock", times, 0), 0);
     assert_int_equal(dotlock_try(&a), -EAGAIN);
-    times[1].tv_sec -= 60;
+    times[1].tv_sec -= MAKER_STALE;
     assert_int_equal(utimensat(p->folder, "bob.lock", times, 0), 0);
     assert_int_equal(dotlock_try(&a), 0);
     assert_int_equal(dotlock_release(&a), 0);

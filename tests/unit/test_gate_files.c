@@ -239,12 +239,12 @@ static void ticket_keys_are_shared_and_rotate(void **state)
     assert_int_equal(read_tickets(&conf, first), 1);
     assert_int_equal(fstatat(p->folder, TICKETS_FILE, &st, AT_SYMLINK_NOFOLLOW), 0);
     assert_int_equal(st.st_mode & 07777, 0600);
-    set_age(p, TICKETS_LIFETIME - 60);
+    set_age(p, TICKETS_LIFETIME - 3600);
     assert_int_equal(read_tickets(&conf, now), 1);
     assert_memory_equal(now, first, TICKETS_KEY);
     for (size_t i = 1; i < 6; i++) {
         memcpy(first, now, sizeof(first));
-        set_age(p, i % 2 == 0 ? TICKETS_LIFETIME + 1 : -60); /* old, or from the future */
+        set_age(p, i % 2 == 0 ? TICKETS_LIFETIME + 1 : -3600); /* old, or from the future */
         assert_int_equal(read_tickets(&conf, now), i < TICKETS_KEYS ? i + 1 : TICKETS_KEYS);
         assert_memory_not_equal(now, first, TICKETS_KEY);
         assert_memory_equal(now + TICKETS_KEY, first, (i < TICKETS_KEYS ? i : TICKETS_KEYS - 1) * TICKETS_KEY);

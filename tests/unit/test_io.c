@@ -65,7 +65,7 @@ static void check_lines(const struct line_case *c, size_t step)
     struct transport t;
     struct line_reader r;
 
-    transport_init(&t, fd, fd, 10, 10);
+    transport_init(&t, fd, fd, 60, 60);
     line_reader_init(&r, &t, NULL, c->ending, LINE_TEST_MAX);
     for (size_t i = 0; i < ARRAY_SIZE(c->expect) && (c->expect[i].result < 0 || c->expect[i].line); i++) {
         struct str line = STR("untouched");
@@ -106,7 +106,7 @@ static void long_lines(void **state)
 
             int fd = feed(buf_str(&input), i < 3 ? 1 : 4093, &child);
 
-            transport_init(&t, fd, fd, 10, 10);
+            transport_init(&t, fd, fd, 60, 60);
             line_reader_init(&r, &t, NULL, (enum line_ending)ending, LINE_TEST_MAX);
             assert_int_equal(line_read(&r, &line), lengths[i] > LINE_TEST_MAX ? -ENOBUFS : 0);
             assert_int_equal(line_read(&r, &line), 0);
@@ -127,7 +127,7 @@ static void counted_bytes_and_unread(void **state)
     struct line_reader r;
     struct str s;
 
-    transport_init(&t, fd, fd, 10, 10);
+    transport_init(&t, fd, fd, 60, 60);
     line_reader_init(&r, &t, NULL, LINE_CRLF, LINE_TEST_MAX);
     assert_int_equal(line_read(&r, &s), 0);
     assert_int_equal(line_peek_more(&r, 4, &s), 0);

@@ -22,6 +22,8 @@
 #include "shared/base/macros.h"
 #include "shared/io/frame.h"
 
+#define WAIT_MS 60000 /* of a busy machine */
+
 /* ---- a login stage with the test around it ---- */
 
 struct stage {
@@ -90,7 +92,7 @@ static void expect(const struct stage *s, const char *text)
 
     while (len < strlen(text) || text[0] == '\0') {
         struct pollfd p = {.fd = s->client, .events = POLLIN};
-        ssize_t n = poll(&p, 1, 60000) == 1 ? read(s->client, got + len, sizeof(got) - 1 - len) : -1;
+        ssize_t n = poll(&p, 1, WAIT_MS) == 1 ? read(s->client, got + len, sizeof(got) - 1 - len) : -1;
 
         if (n == 0 && text[0] == '\0')
             break;
@@ -111,7 +113,7 @@ static void expect_attempt(const struct stage *s, uint32_t number, const char *m
     struct str name;
     struct str bytes;
 
-    assert_int_equal(frame_recv(s->control, &f, 5000), 0);
+    assert_int_equal(frame_recv(s->control, &f, WAIT_MS), 0);
     assert_int_equal(f.type, FRAME_AUTH_START);
     in = frame_read(&f);
     assert_int_equal(frame_get_u32(&in, &attempt) | frame_get_str(&in, 20, &name) | frame_get_str(&in, 4096, &bytes) |
@@ -149,7 +151,7 @@ static void expect_response(const struct stage *s, uint32_t number, const char *
     uint32_t attempt = 0;
     struct str response;
 
-    assert_int_equal(frame_recv(s->control, &f, 5000), 0);
+    assert_int_equal(frame_recv(s->control, &f, WAIT_MS), 0);
     assert_int_equal(f.type, FRAME_AUTH_RESPONSE);
     in = frame_read(&f);
     assert_int_equal(frame_get_u32(&in, &attempt) | frame_get_str(&in, 100, &response) | frame_end(&in), 0);
@@ -175,7 +177,7 @@ static void expect_handover(const struct stage *s, const char *unread, const cha
     struct str a;
     struct str b;
 
-    assert_int_equal(frame_recv(s->control, &f, 5000), 0);
+    assert_int_equal(frame_recv(s->control, &f, WAIT_MS), 0);
     assert_int_equal(f.type, FRAME_HANDOVER);
     in = frame_read(&f);
     assert_int_equal(frame_get_str(&in, LIMIT_FRAME, &a) | frame_get_str(&in, 100, &b) | frame_end(&in), 0);
@@ -312,9 +314,9 @@ static void data_behind_starttls_is_cut_off(void **state)
     (void)state;
     say(&s, "a STARTTLS\r\nb LOGIN evil evil\r\n");
     expect(&s, "");
-    assert_int_equal(frame_recv(s.control, &f, 1000), 0);
+    assert_int_equal(frame_recv(s.control, &f, WAIT_MS), 0);
     assert_int_equal(f.type, FRAME_NOTE);
-    assert_int_equal(frame_recv(s.control, &f, 1000), -ENODATA);
+    assert_int_equal(frame_recv(s.control, &f, WAIT_MS), -ENODATA);
     assert_int_equal(end_stage(&s), 0);
 }
 
@@ -328,7 +330,7 @@ static void starttls_forgets_and_changes_over(void **state)
     say(&s, "USER bob\r\n");
     expect(&s, "+OK send PASS\r\n");
     say(&s, "STLS\r\n");
-    assert_int_equal(frame_recv(s.control, &f, 5000), 0);
+    assert_int_equal(frame_recv(s.control, &f, WAIT_MS), 0);
     assert_int_equal(f.type, FRAME_STARTTLS);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, inner), 0);
     frame_begin(&f, FRAME_TLS_STARTED);
@@ -436,9 +438,9 @@ static void browsers_and_binary_noise_are_cut_off(void **state)
         _cleanup_frame_ struct frame f = FRAME_INIT;
 
         assert_int_equal(send(s.client, inputs[i].ptr, inputs[i].len, MSG_NOSIGNAL), inputs[i].len);
-        assert_int_equal(frame_recv(s.control, &f, 5000), 0);
+        assert_int_equal(frame_recv(s.control, &f, WAIT_MS), 0);
         assert_int_equal(f.type, FRAME_NOTE);
-        assert_int_equal(frame_recv(s.control, &f, 5000), -ENODATA);
+        assert_int_equal(frame_recv(s.control, &f, WAIT_MS), -ENODATA);
         assert_int_equal(end_stage(&s), 0);
     }
 }
@@ -451,7 +453,7 @@ static void a_nul_behind_a_literal_is_the_clients_fault(void **state)
 
     (void)state;
     assert_int_equal(send(s.client, input, sizeof(input) - 1, MSG_NOSIGNAL), sizeof(input) - 1);
-    assert_int_equal(frame_recv(s.control, &f, 5000), 0);
+    assert_int_equal(frame_recv(s.control, &f, WAIT_MS), 0);
     assert_int_equal(f.type, FRAME_NOTE);
     assert_int_equal(end_stage(&s), 0);
 }
@@ -464,9 +466,9 @@ static void bad_commands_are_counted(void **state)
     (void)state;
     for (int i = 0; i < LIMIT_BAD_COMMANDS; i++)
         say(&s, "STAT\r\n");
-    assert_int_equal(frame_recv(s.control, &f, 5000), 0);
+    assert_int_equal(frame_recv(s.control, &f, WAIT_MS), 0);
     assert_int_equal(f.type, FRAME_NOTE);
-    assert_int_equal(frame_recv(s.control, &f, 5000), -ENODATA);
+    assert_int_equal(frame_recv(s.control, &f, WAIT_MS), -ENODATA);
     assert_int_equal(end_stage(&s), 0);
 }
 

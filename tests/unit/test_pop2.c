@@ -57,6 +57,8 @@ static void arguments_are_unquoted(void **state)
     }
 }
 
+#define WAIT_MS 60000 /* of a busy machine */
+
 struct stage {
     pid_t pid;
     int client;
@@ -120,7 +122,7 @@ static void expect_last(const struct stage *s, const char *text)
     do {
         struct pollfd p = {.fd = s->client, .events = POLLIN};
 
-        n = poll(&p, 1, 60000) == 1 ? recv(s->client, got + len, sizeof(got) - 1 - len, 0) : -1;
+        n = poll(&p, 1, WAIT_MS) == 1 ? recv(s->client, got + len, sizeof(got) - 1 - len, 0) : -1;
         len += n > 0 ? (size_t)n : 0;
     } while (n > 0);
     assert_int_equal(n, 0);
@@ -136,7 +138,7 @@ static void expect_attempt(const struct stage *s, struct str response)
     struct str name;
     struct str bytes;
 
-    assert_int_equal(frame_recv(s->control, &f, 5000), 0);
+    assert_int_equal(frame_recv(s->control, &f, WAIT_MS), 0);
     assert_int_equal(f.type, FRAME_AUTH_START);
     in = frame_read(&f);
     assert_int_equal(frame_get_u32(&in, &attempt) | frame_get_str(&in, 20, &name) | frame_get_str(&in, 4096, &bytes) |
@@ -174,7 +176,7 @@ static void helo_hands_over(void **state)
         say(&s, step == 1 ? "helo Fred\\ X a\\\\b c\r\n" : "helo Fred\\ X a\\\\b c\r\nREAD 1\r\n", step);
         expect_attempt(&s, STR("\0Fred X\0a\\b c"));
         answer(&s, true);
-        assert_int_equal(frame_recv(s.control, &f, 5000), 0);
+        assert_int_equal(frame_recv(s.control, &f, WAIT_MS), 0);
         assert_int_equal(f.type, FRAME_HANDOVER);
         in = frame_read(&f);
         assert_int_equal(frame_get_str(&in, LIMIT_FRAME, &unread) | frame_get_str(&in, 100, &protocol), 0);
@@ -226,7 +228,7 @@ static void everything_else_is_the_end(void **state)
 
         say(&s, rows[i][0], 100);
         expect_last(&s, rows[i][1]);
-        assert_int_equal(frame_recv(s.control, &f, 5000), -ENODATA);
+        assert_int_equal(frame_recv(s.control, &f, WAIT_MS), -ENODATA);
         end_stage(&s);
     }
 }
@@ -239,7 +241,7 @@ static void no_password_in_the_clear(void **state)
     (void)state;
     say(&s, "HELO Fred Secret\r\n", 100);
     expect_last(&s, "- a password is not accepted without TLS\r\n");
-    assert_int_equal(frame_recv(s.control, &f, 5000), -ENODATA);
+    assert_int_equal(frame_recv(s.control, &f, WAIT_MS), -ENODATA);
     end_stage(&s);
 }
 

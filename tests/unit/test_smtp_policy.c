@@ -87,7 +87,6 @@ static void expect_of(const char *sender, const char *settings, const char *addr
     assert_int_equal(peer_from_text(str_from(address), 1000, STR("192.0.2.77"), 25, &peer), 0);
     policy_init(&p, &conf, true);
     start(&p.dns, &conf, ROWS, ARRAY_SIZE(ROWS));
-    p.dns.timeout_ms = 60000;
     policy_begin(&p, &peer);
     (void)policy_hello(&p, str_from(helo));
     for (int i = 0; i < 2; i++) { /* the second time from memory */
