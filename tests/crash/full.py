@@ -87,7 +87,7 @@ class Disk:
         return [m.ident for m in box.messages]
 
     def session(self, name, text):
-        p = subprocess.run([self.work.programs[name]] + self.work.options(), input=text, capture_output=True, timeout=120,
+        p = subprocess.run([self.work.programs[name]] + self.work.options(), input=text, capture_output=True, timeout=600,
                            check=False, **self.work.as_user)
         return p.stdout.replace(b"\r\n", b"\n")
 
@@ -100,11 +100,11 @@ def test_refusals(disk, where, result):
     disk.seed(60000)
     disk.fill()
     size = os.path.getsize(disk.work.inbox)
-    with open("/dev/shm/crash-full-extra", "wb") as f:
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as f: # there is no room for it on the disk
         f.write(crashlib.message("extra", 300000))
-    extra = f.name
-    p = disk.work.run(["append", "INBOX", "", extra])
-    os.unlink(extra)
+        f.flush()
+        os.chmod(f.name, 0o644)
+        p = disk.work.run(["append", "INBOX", "", f.name])
     result.check(b"ERR append ENOSPC" in p.stdout, where + ": an append is refused", repr(p.stdout[-200:]))
     result.check(os.path.getsize(disk.work.inbox) == size, where + ": and leaves nothing behind")
     found = disk.idents()

@@ -24,7 +24,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import crashlib
 from sessions import Imap, Pop3, Vanished
 
-ATTEMPTS = 8
+ATTEMPTS = 16
 TEMPORARY = ("EAGAIN", "ESTALE", "EBUSY")
 MUST_HIT = ("flags", "expunges", "appends")
 PATIENCE = 300  # seconds more, until a busy machine has come to each of them
@@ -314,7 +314,7 @@ class Hammer:
                              env={"PATH": os.environ["PATH"], "TERM": "xterm", "HOME": self.folder, "LANG": "C"},
                              start_new_session=True, **self.work.as_user)
         os.close(slave)
-        ends, tail, last, is_misled = time.monotonic() + 60, b"", b"q", False
+        ends, tail, last, is_misled = time.monotonic() + 120, b"", b"q", False
         is_over = False
         while time.monotonic() < ends and not is_over: # what it said last is read when it has ended, too
             if select.select([terminal], [], [], 1.0)[0]:

@@ -21,6 +21,7 @@ import scenarios
 
 KILLS, QUICK_KILLS = 120, 30  # spread over the calls of a whole session
 NEW = {ident: crashlib.wire(crashlib.message(ident, size)) for ident, size in (("n1", 9000), ("n2", 300), ("n3", 40000))}
+FEWER = 4  # calls: where a second ends between two changes, the time of the file is not moved on (file_tick())
 MOVED, DELETED = (3, 4), (2, 6)  # message numbers; those deleted count after the move
 
 
@@ -159,7 +160,8 @@ def main():
                 at = 1 + (i * calls + (calls // 2 if mode == "torn" else 0)) // kills
                 answers, status = bench.session(CRASH_MODE=mode, CRASH_AT=min(at, calls))
                 reached.add(len(answers))
-                error = bench.wrong(answers) if status == -signal.SIGKILL else "status %d" % status
+                is_expected = status == -signal.SIGKILL or (status == 0 and at > calls - FEWER)
+                error = bench.wrong(answers) if is_expected else "status %d" % status
                 if error:
                     errors.append("call %d, after %s: %s" % (at, b" ".join(answers).decode(), error))
             result.check(not errors, "%s: what was told is so" % mode, "%d of %d: %s" % (len(errors), kills, "; ".join(errors[:3])))

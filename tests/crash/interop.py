@@ -82,26 +82,29 @@ class Place:
             raise RuntimeError(box)
         return box
 
-    def terminal(self, argv, seconds=180, keys=""):
-        """Runs a full-screen program on a terminal of its own until it ends; types a key whenever it has been quiet for a
-        while. What it showed and its status."""
+    def terminal(self, argv, seconds=300, keys="", ready=b""):
+        """Runs a full-screen program on a terminal of its own until it ends; once it has shown what `ready` says, types a key
+        whenever it has answered the last one and has been quiet for a while. What it showed and its status."""
         master, slave = pty.openpty()
+        fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         p = subprocess.Popen(argv, stdin=slave, stdout=slave, stderr=slave, env=self.env, cwd=self.folder,
                              start_new_session=True, **self.demote())
         os.close(slave)
-        fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-        out, ends, keys = b"", time.monotonic() + seconds, list(keys)
+        out, seen, ends, keys = b"", 0, time.monotonic() + seconds, list(keys)
         while time.monotonic() < ends:
             if select.select([master], [], [], 0.3)[0]:
                 try:
                     out += os.read(master, 65536)
                 except OSError:
                     break
-            elif keys:
-                os.write(master, keys.pop(0).encode())
             elif p.poll() is not None:
                 break
-        if p.poll() is None:
+            elif keys and ready in out and len(out) > seen:
+                seen = len(out)
+                os.write(master, keys.pop(0).encode())
+        try:
+            p.wait(60)
+        except subprocess.TimeoutExpired:
             p.kill()
         os.close(master)
         return out, p.wait()
@@ -208,7 +211,7 @@ def by_alpine(place):
     if place.own:
         os.chown(rc, USER, USER)
     # next, flag it important, next, view it, index, next, delete it, expunge, quit
-    place.alpine = place.terminal(["alpine", "-p", rc, "-i", "-n", "1", "-sort", "arrival"], keys="n**nvindxq")
+    place.alpine = place.terminal(["alpine", "-p", rc, "-i", "-n", "1", "-sort", "arrival"], keys="n**nvindxq", ready=b"test f5")
     return "F", "S"
 
 

@@ -131,11 +131,11 @@ def test_changed(build, folder, result, sizes, change, uids):
     result.check(change(case, uids), text + ": it is done")
     mutt.p.send_signal(signal.SIGCONT)
     mutt.type(b"=") # it may look by itself already
-    result.check(mutt.show(b"externally modified", 20), text + ": mutt sees that something changed", repr(mutt.shown[-300:]))
+    result.check(mutt.show(b"externally modified"), text + ": mutt sees that something changed", repr(mutt.shown[-300:]))
     mutt.type(b"=F")
-    mutt.show(b"Flag:1", 30)
+    mutt.show(b"Flag:1")
     mutt.type(b"q")
-    mutt.show(b"\x1b[?1049l", 60)
+    mutt.show(b"\x1b[?1049l", 300)
     mutt.end()
     box = case.work.dump("INBOX")
     bad = [m.ident for m in box.messages if plain(m.text) != crashlib.wire(case.sent.get(m.ident, b""))]

@@ -32,11 +32,12 @@ class Pipe:
 
     def ended(self, part=b""):
         """What to raise when the session has ended by itself."""
-        status = self.p.wait()
+        status, log = self.p.wait(), b""
         try:
-            log = os.read(self.terminal, 65536)
-        except OSError: # nothing was written
-            log = b""
+            while piece := os.read(self.terminal, 65536):
+                log += piece
+        except OSError: # that is its end
+            pass
         os.close(self.terminal)
         if status == 1 and b"end=message_vanished" in log:
             return Vanished(part)
