@@ -68,15 +68,18 @@ static enum rank known_rank(const struct imap *s, struct str name, enum rank now
     const struct own *own = &s->own;
     const struct notify *n = s->notify;
     enum rank before = rank_of(notify_find(n->seen, n->seen_count, name));
-    enum rank at_most_parent = now < RANK_PARENT ? now : RANK_PARENT;
+    enum rank at_most_parent = now < RANK_PARENT ? now : RANK_PARENT, moved;
     bool is_moved = own->kind == OWN_RENAMED;
 
     if (own->kind == OWN_CREATED && str_eq(name, own->name))
         return RANK_MAILBOX;
     if (own->kind == OWN_DELETED && str_eq(name, own->name))
-        return at_most_parent;                      /* it may still have children */
-    if (is_moved && notify_is_below(name, own->to)) /* as it was seen under its old name */
-        return rank_of(find_joined(n->seen, n->seen_count, own->name, str_sub(name, own->to.len, name.len)));
+        return at_most_parent; /* it may still have children */
+    /* As it was seen under its old name; or what stood there, and was deleted by somebody else. */
+    if (is_moved && notify_is_below(name, own->to)) {
+        moved = rank_of(find_joined(n->seen, n->seen_count, own->name, str_sub(name, own->to.len, name.len)));
+        return moved > before ? moved : before;
+    }
     if (is_moved && notify_is_below(name, own->name))
         return at_most_parent;
     /* The parents of what comes and goes do so with it. */
