@@ -68,7 +68,7 @@ class Control:
 
     def __init__(self):
         self.sock, self.child = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.sock.settimeout(60)
+        self.sock.settimeout(120)
 
     def send(self, name, *fields, fd=None):
         payload = b"".join(fields)
@@ -133,12 +133,11 @@ class Tests:
         import traceback
         try:
             function(*args)
-        except Exception:  # pylint: disable=broad-except
-            print("FAIL", function.__name__)
-            traceback.print_exc()
+        except Exception as e:  # pylint: disable=broad-except
+            print("FAIL %s: %s\n%s" % (function.__name__, repr(e)[:300], traceback.format_exc()), flush=True)
             self.failed += 1
         else:
-            print("pass", function.__name__)
+            print("pass", function.__name__, flush=True)
             self.passed += 1
 
     def skip(self, name, why):

@@ -5,6 +5,7 @@ import atexit
 import fcntl
 import hashlib
 import os
+import random
 import re
 import shutil
 import signal
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TREE = os.path.dirname(os.path.dirname(HERE))
@@ -39,6 +41,15 @@ class Tests:
             print("FAIL  %s%s" % (name, ": " + str(detail)[-3000:] if detail else ""))
         sys.stdout.flush()
         return bool(good)
+
+    def attempt(self, function, *arguments):
+        """What it returns. What it raises is one failed check, and what comes behind it is tried all the same."""
+        try:
+            return function(*arguments)
+        except Exception as e:  # pylint: disable=broad-except
+            self.check("%s comes to its end" % function.__name__, False, "%s\n%s" % (
+                repr(e)[:300].replace("\n", " "), traceback.format_exc()[-2500:]))
+            return None
 
     def skip(self, name, why):
         self.skipped += 1
@@ -79,9 +90,15 @@ class Tests:
 
 
 def run(argv, timeout=300, check=False, env=None, **more):
-    done = subprocess.run(argv, stdin=more.pop("stdin", subprocess.DEVNULL) if "input" not in more else None,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout, text=True,
-                          errors="replace", env=env or HOST_ENV, check=False, **more)
+    """The finished process. One that takes too long is ended, with the status that timeout(1) has for it."""
+    try:
+        done = subprocess.run(argv, stdin=more.pop("stdin", subprocess.DEVNULL) if "input" not in more else None,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout, text=True,
+                              errors="replace", env=env or HOST_ENV, check=False, **more)
+    except subprocess.TimeoutExpired as e:
+        said = e.stdout or ""
+        said = said if isinstance(said, str) else said.decode("utf-8", "replace")
+        done = subprocess.CompletedProcess(argv, 124, "%s\nstopped after %d s: %s" % (said, timeout, " ".join(argv)))
     if check and done.returncode:
         raise RuntimeError("%s: exit %d\n%s" % (" ".join(argv), done.returncode, done.stdout[-3000:]))
     return done
@@ -340,7 +357,7 @@ class World:
         os.chmod(self.root + "/etc/pennypost/key.pem", 0o600)
         self.write("/etc/pennypost/pennypost.conf", "hostname = mail.example.test\n")
 
-    def clients(self, *arguments, timeout=900):
+    def clients(self, *arguments, timeout=1500):
         """Runs clients.py inside (its Python, its clients)."""
         os.makedirs(self.root + "/srv/e2e", exist_ok=True)
         for name in os.listdir(HERE):
@@ -400,6 +417,29 @@ def open_files(pid):
         except FileNotFoundError:
             continue
     return found
+
+
+def kill(pid, number=signal.SIGKILL):
+    """Sends a signal to a process that may have left by itself meanwhile."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def free_port():
+    """A port of 127.0.0.1 that is free, and none of those that the kernel gives to whoever asks for any: it stays free."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as f:
+        first = max(int(f.read().split()[0]), 12000)
+    for _ in range(200):
+        with socket.socket() as s:
+            port = random.SystemRandom().randrange(first - 10000, first)
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    raise OSError("no free port")
 
 
 def wait_until(test, seconds=60.0, step=0.1):
