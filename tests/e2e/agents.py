@@ -108,12 +108,6 @@ def is_whole(path):
     return bodies(read(path)) == [BODY]
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 def listens(port):
     with socket.socket() as s:
         return s.connect_ex(("127.0.0.1", port)) == 0
@@ -122,7 +116,7 @@ def listens(port):
 def inject(port, subject="x", recipients=("alice@mail.test",), sender="s@example.org"):
     """None, or what the server said."""
     try:
-        with smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
+        with smtplib.SMTP("127.0.0.1", port, timeout=120) as client:
             client.sendmail(sender, list(recipients), message(subject).replace(b"\n", b"\r\n"), ["BODY=8BITMIME"])
     except (smtplib.SMTPException, OSError) as e:
         return repr(e)
@@ -131,7 +125,7 @@ def inject(port, subject="x", recipients=("alice@mail.test",), sender="s@example
 
 class Server:
     def __init__(self, *argv, port=None):
-        self.port = port or free_port()
+        self.port = port or world.free_port()
         self.log = open(WORK + "/log", "a", encoding="utf-8")
         self.process = subprocess.Popen([x.replace("PORT", str(self.port)) for x in argv], stdin=subprocess.DEVNULL,
                                         stdout=self.log, stderr=self.log)
@@ -273,7 +267,7 @@ biff = no
 
 
 def postfix(more, master_more=""):
-    conf, queue, port = WORK + "/postfix", WORK + "/postfix-queue", free_port()
+    conf, queue, port = WORK + "/postfix", WORK + "/postfix-queue", world.free_port()
     shutil.rmtree(conf, ignore_errors=True)
     shutil.copytree(UNPACKED + "/postfix/etc/postfix", conf)
     shutil.copy("/usr/share/postfix/dynamicmaps.cf", conf)
@@ -383,7 +377,7 @@ while True:
             ("pipe", "  driver = pipe\n  command = %s\n  user = alice\n  return_fail_output\n  delivery_date_add\n"
              "  envelope_to_add\n  return_path_add\n" % DELIVER)):
         clear()
-        port = free_port()
+        port = world.free_port()
         os.makedirs("/etc/exim4", exist_ok=True)
         os.makedirs(WORK + "/exim", exist_ok=True)
         os.chown(WORK + "/exim", 911, 911)
@@ -412,7 +406,7 @@ def test_fetchmail():
     rc = WORK + "/fetchmailrc"
     write(rc, "set no syslog\npoll 127.0.0.1 service %d protocol pop3 auth password\n  user alice password wonderland is bob here\n"
           "  sslproto '' nokeep mda \"%s %s -f %%F\"\n" % (pop.port, DELIVER, " ".join(OPTIONS)), uid("bob"), 0o600)
-    done = subprocess.run(["fetchmail", "-f", rc, "--nodetach", "--pidfile", "/tmp/fetchmail-%d" % os.getpid()], check=False,
+    done = subprocess.run(["fetchmail", "-f", rc, "--nodetach", "--pidfile", "/tmp/fetchmail-%d" % os.getpid()], check=False, timeout=300,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, user="bob", group="bob", extra_groups=[],
                           env={"HOME": home("bob"), "PATH": os.environ["PATH"], "USER": "bob"})
     text = read("/var/mail/bob")
@@ -428,10 +422,7 @@ def inside():
     only = sys.argv[2:]
     for name, test in list(globals().items()):
         if name.startswith("test_") and (not only or name[5:] in only):
-            try:
-                test()
-            except Exception as error:  # one case must not hide the others
-                TESTS.check(name, False, repr(error))
+            TESTS.attempt(test)
     print("%d passed, %d failed" % (TESTS.passed, TESTS.failed))
     return TESTS.failed > 0
 

@@ -13,6 +13,7 @@ import random
 import socket
 import sys
 import time
+import traceback
 
 GREETING = {"smtp": b"220", "pop3": b"+OK", "imap": b"* OK"}
 SCRIPTS = {
@@ -45,6 +46,13 @@ class Tests:
         else:
             self.failed += 1
             print(f"FAIL {name}: {detail}")
+
+    def attempt(self, function, *arguments):
+        """What it raises is one failed check, and what comes behind it is tried all the same."""
+        try:
+            function(self, *arguments)
+        except (OSError, RuntimeError) as e:
+            self.check(f"{function.__name__} {arguments[0]} comes to its end", False, f"{e!r}\n{traceback.format_exc()}")
 
 
 def connect(address):
@@ -231,12 +239,12 @@ def main():
     for protocol in ("smtp", "pop3", "imap"):
         where = getattr(options, protocol)
         if where:
-            bad_lines(tests, protocol, address_of(where), words)
-            noise(tests, protocol, address_of(where))
-            dropped(tests, protocol, address_of(where), words)
-            half_starttls(tests, protocol, address_of(where))
+            tests.attempt(bad_lines, protocol, address_of(where), words)
+            tests.attempt(noise, protocol, address_of(where))
+            tests.attempt(dropped, protocol, address_of(where), words)
+            tests.attempt(half_starttls, protocol, address_of(where))
     if options.imaps:
-        half_handshakes(tests, address_of(options.imaps))
+        tests.attempt(half_handshakes, address_of(options.imaps))
     for protocol in ("smtp", "pop3", "imap", "imaps"):
         if getattr(options, protocol):
             print("opened", protocol, OPENED[address_of(getattr(options, protocol))[1]])

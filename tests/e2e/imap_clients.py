@@ -97,7 +97,7 @@ def fetch_leave_delete(name, how, fetch):
     done, got = fetch(True)
     check("%s: fetches what is new" % what, got == expected + [what + " new"], (done.stdout, got))
     done, got = fetch(False)
-    check("%s: deletes" % what, not left(), (done.stdout, left()))
+    check("%s: deletes" % what, wait_until(lambda: not left()), (done.stdout, left()))
 
 
 def test_fetchmail():
@@ -313,10 +313,14 @@ def test_sylpheed():
         check("sylpheed: a picture", os.path.exists(picture) and os.path.getsize(picture) > 5000)
     finally:
         for process in reversed(started):
-            if process is not started[0]:
+            if process is not started[0] and process.poll() is None:
                 os.killpg(process.pid, signal.SIGTERM)
             process.terminate()
-            process.wait()
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 ALL = {"fetchmail": test_fetchmail, "getmail": test_getmail, "curl": test_curl, "mbsync": test_mbsync,

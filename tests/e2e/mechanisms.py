@@ -22,7 +22,10 @@ import sys
 import time
 
 from frames import Tests
+from killing import program_of
+from world import wait_until
 
+socket.setdefaulttimeout(180)  # of libraries that would wait for ever
 BUILD = os.path.abspath(sys.argv[1])
 HANDLERS = os.path.join(BUILD, "handlers")
 CERTIFICATE, KEY = "/etc/pennypost/certificate.pem", "/etc/pennypost/key.pem"
@@ -71,6 +74,12 @@ def listen(name, args):
 def device(*args):
     return subprocess.run([HANDLERS + "/admin/pennypost", "device", "add", *args], check=True, stdout=subprocess.PIPE,
                           text=True).stdout.strip()
+
+
+def is_free():
+    """Waits until POP3 sessions that have said good-bye have let their maildrops go."""
+    session = os.path.join(HANDLERS, "pop3", "pop3-session")
+    return wait_until(lambda: session not in map(program_of, filter(str.isdigit, os.listdir("/proc"))), step=0.02)
 
 
 def client_context():
@@ -193,6 +202,7 @@ def test_cram_md5_and_apop():
     connection = imap_session()
     connection.login_cram_md5("alice", STATE["cram"])
     connection.logout()
+    is_free()
     pop = poplib.POP3("localhost", PORTS["pop3"])
     pop.apop("alice", STATE["cram"])
     assert pop.stat()[0] == 1
@@ -234,6 +244,7 @@ def imap_login(user, password):
 
 
 def pop_login(user, password):
+    is_free()
     pop = poplib.POP3("localhost", PORTS["pop3"])
     pop.stls(client_context())
     try:
@@ -390,6 +401,7 @@ def account(program, port, mechanism, user, password, more):
 def mpop(mechanism, user, password, more=""):
     rc = account("mpop", "pop3", mechanism, user, password,
                  "delivery mbox /var/tmp/mpop\nkeep on\nuidls_file /var/tmp/uidls\n" + more)
+    is_free()
     return run("mpop", "-C", rc, "--auth-only", "d")
 
 
@@ -418,6 +430,7 @@ def curl(protocol, mechanism, user, *more):
            "smtp": "smtp://localhost:%d" % PORTS["smtp"]}[protocol]
     ask = {"imap": ("-X", "STATUS INBOX (UIDNEXT)"), "pop3": ("--ssl-reqd", "-X", "UIDL"),
            "smtp": ("--ssl-reqd", "--mail-from", user + "@localhost", "--mail-rcpt", "alice@localhost", "-T", "-")}[protocol]
+    is_free()
     out = run("curl", "-sS", "-v", "--cacert", CERTIFICATE, "--login-options", "AUTH=" + mechanism, url, *ask, *more,
               text=b"Subject: x\r\n\r\nx\r\n")
     # a proof that curl chose it
@@ -561,7 +574,7 @@ def s_client(*arguments, text=b"a LOGOUT\r\n"):
         if not piece:
             break
         out += piece
-    rest = client.communicate(text, timeout=60)[0]
+    rest = client.communicate(text, timeout=120)[0]
     return client.returncode, out + rest
 
 
@@ -584,20 +597,29 @@ def test_testssl():
     """What testssl.sh finds above `low`; that the test's own certificate is not from an authority is not the server's."""
     if "asan" in os.path.basename(BUILD):
         return  # the same ciphers, at ten times the price
+    for _ in range(3):  # where the machine is busy it may find that something could not be tried: not in each of some rounds
+        bad = found_by_testssl()
+        if not bad:
+            break
+    assert not bad, bad
+
+
+def found_by_testssl():
     report = "/var/tmp/testssl.json"
+    if os.path.exists(report):
+        os.unlink(report)
     done = subprocess.run(["testssl", "--quiet", "--color", "0", "--warnings", "batch", "--ip", "127.0.0.1", "-p", "-s", "-f",
                            "-S", "-U", "--jsonfile", report, "localhost:%d" % PORTS["imaps"]], stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, timeout=600, check=False)
+                          stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, timeout=1200, check=False)
     with open(report, encoding="utf-8") as f:
         findings = json.load(f)
     tried = {f["id"] for f in findings}
     assert {"TLS1_3", "heartbleed", "secure_client_renego", "BEAST", "RC4"} <= tried, (tried, done.stdout[-2000:])
-    bad = [(f["id"], f["severity"], f["finding"]) for f in findings if f["severity"] not in ("OK", "INFO", "LOW", "DEBUG") and
+    return [(f["id"], f["severity"], f["finding"]) for f in findings if f["severity"] not in ("OK", "INFO", "LOW", "DEBUG") and
            f["id"] not in ("cert_chain_of_trust", "cert_revocation", "cert_expirationStatus", "cert_notAfter",
                            "engine_problem")
            # "could not be checked": tickets have a test of their own
            and (f["id"], f["severity"]) != ("sessionresumption_ticket", "WARN")]
-    assert not bad, bad
 
 
 def test_certificates_by_name_and_renewed():
@@ -621,7 +643,7 @@ def test_certificates_by_name_and_renewed():
 def handler(*argv):
     """A handler on a socket as a super-server starts it, its log on a pipe; and the client's end."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        client = socket.create_connection(listener.getsockname(), 30)
+        client = socket.create_connection(listener.getsockname(), 120)
         served, _ = listener.accept()
     with served:
         process = subprocess.Popen([os.path.join(HANDLERS, argv[0], argv[0]), *argv[1:]], stdin=served, stdout=served,
@@ -643,7 +665,7 @@ def test_many_certificates():
                 assert s.recv(1000).startswith(b"* OK ") and count == 16
         except OSError:
             assert count == 17
-        log = process.communicate(timeout=60)[1]
+        log = process.communicate(timeout=120)[1]
         assert (b"tls_certificate" in log and b"Argument list too long" in log) == (count == 17), log
 
 
@@ -657,13 +679,13 @@ def test_a_certificate_that_is_missing():
                 said = b""
                 while piece := client.recv(65536):
                     said += piece
-            log = process.communicate(timeout=60)[1]
+            log = process.communicate(timeout=120)[1]
             assert process.returncode == 0 and b"STARTTLS" not in said, (port, said)
             assert (b"TLS not offered" in log) == bool(words) and (words or b"") in log, (port, log)
     process, client = handler("imap", "--tls", "-o", "tls_certificate=/etc/pennypost/gone.pem")
     with client:
         assert client.recv(100) == b""
-    log = process.communicate(timeout=60)[1]
+    log = process.communicate(timeout=120)[1]
     assert b"TLS not started" in log and b"No such file" in log, log
 
 
@@ -680,7 +702,7 @@ def test_check_security():
     """It tries, and it notices."""
     def run():
         out = subprocess.run([HANDLERS + "/admin/pennypost", "check", "--security"], stdout=subprocess.PIPE, text=True,
-                             stderr=subprocess.STDOUT, timeout=120, check=False)
+                             stderr=subprocess.STDOUT, timeout=300, check=False)
         return out.returncode, out.stdout
 
     os.chmod(KEY, 0o600)

@@ -87,11 +87,6 @@ class Tokens(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as s:
-        return s.getsockname()[1]
-
-
 class Dovecot:
     def __init__(self, root):
         self.root, self.work = root, tempfile.mkdtemp(prefix="pennypost-dovecot-")
@@ -114,7 +109,7 @@ class Dovecot:
             f.write(text)
 
     def start(self, mechanisms):
-        self.port = free_port()
+        self.port = world.free_port()
         self.file("conf", CONF % {"work": self.work, "next": self.next_port, "port": self.port, "mechanisms": mechanisms})
         self.process = subprocess.Popen(peers.overlay_command([self.root], ["/usr/sbin/dovecot", "-F", "-c", self.work + "/conf"]),
                                         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)

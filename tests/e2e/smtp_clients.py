@@ -15,7 +15,6 @@ import random
 import re
 import shutil
 import smtplib
-import socket
 import ssl
 import subprocess
 import sys
@@ -64,13 +63,10 @@ def start():
                    stderr=subprocess.DEVNULL)
     servers = []
     for how, arguments in (("plain", []), ("starttls", ["--submission"]), ("tls", ["--submission", "--tls"])):
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            PORTS[how] = s.getsockname()[1]
-        servers.append(subprocess.Popen([BUILD + "/handlers/listen/listen", "--bind", "127.0.0.1:%d" % PORTS[how], "--",
+        servers.append(subprocess.Popen([BUILD + "/handlers/listen/listen", "--bind", "127.0.0.1:0", "--print-address", "--",
                                          BUILD + "/handlers/smtp/smtp", "-o", "hostname=mail.test", *arguments],
-                                        stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-        world.wait_until(lambda p=PORTS[how]: socket.socket().connect_ex(("127.0.0.1", p)) == 0)
+                                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL))
+        PORTS[how] = int(servers[-1].stdout.readline().decode().rsplit(":", 1)[1])
     return servers
 
 
@@ -111,7 +107,7 @@ def stored(name, crlf):
 
 
 def run(*argv, **more):
-    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120, check=False, **more)
+    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300, check=False, **more)
     return None if done.returncode == 0 else done.stdout.decode("latin-1")[-600:]
 
 
@@ -171,7 +167,8 @@ def git(how, name):
 
 def python(how, name):
     context = ssl.create_default_context(cafile=CERTIFICATE)
-    client = smtplib.SMTP_SSL("localhost", PORTS[how], context=context) if how == "tls" else smtplib.SMTP("localhost", PORTS[how])
+    client = smtplib.SMTP_SSL("localhost", PORTS[how], timeout=120, context=context) if how == "tls" else \
+        smtplib.SMTP("localhost", PORTS[how], timeout=120)
     with client:
         if how == "starttls":
             client.starttls(context=context)
@@ -228,7 +225,7 @@ def test_clients():
 
 
 def test_smtputf8():
-    with smtplib.SMTP("localhost", PORTS["plain"]) as client:
+    with smtplib.SMTP("localhost", PORTS["plain"], timeout=120) as client:
         client.ehlo()
         text = "Subject: \u00fc\r\nFrom: <\u00e4@\u00f6.example>\r\n\r\n\u00fc\r\n"
         client.sendmail("\u00e4@\u00f6.example", ["bob@mail.test"], text.encode(), ["SMTPUTF8", "BODY=8BITMIME"])
@@ -274,7 +271,7 @@ def test_smtp_source():
 
 def test_dsn():
     """A report that was asked for is in the queue, for the run to make."""
-    with smtplib.SMTP("localhost", PORTS["plain"]) as client:
+    with smtplib.SMTP("localhost", PORTS["plain"], timeout=120) as client:
         client.ehlo()
         TESTS.check("DSN is offered", client.has_extn("dsn") and client.has_extn("etrn"))
         client.sendmail("x@example.org", ["bob@mail.test"], MESSAGES["dots"].encode(), ["RET=HDRS", "ENVID=QQ314"],
@@ -290,11 +287,11 @@ def inside():
     try:
         for name, test in list(globals().items()):
             if name.startswith("test_"):
-                test()
+                TESTS.attempt(test)
     finally:
         for server in servers:
             server.terminate()
-            server.wait(30)
+            server.wait(120)
     print("%d passed, %d failed" % (TESTS.passed, TESTS.failed))
     return TESTS.failed > 0
 
