@@ -10,9 +10,9 @@ import re
 import socket
 import struct
 import subprocess
-import time
 
 from dns_double import TYPES, encode_name
+from world import wait_until
 
 KNOT = "127.0.0.1@5300"
 SOA = "@ 60 SOA ns.test. admin.test. 1 3600 600 86400 60\n@ 60 NS ns.test.\n"
@@ -66,11 +66,8 @@ class DnsServer:
         return len(reply) > 12 and reply[3] & 15 == 0 and struct.unpack_from("!H", reply, 6)[0] > 0
 
     def wait(self, ready, what):
-        for _ in range(200):
-            if ready():
-                return
-            time.sleep(0.1)
-        raise RuntimeError(what + " does not answer")
+        if not wait_until(ready, 120):
+            raise RuntimeError(what + " does not answer")
 
     def start(self):
         m = self.machine
@@ -94,7 +91,11 @@ class DnsServer:
     def stop(self):
         for process in self.running:
             process.terminate()
-            process.wait(20)
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
         self.running = []
 
     def log(self):
