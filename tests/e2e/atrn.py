@@ -27,7 +27,7 @@ sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "bench")]
 import peers  # noqa: E402
 import world  # noqa: E402
 from frames import Tests  # noqa: E402
-from killing import KillingTree, calls, is_killed, kill_at, kill_at_each  # noqa: E402
+from killing import KillingTree, calls, is_killed, kill_at, kill_at_each, program_of  # noqa: E402
 from relay_queue import FOLDER, Queue  # noqa: E402
 from sts_web import certificates, server_context  # noqa: E402
 
@@ -73,7 +73,7 @@ class Line:
     """A client by hand."""
 
     def __init__(self, port):
-        self.sock = socket.create_connection(("127.0.0.1", port), 30)
+        self.sock = socket.create_connection(("127.0.0.1", port), 120)
         self.file = self.sock.makefile("rb")
         assert self.reply()[0] == "220"
 
@@ -226,12 +226,25 @@ def test_turned():
     clean()
 
 
+def runs(q):
+    """The runs of that queue that are under way: also one that has nothing more to do has locks until it ends."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open("/proc/%s/cmdline" % pid, "rb") as f:
+                if os.path.basename(program_of(pid)) == "relay" and q.folder.encode() in f.read():
+                    found.append(pid)
+        except OSError:
+            continue
+    return found
+
+
 def settled(expected):
-    deadline = time.monotonic() + 20
-    while waiting() != expected and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert waiting() == expected, waiting()
-    time.sleep(0.3)  # the run that did it
+    """Waits until a run is over and has left that."""
+    time.sleep(0.3)  # one that is about to begin
+    assert world.wait_until(lambda: not runs(Q)), runs(Q)
+    assert world.wait_until(lambda: waiting() == expected), waiting()
+    assert world.wait_until(lambda: not runs(Q)), runs(Q)
 
 
 def test_cut():
@@ -284,7 +297,7 @@ class Home(Queue):
         self.file("credentials", "127.0.0.1 alice wonderland\n")
 
     def pull(self):
-        done = subprocess.run(self.argv("--pull"), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=120, check=False)
+        done = subprocess.run(self.argv("--pull"), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=300, check=False)
         return done.returncode, done.stderr.decode()
 
 
@@ -376,7 +389,7 @@ def test_fetchmail():
     def fetch():
         argv = ["fetchmail", "-f", WORK + "fetchmailrc", "--nodetach", "--nosyslog", "-v", "--pidfile", WORK + "fetchmail.pid"]
         done = subprocess.run(peers.overlay_command([there], argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, timeout=100, check=False, env=dict(os.environ, HOME=WORK))
+                              stderr=subprocess.STDOUT, text=True, timeout=300, check=False, env=dict(os.environ, HOME=WORK))
         return done.returncode, done.stdout
     try:
         before = box_of("bob").count("Subject: by fetchmail\n")
@@ -427,10 +440,10 @@ def fetch(end, part, *options):
             argv[0] = tree.program("relay")
         logs = []
         for _ in range(8):
-            done = subprocess.run(argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=120, check=False)
+            done = subprocess.run(argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=300, check=False)
             logs.append(done.stderr.decode())
             argv = home.argv("--pull")
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while any(is_locked(q, n) for n in q.ids()) and time.monotonic() < deadline:
                 time.sleep(0.02)
             if not q.ids():

@@ -145,7 +145,7 @@ def test_return_after_attempts():
     """4.1.2, 4.1.3: tried until then; the next look is no later than the deadline, and says 5.4.7 then."""
     r = Receiver(features=KNOWING, hook=lambda s, verb, line: b"450 4.2.1 not now\r\n" if "b@" in line else None)
     q = hop(r, retry_min="1000", retry_max="1000")
-    name = q.add("b@there.example", sender="a@there.example", deliverby="return", deliverby_deadline=late(-7))
+    name = q.add("b@there.example", sender="a@there.example", deliverby="return", deliverby_deadline=late(-15))
     deadline = int(dict(q.entry(name))["deliverby-deadline"])
     q.run()
     assert dict(q.entry(name))["next-attempt"] == "%d" % deadline
@@ -224,7 +224,7 @@ def test_local():
     spool = q.path("spool")
     q.options.update(spool=spool, state=q.path("state"))
     name = q.add(["root@here.example", "to-kind command", "to-user nobody", "to-argument exit 75"],
-                 deliverby="return", deliverby_deadline=late(-7))
+                 deliverby="return", deliverby_deadline=late(-15))
     deadline = int(dict(q.entry(name))["deliverby-deadline"])
     q.run()
     assert q.states(name)["root@here.example"][0] == "deferred", q.log

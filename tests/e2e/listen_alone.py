@@ -62,7 +62,7 @@ class Listen:
             self.addresses.append((host.strip("[]"), int(port)))
 
     def connect(self, i=0):
-        s = socket.create_connection(self.addresses[i], timeout=60)
+        s = socket.create_connection(self.addresses[i], timeout=120)
         return s, s.makefile("rb").readline()
 
     def children(self):
@@ -143,7 +143,7 @@ def test_limit_in_all():
 
 def test_burst():
     server = Listen("--max-per-source", "0")
-    clients = [socket.create_connection(server.addresses[0], timeout=120) for _ in range(150)]
+    clients = [socket.create_connection(server.addresses[0], timeout=300) for _ in range(150)]
     for client in clients:
         assert client.makefile("rb").readline().startswith(b"hello|")
     for client in clients:

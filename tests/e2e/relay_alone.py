@@ -79,7 +79,6 @@ class Client:
         self.receiver = receiver
         self.session = receiver.serve(theirs)
         self.control = Control()
-        self.control.sock.settimeout(60)
         self.process = start([PROGRAM], {0: ours.fileno(), 1: os.open("/dev/null", os.O_RDWR), 2: 2,
                                          3: self.control.child.fileno()})
         ours.close()
@@ -96,7 +95,7 @@ class Client:
 
     def ready(self, status="TALK_READY"):
         name, r = self.control.recv()
-        assert name == "FRAME_RELAY_READY", (name, self.process.wait(5))
+        assert name == "FRAME_RELAY_READY", (name, self.process.wait(60))
         ready = Ready(r)
         assert ready.status == T[status], (ready.status, ready.reply)
         return ready
@@ -125,7 +124,7 @@ class Client:
                 assert len(replies) == len(recipients)
                 return replies
             else:
-                raise AssertionError((name, self.process.wait(5)))
+                raise AssertionError((name, self.process.wait(60)))
 
     def quit(self):
         self.control.send("FRAME_RELAY_QUIT")
@@ -678,9 +677,9 @@ def test_stalls():
         c.control.close()
         c.process.wait(60)
 
-    def one_of_three(hook, verb):
+    def one_of_some(hook, verb):
         """On a busy machine the answer in front of the one that is held back may come too late."""
-        for _ in range(2):
+        for _ in range(4):
             try:
                 return one(hook, verb)
             except AssertionError:
@@ -688,7 +687,7 @@ def test_stalls():
         return one(hook, verb)
 
     with concurrent.futures.ThreadPoolExecutor(20) as pool:
-        for job in [pool.submit(one_of_three, make(verb), verb) for make in (hold, dribble)
+        for job in [pool.submit(one_of_some, make(verb), verb) for make in (hold, dribble)
                     for verb in ("GREETING", "EHLO", "MAIL", "RCPT", "DATA", "END")]:
             job.result()
 
@@ -710,7 +709,7 @@ def test_takes_nothing():
             session.say("354 go on")
             time.sleep(30)
         return None
-    c = Client(Receiver(features=(), hook=hook), percent=1)
+    c = Client(Receiver(features=(), hook=hook), percent=3)
     c.ready()
     reply = c.mail(PLAIN + "x" * 70 + "\n" + "0123456789\n" * 1000000)[0]
     assert reply.code == 421, reply

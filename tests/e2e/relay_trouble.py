@@ -33,15 +33,25 @@ def hand(q, *words):
 
 
 def is_quiet(q):
-    """Is no run of that queue at work? Hands begin some that nobody waits for."""
+    """Is no run of that queue at work? Hands begin some that nobody waits for. Two looks: a process that is just about to become
+    another one has no arguments."""
+    if names_of(q):
+        return False
+    time.sleep(0.05)
+    return not names_of(q)
+
+
+def names_of(q):
+    """The processes that have the queue's folder among their arguments."""
+    found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             with open("/proc/%s/cmdline" % pid, "rb") as f:
                 if q.folder.encode() in f.read():
-                    return False
+                    found.append(pid)
         except OSError:
             pass
-    return True
+    return found
 
 
 def finish(q, tries=20):
@@ -156,6 +166,7 @@ def test_full_disk():
             p.kill()
             p.wait()
             fill(place + "/filler2")
+        assert wait_until(lambda: is_quiet(q))
         got = [a for m in r.messages for a in m.recipients]
         assert got == ["one@there.example"] and q.ids() == sorted([two, told]), (got, q.ids(), p.stderr.read())
         os.unlink(place + "/filler")
@@ -188,7 +199,7 @@ def test_stalls_every_time():
     many there may be; nothing is lost, and the next run knows."""
     for most in (2, 8):
         r = staller()
-        q = hop(r, relay_connections_per_destination=str(most), relay_timeouts="2", retry_min="1h", retry_max="1h")
+        q = hop(r, relay_connections_per_destination=str(most), relay_timeouts="4", retry_min="1h", retry_max="1h")
         names = [q.add("b%d@there.example" % i) for i in range(9 * most)]
         q.run()
         where = (most, len(r.sessions), q.log[-2000:])
@@ -209,7 +220,7 @@ def test_stalls_at_some():
     """Messages at which a server says nothing more, beside as many connections as it takes: the others go meanwhile, and what
     took them is not down when the first ones run into their time-outs at last."""
     r = staller(lambda session: "poison" in session.recipients[0])
-    q = hop(r, relay_connections_per_destination="8", relay_timeouts="4", retry_min="1h", retry_max="1h")
+    q = hop(r, relay_connections_per_destination="8", relay_timeouts="8", retry_min="1h", retry_max="1h")
     bad = [q.add("poison%d@there.example" % i, priority="5") for i in range(4)]
     for i in range(80):
         q.add("b%d@there.example" % i)

@@ -290,15 +290,18 @@ def garbage_ends_nobody():
 
 
 def ports_and_ids_cannot_be_guessed():
-    with Double({("h.test", "A"): [a("192.0.2.1")]}) as dns:
-        for _ in range(3):
-            with Resolver(dns.address) as r:
-                for _ in range(20):
-                    r.ask("h.test", "A")
-        ports = [x[2] for x in dns.asked]
-        ids = [x[3] for x in dns.asked]
-        assert len(ids) == 60 and len(set(ids)) > 55 and len(set(ports)) > 50, (ids, ports)
-        assert len({(b - x) & 0xffff for x, b in zip(ids, ids[1:])}) > 50, ids
+    for _ in range(5):  # where the machine is busy an answer may be late and the question comes again: not in each of some rounds
+        with Double({("h.test", "A"): [a("192.0.2.1")]}) as dns:
+            for _ in range(3):
+                with Resolver(dns.address) as r:
+                    for _ in range(20):
+                        r.ask("h.test", "A")
+            ports = [x[2] for x in dns.asked]
+            ids = [x[3] for x in dns.asked]
+        if len(ids) == 60:
+            break
+    assert len(ids) == 60 and len(set(ids)) > 55 and len(set(ports)) > 50, (ids, ports)
+    assert len({(b - x) & 0xffff for x, b in zip(ids, ids[1:])}) > 50, ids
 
 
 def nonsense_from_the_asker_ends_it():

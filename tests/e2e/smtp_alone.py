@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tty
 
-from world import Tests, wait_until
+from world import Tests, kill, open_files, wait_until
 
 SMTP = os.path.abspath(sys.argv[1])
 CERTIFICATE, KEY = "/etc/pennypost/certificate.pem", "/etc/pennypost/key.pem"
@@ -337,16 +337,18 @@ def is_gone(pid):
 
 def keeper_of(client, uid):
     """pid of the keeper that a deliver of that user has, who waits for the next message with nothing locked."""
-    found = []
-    for pid, comm in children_of(client.process.pid):
-        try:
-            with open("/proc/%d/status" % pid, encoding="ascii", errors="replace") as f:
-                is_his = "\nUid:\t0\t0\t0\t%d\n" % uid in f.read()
-        except OSError:
-            continue
-        if comm == "smtp-keeper" and is_his and any(name == "deliver" for _, name in children_of(pid)):
-            found.append(pid)
-    (pid,) = found
+    def look():
+        found = []
+        for pid, comm in children_of(client.process.pid):
+            try:
+                with open("/proc/%d/status" % pid, encoding="ascii", errors="replace") as f:
+                    is_his = "\nUid:\t0\t0\t0\t%d\n" % uid in f.read()
+            except OSError:
+                continue
+            if comm == "smtp-keeper" and is_his and any(name == "deliver" for _, name in children_of(pid)):
+                found.append(pid)
+        return found if len(found) == 1 else []
+    (pid,) = wait_until(look)
     return pid
 
 
@@ -371,8 +373,8 @@ def test_postmen():
     with open("/proc/%d/status" % pid, encoding="ascii") as f:
         status = f.read()
     TESTS.check("it is alice's process", "\nUid:\t60001\t60001\t60001\t60001\n" in status, status)
-    open_files = [os.readlink("/proc/%d/fd/%s" % (pid, fd)) for fd in os.listdir("/proc/%d/fd" % pid)]
-    TESTS.check("it has no message open", not any(QUEUE in name for name in open_files), open_files)
+    TESTS.check("it has no message open", wait_until(lambda: not any(QUEUE in name for name in open_files(pid).values())),
+                open_files(pid))
     for command in ("MAIL FROM:<a@b>", "RCPT TO:<alice@mail.test>", "DATA"):
         client(command)
         TESTS.check("nothing is locked behind " + command, wait_until(lambda: not is_locked("alice")))
@@ -380,10 +382,10 @@ def test_postmen():
     TESTS.check("another recipient, another deliver", send_number(client, 0, "bob@mail.test") == "250" and
                 len(postmen(client)) == 2 and pid in postmen(client), postmen(client))
     TESTS.check("nor his box", wait_until(lambda: not is_locked("bob")))
-    os.kill(pid, signal.SIGKILL)
+    kill(pid)
     TESTS.check("one that was killed while it waited", wait_until(lambda: is_gone(pid)) and send_number(client, 4) == "250" and
                 numbers("alice") == [0, 1, 2, 3, 4], numbers("alice"))
-    os.kill(keeper_of(client, 60001), signal.SIGKILL)
+    kill(keeper_of(client, 60001))
     answer = client.send("alice@mail.test", b"Subject: 5\r\n\r\nbody\r\n")
     TESTS.check("a keeper that was killed meanwhile", answer.startswith("250 2.0.0 Delivered") and
                 numbers("alice") == [0, 1, 2, 3, 4, 5], (answer, numbers("alice")))
@@ -392,6 +394,7 @@ def test_postmen():
                 wait_until(lambda: all(is_gone(p) for p in at_work)), at_work)
     client = hello()
     send_number(client, 5)
+    wait_until(lambda: len(children_of(client.process.pid)) == 3)
     at_work = [pid for pid, _ in children_of(client.process.pid)]
     client.process.kill()
     TESTS.check("a monitor that is killed leaves nobody", len(at_work) == 3 and wait_until(lambda: all(is_gone(p) for p in at_work)),
@@ -413,7 +416,7 @@ def test_keeper_killed_at_work():
     client("DATA")
     client.sock.sendall(b"Subject: 1\r\n\r\nbody\r\n.\r\n")
     is_waiting = wait_until(lambda: is_locked("alice"))  # by the kernel lock, behind which it asks the keeper
-    os.kill(keeper, signal.SIGKILL)
+    kill(keeper)
     answer = client.reply()
     TESTS.check("a keeper that is killed when the lock is asked for", is_waiting and
                 answer.startswith("250 2.0.0 Delivered") and numbers("alice") == [0, 1], (is_waiting, answer, numbers("alice")))
@@ -432,7 +435,7 @@ def test_killed_keepers_lock():
     TESTS.check("bob's deliver goes", send_number(client, 1, "bob@mail.test") == "451" and
                 wait_until(lambda: postmen(client) == [deliver]), postmen(client))
     for pid in (keeper, deliver):
-        os.kill(pid, signal.SIGKILL)
+        kill(pid)
     TESTS.check("nobody takes her next letter", wait_until(lambda: is_gone(deliver)))
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as f:
         boot = f.read().strip()
@@ -988,7 +991,7 @@ def test_stop():
     client = hello()
     children = subprocess.run(["pgrep", "-P", str(client.process.pid)], stdout=subprocess.PIPE, text=True, check=True)
     for pid in (*map(int, children.stdout.split()), client.process.pid):
-        os.kill(pid, signal.SIGTERM)
+        kill(pid, signal.SIGTERM)
     answer = client.reply()
     TESTS.check("a service that stops says 421", answer.startswith("421 4.3.2 ") and client.close() == 0, answer)
 
@@ -997,10 +1000,7 @@ def main():
     world()
     for name, test in sorted(globals().items()):
         if name.startswith("test_"):
-            try:
-                test()
-            except Exception as error:  # one case must not hide the others
-                TESTS.check(name, False, repr(error))
+            TESTS.attempt(test)
     print("%d passed, %d failed" % (TESTS.passed, TESTS.failed))
     return TESTS.failed > 0
 

@@ -68,8 +68,8 @@ class Server:
         else:
             self.client, network = socket.socketpair()
         self.inner, inner = socket.socketpair()
-        self.inner.settimeout(60)
-        self.client.settimeout(60)
+        self.inner.settimeout(300)
+        self.client.settimeout(300)
         self.process = start([PROGRAM], {0: network.fileno(), 1: network.fileno(), 2: 2,
                                          3: self.control.child.fileno(), 4: inner.fileno()},
                              env=dict(os.environ, OPENSSL_CONF=configuration) if configuration else None)
@@ -177,7 +177,7 @@ def test_system_configuration_narrows():
         facts = server.facts()
         assert facts.get("cipher") == suite, (suite, facts)
         server.inner.close()
-        client.communicate(timeout=60)
+        client.communicate(timeout=120)
         assert server.end() == 0
 
 
@@ -518,7 +518,7 @@ def exchange(client, data, total):
     """Sends all of data and receives total bytes, in one thread: ssl objects cannot be read and written by two."""
     client.setblocking(False)
     digest, got, at, length, rng = hashlib.sha256(), 0, 0, 0, random.Random(7)
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     while (at < len(data) or got < total) and time.monotonic() < end:
         waiting = [[client], [client] if at < len(data) else []]
         select.select(waiting[0], waiting[1], [], 1)
