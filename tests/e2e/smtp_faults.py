@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 
-from world import Tests
+from world import Tests, wait_until
 
 SMTP = os.path.abspath(sys.argv[1])
 PENNYPOST = os.path.join(os.path.dirname(SMTP), "../admin/pennypost")
@@ -121,9 +121,9 @@ def judge(outcome, has_local, has_remote):
     """Why the outcome is wrong, or ''."""
     whole, rest = in_boxes(outcome.codes)
     entries, broken = in_queue()
-    left = [n for n in os.listdir("/var/mail") if n.startswith(".")]
-    if left:
-        return "files of locks are left: %s" % left
+    left = lambda: [n for n in os.listdir("/var/mail") if n.startswith(".")]
+    if not wait_until(lambda: not left()):
+        return "files of locks are left: %s" % left()
     if rest or broken:
         return "a part of the message is there (%d bytes, %d entries)" % (rest, broken)
     if max(whole.values()) > 1 or entries > len(whole):
