@@ -29,8 +29,19 @@ int account_check(struct auth *a)
         return r == 0 || r == ENOENT || r == ESRCH || r == EBADF || r == EPERM ? -ENOENT : -r;
     if (pw.pw_uid == 0 || pw.pw_uid < a->conf->min_uid)
         return -EPERM;
-    a->uid = pw.pw_uid;
     return 0;
+}
+
+int account_find(struct auth *a)
+{
+    const struct priv_user *u = &a->account;
+    int r;
+
+    priv_user_finish(&a->account);
+    r = priv_user_find(str_from(a->user), &a->account);
+    if (r < 0)
+        return r;
+    return u->uid == 0 || u->gid == 0 || (priv_is_root() && u->uid < a->conf->min_uid) ? -EPERM : 0;
 }
 
 bool account_is_expired(const struct auth *a)

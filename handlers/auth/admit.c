@@ -50,7 +50,7 @@ static int become_invoker(struct auth *a)
 {
     const struct passwd *pw = getpwuid(geteuid());
 
-    if (!pw || !auth_claim(a, str_from(pw->pw_name)))
+    if (!pw || !auth_claim(a, str_from(pw->pw_name)) || account_find(a) < 0)
         return auth_fail(a, AUTH_CLASS_TEMPORARY, "the invoking user has no account");
     return auth_check_authorization(a);
 }

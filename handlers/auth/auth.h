@@ -6,11 +6,11 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/types.h>
 
 #include "shared/base/buf.h"
 #include "shared/base/conf.h"
 #include "shared/base/limits.h"
+#include "shared/gate/priv.h"
 #include "shared/io/frame.h"
 #include "shared/io/frame_types.h"
 
@@ -37,7 +37,7 @@ struct auth {
     struct frame response; /* the last one from the client */
 
     char user[LIMIT_USER + 1]; /* as claimed; after success as PAM names it */
-    uid_t uid;                 /* of the user, valid after account_check() said so */
+    struct priv_user account;  /* who he is, when everything else is settled: account_find() */
     bool is_for_another;       /* claims the right to act for somebody else, which nobody has here */
     const char *reason;        /* of a failure, for the log; static text */
     struct buf messages;       /* PAM's words to the user, a line each */

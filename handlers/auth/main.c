@@ -90,8 +90,11 @@ static int send_failure(struct auth *a, int class)
 
 static int send_success(struct auth *a)
 {
-    return frame_say(AUTH_CONTROL, FRAME_AUTH_DONE, -1, FRAME_U32(a->attempt), FRAME_STR(str_from(a->user)),
-                     FRAME_STR(buf_str(&a->messages)), FRAME_STR(buf_str(&a->final)));
+    const struct priv_user *u = &a->account;
+
+    return frame_say(AUTH_CONTROL, FRAME_AUTH_DONE, -1, FRAME_U32(a->attempt), FRAME_STR(str_from(u->name)),
+                     FRAME_STR(buf_str(&a->messages)), FRAME_STR(buf_str(&a->final)), FRAME_U32(u->uid),
+                     FRAME_U32(u->gid), FRAME_STR(priv_user_groups(u)), FRAME_STR(str_from(u->home)));
 }
 
 /* Nothing of the secret stays for the life of the session, in which only the end of the control socket matters. Without
@@ -151,14 +154,25 @@ static int attempt(struct conf *conf, const struct invocation *own, const char *
     frame_finish(&a.response);
     buf_wipe_finish(&a.messages);
     buf_wipe_finish(&a.final);
+    priv_user_finish(&a.account);
     return r;
+}
+
+/* The ids of a service account, for a monitor that has no name service. */
+static int tell_account(const char *name)
+{
+    uid_t uid = 0;
+    gid_t gid = 0;
+    int r = priv_account_named(name, &uid, &gid);
+
+    return r < 0 ? r : frame_say(AUTH_CONTROL, FRAME_ACCOUNT, -1, FRAME_U32(uid), FRAME_U32(gid));
 }
 
 int main(int argc, char **argv)
 {
     _cleanup_conf_ struct conf conf;
     struct invocation own = {calloc((size_t)argc + 1, sizeof(*own.argv)), environ};
-    const char *service = NULL;
+    const char *service = NULL, *account = NULL;
     int r = protect_memory();
 
     if (!own.argv || r < 0 || conf_init(&conf) < 0)
@@ -176,12 +190,15 @@ int main(int argc, char **argv)
     if (argc == 3 && strcmp(argv[1], "--ahead") == 0) {
         service = argv[2];
         argc = 1;
+    } else if (argc == 3 && strcmp(argv[1], "--account") == 0) {
+        account = argv[2];
+        argc = 1;
     }
     if (argc > 1 || fcntl(AUTH_CONTROL, F_GETFD) < 0) {
         (void)fputs("auth: imap(8), pop3(8) and smtp(8) start this; it is of no use by hand\n", stderr);
         return EX_USAGE;
     }
-    r = attempt(&conf, &own, service);
+    r = account ? tell_account(account) : attempt(&conf, &own, service);
     free(own.argv);
     /* -ENODATA and -EPIPE: the connection ended before the attempt did. */
     if (r < 0 && r != -ENODATA && r != -EPIPE)

@@ -225,7 +225,7 @@ static int final_user(struct auth *a, pam_handle_t *h)
         memcpy(a->user, claimed, sizeof(claimed));
         return auth_fail(a, AUTH_CLASS_DENIED, "PAM names an impossible user");
     }
-    r = account_check(a);
+    r = account_find(a);
     if (r == -ENOENT)
         return auth_fail(a, AUTH_CLASS_DENIED, "user has no account");
     if (r == -EPERM)
@@ -253,7 +253,7 @@ static int establish(struct auth *a, pam_handle_t *h)
     if (r != 0)
         return r;
     /* Group membership first, as pam_setcred(3) wants it; it is this process's own, and ends with it. */
-    (void)initgroups(a->user, getegid());
+    (void)setgroups((size_t)a->account.group_count, a->account.groups);
     r = pam_setcred(h, PAM_ESTABLISH_CRED);
     if (r != PAM_SUCCESS)
         return auth_fail(a, AUTH_CLASS_TEMPORARY, pam_strerror(h, r));

@@ -228,13 +228,16 @@ static const char *response_code(uint32_t class)
 }
 
 /* The answer to a success is the session's, with its capabilities. */
+static void leave(const struct login *l, struct buf *out)
+{
+    (void)buf_add_str(out, buf_str(&l->tag));
+}
+
 static int conclude(struct login *l, const struct sasl_outcome *o)
 {
     /* RFC 9051 6.2.2: what was cancelled, and what cannot be decoded. */
     bool is_bad = o->auth_class == AUTH_CLASS_CANCELLED || (o->auth_class == AUTH_CLASS_MECHANISM && o->is_offered);
 
-    if (o->is_done)
-        return buf_add_str(&l->protocol_data, buf_str(&l->tag)) < 0 ? -ENOMEM : LOGIN_DONE;
     (void)WRITER_TEXTS(&l->out, buf_cstr(&l->tag), is_bad ? " BAD " : " NO ", response_code(o->auth_class),
                        o->text.len > 0 ? buf_cstr(&o->text) : "Authentication failed", "\r\n");
     if (l->attempts < LIMIT_AUTH_TRIES)
@@ -358,4 +361,5 @@ static int on_line(struct login *l, struct str line)
 }
 
 const struct login_protocol IMAP_LOGIN = {
-    .name = "imap-login", .line_max = LIMIT_LINE_PREAUTH, .line = on_line, .complain = complain, .conclude = conclude};
+    .name = "imap-login", .line_max = LIMIT_LINE_PREAUTH, .line = on_line, .complain = complain, .leave = leave,
+    .conclude = conclude};

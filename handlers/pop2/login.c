@@ -25,7 +25,7 @@ static int complain(struct login *l, int error)
 /* The answer to a success is the session's: it counts the messages. */
 static int conclude(struct login *l, const struct sasl_outcome *o)
 {
-    return o->is_done ? LOGIN_DONE : fail(l, o->text.len > 0 ? buf_cstr(&o->text) : "authentication failed");
+    return fail(l, o->text.len > 0 ? buf_cstr(&o->text) : "authentication failed");
 }
 
 static int cmd_helo(void *session, struct str arguments)

@@ -42,6 +42,12 @@ static void print_own_capabilities(const struct login *l, const char *end, struc
         (void)buf_printf(out, "SASL %s%s", l->facts.mechanisms, end);
 }
 
+static void leave(const struct login *l, struct buf *out)
+{
+    (void)buf_add_str(out, l->is_utf8 ? STR(POP3_DATA_UTF8 "\n") : STR_NULL);
+    print_own_capabilities(l, "\n", out);
+}
+
 static int cmd_capa(void *session, struct str arguments)
 {
     struct login *l = session;
@@ -65,11 +71,8 @@ static int cmd_lang(void *session, struct str arguments)
 /* RFC 6856 2.1. The session is told; what else is handed over comes at login. */
 static int cmd_utf8(void *session, struct str arguments)
 {
-    struct login *l = session;
-
-    buf_clear(&l->protocol_data);
-    (void)buf_add_str(&l->protocol_data, STR(POP3_DATA_UTF8 "\n"));
-    return ok(l, "UTF-8 it is");
+    ((struct login *)session)->is_utf8 = true;
+    return ok(session, "UTF-8 it is");
 }
 
 static int cmd_quit(void *session, struct str arguments)
@@ -80,7 +83,7 @@ static int cmd_quit(void *session, struct str arguments)
 
 static int cmd_stls(void *session, struct str arguments)
 {
-    if (((struct login *)session)->protocol_data.len > 0) /* RFC 6856 2.1 */
+    if (((struct login *)session)->is_utf8) /* RFC 6856 2.1 */
         return bad(session, "STLS comes before UTF8");
     return login_do_starttls(session, "+OK begin TLS now\r\n", "-ERR TLS is not available\r\n");
 }
@@ -102,10 +105,6 @@ static int conclude(struct login *l, const struct sasl_outcome *o)
 {
     _cleanup_buf_ struct buf text = BUF_INIT(LIMIT_NOTE);
 
-    if (o->is_done) {
-        print_own_capabilities(l, "\n", &l->protocol_data);
-        return LOGIN_DONE;
-    }
     pop3_add_words(&text, o->text.len > 0 ? buf_str(&o->text) : STR("authentication failed"));
     (void)WRITER_TEXTS(&l->out, "-ERR ", response_code(o->auth_class), buf_cstr(&text), "\r\n");
     return l->attempts < LIMIT_AUTH_TRIES ? LOGIN_OK : LOGIN_LEAVE;
@@ -206,4 +205,5 @@ static int on_line(struct login *l, struct str line)
 }
 
 const struct login_protocol POP3_LOGIN = {
-    .name = "pop3-login", .line_max = LIMIT_LINE_PREAUTH, .line = on_line, .complain = complain, .conclude = conclude};
+    .name = "pop3-login", .line_max = LIMIT_LINE_PREAUTH, .line = on_line, .complain = complain, .leave = leave,
+    .conclude = conclude};

@@ -173,7 +173,8 @@ int cmd_auth(void *session, struct str arguments)
         return 0;
     }
     s->is_response_long = false;
-    e = sasl_exchange(s->control, ++s->attempts, str_from(s->facts.mechanisms), mechanism, initial, &client, &outcome);
+    e = sasl_exchange(s->control, ++s->attempts, (struct sasl_ahead){0}, str_from(s->facts.mechanisms), mechanism,
+                      initial, &client, &outcome);
     if (e < 0)
         return e;
     finish_attempt(s, &outcome);

@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -25,6 +24,7 @@
 #include "shared/gate/offspring.h"
 #include "shared/gate/session.h"
 #include "shared/io/frame.h"
+#include "shared/io/frame_types.h"
 
 #define CONTROL_FD     3
 #define ARGUMENTS_MAX  64
@@ -111,12 +111,34 @@ static int pass_env(struct launch *l, const char *name)
     return value && strlen(value) < PATH_MAX ? set_env(l, name, value) : 0;
 }
 
+/* Where service accounts come from elsewhere than /etc/passwd: a program that has the name service tells. */
+static int ask_account(const char *account, uint32_t *ret_uid, uint32_t *ret_gid)
+{
+    const struct chain_spec spec = {CHAIN_SPEC("auth"), .arguments = {"--account", account}, .has_control = true};
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    struct chain_child child = CHAIN_CHILD_NONE;
+    int r = chain_spawn(&spec, &child);
+
+    if (r < 0)
+        return r;
+    r = frame_recv(child.control, &f, TIMEOUT_AUTH * 1000);
+    (void)chain_end(&child, 0);
+    if (r < 0)
+        return r == -ENODATA ? -ENOENT : r;
+    return f.type != FRAME_ACCOUNT || f.fd >= 0
+               ? -EBADMSG
+               : frame_take(&f, FRAME_TO_U32(ret_uid, UINT32_MAX), FRAME_TO_U32(ret_gid, UINT32_MAX));
+}
+
 static int tell_account(struct launch *l, const char *account)
 {
     char value[LIMIT_USER + 32];
     uid_t uid = 0;
     gid_t gid = 0;
-    int r = priv_account_named(account, &uid, &gid);
+    int r = priv_account_listed(account, &uid, &gid);
+
+    if (r == -ENOENT)
+        r = ask_account(account, &uid, &gid);
 
     if (r < 0)
         return r;
@@ -163,6 +185,12 @@ static int make_arguments(struct launch *l)
 
 /* ---- between fork and exec ---- */
 
+/* Not every libc has it. */
+int chain_close_from(int fd)
+{
+    return syscall(SYS_close_range, (unsigned)fd, ~0u, 0) < 0 ? -errno : 0;
+}
+
 /* Puts the fds in their places. Sources are moved away first, since a place may be another one's source. */
 static int place_fds(const struct chain_spec *spec, int control)
 {
@@ -188,7 +216,7 @@ static int place_fds(const struct chain_spec *spec, int control)
         else if (dup2(from[i], i) < 0)
             return -errno;
     }
-    return close_range(CHAIN_FDS, ~0u, 0) < 0 ? -errno : 0;
+    return chain_close_from(CHAIN_FDS);
 }
 
 static void reset_signals(void)

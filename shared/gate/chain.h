@@ -56,6 +56,9 @@ int chain_spawn(const struct chain_spec *spec, struct chain_child *ret);
  * build tree, else in PENNYPOST_LIBEXECDIR. -ENOENT, -ENAMETOOLONG. */
 int chain_locate(const char *program, char *out, size_t size);
 
+/* Closes that fd and all above. 0 or a negative errno. */
+int chain_close_from(int fd);
+
 /* Waits at most `timeout_ms` for a child that leaves by itself. 0: it has gone, and *child becomes CHAIN_CHILD_NONE;
  * -ETIMEDOUT: it is still at work. */
 int chain_wait(struct chain_child *child, int timeout_ms);

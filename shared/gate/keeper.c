@@ -24,10 +24,13 @@
 #include "shared/base/limits.h"
 #include "shared/base/log.h"
 #include "shared/base/macros.h"
+#include "shared/io/frame.h"
+#include "shared/io/frame_types.h"
 
 #define SESSION_FD    3
 #define TLS_FD        4
 #define AUTH_FD       5
+#define USER_FD       6
 #define SPARE_FD      16
 #define ARGUMENTS_MAX 64
 #define FLUSH_TIMEOUT 30000 /* ms that T has to bring the last bytes to a slow client */
@@ -42,10 +45,25 @@ static int pass_fd(int from, int to)
     return from < 0 || dup2(from, to) < 0 ? -errno : 0;
 }
 
-/* Moves the three sockets away from the places that they are to fill. */
-static int pass_fds(const struct keeper_family *family)
+/* Who it is for, in a socket that it will read after the exec. */
+static int pack_user(const struct priv_user *u, int *ret_fd)
 {
-    const int sources[] = {family->session.control, family->tls.control, family->auth.control};
+    int pair[2];
+    int r = frame_pair(pair);
+
+    if (r < 0)
+        return r;
+    r = frame_say(pair[0], FRAME_KEEPER_USER, -1, FRAME_U32(u->uid), FRAME_U32(u->gid),
+                  FRAME_STR(priv_user_groups(u)), FRAME_STR(str_from(u->home)));
+    (void)close(pair[0]);
+    *ret_fd = pair[1];
+    return r;
+}
+
+/* Moves the sockets away from the places that they are to fill. */
+static int pass_fds(const struct keeper_family *family, int user)
+{
+    const int sources[] = {family->session.control, family->tls.control, family->auth.control, user};
     int spare[ARRAY_SIZE(sources)];
     int r = 0;
 
@@ -56,17 +74,17 @@ static int pass_fds(const struct keeper_family *family)
     }
     for (size_t i = 0; i < ARRAY_SIZE(sources) && r == 0; i++)
         r = pass_fd(spare[i], SESSION_FD + (int)i);
-    if (r == 0 && close_range(AUTH_FD + 1, ~0u, 0) < 0)
-        r = -errno;
-    return r;
+    return r < 0 ? r : chain_close_from(USER_FD + 1);
 }
 
-int keeper_exec(const char *program, const struct conf *conf, const char *user, const struct keeper_family *family)
+int keeper_exec(const char *program, const struct conf *conf, const struct priv_user *user,
+                const struct keeper_family *family)
 {
     char path[PATH_MAX];
     char pids[3][16];
+    int fd = -1;
     _cleanup_free_ char *self = strdup(program);
-    _cleanup_free_ char *name = strdup(user);
+    _cleanup_free_ char *name = strdup(user->name);
     char *argv[ARGUMENTS_MAX + 1] = {self, (char[]){"--keeper"}, name, pids[0], pids[1], pids[2]};
     int argc = 6;
     int r = chain_locate(program, path, sizeof(path));
@@ -80,7 +98,9 @@ int keeper_exec(const char *program, const struct conf *conf, const char *user, 
     (void)snprintf(pids[2], sizeof(pids[2]), "%d", (int)family->auth.pid);
     r = conf_pass_on(conf, argv, &argc, ARGUMENTS_MAX);
     if (r == 0)
-        r = pass_fds(family);
+        r = pack_user(user, &fd);
+    if (r == 0)
+        r = pass_fds(family, fd);
     if (r < 0)
         return r;
     (void)execv(path, argv);
@@ -100,12 +120,12 @@ static int drop(const struct keeper *k)
     return r < 0 ? r : priv_no_new_privs();
 }
 
-static int set_up(struct keeper *k, const char *name)
+static int set_up(struct keeper *k)
 {
-    int r = k->user.name ? 0 : priv_user_find(str_from(name), &k->user);
+    int r = 0;
     int dropped = 0;
 
-    if (r == 0 && (k->user.uid == 0 || (!priv_is_root() && k->user.uid != geteuid())))
+    if (k->user.uid == 0 || (!priv_is_root() && k->user.uid != geteuid()))
         r = -EPERM;
     if (r == 0 && priv_is_root() && setgroups((size_t)k->user.group_count, k->user.groups) < 0)
         r = -errno; /* a folder in the home is looked up with the user's rights, groups included */
@@ -266,13 +286,13 @@ static int open_stop(void)
 }
 
 /* The whole life, from set-up to the end of the family. */
-static int live(struct keeper *k, const char *user)
+static int live(struct keeper *k)
 {
     int r = 0;
 
     k->lock.fd = k->lock.spare_fd = -1;
     k->stop = k->only_appends ? -1 : open_stop();
-    r = set_up(k, user);
+    r = set_up(k);
     if (r == 0) {
         keeper_be_user(k);
         r = serve(k);
@@ -280,7 +300,7 @@ static int live(struct keeper *k, const char *user)
             (void)kill(k->session.pid, SIGKILL);
     }
     if (r < 0)
-        LOG_ERROR(LOG_ERR, "keeper failed", r, LOG_FC("user", user));
+        LOG_ERROR(LOG_ERR, "keeper failed", r, LOG_FC("user", k->user.name));
     close_fd(&k->session.control);
     if (end_family(k) < 0)
         r = -ECHILD;
@@ -293,15 +313,32 @@ static int live(struct keeper *k, const char *user)
     return r < 0 ? EX_SOFTWARE : 0;
 }
 
+static int unpack_user(const char *name, struct priv_user *ret)
+{
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    struct str groups, home;
+    uint32_t uid, gid;
+    int r = frame_recv(USER_FD, &f, 0);
+
+    (void)close(USER_FD);
+    if (r < 0)
+        return r;
+    if (f.type != FRAME_KEEPER_USER ||
+        frame_take(&f, FRAME_TO_U32(&uid, UINT32_MAX), FRAME_TO_U32(&gid, UINT32_MAX),
+                   FRAME_TO_STR(&groups, sizeof(ret->groups)), FRAME_TO_STR(&home, LIMIT_PATHNAME)) < 0)
+        return -EBADMSG;
+    return priv_user_make(ret, str_from(name), home, uid, gid, groups);
+}
+
 int keeper_main(const struct conf *conf, int argc, char **argv)
 {
     struct keeper k = {.conf = conf, .folder = -1, .markers = -1};
 
     if (argc != 6 || parse_child(argv[3], SESSION_FD, &k.session) < 0 || parse_child(argv[4], TLS_FD, &k.tls) < 0 ||
-        parse_child(argv[5], AUTH_FD, &k.auth) < 0 || k.session.pid == 0)
+        parse_child(argv[5], AUTH_FD, &k.auth) < 0 || k.session.pid == 0 || unpack_user(argv[2], &k.user) < 0)
         return EX_USAGE;
     k.auth.is_reaper = true; /* chain_spawn() made it one */
-    return live(&k, argv[2]);
+    return live(&k);
 }
 
 int keeper_run(const struct conf *conf, const struct priv_user *user, const struct chain_child *session)
@@ -315,5 +352,5 @@ int keeper_run(const struct conf *conf, const struct priv_user *user, const stru
                        .tls = CHAIN_CHILD_NONE,
                        .auth = CHAIN_CHILD_NONE};
 
-    return live(&k, k.user.name);
+    return live(&k);
 }

@@ -20,8 +20,9 @@ struct keeper_family {
 };
 
 /* Replaces the monitor (`program`: its own name, "imap") by the keeper of that user: fd 3 the session's control socket,
- * 4 T's, 5 A's. Returns only on failure, a negative errno. */
-int keeper_exec(const char *program, const struct conf *conf, const char *user, const struct keeper_family *family);
+ * 4 T's, 5 A's, 6 one that holds a FRAME_KEEPER_USER. Returns only on failure, a negative errno. */
+int keeper_exec(const char *program, const struct conf *conf, const struct priv_user *user,
+                const struct keeper_family *family);
 
 /* SIGTERM waits from the hand-over on until the keeper can take it. */
 void keeper_hold_stop(void);

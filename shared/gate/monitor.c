@@ -38,6 +38,8 @@ void monitor_init(struct monitor *m, const struct monitor_protocol *p, struct co
                           .connection = -1,
                           .is_implicit_tls = is_implicit_tls,
                           .held = FRAME_INIT,
+                          .unread = BUF_INIT(LIMIT_FRAME),
+                          .left = BUF_INIT(LIMIT_NOTE),
                           .messages = BUF_INIT(LIMIT_FRAME)};
     if (p->deadline > 0)
         m->deadline = clock_monotonic_ms() + (p->deadline + DEADLINE_GRACE) * INT64_C(1000);
@@ -48,6 +50,8 @@ void monitor_finish(struct monitor *m)
     close_fd(&m->connection);
     frame_finish(&m->held);
     buf_finish(&m->messages);
+    buf_wipe_finish(&m->unread);
+    buf_finish(&m->left);
     if (m->user) {
         priv_user_finish(m->user);
         free(steal_ptr(m->user));
@@ -283,6 +287,8 @@ int monitor_run(struct monitor *m)
         LOG_ERROR(LOG_ERR, "cannot start", r, LOG_FC("service", m->protocol->service), LOG_FC("host", m->peer.address));
     while (r == 0 && m->phase != MONITOR_END)
         r = step(m);
+    if (r == 0 && m->protocol->leaving)
+        m->protocol->leaving(m);
     close_down(m, r == 0);
     return r < 0 ? r : m->error;
 }

@@ -67,8 +67,12 @@ struct monitor_protocol {
      * may be NULL. */
     void (*asked)(struct monitor *m);
     void (*failed)(struct monitor *m);
-    /* Called when the phase becomes DONE, after FRAME_AUTH_DONE was sent; may be NULL. Negative: fatal. */
+    /* Called when the phase becomes DONE; may be NULL. Negative: fatal. */
     int (*authenticated)(struct monitor *m);
+    /* Called behind it where the front has told all that the session needs to know: the front is not asked again. */
+    int (*ready)(struct monitor *m);
+    /* Called behind the loop, before anybody is ended; may be NULL. */
+    void (*leaving)(struct monitor *m);
 };
 
 struct monitor {
@@ -81,7 +85,7 @@ struct monitor {
     struct peer peer; /* the client, as a trusted proxy told it, else the same */
     bool is_tls;
     struct tls_facts tls;
-    struct priv_user *user; /* who is logged in, NULL: nobody; looked up from the name that auth returned */
+    struct priv_user *user; /* who is logged in, NULL: nobody; as auth has found him, checked again */
     char apop[128];         /* challenge of the greeting, "" none */
 
     enum monitor_phase phase;
@@ -96,6 +100,9 @@ struct monitor {
     int64_t deadline; /* clock_monotonic_ms() */
     int64_t auth_deadline;
     int64_t ahead_until; /* A was started ahead of an attempt, and waits so long for one; 0: it was not */
+    bool is_ready;      /* the front has told all that the session needs to know: in the two buffers */
+    struct buf unread;  /* input of the client that the front has read */
+    struct buf left;    /* what the front leaves to its session */
     bool awaits_client; /* auth has asked what only the client can answer */
     bool is_cancelled;  /* the client will not; auth may still say what it knew before it asked */
     int64_t release;    /* when the answer in `held` may go */

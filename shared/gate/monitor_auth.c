@@ -1,7 +1,7 @@
 /*
  * Login attempts: starting A, carrying messages between it and the front, delaying failures, believing a success. Runs
- * in the monitor. A decides who somebody is; the monitor decides whether that may be tried, and looks the account up
- * itself by the name that A returned.
+ * in the monitor. A decides who somebody is, and looks the account up; the monitor decides whether that may be tried,
+ * and whether such an account may have a session.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -214,18 +214,31 @@ static int start_auth(struct monitor *m, struct str initial, uint32_t has_initia
     return 0;
 }
 
+/* What the session is to get if nothing is asked meanwhile. */
+static int keep_ahead(struct monitor *m, bool is_ready, struct str unread, struct str left)
+{
+    int r = 0;
+
+    buf_clear(&m->unread);
+    buf_clear(&m->left);
+    m->is_ready = is_ready;
+    r = buf_add_str(&m->unread, unread);
+    return r < 0 ? r : buf_add_str(&m->left, left);
+}
+
 int monitor_auth_start(void *context, struct frame *f, struct frame_reader *in)
 {
     struct monitor *m = context;
     uint32_t attempt = 0;
-    uint32_t has_initial = 0;
-    struct str mechanism;
-    struct str initial;
+    bool has_initial = false, is_ready = false;
+    struct str mechanism, initial, unread, left;
+    int r = 0;
 
-    (void)f;
-    if (frame_get_u32(in, &attempt) < 0 || frame_get_str(in, MECHANISM_MAX, &mechanism) < 0 ||
-        frame_get_str(in, LIMIT_SASL, &initial) < 0 || frame_get_u32(in, &has_initial) < 0 || frame_end(in) < 0 ||
-        has_initial > 1 || !is_mechanism_name(mechanism))
+    (void)in;
+    if (frame_take(f, FRAME_TO_U32(&attempt, UINT32_MAX), FRAME_TO_STR(&mechanism, MECHANISM_MAX),
+                   FRAME_TO_STR(&initial, LIMIT_SASL), FRAME_TO_BOOL(&has_initial), FRAME_TO_BOOL(&is_ready),
+                   FRAME_TO_STR(&unread, LIMIT_FRAME), FRAME_TO_STR(&left, LIMIT_NOTE)) < 0 ||
+        !is_mechanism_name(mechanism))
         return -EBADMSG;
     if (attempt <= m->attempt || attempt > LIMIT_AUTH_TRIES) /* the front may have refused some by itself */
         return -EPERM;
@@ -234,6 +247,9 @@ int monitor_auth_start(void *context, struct frame *f, struct frame_reader *in)
     for (size_t i = 0; i < mechanism.len; i++)
         m->mechanism[i] = ascii_upper(mechanism.ptr[i]);
     m->mechanism[mechanism.len] = '\0';
+    r = keep_ahead(m, is_ready, unread, left);
+    if (r < 0)
+        return r;
     if (!is_offered(m, str_from(m->mechanism)))
         return fail(m, AUTH_CLASS_MECHANISM, STR("Mechanism not available"), STR_NULL, STR("mechanism not offered"));
     return start_auth(m, initial, has_initial);
@@ -294,6 +310,7 @@ static int on_challenge(void *context, struct frame *f, struct frame_reader *in)
         return -EBADMSG;
     if (m->is_cancelled)
         return 0;
+    m->is_ready = false;
     m->awaits_client = true;
     await(m);
     if (m->front.control >= 0)
@@ -323,18 +340,10 @@ static int on_failed(void *context, struct frame *f, struct frame_reader *in)
     return fail(m, class, text, user, reason);
 }
 
-/* The account that the session will run as. -EPERM: not one that may have a session. */
-static int find_account(const struct monitor *m, struct str name, struct priv_user *ret)
+/* May the session run as that account? */
+static bool is_admissible(const struct monitor *m, const struct priv_user *u)
 {
-    int r = priv_user_find(name, ret);
-
-    if (r < 0)
-        return r;
-    if (ret->uid == 0 || ret->gid == 0 || (priv_is_root() ? ret->uid < m->conf->min_uid : ret->uid != geteuid())) {
-        priv_user_finish(ret);
-        return -EPERM;
-    }
-    return 0;
+    return u->uid != 0 && u->gid != 0 && (priv_is_root() ? u->uid >= m->conf->min_uid : u->uid == geteuid());
 }
 
 static void log_login(const struct monitor *m)
@@ -347,7 +356,8 @@ static void log_login(const struct monitor *m)
               LOG_FC("tls", m->is_tls ? m->tls.version : "no"), LOG_FC("cipher", m->is_tls ? m->tls.cipher : "none"));
 }
 
-static int admit(struct monitor *m, const struct frame *f)
+/* Sends the answer that is held and lets the session begin. */
+static int admit(struct monitor *m)
 {
     int r = 0;
 
@@ -357,24 +367,31 @@ static int admit(struct monitor *m, const struct frame *f)
     }
     /* A ends by itself, or stays where it has a PAM session to close: nobody waits for it here. */
     m->phase = MONITOR_DONE;
-    r = monitor_tell_front(m, f, -1);
-    if (r == 0 && m->protocol->authenticated) {
+    if (m->protocol->authenticated) {
         m->deadline = clock_monotonic_ms() + HANDOVER_MS;
         r = m->protocol->authenticated(m);
     }
-    log_login(m);
+    log_login(m); /* before the session has anything to say */
+    if (r == 0)
+        r = m->is_ready && m->protocol->ready ? m->protocol->ready(m) : monitor_tell_front(m, &m->held, -1);
+    frame_finish(&m->held);
     return r;
 }
 
 /* A right guess takes as long as a wrong one where somebody has been guessing. */
-static int hold_success(struct monitor *m, struct frame *f)
+static int hold_success(struct monitor *m, struct str messages, struct str final)
 {
     int delay = penalty(m, str_from(m->user->name), false);
+    int r = 0;
 
+    frame_begin(&m->held, FRAME_AUTH_DONE);
+    if ((r = frame_put_u32(&m->held, m->attempt)) < 0 ||
+        (r = frame_put_str(&m->held, str_from(m->user->name))) < 0 || (r = frame_put_str(&m->held, messages)) < 0 ||
+        (r = frame_put_str(&m->held, final)) < 0)
+        return r;
+    m->is_ready &= final.len == 0;
     if (delay == 0)
-        return admit(m, f);
-    m->held = *f;
-    *f = FRAME_INIT;
+        return admit(m);
     m->phase = MONITOR_WAIT;
     m->release = m->attempt_started + delay * INT64_C(1000);
     return 0;
@@ -383,7 +400,7 @@ static int hold_success(struct monitor *m, struct frame *f)
 int monitor_auth_release(struct monitor *m)
 {
     bool is_success = m->held.type == FRAME_AUTH_DONE;
-    int r = is_success ? admit(m, &m->held) : monitor_tell_front(m, &m->held, -1);
+    int r = is_success ? admit(m) : monitor_tell_front(m, &m->held, -1);
 
     frame_finish(&m->held);
     m->release = 0;
@@ -400,28 +417,31 @@ static int on_done(void *context, struct frame *f, struct frame_reader *in)
 {
     struct monitor *m = context;
     _cleanup_free_ struct priv_user *user = calloc(1, sizeof(*user));
-    uint32_t attempt = 0;
-    struct str name;
-    struct str messages;
-    struct str final;
+    uint32_t attempt = 0, uid = 0, gid = 0;
+    struct str name, messages, final, groups, home;
     int r = 0;
 
-    if (frame_get_u32(in, &attempt) < 0 || frame_get_str(in, LIMIT_USER, &name) < 0 ||
-        frame_get_str(in, LIMIT_FRAME, &messages) < 0 || frame_get_str(in, LIMIT_SASL, &final) < 0 ||
-        frame_end(in) < 0 || attempt != m->attempt)
+    (void)in;
+    if (frame_take(f, FRAME_TO_U32(&attempt, m->attempt), FRAME_TO_STR(&name, LIMIT_USER),
+                   FRAME_TO_STR(&messages, LIMIT_FRAME), FRAME_TO_STR(&final, LIMIT_SASL),
+                   FRAME_TO_U32(&uid, UINT32_MAX), FRAME_TO_U32(&gid, UINT32_MAX), FRAME_TO_STR(&groups, LIMIT_FRAME),
+                   FRAME_TO_STR(&home, LIMIT_PATHNAME)) < 0 ||
+        attempt != m->attempt)
         return -EBADMSG;
     if (m->is_cancelled)
         return cancelled(m);
-    r = user ? find_account(m, name, user) : -ENOMEM;
-    if (r < 0) {
+    r = user ? priv_user_make(user, name, home, uid, gid, groups) : -ENOMEM;
+    if (r < 0)
+        return r;
+    if (!is_admissible(m, user)) {
+        priv_user_finish(user);
         (void)chain_end(&m->auth, monitor_auth_leave(m));
-        return fail(m, r == -EPERM || r == -ENOENT ? AUTH_CLASS_DENIED : AUTH_CLASS_TEMPORARY,
-                    STR("Account not available"), name, str_from(strerror(-r)));
+        return fail(m, AUTH_CLASS_DENIED, STR("Account not available"), name, STR("not an account for mail"));
     }
     m->user = steal_ptr(user);
     m->deadline = 0;
     r = buf_add_str(&m->messages, messages);
-    return r < 0 ? r : hold_success(m, f);
+    return r < 0 ? r : hold_success(m, messages, final);
 }
 
 const struct permit MONITOR_AUTH_ROWS[] = {

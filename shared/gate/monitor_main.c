@@ -81,33 +81,28 @@ static void unload_session(struct monitor *m)
     (void)chain_end(&own->family.session, 0);
 }
 
-/* It becomes the user while the front still packs up, then waits for what on_handover() sends it. */
-static int start_session(struct monitor *m)
+/* The beginning of the session has the processors to itself, until it needs the keeper or is over. Then front and A may
+ * pack up. With a PAM session to close A stays; without it is on its way out, if its modules let it. */
+static void pack_up(struct monitor *m)
 {
     struct own *own = m->own;
-    const struct priv_user *u = m->user;
-    const struct str groups = {(const char *)u->groups, (size_t)u->group_count * sizeof(*u->groups)};
-    int r = spawn_session(m);
+    struct pollfd p = {.fd = own->family.session.control, .events = POLLIN};
 
-    if (r == 0)
-        r = frame_say(own->family.session.control, FRAME_SESSION_USER, m->connection, FRAME_U32((uint32_t)getpid()),
-                      FRAME_U32(u->uid), FRAME_U32(u->gid), FRAME_STR(groups));
-    return r == -EPIPE ? 0 : r; /* one that is gone already is missed as one that goes later */
+    if (!own->is_handed_over)
+        return;
+    (void)poll(&p, 1, UNNEEDED_MS);
+    if (m->auth.control >= 0 && !m->conf->pam_session)
+        (void)shutdown(m->auth.control, SHUT_WR);
+    if (m->auth.pid > 0 && !chain_is_over(&m->auth, m->conf->pam_session ? 0 : AUTH_END_MS))
+        own->family.auth = steal_child(&m->auth);
 }
 
-/* The front's last frame: the session takes the connection over. */
-static int on_handover(void *context, struct frame *f, struct frame_reader *in)
+/* The session takes the connection over. */
+static int hand_over(struct monitor *m, struct str unread, struct str protocol)
 {
-    struct monitor *m = context;
     struct own *own = m->own;
-    struct str unread;
-    struct str protocol;
     int r = 0;
 
-    (void)f;
-    if (frame_get_str(in, LIMIT_FRAME, &unread) < 0 || frame_get_str(in, LIMIT_NOTE, &protocol) < 0 ||
-        frame_end(in) < 0)
-        return -EBADMSG;
     keeper_hold_stop();
     r = send_start(m, own->family.session.control, unread, protocol);
     if (r < 0 && r != -EPIPE) /* a session that is gone already is missed as one that goes later */
@@ -115,13 +110,37 @@ static int on_handover(void *context, struct frame *f, struct frame_reader *in)
     close_fd(&m->connection);
     own->is_handed_over = true;
     own->family.tls = steal_child(&m->tls_child);
-    if (m->auth.control >= 0 && !m->conf->pam_session)
-        (void)shutdown(m->auth.control, SHUT_WR); /* now it may pack up */
-    /* With a PAM session to close it stays; without it is on its way out, if its modules let it. */
-    if (m->auth.pid > 0 && !chain_is_over(&m->auth, m->conf->pam_session ? 0 : AUTH_END_MS))
-        own->family.auth = steal_child(&m->auth);
     m->phase = MONITOR_END;
     return 0;
+}
+
+/* It becomes the user, then waits for what hand_over() sends it. */
+static int start_session(struct monitor *m)
+{
+    struct own *own = m->own;
+    const struct priv_user *u = m->user;
+    int r = spawn_session(m);
+
+    if (r == 0)
+        r = frame_say(own->family.session.control, FRAME_SESSION_USER, m->connection, FRAME_U32((uint32_t)getpid()),
+                      FRAME_U32(u->uid), FRAME_U32(u->gid), FRAME_STR(priv_user_groups(u)));
+    return r == -EPIPE ? 0 : r; /* one that is gone already is missed as one that goes later */
+}
+
+static int on_ready(struct monitor *m)
+{
+    return hand_over(m, buf_str(&m->unread), buf_str(&m->left));
+}
+
+/* The front's last frame, where the client was asked for something after it had begun its attempt. */
+static int on_handover(void *context, struct frame *f, struct frame_reader *in)
+{
+    struct str unread, protocol;
+
+    (void)in;
+    if (frame_take(f, FRAME_TO_STR(&unread, LIMIT_FRAME), FRAME_TO_STR(&protocol, LIMIT_NOTE)) < 0)
+        return -EBADMSG;
+    return hand_over(context, unread, protocol);
 }
 
 static const struct permit ROWS[] = {
@@ -141,16 +160,16 @@ static void log_end(const struct monitor *m, int64_t began)
               LOG_FC("seconds", seconds));
 }
 
-/* The beginning of the session has the processors to itself, until it needs the keeper or is over. true: it is over, it
- * never asked for anything, and nobody else is left: who only looks whether there is mail needs no keeper at all, whose
- * start is a tenth of what such a connection costs. One that was killed has a keeper, which mends what it left. */
+/* The session is over, it never asked for anything, and nobody else is left: who only looks whether there is mail needs
+ * no keeper at all, whose start is a tenth of what such a connection costs. One that was killed has a keeper, which
+ * mends what it left. */
 static bool is_over_unkept(const struct keeper_family *family)
 {
-    struct pollfd p = {.fd = family->session.control, .events = POLLIN};
     char byte;
 
-    return poll(&p, 1, UNNEEDED_MS) == 1 && family->tls.pid == 0 && family->auth.pid == 0 &&
-           recv(p.fd, &byte, sizeof(byte), MSG_PEEK | MSG_DONTWAIT) == 0 && chain_is_over(&family->session, UNKEPT_MS);
+    return family->tls.pid == 0 && family->auth.pid == 0 &&
+           recv(family->session.control, &byte, sizeof(byte), MSG_PEEK | MSG_DONTWAIT) == 0 &&
+           chain_is_over(&family->session, UNKEPT_MS);
 }
 
 static int run_monitor(const struct monitor_protocol *p, const char *session, struct conf *conf,
@@ -168,6 +187,8 @@ static int run_monitor(const struct monitor_protocol *p, const char *session, st
     with_rows.asked = load_session;
     with_rows.failed = unload_session;
     with_rows.authenticated = start_session;
+    with_rows.ready = on_ready;
+    with_rows.leaving = pack_up;
     with_rows.is_for_login = true;
     monitor_init(&m, &with_rows, conf, start, is_implicit_tls);
     m.own = &own;
@@ -176,7 +197,7 @@ static int run_monitor(const struct monitor_protocol *p, const char *session, st
         log_end(&m, began);
     is_over = own.is_handed_over && is_over_unkept(&own.family);
     if (own.is_handed_over && !is_over) {
-        r = keeper_exec(p->service, conf, m.user->name, &own.family);
+        r = keeper_exec(p->service, conf, m.user, &own.family);
         LOG_ERROR(LOG_ERR, "keeper not started", r, LOG_FC("service", p->service));
     }
     status = chain_end(&own.family.session, 0); /* it has left, or nobody handed it the connection or keeps it */

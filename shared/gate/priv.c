@@ -7,7 +7,9 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <pwd.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -48,6 +50,38 @@ static int set_ids(uid_t uid, gid_t gid, const gid_t *groups, size_t count)
     if (setgroups(count, groups) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
         return -errno;
     return verify_ids(uid, gid);
+}
+
+int priv_user_make(struct priv_user *ret, struct str name, struct str home, uint32_t uid, uint32_t gid,
+                   struct str groups)
+{
+    struct priv_user u = {.uid = uid, .gid = gid, .group_count = (int)(groups.len / sizeof(*u.groups))};
+
+    if (name.len == 0 || name.len > LIMIT_USER || str_has_nul(name) || home.len > LIMIT_PATHNAME || str_has_nul(home) ||
+        groups.len > sizeof(u.groups) || groups.len % sizeof(*u.groups) != 0)
+        return -EBADMSG;
+    if (groups.len > 0)
+        memcpy(u.groups, groups.ptr, groups.len);
+    u.name = str_dup(name);
+    u.home = str_dup(home);
+    if (!u.name || !u.home) {
+        priv_user_finish(&u);
+        return -ENOMEM;
+    }
+    *ret = u;
+    return 0;
+}
+
+struct str priv_user_groups(const struct priv_user *u)
+{
+    return (struct str){(const char *)u->groups, (size_t)u->group_count * sizeof(*u->groups)};
+}
+
+void priv_user_finish(struct priv_user *u)
+{
+    free(u->name);
+    free(u->home);
+    *u = (struct priv_user){0};
 }
 
 int priv_become(const struct priv_user *u)
@@ -112,6 +146,25 @@ static int enter_empty_dir(void)
     return fchdir(fd) < 0 || chroot(".") < 0 || chdir("/") < 0 ? -errno : 0;
 }
 
+int priv_account_listed(const char *account, uid_t *ret_uid, gid_t *ret_gid)
+{
+    FILE *f = fopen("/etc/passwd", "re");
+    const struct passwd *pw;
+    int r = -ENOENT;
+
+    if (!f)
+        return -errno;
+    while (r < 0 && (pw = fgetpwent(f)) != NULL) {
+        if (strcmp(pw->pw_name, account) != 0)
+            continue;
+        *ret_uid = pw->pw_uid;
+        *ret_gid = pw->pw_gid;
+        r = 0;
+    }
+    (void)fclose(f);
+    return r;
+}
+
 int priv_account_given(const char *account, uid_t *ret_uid, gid_t *ret_gid)
 {
     const char *text = getenv(PRIV_ACCOUNT_ENV);
@@ -145,7 +198,7 @@ static int become_account(const struct priv_confinement *c, const char **ret_wha
     return set_ids(uid, gid, NULL, 0);
 }
 
-static int limit(__rlimit_resource_t resource, rlim_t value)
+static int limit(int resource, rlim_t value)
 {
     struct rlimit l = {.rlim_cur = value, .rlim_max = value};
 

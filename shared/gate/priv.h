@@ -38,16 +38,25 @@ struct priv_user {
 int priv_user_find(struct str name, struct priv_user *ret);
 void priv_user_finish(struct priv_user *u);
 
+/* The same from a frame of a process that has looked it up: copies and checks what can be checked without asking
+ * anybody. `groups`: a gid_t each. -EBADMSG: no account looks like that; -ENOMEM. */
+int priv_user_make(struct priv_user *ret, struct str name, struct str home, uint32_t uid, uint32_t gid,
+                   struct str groups);
+
+/* Its groups as priv_user_make() takes them, a view. */
+struct str priv_user_groups(const struct priv_user *u);
+
 /* The process becomes that user for ever: setgroups, setresgid, setresuid, all verified, chdir to nowhere. Refuses
  * uid 0 and gid 0 (-EPERM). When not root: -EPERM unless it already is that user. */
 int priv_become(const struct priv_user *u);
 
 #define PRIV_ACCOUNT_ENV "PENNYPOST_ACCOUNT"
 
-/* The ids of an account. _named asks the name service. _given believes PRIV_ACCOUNT_ENV, "account:uid:gid", which
- * chain_spawn() puts into the environment of programs that are linked statically and so have no name service. 0,
- * -ENOENT, ... */
+/* The ids of an account. _named asks the name service. _listed reads /etc/passwd, as programs can that are linked
+ * statically and so have no name service. _given believes PRIV_ACCOUNT_ENV, "account:uid:gid", which chain_spawn() puts
+ * into the environment of those that cannot read that either. 0, -ENOENT, ... */
 int priv_account_named(const char *account, uid_t *ret_uid, gid_t *ret_gid);
+int priv_account_listed(const char *account, uid_t *ret_uid, gid_t *ret_gid);
 int priv_account_given(const char *account, uid_t *ret_uid, gid_t *ret_gid);
 
 /* What a process that parses what strangers send is left with. */

@@ -43,13 +43,6 @@ int priv_user_find(struct str name, struct priv_user *ret)
     return 0;
 }
 
-void priv_user_finish(struct priv_user *u)
-{
-    free(u->name);
-    free(u->home);
-    *u = (struct priv_user){0};
-}
-
 int priv_account_named(const char *account, uid_t *ret_uid, gid_t *ret_gid)
 {
     const struct passwd *pw = NULL;

@@ -9,8 +9,10 @@
  *   M->F LOGIN_START
  *   F->M STARTTLS, M->F TLS_STARTED [fd]                     F answers the client, then waits for
  *   (T as above)  M->F LOGIN_START                           with TLS active
- *   F->M AUTH_START, M->A AUTH_REQUEST, A->M->F AUTH_CHALLENGE, F->M->A AUTH_RESPONSE, ..., A->M->F AUTH_DONE
- *   M->S SESSION_USER; F->M HANDOVER, F leaves; M->S SESSION_START; M becomes K; S->K KEEPER_*
+ *   F->M AUTH_START, M->A AUTH_REQUEST, A->M AUTH_DONE, M->S SESSION_USER, SESSION_START; F leaves; M becomes K
+ *   the same with questions: A->M->F AUTH_CHALLENGE, F->M->A AUTH_RESPONSE, ..., A->M AUTH_DONE, M->S SESSION_USER;
+ *   M->F AUTH_DONE, F->M HANDOVER, F leaves; M->S SESSION_START; M becomes K
+ *   S->K KEEPER_*
  */
 #ifndef IO_FRAME_TYPES_H
 #define IO_FRAME_TYPES_H
@@ -32,7 +34,9 @@ enum frame_type {
      * front refuses by itself are left out), s mechanism, s initial response decoded, u has initial response
      * (0/1). USER/PASS and IMAP's command LOGIN are mechanism PLAIN with the response made by the login stage; SASL's
      * mechanism LOGIN stays LOGIN, with a response like PLAIN's, and challenges may follow for what PAM asks besides;
-     * APOP is mechanism APOP with the response "user digest". */
+     * APOP is mechanism APOP with the response "user digest".
+     * Behind these: u the rest is there (0/1; smtp-session: 0), and what FRAME_HANDOVER would bring. It counts for an
+     * attempt that succeeds without a challenge and without final data: then no answer comes. */
     FRAME_AUTH_START,
     /* auth -> monitor -> login stage: u attempt, s challenge (not encoded) */
     FRAME_AUTH_CHALLENGE,
@@ -43,11 +47,13 @@ enum frame_type {
     /* auth -> monitor -> login stage: u attempt, u class (enum auth_class), s text for the client, s user as claimed,
      * s reason for the log (the monitor empties the last two when it hands the frame on). auth leaves after it. */
     FRAME_AUTH_FAILED,
-    /* auth -> monitor -> login stage: u attempt, s user as PAM named it, s messages for the client (one a line), s
-     * final SASL data that goes with success (SCRAM's server signature, not encoded). auth leaves after it, when the
-     * monitor shuts its side or a moment later, or, when it opened a PAM session, when the control socket closes. */
+    /* auth -> monitor -> login stage: u attempt, s user as PAM and the name service name him, s messages for the client
+     * (one a line), s final SASL data that goes with success (SCRAM's server signature, not encoded). Behind these, for
+     * the monitor only: u uid, u gid, s groups (a u32 each), s home. auth leaves after it, when the monitor shuts its
+     * side or a moment later, or, when it opened a PAM session, when the control socket closes. */
     FRAME_AUTH_DONE,
-    /* login stage -> monitor, its last frame: s input not consumed, s protocol data for the session (IMAP: the tag) */
+    /* login stage -> monitor, its last frame, where FRAME_AUTH_START could not bring it yet: s input not consumed, s
+     * protocol data for the session (IMAP: the tag) */
     FRAME_HANDOVER,
     /* monitor -> session, first frame on its control fd, when somebody has logged in: [fd] the connection, u pid of the
      * monitor, and who the session becomes before it does anything else: u uid, u gid, s groups (a u32 each) */
@@ -89,6 +95,8 @@ enum frame_type {
     FRAME_KEEPER_CREATE, /* create the spool file if it does not exist, user:mail 0660 */
     FRAME_KEEPER_OK,
     FRAME_KEEPER_ERROR,
+    /* monitor -> keeper, which is itself after exec: u uid, u gid, s groups (a u32 each), s home */
+    FRAME_KEEPER_USER,
 
     /* smtp, relay -> deliver on its fd 0, one letter at a time (shared/route/postman.h): [fd] the message, s sender (""
      * null path), s recipient, u it may be there from an earlier attempt (0/1), s the message if there is no fd. The
@@ -104,6 +112,8 @@ enum frame_type {
      * Then FRAME_AUTH_RESPONSE and FRAME_AUTH_CHALLENGE as above; auth ends with FRAME_AUTH_FAILED or FRAME_AUTH_DONE.
      * Delays after failures are the monitor's: auth answers as soon as it knows. */
     FRAME_AUTH_REQUEST,
+    /* auth, started for nothing else -> monitor: u uid, u gid of a service account */
+    FRAME_ACCOUNT,
 
     /* any trusted process -> resolve and back, see shared/dns/answer.h. Several questions may be under way; answers
      * come in any order. resolve leaves when its control socket closes. */

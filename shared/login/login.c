@@ -17,7 +17,6 @@
 #define CONTROL_FD   3
 #define WRITE_WAIT   30 /* seconds that a client may not read before login */
 #define TIMEOUT_MS   (TIMEOUT_PREAUTH * 1000)
-#define HANDOVER_MAX (LIMIT_FRAME - 4096)
 
 static void set_connection(struct login *l, int fd)
 {
@@ -78,8 +77,13 @@ int login_do_starttls(struct login *l, const char *go_ahead, const char *refused
 static int begin_attempt(struct login *l)
 {
     l->attempts++;
+    buf_clear(&l->protocol_data);
+    if (l->protocol->leave)
+        l->protocol->leave(l, &l->protocol_data);
     return writer_flush(&l->out);
 }
+
+#define AHEAD(l) ((struct sasl_ahead){&(l)->in, &(l)->protocol_data})
 
 int login_try(struct login *l, struct str mechanism, struct str user, struct str secret)
 {
@@ -87,8 +91,8 @@ int login_try(struct login *l, struct str mechanism, struct str user, struct str
     int r = begin_attempt(l);
 
     if (r == 0)
-        r = sasl_secret(l->control, l->attempts, mechanism, user, secret, &o);
-    return r < 0 ? r : l->protocol->conclude(l, &o);
+        r = sasl_secret(l->control, l->attempts, AHEAD(l), mechanism, user, secret, &o);
+    return r < 0 ? r : o.is_done ? LOGIN_DONE : l->protocol->conclude(l, &o);
 }
 
 static int send_challenge(void *context, struct str base64)
@@ -100,11 +104,13 @@ static int send_challenge(void *context, struct str base64)
     return writer_text(&l->out, "\r\n");
 }
 
+/* The question goes out in any case: once the attempt is on its way nothing of ours may come behind the session's. */
 static int read_response(void *context, struct str *ret_line)
 {
     struct login *l = context;
+    int r = writer_flush(&l->out);
 
-    return line_read(&l->in, ret_line);
+    return r < 0 ? r : line_read(&l->in, ret_line);
 }
 
 int login_exchange(struct login *l, struct str arguments)
@@ -120,8 +126,9 @@ int login_exchange(struct login *l, struct str arguments)
         return -EINVAL;
     r = begin_attempt(l);
     if (r == 0)
-        r = sasl_exchange(l->control, l->attempts, str_from(l->facts.mechanisms), mechanism, initial, &client, &o);
-    return r < 0 ? r : l->protocol->conclude(l, &o);
+        r = sasl_exchange(l->control, l->attempts, AHEAD(l), str_from(l->facts.mechanisms), mechanism, initial, &client,
+                          &o);
+    return r < 0 ? r : o.is_done ? LOGIN_DONE : l->protocol->conclude(l, &o);
 }
 
 /* Browsers and scanners that were sent here (cross-protocol requests carry attacker-chosen lines). */
@@ -163,15 +170,6 @@ static int serve(struct login *l)
     return r;
 }
 
-static int hand_over(struct login *l)
-{
-    struct str unread = line_buffered(&l->in);
-
-    if (unread.len > HANDOVER_MAX)
-        return -ENOBUFS;
-    return frame_say(l->control, FRAME_HANDOVER, -1, FRAME_STR(unread), FRAME_STR(buf_str(&l->protocol_data)));
-}
-
 int login_run(const struct login_protocol *p, int control, int connection)
 {
     struct login l;
@@ -183,8 +181,9 @@ int login_run(const struct login_protocol *p, int control, int connection)
         set_connection(&l, l.connection);
         r = serve(&l);
     }
-    if (r == LOGIN_DONE)
-        r = hand_over(&l);
+    if (r == LOGIN_DONE) /* and the monitor has asked something meanwhile */
+        r = frame_say(control, FRAME_HANDOVER, -1, FRAME_STR(line_buffered(&l.in)),
+                      FRAME_STR(buf_str(&l.protocol_data)));
     close_fd(&l.connection);
     finish(&l);
     /* A client that goes away or times out is no failure of ours; a monitor that speaks nonsense is. */

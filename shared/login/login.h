@@ -59,7 +59,10 @@ struct login_protocol {
     /* Says why the connection ends: -ETIMEDOUT, -ENOBUFS (line too long, may go on), -EBADMSG (NUL, may go on),
      * -E2BIG (too many bad commands). Returns an enum login_outcome. */
     int (*complain)(struct login *l, int error);
-    /* Answers an attempt. Returns an enum login_outcome or a negative errno. */
+    /* Appends what the session is to know (FRAME_HANDOVER); may be NULL. */
+    void (*leave)(const struct login *l, struct buf *out);
+    /* Answers an attempt that has failed: a success is the session's to answer. An enum login_outcome or a negative
+     * errno. */
     int (*conclude)(struct login *l, const struct sasl_outcome *o);
 };
 
@@ -76,7 +79,8 @@ struct login {
     struct buf user;          /* POP3: of USER */
     struct buf tag;           /* IMAP: of the current command */
     bool has_literal;         /* IMAP: the line read last ends with the head of a literal that comes unasked */
-    struct buf protocol_data; /* for the session, with FRAME_HANDOVER */
+    bool is_utf8;             /* POP3: the client has given UTF8 */
+    struct buf protocol_data; /* for the session */
 };
 
 /* main() of a login stage, after confine_enter(). The exit status: 0, or 70 when the monitor or our own set-up failed.

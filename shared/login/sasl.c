@@ -20,6 +20,7 @@
 struct exchange {
     int control;
     uint32_t attempt;
+    struct sasl_ahead ahead;
     const struct sasl_client *client; /* NULL: no dialogue, the answer comes at once */
     struct sasl_outcome *out;
 };
@@ -42,8 +43,12 @@ static int fail_here(struct sasl_outcome *out, uint32_t class, struct str text)
 
 static int send_start(const struct exchange *x, struct str mechanism, struct str response, bool has_response)
 {
+    bool is_ahead = x->ahead.in != NULL;
+
     return frame_say(x->control, FRAME_AUTH_START, -1, FRAME_U32(x->attempt), FRAME_STR(mechanism), FRAME_STR(response),
-                     FRAME_U32(has_response));
+                     FRAME_U32(has_response), FRAME_U32(is_ahead),
+                     FRAME_STR(is_ahead ? line_buffered(x->ahead.in) : STR_NULL),
+                     FRAME_STR(is_ahead ? buf_str(x->ahead.left) : STR_NULL));
 }
 
 /* ---- the client's lines ---- */
@@ -172,10 +177,10 @@ static int run_secret(const struct exchange *x, struct str mechanism, struct str
     return r < 0 ? r : serve(x);
 }
 
-int sasl_secret(int control, uint32_t attempt, struct str mechanism, struct str user, struct str secret,
-                struct sasl_outcome *ret)
+int sasl_secret(int control, uint32_t attempt, struct sasl_ahead ahead, struct str mechanism, struct str user,
+                struct str secret, struct sasl_outcome *ret)
 {
-    struct exchange x = {.control = control, .attempt = attempt, .out = ret};
+    struct exchange x = {.control = control, .attempt = attempt, .ahead = ahead, .out = ret};
 
     return run_secret(&x, mechanism, user, secret);
 }
@@ -220,10 +225,10 @@ static int run_other(const struct exchange *x, struct str mechanism, struct str 
     return r < 0 ? r : serve(x);
 }
 
-int sasl_exchange(int control, uint32_t attempt, struct str mechanisms, struct str mechanism, struct str initial,
-                  const struct sasl_client *client, struct sasl_outcome *ret)
+int sasl_exchange(int control, uint32_t attempt, struct sasl_ahead ahead, struct str mechanisms, struct str mechanism,
+                  struct str initial, const struct sasl_client *client, struct sasl_outcome *ret)
 {
-    struct exchange x = {.control = control, .attempt = attempt, .client = client, .out = ret};
+    struct exchange x = {.control = control, .attempt = attempt, .ahead = ahead, .client = client, .out = ret};
     int r = 0;
 
     ret->is_offered = str_has_word(mechanisms, mechanism);

@@ -9,6 +9,7 @@ import base64
 import hashlib
 import hmac
 import os
+import pwd
 import re
 import signal
 import subprocess
@@ -57,6 +58,7 @@ class Attempt:
         assert r.u() == self.attempt
         if name == "FRAME_AUTH_DONE":
             out = {"user": r.t(), "messages": r.t(), "final": r.s()}
+            self.account = r.u(), r.u(), r.s(), r.t()
         else:
             assert name == "FRAME_AUTH_FAILED", name
             number = r.u()
@@ -95,6 +97,26 @@ def test_plain():
     a.respond(plain("alice", "wonderland"))
     assert a.result()["user"] == "alice"
     assert a.end() == 0
+
+
+def test_account():
+    """What the monitor is told about who was let in is what the name service knows, and a service account can be asked for."""
+    a = Attempt("PLAIN", plain("alice", "wonderland"))
+    assert a.result()["user"] == "alice"
+    alice = pwd.getpwnam("alice")
+    groups = b"".join(u(g) for g in os.getgrouplist("alice", alice.pw_gid))
+    assert a.account == (alice.pw_uid, alice.pw_gid, groups, alice.pw_dir), a.account
+    a.end()
+    for name, answers in (("alice", True), ("nobody-here", False)):
+        control = Control()
+        with open("/dev/null", "r+b") as null:
+            process = start([PROGRAM, "--account", name], {0: null.fileno(), 1: null.fileno(), 2: 2, 3: control.child.fileno()})
+        control.child.close()
+        kind, fields = control.recv()
+        assert kind == ("FRAME_ACCOUNT" if answers else None), kind
+        assert not answers or (fields.u(), fields.u()) == (alice.pw_uid, alice.pw_gid)
+        control.close()
+        assert (process.wait(60) == 0) == answers
 
 
 def test_acting_for_another():

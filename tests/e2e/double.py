@@ -4,6 +4,7 @@ the first line for login stage and tls, the unread input for the session.
 """
 import array
 import os
+import pwd
 import random
 import signal
 import socket
@@ -37,8 +38,11 @@ def receive():
     return struct.unpack_from("=H", packet)[0], packet[8:]
 
 
-def attempt(number, user, password):
-    send("FRAME_AUTH_START", u(number), s("PLAIN"), s("\0%s\0%s" % (user, password)), u(1))
+NOTHING_AHEAD = u(0), s(""), s("")  # of an attempt, for the session
+
+
+def attempt(number, user, password, ahead=NOTHING_AHEAD):
+    send("FRAME_AUTH_START", u(number), s("PLAIN"), s("\0%s\0%s" % (user, password)), u(1), *ahead)
 
 
 def login(password):
@@ -69,7 +73,7 @@ def noise(seed, good):
              length=rnd.randrange(1 << 32) if rnd.randrange(12) == 0 else None)
 
 
-FRONT = [("FRAME_AUTH_START", (u(1), s("PLAIN"), s("\0bob\0wrong"), u(1))), ("FRAME_NOTE", (u(1), s("text"))),
+FRONT = [("FRAME_AUTH_START", (u(1), s("PLAIN"), s("\0bob\0wrong"), u(1), *NOTHING_AHEAD)), ("FRAME_NOTE", (u(1), s("text"))),
          ("FRAME_STARTTLS", ()), ("FRAME_AUTH_RESPONSE", (u(1), s("x"))), ("FRAME_AUTH_CANCEL", (u(1),)),
          ("FRAME_PROXY", (s("192.0.2.1"), u(1), s("192.0.2.2"), u(2))), ("FRAME_HANDOVER", (s(""), s("a"))),
          ("FRAME_AUTH_DONE", (u(1), s("bob"), s(""), s("")))]
@@ -91,7 +95,7 @@ def front(what, *more):
         attempt(1, "bob", "wrong")
         attempt(2, "bob", "wrong")
     elif what == "mechanism":
-        send("FRAME_AUTH_START", u(1), s("EXTERNAL"), s("bob"), u(1))
+        send("FRAME_AUTH_START", u(1), s("EXTERNAL"), s("bob"), u(1), *NOTHING_AHEAD)
         assert receive()[0] == T["FRAME_AUTH_FAILED"]
     elif what == "proxy":
         send("FRAME_PROXY", s("127.0.0.1"), u(1), s("127.0.0.1"), u(2))
@@ -106,6 +110,9 @@ def front(what, *more):
             send("FRAME_NOTE", u(1), s("x"))
     elif what == "noise":
         noise(int(more[0]), FRONT)
+    elif what == "ahead":
+        attempt(1, "bob", more[0], (u(1), s(""), s("a")))
+        receive()
     else:
         after_login(what, *more)
 
@@ -135,7 +142,7 @@ def session(what, *more):
     elif what == "path":
         send("FRAME_KEEPER_CREATE", s("../alice"))
     elif what == "type":
-        send("FRAME_AUTH_START", u(1), s("PLAIN"), s("\0alice\0x"), u(1))
+        send("FRAME_AUTH_START", u(1), s("PLAIN"), s("\0alice\0x"), u(1), *NOTHING_AHEAD)
     elif what == "fd":
         send("FRAME_KEEPER_UNLOCK", fd=0)
     elif what == "noise":
@@ -186,7 +193,8 @@ def tls(what, *more):
 
 def auth():
     receive()
-    send("FRAME_AUTH_DONE", u(1), s("bob"), s(""), s(""))
+    bob = pwd.getpwnam("bob")
+    send("FRAME_AUTH_DONE", u(1), s("bob"), s(""), s(""), u(bob.pw_uid), u(bob.pw_gid), s(u(bob.pw_gid)), s(bob.pw_dir))
     time.sleep(3)
 
 

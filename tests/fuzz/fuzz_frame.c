@@ -18,12 +18,12 @@
 
 /* What each child may say, what the others may say, and what nobody may. */
 static const struct fuzz_shape SHAPES[] = {
-    {FRAME_AUTH_START, "ussu"},    {FRAME_AUTH_RESPONSE, "us"},
+    {FRAME_AUTH_START, "ussuuss"}, {FRAME_AUTH_RESPONSE, "us"},
     {FRAME_AUTH_CANCEL, "u"},      {FRAME_NOTE, "us"},
     {FRAME_PROXY, "susu"},         {FRAME_STARTTLS, ""},
     {FRAME_HANDOVER, "ss"},        {FRAME_TLS_FACTS, "ssssssu"},
     {FRAME_TLS_FAILED, "uus"},     {FRAME_AUTH_CHALLENGE, "us"},
-    {FRAME_AUTH_FAILED, "uusss"},  {FRAME_AUTH_DONE, "usss"},
+    {FRAME_AUTH_FAILED, "uusss"},  {FRAME_AUTH_DONE, "usssuuss"},
     {FRAME_SESSION_START, "ssss"}, {FRAME_KEEPER_LOCK, "u"},
     {FRAME_AUTH_REQUEST, "usss"},
 };

@@ -22,7 +22,7 @@
 
 static const struct fuzz_shape SHAPES[] = {
     {FRAME_KEEPER_LOCK, "u"},  {FRAME_KEEPER_UNLOCK, ""},  {FRAME_KEEPER_CREATE, ""},     {FRAME_KEEPER_OK, ""},
-    {FRAME_KEEPER_ERROR, "u"}, {FRAME_AUTH_START, "ussu"}, {FRAME_SESSION_START, "ssss"}, {FRAME_HANDOVER, "ss"},
+    {FRAME_KEEPER_ERROR, "u"}, {FRAME_AUTH_START, "ussuuss"}, {FRAME_SESSION_START, "ssss"}, {FRAME_HANDOVER, "ss"},
 };
 
 static void remove_folder(const char *path, int folder)

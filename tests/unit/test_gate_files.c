@@ -379,6 +379,48 @@ static void the_common_name_is_found_in_a_subject(void **state)
     }
 }
 
+/* ---- accounts ---- */
+
+/* What one process says of an account, and another believes as far as it can be an account. */
+static void accounts_in_frames_are_checked(void **state)
+{
+    gid_t groups[PRIV_GROUPS_MAX + 1] = {60001, 8};
+    const struct str two = {(const char *)groups, 2 * sizeof(*groups)}, odd = {two.ptr, 7},
+                     many = {two.ptr, sizeof(groups)};
+    static char long_name[LIMIT_USER + 2], long_home[LIMIT_PATHNAME + 2];
+    struct priv_user u;
+
+    (void)state;
+    memset(long_name, 'x', LIMIT_USER + 1);
+    memset(long_home, 'x', LIMIT_PATHNAME + 1);
+    assert_int_equal(priv_user_make(&u, STR("bob"), STR("/home/bob"), 60001, 60002, two), 0);
+    assert_string_equal(u.name, "bob");
+    assert_string_equal(u.home, "/home/bob");
+    assert_int_equal(u.uid, 60001);
+    assert_int_equal(u.gid, 60002);
+    assert_int_equal(u.group_count, 2);
+    assert_true(str_eq(priv_user_groups(&u), two));
+    priv_user_finish(&u);
+    assert_int_equal(priv_user_make(&u, STR(""), STR("/"), 60001, 60001, two), -EBADMSG);
+    assert_int_equal(priv_user_make(&u, str_from(long_name), STR("/"), 60001, 60001, two), -EBADMSG);
+    assert_int_equal(priv_user_make(&u, STR("b\0b"), STR("/"), 60001, 60001, two), -EBADMSG);
+    assert_int_equal(priv_user_make(&u, STR("bob"), STR("/\0"), 60001, 60001, two), -EBADMSG);
+    assert_int_equal(priv_user_make(&u, STR("bob"), str_from(long_home), 60001, 60001, two), -EBADMSG);
+    assert_int_equal(priv_user_make(&u, STR("bob"), STR("/"), 60001, 60001, odd), -EBADMSG);
+    assert_int_equal(priv_user_make(&u, STR("bob"), STR("/"), 60001, 60001, many), -EBADMSG);
+}
+
+static void service_accounts_are_listed(void **state)
+{
+    uid_t uid = 1;
+    gid_t gid = 1;
+
+    (void)state;
+    assert_int_equal(priv_account_listed("root", &uid, &gid), 0);
+    assert_int_equal(uid | gid, 0);
+    assert_int_equal(priv_account_listed("no-such-account", &uid, &gid), -ENOENT);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -393,6 +435,8 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(ticket_keys_of_others_are_not_used, make_place, remove_place),
         cmocka_unit_test(other_mail_has_a_state_of_its_own),
         cmocka_unit_test(a_told_account_is_believed_for_its_name_only),
+        cmocka_unit_test(accounts_in_frames_are_checked),
+        cmocka_unit_test(service_accounts_are_listed),
         cmocka_unit_test(the_common_name_is_found_in_a_subject),
     };
 

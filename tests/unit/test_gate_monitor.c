@@ -55,6 +55,9 @@ static void attempt(uint32_t number, const char *mechanism)
     struct frame f = FRAME_INIT;
 
     put(&f, FRAME_AUTH_START, number, mechanism, "\0bob\0secret", 1);
+    (void)frame_put_u32(&f, 1);
+    (void)frame_put_str(&f, STR("a SELECT INBOX\r\n"));
+    (void)frame_put_str(&f, STR("a"));
     (void)frame_send(CONTROL, &f, -1);
     frame_finish(&f);
 }

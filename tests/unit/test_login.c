@@ -109,16 +109,17 @@ static void expect_attempt(const struct stage *s, uint32_t number, const char *m
     _cleanup_frame_ struct frame f = FRAME_INIT;
     struct frame_reader in;
     uint32_t attempt = 0;
-    uint32_t has_response = 0;
-    struct str name;
-    struct str bytes;
+    uint32_t has_response = 0, has_ahead = 0;
+    struct str name, bytes, unread, left;
 
     assert_int_equal(frame_recv(s->control, &f, WAIT_MS), 0);
     assert_int_equal(f.type, FRAME_AUTH_START);
     in = frame_read(&f);
     assert_int_equal(frame_get_u32(&in, &attempt) | frame_get_str(&in, 20, &name) | frame_get_str(&in, 4096, &bytes) |
-                         frame_get_u32(&in, &has_response) | frame_end(&in),
+                         frame_get_u32(&in, &has_response) | frame_get_u32(&in, &has_ahead) |
+                         frame_get_str(&in, LIMIT_FRAME, &unread) | frame_get_str(&in, 100, &left) | frame_end(&in),
                      0);
+    assert_int_equal(has_ahead, 1);
     assert_int_equal(attempt, number);
     assert_true(str_eq(name, str_from(mechanism)));
     assert_true(str_eq(bytes, response));

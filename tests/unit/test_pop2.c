@@ -129,21 +129,25 @@ static void expect_last(const struct stage *s, const char *text)
     assert_string_equal(got, text);
 }
 
-static void expect_attempt(const struct stage *s, struct str response)
+/* With what the session gets if nothing is asked. */
+static void expect_attempt(const struct stage *s, struct str response, const char *rest)
 {
     _cleanup_frame_ struct frame f = FRAME_INIT;
     struct frame_reader in;
     uint32_t attempt = 0;
-    uint32_t has_response = 0;
-    struct str name;
-    struct str bytes;
+    uint32_t has_response = 0, has_ahead = 0;
+    struct str name, bytes, unread, left;
 
     assert_int_equal(frame_recv(s->control, &f, WAIT_MS), 0);
     assert_int_equal(f.type, FRAME_AUTH_START);
     in = frame_read(&f);
     assert_int_equal(frame_get_u32(&in, &attempt) | frame_get_str(&in, 20, &name) | frame_get_str(&in, 4096, &bytes) |
-                         frame_get_u32(&in, &has_response) | frame_end(&in),
+                         frame_get_u32(&in, &has_response) | frame_get_u32(&in, &has_ahead) |
+                         frame_get_str(&in, LIMIT_FRAME, &unread) | frame_get_str(&in, 100, &left) | frame_end(&in),
                      0);
+    assert_int_equal(has_ahead, 1);
+    assert_true(str_eq(unread, str_from(rest)));
+    assert_int_equal(left.len, 0);
     assert_int_equal(attempt, 1);
     assert_true(str_eq(name, STR("PLAIN")));
     assert_true(str_eq(bytes, response));
@@ -174,7 +178,7 @@ static void helo_hands_over(void **state)
         struct str unread, protocol;
 
         say(&s, step == 1 ? "helo Fred\\ X a\\\\b c\r\n" : "helo Fred\\ X a\\\\b c\r\nREAD 1\r\n", step);
-        expect_attempt(&s, STR("\0Fred X\0a\\b c"));
+        expect_attempt(&s, STR("\0Fred X\0a\\b c"), step == 1 ? "" : "READ 1\r\n");
         answer(&s, true);
         assert_int_equal(frame_recv(s.control, &f, WAIT_MS), 0);
         assert_int_equal(f.type, FRAME_HANDOVER);
@@ -187,6 +191,21 @@ static void helo_hands_over(void **state)
     }
 }
 
+/* The monitor needs nothing more, and says nothing: neither does the login stage. */
+static void what_went_ahead_is_the_end(void **state)
+{
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    struct stage s = start_stage(true);
+
+    (void)state;
+    say(&s, "HELO Fred Secret\r\nREAD 1\r\n", 100);
+    expect_attempt(&s, STR("\0Fred\0Secret"), "READ 1\r\n");
+    assert_int_equal(shutdown(s.control, SHUT_WR), 0);
+    assert_int_equal(frame_recv(s.control, &f, 5000), -ENODATA);
+    expect_last(&s, "");
+    end_stage(&s);
+}
+
 /* RFC 937 HELO: "- error report" and close the connection. */
 static void a_failure_is_the_end(void **state)
 {
@@ -194,7 +213,7 @@ static void a_failure_is_the_end(void **state)
 
     (void)state;
     say(&s, "HELO Fred Secret\r\nHELO Fred Other\r\n", 100);
-    expect_attempt(&s, STR("\0Fred\0Secret"));
+    expect_attempt(&s, STR("\0Fred\0Secret"), "HELO Fred Other\r\n");
     answer(&s, false);
     expect_last(&s, "- no\r\n");
     end_stage(&s);
@@ -249,6 +268,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(arguments_are_unquoted),   cmocka_unit_test(helo_hands_over),
+        cmocka_unit_test(what_went_ahead_is_the_end),
         cmocka_unit_test(a_failure_is_the_end),     cmocka_unit_test(everything_else_is_the_end),
         cmocka_unit_test(no_password_in_the_clear),
     };
