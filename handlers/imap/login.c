@@ -227,7 +227,7 @@ static const char *response_code(uint32_t class)
     return class < ARRAY_SIZE(codes) && codes[class] ? codes[class] : "";
 }
 
-/* The answer to a success is the session's, with its capabilities. */
+/* The answer to a success is the session's, with its capabilities: it needs the tag of the command. */
 static void leave(const struct login *l, struct buf *out)
 {
     (void)buf_add_str(out, buf_str(&l->tag));

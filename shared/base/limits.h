@@ -68,6 +68,7 @@
 
 /* Frames between our own processes. */
 #define LIMIT_FRAME    (64u << 10) /* payload of one frame */
+#define LIMIT_UNREAD   (56u << 10) /* of it, input for a session: other things go with that */
 #define LIMIT_NOTE     256         /* bytes of client text in one note for the log */
 #define LIMIT_NOTES    8           /* notes of one connection */
 #define LIMIT_SASL     12288       /* one decoded SASL message (RFC 4954 4) */

@@ -38,7 +38,7 @@ void monitor_init(struct monitor *m, const struct monitor_protocol *p, struct co
                           .connection = -1,
                           .is_implicit_tls = is_implicit_tls,
                           .held = FRAME_INIT,
-                          .unread = BUF_INIT(LIMIT_FRAME),
+                          .unread = BUF_INIT(LIMIT_UNREAD),
                           .left = BUF_INIT(LIMIT_NOTE),
                           .messages = BUF_INIT(LIMIT_FRAME)};
     if (p->deadline > 0)

@@ -219,7 +219,8 @@ static int keep_ahead(struct monitor *m, bool is_ready, struct str unread, struc
 {
     int r = 0;
 
-    buf_clear(&m->unread);
+    buf_wipe_finish(&m->unread); /* a later password may be in it */
+    m->unread.max = LIMIT_UNREAD;
     buf_clear(&m->left);
     m->is_ready = is_ready;
     r = buf_add_str(&m->unread, unread);
@@ -237,7 +238,7 @@ int monitor_auth_start(void *context, struct frame *f, struct frame_reader *in)
     (void)in;
     if (frame_take(f, FRAME_TO_U32(&attempt, UINT32_MAX), FRAME_TO_STR(&mechanism, MECHANISM_MAX),
                    FRAME_TO_STR(&initial, LIMIT_SASL), FRAME_TO_BOOL(&has_initial), FRAME_TO_BOOL(&is_ready),
-                   FRAME_TO_STR(&unread, LIMIT_FRAME), FRAME_TO_STR(&left, LIMIT_NOTE)) < 0 ||
+                   FRAME_TO_STR(&unread, LIMIT_UNREAD), FRAME_TO_STR(&left, LIMIT_NOTE)) < 0 ||
         !is_mechanism_name(mechanism))
         return -EBADMSG;
     if (attempt <= m->attempt || attempt > LIMIT_AUTH_TRIES) /* the front may have refused some by itself */

@@ -138,7 +138,7 @@ static int on_handover(void *context, struct frame *f, struct frame_reader *in)
     struct str unread, protocol;
 
     (void)in;
-    if (frame_take(f, FRAME_TO_STR(&unread, LIMIT_FRAME), FRAME_TO_STR(&protocol, LIMIT_NOTE)) < 0)
+    if (frame_take(f, FRAME_TO_STR(&unread, LIMIT_UNREAD), FRAME_TO_STR(&protocol, LIMIT_NOTE)) < 0)
         return -EBADMSG;
     return hand_over(context, unread, protocol);
 }
