@@ -26,7 +26,6 @@
 struct rights {
     char runner[LIMIT_USER + 1];    /* of commands: alias_user, an included file's owner, the user of a .forward */
     const struct priv_user *reader; /* of files; NULL: we, with our own rights */
-    bool is_anybodys;               /* who wrote it must not choose whose commands run */
 };
 
 struct expander {
@@ -137,38 +136,58 @@ static int add_action(struct expander *x, enum rcpt_kind kind, const char *argum
     if (e == 0)
         e = add_target(x, &t);
     rcpt_target_finish(&t);
-    return e == -ENOENT ? -EPERM : e;
+    e = e == -ENOENT ? -EPERM : e;
+    if (e == -EPERM)
+        LOG_EVENT(LOG_WARNING, "nobody may run this, or write there", LOG_FC("command", argument),
+                  LOG_FC("user", x->rights.runner));
+    return e;
 }
 
 /* ---- lists ---- */
 
 static int expand_list(struct expander *x, struct str list);
 
-/* Commands in an included file run as its owner, in root's as before; one that others can write, or put another in the
- * place of, has none to run. What a user's list or .forward includes is his, whoever wrote it, and read with his
- * rights: he must not choose which files of others are lists. */
-static void find_runner(struct rights *r, const char *path, const struct stat *facts, struct priv_user *ret_owner)
+/* 0 and the account of a uid, for as long as *ret lives; -ENOENT: there is none; -EAGAIN: it cannot be told now. */
+static int find_owner(uid_t uid, struct priv_user *ret)
 {
     char memory[4096];
     struct passwd entry, *found = NULL;
-    bool is_open = (facts->st_mode & (S_IWGRP | S_IWOTH)) != 0;
+    int e = getpwuid_r(uid, &entry, memory, sizeof(memory), &found);
 
-    if (!is_open && (facts->st_uid == 0 || r->reader || r->is_anybodys))
-        return;
+    if (!found)
+        return e == 0 || e == ENOENT || e == ESRCH ? -ENOENT : -EAGAIN;
+    e = priv_user_find(str_from(entry.pw_name), ret);
+    return e == 0 || e == -ENOENT ? e : -EAGAIN;
+}
+
+/* Commands in an included file run as its owner, in root's as before; what others can write, or put another file in
+ * the place of, has none to run, and is nobody's: alias_user reads what it includes. What a user's list or .forward
+ * includes is his, whoever wrote it, and read with his rights: he must not choose which files of others are lists. */
+static int find_rights(struct expander *x, const char *path, const struct stat *facts, struct priv_user *ret_reader)
+{
+    struct rights *r = &x->rights;
+    bool is_owners = (facts->st_mode & (S_IWGRP | S_IWOTH)) == 0 &&
+                     (r->reader || listfile_is_kept(path, facts->st_uid));
+    int e = -ENOENT;
+
+    if (is_owners && (r->reader || facts->st_uid == 0))
+        return 0;
     r->runner[0] = '\0';
-    r->is_anybodys = true;
-    if (is_open || !listfile_is_kept(path, facts->st_uid) ||
-        getpwuid_r(facts->st_uid, &entry, memory, sizeof(memory), &found) != 0 || !found ||
-        strlen(entry.pw_name) >= sizeof(r->runner) || priv_user_find(str_from(entry.pw_name), ret_owner) < 0)
-        return;
-    memcpy(r->runner, entry.pw_name, strlen(entry.pw_name) + 1);
-    r->reader = ret_owner;
+    if (is_owners)
+        e = find_owner(facts->st_uid, ret_reader);
+    if (e == 0)
+        (void)snprintf(r->runner, sizeof(r->runner), "%s", ret_reader->name);
+    if (e == -ENOENT)
+        e = r->reader ? 0 : priv_user_find(str_from(x->conf->alias_user), ret_reader);
+    if (!r->reader)
+        r->reader = ret_reader;
+    return e < 0 ? -EAGAIN : 0;
 }
 
 static int expand_include(struct expander *x, const char *path)
 {
     _cleanup_buf_ struct buf text = BUF_INIT(ALIASES_MAX - x->included);
-    _cleanup_priv_user_ struct priv_user owner = {0};
+    _cleanup_priv_user_ struct priv_user reader = {0};
     const struct rights outer = x->rights;
     struct stat facts;
     int e = ++x->includes > EXPAND_INCLUDES ? -E2BIG
@@ -178,11 +197,13 @@ static int expand_include(struct expander *x, const char *path)
     x->included += text.len;
     if (e == -E2BIG)
         return e;
+    if (e == 0)
+        e = find_rights(x, path, &facts, &reader);
     if (e < 0) {
+        x->rights = outer;
         LOG_ERROR(LOG_WARNING, "include-failed", e, LOG_FC("file", path));
         return -EAGAIN;
     }
-    find_runner(&x->rights, path, &facts, &owner);
     x->chain[x->depth] = STR_NULL;
     e = expand_list(x, buf_str(&text));
     x->rights = outer;

@@ -40,7 +40,8 @@ def world():
                 'box: %s/box\nnull: /dev/null\nlist: alice, bob, cmd\nowner-list: alice\npart: alice, fail\n'
                 'inc: :include:%s/inc\nopen: :include:%s/open\nwebmaster: root\n' % ((OUT,) * 6) +
                 'linked: :include:%s/bob/linked\nnested: :include:%s/bob/nested\nprivate: :include:%s/bob/private\n'
-                'named: :include:%s/bob/named\nwho: "|id -un > %s/who"\n' % ((OUT,) * 5))
+                'named: :include:%s/bob/named\nwho: "|id -un > %s/who"\n' % ((OUT,) * 5) +
+                'shared: :include:%s/bob/shared\nroots: :include:%s/bob/roots\n' % (OUT, OUT))
     for name, mode in (("inc", 0o644), ("open", 0o666)):
         path = os.path.join(OUT, name)
         with open(path, "w", encoding="ascii") as f:
@@ -52,10 +53,14 @@ def world():
     os.chown(OUT + "/bob", 60002, 60002)
     os.symlink(OUT + "/hers", OUT + "/bob/linked")
     os.lchown(OUT + "/bob/linked", 60002, 60002)
+    os.symlink(OUT + "/roots", OUT + "/bob/roots")
+    os.lchown(OUT + "/bob/roots", 60002, 60002)
     for name, text, owner, mode in (("hers", '"|id -un >> %s/ran-hers"\n' % OUT, 60001, 0o644),
                                     ("hidden", "alice\n", 60001, 0o600),
                                     ("bob/nested", ":include:%s/hers\n" % OUT, 60002, 0o644),
+                                    ("roots", '"|id -un > %s/ran-roots"\n' % OUT, 0, 0o644),
                                     ("bob/private", ":include:%s/hidden\n" % OUT, 60002, 0o644),
+                                    ("bob/shared", ":include:%s/hidden\n" % OUT, 60002, 0o666),
                                     ("bob/named", "who\n", 60002, 0o644)):
         write(os.path.join(OUT, name), text, owner, mode)
 
@@ -182,7 +187,8 @@ def test_aliases():
     for recipient, want in (("cmd", "250 "), ("fail", "550 5.3.0 no good"), ("temp", "451 4.3.0 "), ("missing", "451 4.3.5 "),
                             ("box", "250 "), ("null", "250 "), ("list", "250 "),
                             ("part", "250 2.0.0 Delivered"), ("inc", "250 "), ("open", "550 5.3.5 "),
-                            ("linked", "550 5.3.5 "), ("nested", "250 "), ("private", "451 "), ("named", "250 "),
+                            ("linked", "550 5.3.5 "), ("nested", "250 "), ("private", "451 "), ("shared", "451 "),
+                            ("roots", "550 5.3.5 "), ("named", "250 "),
                             ("root", "250 "), ("Postmaster", "250 "), ("webmaster", "250 ")):
         answer = client.send(recipient + "@mail.test", b"Subject: %s\r\n\r\nbody\r\n" % recipient.encode())
         TESTS.check("alias %s: %s" % (recipient, want), answer.startswith(want), answer)
