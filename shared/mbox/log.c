@@ -122,10 +122,11 @@ int log_put_flushed(struct buf *out, const struct numset *uids)
     return put_ranges(out, LOG_FLUSHED, &head, uids);
 }
 
-/* What a RENAME that was cut short has left: a second name, where there is no mailbox, of the sidecars of one. */
+/* What a RENAME that was cut short has left: a second name, where there is no mailbox or was none when we came, of the
+ * sidecars of one. */
 static bool is_of_another(const struct box *b, const struct stat *st)
 {
-    return st->st_nlink > 1 && !b->is_inbox && access(b->path, F_OK) < 0 && errno == ENOENT;
+    return st->st_nlink > 1 && !b->is_inbox && (b->is_created || (access(b->path, F_OK) < 0 && errno == ENOENT));
 }
 
 int log_attach(struct box *b)
