@@ -47,7 +47,7 @@ static const struct conf_key KEYS[] = {
     KEY(tls_ca, CONF_STRING, "/etc/ssl/certs/ca-certificates.crt"),
     KEY(dnsbl, CONF_STRING, ""),
     KEY(dnsbl_threshold, CONF_U32, "1"),
-    WORDS(reverse_dns, "no", "no log name match", false),
+    WORDS(reverse_dns, "no", "no log name match", true),
     WORDS(helo_checks, "", "own fqdn literal dns", true),
     KEY(sender_dns, CONF_BOOL, "no"),
     KEY(connection_rate, CONF_U32, "0"),
@@ -243,7 +243,7 @@ static bool is_known(const struct conf_key *key, struct str value)
             return false;
         count++;
     }
-    return key->is_list || count == 1;
+    return key->is_list || count <= 1;
 }
 
 static int set_value(struct conf *c, const struct conf_key *key, struct str value)

@@ -231,9 +231,10 @@ static void conf_knows_the_words(void **state)
 {
     static const char *const good[] = {"reverse_dns = Match\n", "helo_checks = own fqdn\nhelo_checks += dns\n",
                                        "helo_checks =\n", "submission_senders = any\n",
-                                       "smtp_bare_newline = normalize\n"};
+                                       "smtp_bare_newline = normalize\n", "reverse_dns = log match\n",
+                                       "reverse_dns =\n"};
     static const char *const bad[] = {
-        "reverse_dns = mach\n",     "reverse_dns = log match\n",  "reverse_dns =\n",
+        "reverse_dns = mach\n", "submission_senders = own any\n",
         "helo_checks = own,fqdn\n", "submission_senders = all\n", "smtp_bare_newline = normalise\n"};
     struct conf c;
 
