@@ -15,7 +15,7 @@
 
 #define SCRATCH_MAX  (16u << 20) /* a printed structure of LIMIT_MIME_PARTS parts, an envelope of LIMIT_ADDRESSES */
 #define SCRATCH_KEEP (64u << 10)
-#define FIELDS_MAX   (16u << 10) /* fields of one message that are worth keeping */
+#define FIELDS_MAX   (4u << 10)  /* fields of one message that are worth keeping */
 
 void message_init(struct message *m, struct imap *s)
 {
