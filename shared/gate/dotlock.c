@@ -9,7 +9,9 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <linux/fs.h> /* RENAME_NOREPLACE, which not every libc has */
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -119,7 +121,7 @@ static int take_spare(struct dotlock *l, struct stat *ret)
     if (l->spare[0] == '\0')
         return r;
     if (futimens(l->spare_fd, NULL) == 0 && fstat(l->spare_fd, ret) == 0 && ret->st_nlink == 1)
-        r = renameat2(l->folder, l->spare, l->folder, l->name, RENAME_NOREPLACE) == 0 ? 0 : -errno;
+        r = syscall(SYS_renameat2, l->folder, l->spare, l->folder, l->name, RENAME_NOREPLACE) == 0 ? 0 : -errno;
     if (r == -EEXIST)
         return -EAGAIN;
     if (r < 0) {
@@ -183,7 +185,7 @@ static int keep(struct dotlock *l)
     if (!l->is_kept || secret_random(&number, sizeof(number)) < 0)
         return -ENOENT;
     unique_name(number, l->spare, sizeof(l->spare));
-    if (renameat2(l->folder, l->name, l->folder, l->spare, RENAME_NOREPLACE) < 0)
+    if (syscall(SYS_renameat2, l->folder, l->name, l->folder, l->spare, RENAME_NOREPLACE) < 0)
         r = -ENOENT;
     else
         r = is_named(l, l->fd, l->spare) ? 0 : -ESTALE;
@@ -191,7 +193,7 @@ static int keep(struct dotlock *l)
         l->spare_fd = steal_fd(&l->fd);
         return 0;
     }
-    if (r == -ESTALE && renameat2(l->folder, l->spare, l->folder, l->name, RENAME_NOREPLACE) < 0)
+    if (r == -ESTALE && syscall(SYS_renameat2, l->folder, l->spare, l->folder, l->name, RENAME_NOREPLACE) < 0)
         (void)unlinkat(l->folder, l->spare, 0); /* there is a third one */
     l->spare[0] = '\0';
     return r;
