@@ -96,10 +96,10 @@ static int begin(struct monitor *m)
     bool is_proxied = m->real.kind == PEER_INET && peer_in_networks(m->real.address, str_from(m->conf->networks_proxy));
     int r = take_connection(m);
 
+    if (r == 0 && !is_proxied && !m->is_implicit_tls)
+        monitor_auth_ahead(m); /* what takes longest first */
     if (r == 0 && !is_proxied)
         r = m->is_implicit_tls ? monitor_start_tls(m) : monitor_greet(m);
-    if (r == 0 && !is_proxied && !m->is_implicit_tls)
-        monitor_auth_ahead(m);
     if (r == 0)
         r = start_front(m);
     if (r < 0)
