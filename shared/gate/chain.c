@@ -361,7 +361,7 @@ int chain_end(struct chain_child *child, int timeout_ms)
     if (child->pid > 0 && r == 0 && child->is_reaper)
         offspring_end(child->pid);
     if (child->pid > 0 && r >= 0) {
-        /* auth leads a session of its own: what a PAM module has started and not put into another group ends with it.
+        /* auth leads a group of its own: what a PAM module has started and not put into another group ends with it.
          * Of one that crashed there is nothing else to find: its children are somebody else's already. */
         if ((r == 0 || info.si_code != CLD_EXITED) && kill(-child->pid, SIGKILL) < 0)
             (void)kill(child->pid, SIGKILL);

@@ -17,6 +17,7 @@ import select
 import smtplib
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import time
@@ -630,6 +631,8 @@ def test_processes():
     w.imap(b"a", b"NOOP")
     plain = settled("imap", "imap-login")
     check("in the clear: monitor and login stage, no tls", set(plain) == {"imap", "imap-login"}, plain)
+    for name, (pid, *_) in plain.items():
+        check("%s: what was relocated is read-only" % name, *relocated_is_read_only(pid))
     if "imap-login" in plain:
         confined("imap-login", plain["imap-login"][0])
         with open("/proc/%d/maps" % plain["imap-login"][0], encoding="utf-8", errors="replace") as f:
@@ -638,6 +641,26 @@ def test_processes():
               "libcrypto" not in maps)
     w.close()
     check("after a dropped connection: no process of ours", wait_until(lambda: not ours()), ours())
+
+
+def relocated_is_read_only(pid):
+    """(is it, the mapping that can be written): whatever libc the program is linked with."""
+    with open("/proc/%d/exe" % pid, "rb") as f:
+        head = f.read(4096)
+    size, count = struct.unpack_from("=HH", head, 54)
+    headers = [struct.unpack_from("=IIQQQQQQ", head, struct.unpack_from("=Q", head, 32)[0] + i * size) for i in range(count)]
+    _, _, _, at, _, _, length, _ = next(h for h in headers if h[0] == 0x6474e552)  # PT_GNU_RELRO
+    maps = []
+    with open("/proc/%d/maps" % pid, encoding="utf-8", errors="replace") as f:
+        for line in f:
+            words = line.split()
+            first, last = (int(x, 16) for x in words[0].split("-"))
+            maps.append((first, last, words[1], words[5] if len(words) > 5 else ""))
+    path = os.readlink("/proc/%d/exe" % pid)
+    base = min(first for first, _, _, name in maps if name == path)
+    begin, end = (base + at) & ~4095, (base + at + length) & ~4095
+    writable = [m for m in maps if m[0] < end and m[1] > begin and "w" in m[2]]
+    return end > begin and not writable, writable
 
 
 def confined(name, pid):
