@@ -14,19 +14,35 @@
 #include "shared/base/maker.h"
 #include "shared/gate/dotlock.h"
 
-/* In front of the next renameat2() somebody takes the lock for stale and makes one of his own there. */
+/* In front of the next renameat2() somebody takes the lock for stale and makes one of his own there. (The linker puts
+ * this in the place of syscall().) */
 static const struct place *taken_at;
 
-int renameat2(int from, const char *old, int to, const char *new, unsigned flags)
+long __real_syscall(long number, ...);
+long __wrap_syscall(long number, ...);
+
+long __wrap_syscall(long number, ...)
 {
     const struct place *p = taken_at;
+    const char *old, *new;
+    unsigned flags;
+    int from, to;
+    va_list ap;
 
+    assert_int_equal(number, SYS_renameat2);
+    va_start(ap, number);
+    from = va_arg(ap, int);
+    old = va_arg(ap, const char *);
+    to = va_arg(ap, int);
+    new = va_arg(ap, const char *);
+    flags = va_arg(ap, unsigned);
+    va_end(ap);
     taken_at = NULL;
     if (p) {
         assert_int_equal(unlinkat(p->folder, "bob.lock", 0), 0);
         assert_int_equal(close(openat(p->folder, "bob.lock", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644)), 0);
     }
-    return (int)syscall(SYS_renameat2, from, old, to, new, flags);
+    return __real_syscall(number, from, old, to, new, flags);
 }
 
 static void a_dotlock_keeps_others_out(void **state)
