@@ -45,8 +45,8 @@ static int protect_memory(void)
     return 0;
 }
 
-/* The monitor ends the whole group when a module hangs. Where there is a terminal, modules must not find it; elsewhere a
- * session of its own would only make the kernel set up another group of its scheduler. */
+/* The monitor ends the whole group when a module hangs. Where there is a terminal, modules must not find it; elsewhere
+ * a session of its own would only make the kernel set up another group of its scheduler. */
 static void lead_group(void)
 {
     _cleanup_close_ int terminal = open("/dev/tty", O_RDONLY | O_NOCTTY | O_CLOEXEC);

@@ -1,7 +1,7 @@
 /*
  * getaddrinfo() of auth and auth-sasl, in place of libc's, whose own answers all but this: an address in digits is no
- * name. libaudit asks for the client's address with each of PAM's messages, and with AI_ADDRCONFIG, for which libc lists
- * all addresses of the machine every time.
+ * name. libaudit asks for the client's address with each of PAM's messages, and with AI_ADDRCONFIG, for which libc
+ * lists all addresses of the machine every time.
  */
 #include <arpa/inet.h>
 #include <dlfcn.h>

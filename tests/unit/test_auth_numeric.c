@@ -83,6 +83,7 @@ static void hints_count(void **state)
 
 static void names(void **state)
 {
+    static const char *const no_digits[] = {"192.0.2.256", "192.0.2.1 ", "::1%", ""};
     struct addrinfo *list = NULL;
 
     (void)state;
@@ -92,11 +93,11 @@ static void names(void **state)
     assert_int_equal(getaddrinfo(NULL, "25", &AUDIT, &list), 0);
     assert_ptr_equal(asked_with, &AUDIT);
     freeaddrinfo(list);
-    for (const char *const *name = (const char *const[]){"192.0.2.256", "192.0.2.1 ", "::1%", "", NULL}; *name; name++) {
+    for (size_t i = 0; i < sizeof(no_digits) / sizeof(*no_digits); i++) {
         const struct addrinfo no_lookup = {.ai_flags = AI_NUMERICHOST};
 
         list = NULL;
-        assert_int_not_equal(getaddrinfo(*name, NULL, &no_lookup, &list), 0);
+        assert_int_not_equal(getaddrinfo(no_digits[i], NULL, &no_lookup, &list), 0);
         assert_ptr_equal(asked_with, &no_lookup);
         assert_null(list);
     }
@@ -104,7 +105,8 @@ static void names(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(digits), cmocka_unit_test(hints_count), cmocka_unit_test(names)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(digits), cmocka_unit_test(hints_count),
+                                       cmocka_unit_test(names)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
