@@ -46,6 +46,7 @@ struct auth {
     /* For pam.c. */
     void *ready; /* handle that pam_prepare() made, until somebody uses it */
     void *pam;   /* handle, from success on */
+    bool has_credentials; /* of his, made by modules: ticket files and the like */
     bool has_pam_session;
     struct str secret;   /* what the prompt for the password is answered with */
     bool can_ask;        /* the mechanism lets the client be asked for more */

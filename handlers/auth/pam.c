@@ -246,6 +246,14 @@ static void outlast_stop(void)
     (void)sigaction(SIGTERM, &(struct sigaction){.sa_handler = on_stop, .sa_flags = SA_RESTART}, NULL);
 }
 
+/* pam_setcred(3): when the session has ended. Where there is none, they were of use to modules only. */
+static void delete_credentials(struct auth *a, pam_handle_t *h)
+{
+    if (a->has_credentials)
+        (void)pam_setcred(h, PAM_DELETE_CRED);
+    a->has_credentials = false;
+}
+
 static int establish(struct auth *a, pam_handle_t *h)
 {
     int r = auth_check_authorization(a);
@@ -257,12 +265,13 @@ static int establish(struct auth *a, pam_handle_t *h)
     r = pam_setcred(h, PAM_ESTABLISH_CRED);
     if (r != PAM_SUCCESS)
         return auth_fail(a, AUTH_CLASS_TEMPORARY, pam_strerror(h, r));
+    a->has_credentials = true;
     if (!a->conf->pam_session)
         return 0;
     outlast_stop();
     r = pam_open_session(h, 0);
     if (r != PAM_SUCCESS) {
-        (void)pam_setcred(h, PAM_DELETE_CRED);
+        delete_credentials(a, h);
         return auth_fail(a, AUTH_CLASS_TEMPORARY, pam_strerror(h, r));
     }
     a->has_pam_session = true;
@@ -339,10 +348,9 @@ void pam_leave(struct auth *a)
     a->ready = NULL;
     if (!a->pam)
         return;
-    if (a->has_pam_session) {
+    if (a->has_pam_session)
         r = pam_close_session(a->pam, 0);
-        (void)pam_setcred(a->pam, PAM_DELETE_CRED);
-    }
+    delete_credentials(a, a->pam);
     (void)pam_end(a->pam, r);
     a->pam = NULL;
     a->has_pam_session = false;
