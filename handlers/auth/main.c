@@ -7,13 +7,11 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/sched/types.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <sysexits.h>
 
 #include "handlers/auth/admit.h"
@@ -26,7 +24,6 @@
 
 #define PATH_FOR_MODULES "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #define EXCHANGE_MAX     (TIMEOUT_PREAUTH + TIMEOUT_AUTH) /* seconds after which a hanging module is ended by SIGALRM */
-#define SLICE            20000000                         /* ns: what we would like of a processor at a time */
 #define PAUSE_MS         10                               /* between the answer and packing up, at most */
 #define CLOSING_MAX      TIMEOUT_AUTH                     /* the same when the PAM session is closed */
 
@@ -52,15 +49,6 @@ static void lead_group(void)
     _cleanup_close_ int terminal = open("/dev/tty", O_RDONLY | O_NOCTTY | O_CLOEXEC);
 
     (void)(terminal >= 0 ? setsid() : setpgid(0, 0)); /* fails where we lead one already */
-}
-
-/* To compute a hash takes long, and nobody is answered meanwhile: whoever has a client to answer may come in between,
- * where the kernel knows such a wish (Linux 6.12). */
-static void give_way(void)
-{
-    const struct sched_attr wish = {.size = sizeof(wish), .sched_runtime = SLICE};
-
-    (void)syscall(SYS_sched_setattr, 0, &wish, 0);
 }
 
 /* Modules run programs and read variables; they get a known environment. */
@@ -200,7 +188,6 @@ int main(int argc, char **argv)
         return EX_OSERR;
     memcpy(own.argv, argv, (size_t)argc * sizeof(*argv));
     lead_group();
-    give_way();
     (void)alarm(EXCHANGE_MAX);
     (void)sigaction(SIGPIPE, &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
     log_open("auth", true);

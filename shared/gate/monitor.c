@@ -36,6 +36,7 @@ void monitor_init(struct monitor *m, const struct monitor_protocol *p, struct co
                           .tls_child = CHAIN_CHILD_NONE,
                           .auth = CHAIN_CHILD_NONE,
                           .connection = -1,
+                          .throttle = -1,
                           .is_implicit_tls = is_implicit_tls,
                           .held = FRAME_INIT,
                           .unread = BUF_INIT(LIMIT_UNREAD),
@@ -48,6 +49,7 @@ void monitor_init(struct monitor *m, const struct monitor_protocol *p, struct co
 void monitor_finish(struct monitor *m)
 {
     close_fd(&m->connection);
+    close_fd(&m->throttle);
     frame_finish(&m->held);
     buf_finish(&m->messages);
     buf_wipe_finish(&m->unread);
@@ -94,10 +96,11 @@ int monitor_tell_front(struct monitor *m, const struct frame *f, int fd)
 static int begin(struct monitor *m)
 {
     bool is_proxied = m->real.kind == PEER_INET && peer_in_networks(m->real.address, str_from(m->conf->networks_proxy));
-    int r = take_connection(m);
+    int r;
 
-    if (r == 0 && !is_proxied && !m->is_implicit_tls)
+    if (!is_proxied && !m->is_implicit_tls)
         monitor_auth_ahead(m); /* what takes longest first */
+    r = take_connection(m);
     if (r == 0 && !is_proxied)
         r = m->is_implicit_tls ? monitor_start_tls(m) : monitor_greet(m);
     if (r == 0)

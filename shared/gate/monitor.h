@@ -108,6 +108,7 @@ struct monitor {
     int64_t release;    /* when the answer in `held` may go */
     struct frame held;
     struct buf messages; /* PAM's, for the session */
+    int throttle; /* the file of failed logins, -1: not opened */
     unsigned notes;
     int error; /* internal failure: exit status */
 };

@@ -60,9 +60,11 @@ static void log_failure(const struct monitor *m, struct str user)
 
 /* Seconds for which whatever A said is held back: what others have tried before counts too. Our own machine's address
  * stands for many clients (a webmail), so there only the user counts. */
-static int penalty(const struct monitor *m, struct str user, bool is_failure)
+static int penalty(struct monitor *m, struct str user, bool is_failure)
 {
-    return (int)throttle_delay(m->conf, m->peer.is_loopback ? "" : m->peer.address, user, is_failure, time(NULL));
+    if (m->throttle < 0)
+        m->throttle = throttle_open(m->conf);
+    return (int)throttle_delay(m->throttle, m->peer.is_loopback ? "" : m->peer.address, user, is_failure, time(NULL));
 }
 
 static int fail(struct monitor *m, uint32_t class, struct str text, struct str user, struct str reason)
@@ -209,6 +211,8 @@ static int start_auth(struct monitor *m, struct str initial, uint32_t has_initia
     m->phase = MONITOR_AUTH;
     m->awaits_client = m->is_cancelled = false;
     await(m);
+    if (m->throttle < 0) /* it will be looked at: now there is time */
+        m->throttle = throttle_open(m->conf);
     if (was_ahead && m->protocol->asked)
         m->protocol->asked(m);
     return 0;

@@ -55,9 +55,9 @@ static uint64_t address_key(uint64_t seed, const char *address)
 
 /* ---- the file ---- */
 
-static int lock(int fd)
+static int lock(int fd, short type)
 {
-    struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    struct flock l = {.l_type = type, .l_whence = SEEK_SET};
 
     while (fcntl(fd, F_OFD_SETLKW, &l) < 0)
         if (errno != EINTR)
@@ -83,12 +83,11 @@ static int read_header(int fd, struct header *ret)
     return 0;
 }
 
-static int open_file(const struct conf *conf, const char *name, struct header *ret)
+static int open_file(const struct conf *conf, const char *name)
 {
     _cleanup_close_ int folder = -1;
     _cleanup_close_ int fd = -1;
     struct stat st;
-    int r = 0;
 
     if (mkdir(conf->runtime, 0755) < 0 && errno != EEXIST)
         return -errno;
@@ -100,10 +99,20 @@ static int open_file(const struct conf *conf, const char *name, struct header *r
         return -errno;
     if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 022) != 0)
         return -EPERM;
-    r = lock(fd); /* until it is closed */
-    if (r == 0)
-        r = read_header(fd, ret);
-    return r < 0 ? r : steal_fd(&fd);
+    return steal_fd(&fd);
+}
+
+/* Others wait until it is unlocked, or closed. */
+static int lock_file(int fd, struct header *ret)
+{
+    int r = fd < 0 ? -EBADF : lock(fd, F_WRLCK);
+
+    if (r < 0)
+        return r;
+    r = read_header(fd, ret);
+    if (r < 0)
+        (void)lock(fd, F_UNLCK);
+    return r;
 }
 
 /* ---- counting ---- */
@@ -162,27 +171,32 @@ static unsigned seconds(uint64_t failures, unsigned gratis)
     return failures - gratis < THROTTLE_MAX ? (unsigned)(failures - gratis) : THROTTLE_MAX;
 }
 
-unsigned throttle_delay(const struct conf *conf, const char *address, struct str user, bool is_failure, int64_t now)
+int throttle_open(const struct conf *conf)
+{
+    return open_file(conf, THROTTLE_FILE);
+}
+
+unsigned throttle_delay(int fd, const char *address, struct str user, bool is_failure, int64_t now)
 {
     enum counting what = is_failure ? COUNT_FAILURE : COUNT_LOOK;
     struct header header;
-    _cleanup_close_ int fd = open_file(conf, THROTTLE_FILE, &header);
     unsigned of_address = 0;
     unsigned of_user = 0;
 
-    if (fd < 0)
+    if (lock_file(fd, &header) < 0)
         return 0;
     if (address[0] != '\0')
         of_address = seconds(count(fd, address_key(header.seed, address), what, now), THROTTLE_FREE_ADDRESS);
     if (user.len > 0)
         of_user = seconds(count(fd, hash(header.seed, 'u', user), what, now), THROTTLE_FREE_USER);
+    (void)lock(fd, F_UNLCK);
     return of_address > of_user ? of_address : of_user;
 }
 
 uint64_t throttle_connections(const struct conf *conf, const char *address, int64_t now)
 {
     struct header header;
-    _cleanup_close_ int fd = open_file(conf, THROTTLE_RATES, &header);
+    _cleanup_close_ int fd = open_file(conf, THROTTLE_RATES);
 
-    return fd < 0 ? 0 : count(fd, address_key(header.seed, address), COUNT_CONNECTION, now);
+    return lock_file(fd, &header) < 0 ? 0 : count(fd, address_key(header.seed, address), COUNT_CONNECTION, now);
 }

@@ -21,9 +21,12 @@
 #define THROTTLE_FREE_USER    10
 #define THROTTLE_MAX          15 /* longest delay, seconds */
 
+/* Opens the file of failed logins. An fd, which the caller closes, or a negative errno (no rights, no folder). */
+int throttle_open(const struct conf *conf);
+
 /* Seconds by which any answer about this user from this address is to be held back at the time `now`; with
- * `is_failure` the attempt is counted first. Either may be empty. Without the file (no rights, no folder) it is 0. */
-unsigned throttle_delay(const struct conf *conf, const char *address, struct str user, bool is_failure, int64_t now);
+ * `is_failure` the attempt is counted first. Either may be empty. Without the file (a negative fd) it is 0. */
+unsigned throttle_delay(int fd, const char *address, struct str user, bool is_failure, int64_t now);
 
 /* Counts a connection from this address (IPv6: /64) and returns how many there were in this minute, in a file like that
  * one; 0 without the file. */
