@@ -31,16 +31,16 @@ import starting  # noqa: E402
 from tables import Table, log  # noqa: E402
 
 # The share of the time that a part gets, in seconds of the normal run; what it leaves goes to those after it.
-SHARES = {"sizes": 20, "start": 50, "login": 60, "smtp": 220, "relay": 60, "pop3": 270, "imap": 460, "memory": 80, "growth": 40,
+SHARES = {"sizes": 20, "start": 50, "login": 60, "smtp": 220, "relay": 60, "pop3": 270, "imap": 460, "memory": 110, "growth": 330,
           "counts": 120, "systemd": 100}
 # Minutes of the whole run; shares that differ. boxes: (messages, most rounds) of pop3 and imap; connections; smtp: most rounds, one part of the
 # messages; idle: sessions; growth: messages; counts: messages; relay: messages, destinations, most rounds.
 SIZES = {
     "quick": {"minutes": 5, "boxes": [(1000, 1)], "connections": 10, "smtp": (1, 10), "idle": (1, 50), "growth": (200, 1000),
               "counts": 100, "relay": (100, 10, 1)},
-    "normal": {"minutes": 25, "boxes": [(10000, 3), (100000, 3)], "connections": 100, "smtp": (3, 1), "idle": (1, 50),
-               "growth": (1000, 10000, 100000), "counts": 500, "relay": (2000, 200, 3)},
-    "full": {"minutes": 100, "shares": {"growth": 260}, "boxes": [(10000, 5), (100000, 5)], "connections": 300, "smtp": (5, 1), "idle": (1, 50, 200),
+    "normal": {"minutes": 30, "boxes": [(10000, 3), (100000, 3)], "connections": 100, "smtp": (3, 1), "idle": (1, 50, 200),
+               "growth": (1000, 10000, 100000, 400000), "counts": 500, "relay": (2000, 200, 3)},
+    "full": {"minutes": 100, "boxes": [(10000, 5), (100000, 5)], "connections": 300, "smtp": (5, 1), "idle": (1, 50, 200),
              "growth": (1000, 10000, 100000, 400000), "counts": 500, "relay": (10000, 1000, 3)},
 }
 LEEWAY = 60  # seconds over its share after which a part is ended
