@@ -42,13 +42,13 @@ static int protect_memory(void)
     return 0;
 }
 
-/* The monitor ends the whole group when a module hangs. Where there is a terminal, modules must not find it; elsewhere
- * a session of its own would only make the kernel set up another group of its scheduler. */
+/* The monitor ends the whole group when a module hangs. Where there may be a terminal, modules must not find it; where
+ * the kernel says that there is none, a session of its own would only make it set up another group of its scheduler. */
 static void lead_group(void)
 {
-    _cleanup_close_ int terminal = open("/dev/tty", O_RDONLY | O_NOCTTY | O_CLOEXEC);
+    _cleanup_close_ int terminal = open("/dev/tty", O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
 
-    (void)(terminal >= 0 ? setsid() : setpgid(0, 0)); /* fails where we lead one already */
+    (void)(terminal < 0 && errno == ENXIO ? setpgid(0, 0) : setsid()); /* fails where we lead one already */
 }
 
 /* Modules run programs and read variables; they get a known environment. */

@@ -29,11 +29,11 @@ class Attempt:
     """One auth process with its request."""
 
     def __init__(self, mechanism, initial=None, service="imap", peer="192.0.2.1", apop="", tls=0, exporter=b"",
-                 end_point=b"", subject="", options=(), attempt=1, **more):
+                 end_point=b"", subject="", options=(), wrap=(), attempt=1, **more):
         self.control = Control()
         self.attempt = attempt
         with open("/dev/null", "r+b") as null:
-            self.process = start([PROGRAM, *options], {0: null.fileno(), 1: null.fileno(), 2: 2,
+            self.process = start([*wrap, PROGRAM, *options], {0: null.fileno(), 1: null.fileno(), 2: 2,
                                                        3: self.control.child.fileno()}, **more)
         self.control.child.close()
         self.control.send("FRAME_AUTH_REQUEST", u(attempt), s(service), s(mechanism), s(initial or b""),
@@ -237,6 +237,42 @@ def test_a_module_that_crashes_or_hangs():
     a.process.send_signal(signal.SIGKILL)  # what the monitor does at its deadline
     assert a.result() == {"left": -9}
     a.end()
+
+
+def test_its_share_of_the_processor():
+    """Policy and nice value are the service's, whose Nice= counts for the modules too."""
+    for wrap, policy, nice in ((("nice", "-n", "10"), os.SCHED_OTHER, 10), (("nice", "-n", "-3"), os.SCHED_OTHER, -3),
+                               (("nice", "-n", "7", "chrt", "--batch", "0"), os.SCHED_BATCH, 7),
+                               (("chrt", "--idle", "0"), os.SCHED_IDLE, 0), (("chrt", "--fifo", "1"), os.SCHED_FIFO, 0)):
+        a = Attempt("PLAIN", wrap=wrap)
+        a.challenge()
+        pid = a.process.pid
+        assert os.sched_getscheduler(pid) == policy, (wrap, os.sched_getscheduler(pid))
+        assert os.getpriority(os.PRIO_PROCESS, pid) == nice, (wrap, os.getpriority(os.PRIO_PROCESS, pid))
+        a.end()
+
+
+IN_A_SESSION = """import fcntl, os, sys, termios
+os.setsid()
+if sys.argv[1] == "terminal":
+    ours = os.openpty()
+    fcntl.ioctl(ours[1], termios.TIOCSCTTY, 0)
+sys.exit(os.waitstatus_to_exitcode(os.wait()[1]) if os.fork() else os.execv(sys.argv[2], sys.argv[2:]))
+"""
+
+
+def test_its_group():
+    """The monitor ends it as a whole. No module finds a terminal, of which there is one for who tries `listen` by hand."""
+    for where in ("terminal", "none"):
+        a = Attempt("PLAIN", wrap=(sys.executable, "-c", IN_A_SESSION, where))
+        a.challenge()
+        with open("/proc/%d/task/%d/children" % (a.process.pid, a.process.pid), encoding="ascii") as f:
+            pid = int(f.read())
+        assert os.getpgid(pid) == pid
+        assert (os.getsid(pid) == pid) == (where == "terminal"), where
+        with open("/proc/%d/stat" % pid, encoding="ascii") as f:
+            assert f.read().rpartition(")")[2].split()[4] == "0", where  # tty_nr
+        a.end()
 
 
 def test_what_modules_see():
