@@ -2,7 +2,6 @@
  * Makes read-only what the start of a static program has relocated. glibc's start does so by itself; musl leaves it to
  * its loader, which such a program has not. Linked into the programs before a login where they have musl.
  */
-#include <errno.h>
 #include <link.h>
 #include <stdint.h>
 #include <stdlib.h>
