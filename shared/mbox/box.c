@@ -34,6 +34,13 @@ int box_open(struct mbox_store *s, struct str name, bool create, struct box **re
     return 0;
 }
 
+int box_side(const struct box *b, const char *suffix, struct buf *out)
+{
+    int r = buf_add_str(out, str_from(b->side));
+
+    return r < 0 ? r : buf_add_str(out, str_from(suffix));
+}
+
 void box_free(struct box *b)
 {
     if (b == NULL)

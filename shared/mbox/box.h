@@ -210,6 +210,9 @@ struct box {
 int box_open(struct mbox_store *s, struct str name, bool create, struct box **ret);
 void box_free(struct box *b);
 
+/* The path of a sidecar, appended to `out`. */
+int box_side(const struct box *b, const char *suffix, struct buf *out);
+
 /* ---- file.c ---- */
 
 /* Opens an mbox file with all checks: no symlink, a regular file, one link, the right owner. */

@@ -16,11 +16,6 @@
 
 #define GROWTH (512u << 10) /* mapped behind the end, so that new mail seldom needs a new mapping */
 
-static int side_path(const struct box *b, const char *suffix, struct buf *out)
-{
-    return buf_printf(out, "%s%s", b->side, suffix);
-}
-
 uint32_t index_check(const struct index_record *rec)
 {
     return (uint32_t)mhash64(rec, offsetof(struct index_record, check));
@@ -135,7 +130,7 @@ int index_open(struct box *b)
     struct stat st;
     int r;
 
-    if ((r = side_path(b, ".index", &path)) < 0)
+    if ((r = box_side(b, ".index", &path)) < 0)
         return r;
     if (b->ix.head != NULL && stat(buf_cstr(&path), &st) == 0 && st.st_ino == b->ix.ino &&
         st.st_size >= INDEX_HEADER_SIZE && !b->ix.head->is_superseded && is_whole(b->ix.head, (uint64_t)st.st_size))
@@ -354,7 +349,7 @@ int index_new(struct box *b, bool is_scratch, struct index *ret)
     struct stat st;
     int r;
 
-    if ((r = side_path(b, ".index.new", &path)) < 0)
+    if ((r = box_side(b, ".index.new", &path)) < 0)
         return r;
     if (unlink(buf_cstr(&path)) < 0 && errno != ENOENT)
         return -errno;
@@ -417,7 +412,7 @@ int index_install(struct box *b, struct index *fresh)
     fresh->next->log_id = b->log_id;
     fresh->next->log_size = b->log_size;
     fresh->next->is_log_lazy = b->is_log_lazy;
-    if ((r = side_path(b, ".index.new", &from)) == 0 && (r = side_path(b, ".index", &to)) == 0 &&
+    if ((r = box_side(b, ".index.new", &from)) == 0 && (r = box_side(b, ".index", &to)) == 0 &&
         (r = flush_batch(fresh)) == 0 && (r = find_unseen(fresh)) == 0 &&
         (r = index_write_header(fresh->fd, fresh->next)) == 0 &&
         rename(buf_cstr(&from), buf_cstr(&to)) < 0)

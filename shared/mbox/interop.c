@@ -17,6 +17,7 @@
 #define RUN_MAX    500 /* '>' before From_ */
 #define DEPTH_MAX  40  /* X-Original- before a name */
 #define BLANKS_MAX 16  /* between a name and its colon */
+#define MARKER_MAX 160 /* numbers of 64 bits */
 
 static const struct {
     struct str name;
@@ -233,10 +234,13 @@ static int add_eol(const struct interop_block *block, struct buf *out)
 
 static int add_blanks(struct buf *out, size_t n)
 {
+    static const char blanks[] = "                                                                ";
     int r = 0;
 
-    while (r == 0 && n-- > 0)
-        r = buf_add_byte(out, ' ');
+    for (size_t some; r == 0 && n > 0; n -= some) {
+        some = n < sizeof(blanks) - 1 ? n : sizeof(blanks) - 1;
+        r = buf_add(out, blanks, some);
+    }
     return r;
 }
 
@@ -250,17 +254,40 @@ static int add_padded(const struct interop_block *block, struct buf *out, struct
     return r == 0 ? add_eol(block, out) : r;
 }
 
+/* A blank and a number with `width` digits at least, backwards from `end`: printf() would be a good part of what it takes
+ * to deliver a message. Returns where it begins. */
+static char *put_number(char *end, uint64_t n, unsigned base, unsigned width)
+{
+    char *p = end;
+
+    while (n > 0 || end - p < (ptrdiff_t)width) {
+        *--p = "0123456789abcdef"[n % base];
+        n /= base;
+    }
+    *--p = ' ';
+    return p;
+}
+
 static int add_marker(const struct interop_block *block, struct buf *out)
 {
     const struct interop_marker *m = &block->marker;
     unsigned zone = (unsigned)(m->zone < 0 ? -m->zone : m->zone);
-    int r = buf_printf(
-        out, "X-Pennypost: %u %012" PRIu64 " %012" PRIu64 " %012" PRIu64 " %016" PRIx64 " %010" PRId64 " %c%02u%02u",
-        (unsigned)m->form, m->offset, m->length, m->end, m->sum, m->savedate, m->zone < 0 ? '-' : '+', zone / 60,
-        zone % 60);
+    char text[MARKER_MAX], *end = text + sizeof(text), *p = end;
+    int r = buf_add_str(out, STR("X-Pennypost:"));
 
-    if (r == 0 && m->begin != m->offset)
-        r = buf_printf(out, " %012" PRIu64, m->begin);
+    if (m->begin != m->offset)
+        p = put_number(p, m->begin, 10, 12);
+    p = put_number(p, zone / 60 * 100 + zone % 60, 10, 4);
+    *p = m->zone < 0 ? '-' : '+';
+    *--p = ' ';
+    p = put_number(p, (uint64_t)(m->savedate < 0 ? 0 : m->savedate), 10, 10);
+    p = put_number(p, m->sum, 16, 16);
+    p = put_number(p, m->end, 10, 12);
+    p = put_number(p, m->length, 10, 12);
+    p = put_number(p, m->offset, 10, 12);
+    p = put_number(p, (uint64_t)m->form, 10, 1);
+    if (r == 0)
+        r = buf_add(out, p, (size_t)(end - p));
     return r == 0 ? add_eol(block, out) : r;
 }
 

@@ -18,7 +18,7 @@ bool journal_exists(const struct box *b)
 {
     _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_CONF_VALUE * 8);
 
-    return b->side != NULL && buf_printf(&path, "%s.journal", b->side) == 0 && access(buf_cstr(&path), F_OK) == 0;
+    return b->side != NULL && box_side(b, ".journal", &path) == 0 && access(buf_cstr(&path), F_OK) == 0;
 }
 
 static int load_plan(struct journal *j)

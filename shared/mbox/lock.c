@@ -209,7 +209,7 @@ static int try_state(struct box *b)
 
     if (b->side == NULL)
         return 0;
-    if ((r = buf_printf(&path, "%s.lock", b->side)) < 0)
+    if ((r = box_side(b, ".lock", &path)) < 0)
         return r;
     if (b->lock_fd < 0) {
         r = open_state(b, buf_cstr(&path));

@@ -138,7 +138,7 @@ int log_attach(struct box *b)
     bool is_there;
     int r;
 
-    if ((r = buf_printf(&path, "%s.state", b->side)) < 0)
+    if ((r = box_side(b, ".state", &path)) < 0)
         return r;
     is_there = stat(buf_cstr(&path), &st) == 0;
     if (!is_there && errno != ENOENT)

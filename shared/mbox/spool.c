@@ -126,6 +126,24 @@ static int end_line(struct spool *s)
     return emit(s, "\n", 1);
 }
 
+/* How many bytes in front are whole lines that are stored as they are. */
+static size_t take_plain(struct spool *s, const char *p, size_t len)
+{
+    const char *lf;
+    size_t at = 0;
+
+    while ((lf = memchr(p + at, '\n', len - at)) != NULL) {
+        struct str text = {p + at, (size_t)(lf - (p + at))};
+
+        if ((text.len > 0 && lf[-1] == '\r') || interop_quote(text, s->is_header).len > 0)
+            break;
+        s->is_header = s->is_header && text.len > 0;
+        s->messages[s->count - 1].lines++;
+        at += text.len + 1;
+    }
+    return at;
+}
+
 /* Whole lines straight from the input. Returns how many bytes were taken. */
 static ssize_t take_lines(struct spool *s, const char *p, size_t len)
 {
@@ -133,9 +151,12 @@ static ssize_t take_lines(struct spool *s, const char *p, size_t len)
     int r;
 
     while (at < len) {
-        const char *lf = memchr(p + at, '\n', len - at);
-        size_t n;
+        size_t n = take_plain(s, p + at, len - at);
+        const char *lf = memchr(p + at + n, '\n', len - at - n);
 
+        if (n > 0 && (r = emit(s, p + at, n)) < 0)
+            return r;
+        at += n;
         if (lf == NULL)
             break;
         n = (size_t)(lf - (p + at));
