@@ -14,6 +14,8 @@
 #include "shared/mbox/box.h"
 #include "shared/mbox/hash.h"
 
+#define HEADER_FRONT offsetof(struct index_header, keywords) /* what its check covers */
+
 #define GROWTH (512u << 10) /* mapped behind the end, so that new mail seldom needs a new mapping */
 
 uint32_t index_check(const struct index_record *rec)
@@ -66,7 +68,7 @@ static uint64_t header_check(const struct index_header *h)
 
 bool index_look(const struct index *ix, struct index_header *ret)
 {
-    memcpy(ret, ix->head, offsetof(struct index_header, keywords));
+    memcpy(ret, ix->head, HEADER_FRONT);
     return ret->check == header_check(ret) && !ret->is_dirty && !ret->is_superseded;
 }
 
@@ -159,7 +161,18 @@ int index_open(struct box *b)
 int index_write_header(int fd, struct index_header *h)
 {
     h->check = header_check(h);
-    return file_write(fd, h, sizeof(*h), 0);
+    return file_write(fd, h, HEADER_FRONT, 0);
+}
+
+/* The rest of it, two pages that change with keywords and remembered sizes only. */
+static int write_rest(int fd, const struct index_header *h, const struct index_header *before)
+{
+    const char *rest = (const char *)h + HEADER_FRONT;
+    size_t len = sizeof(*h) - HEADER_FRONT;
+
+    if (before != NULL && memcmp(rest, (const char *)before + HEADER_FRONT, len) == 0)
+        return 0;
+    return file_write(fd, rest, len, HEADER_FRONT);
 }
 
 /* What only those need who change something. */
@@ -321,7 +334,8 @@ int index_end(struct box *b)
     b->ix.next->log_id = b->log_id;
     b->ix.next->log_size = b->log_size;
     b->ix.next->is_log_lazy = b->is_log_lazy;
-    if ((r = index_write_header(b->ix.fd, b->ix.next)) < 0)
+    if ((r = write_rest(b->ix.fd, b->ix.next, b->ix.before)) < 0 ||
+        (r = index_write_header(b->ix.fd, b->ix.next)) < 0)
         return r;
     return index_map(b, b->ix.next->count);
 }
@@ -414,6 +428,7 @@ int index_install(struct box *b, struct index *fresh)
     fresh->next->is_log_lazy = b->is_log_lazy;
     if ((r = box_side(b, ".index.new", &from)) == 0 && (r = box_side(b, ".index", &to)) == 0 &&
         (r = flush_batch(fresh)) == 0 && (r = find_unseen(fresh)) == 0 &&
+        (r = write_rest(fresh->fd, fresh->next, NULL)) == 0 &&
         (r = index_write_header(fresh->fd, fresh->next)) == 0 &&
         rename(buf_cstr(&from), buf_cstr(&to)) < 0)
         r = -errno;
