@@ -350,6 +350,7 @@ static int write_all(struct box *b, struct mbox_append *a, uint32_t first_uid)
     if (r == 0 && (b->is_created || size == 0))
         r = file_sync_folder(b->path);
     b->is_created = b->is_created && r < 0;
+    b->own_from = w.begin;
     if (r < 0)
         take_back(&w, size);
     buf_finish(&w.out);
@@ -436,11 +437,13 @@ static int commit(struct box *b, struct mbox_append *a, uint32_t *ret_uidvalidit
     int r;
 
     b->is_own_growth = false;
-    if ((r = box_create(b)) < 0)
+    if (b->fd < 0 && (r = box_create(b)) < 0)
         return r;
     if (!has_state(b))
         return commit_plain(b, a, ret_uidvalidity, ret_first_uid);
-    if ((r = box_lock_synced(b, BOX_WRITE)) < 0)
+    if ((r = box_lock_synced(b, BOX_WRITE)) == -ENOENT && (r = box_create(b)) == 0) /* removed since it was opened */
+        r = box_lock_synced(b, BOX_WRITE);
+    if (r < 0)
         return is_of_sidecars(r) && !journal_exists(b) ? commit_plain(b, a, ret_uidvalidity, ret_first_uid) : r;
     *ret_uidvalidity = b->ix.head->uidvalidity;
     if ((r = look_again(b, a, &is_there)) < 0)
@@ -459,7 +462,7 @@ static int commit(struct box *b, struct mbox_append *a, uint32_t *ret_uidvalidit
     *ret_first_uid = 0;
     b->is_own_growth = true;
     keywords = count_keywords(b);
-    if (fstat(b->fd, &b->facts) == 0 && box_sync(b) == 0 && b->ix.head->uidnext == first + a->spool.count)
+    if (fstat(b->fd, &b->facts) == 0 && box_sync_own(b) == 0 && b->ix.head->uidnext == first + a->spool.count)
         *ret_first_uid = first;
     if (*ret_first_uid != 0 && count_keywords(b) != keywords && base_put_keywords(b) == 0) {
         file_tick(b);

@@ -200,6 +200,7 @@ struct box {
     bool takes_torn;     /* a file that we cannot mend is shown as it is */
     uint64_t torn;       /* with -EUCLEAN: where to cut */
     bool is_own_growth;  /* nobody else can have changed the file since the index was made */
+    uint64_t own_from;   /* where our last append begins */
     bool takes_unproven; /* new mail may be told before the rest of the file was looked at */
     bool is_created;     /* the file was created by us: its folder wants an fsync */
     struct index ix;
@@ -420,7 +421,8 @@ bool index_is_valid(const struct index_record *rec);
 void index_describe(struct index_header *h, const struct stat *st);
 bool index_describes(const struct index_header *h, const struct stat *st);
 
-/* Writes a header, with its check, into an index file. 0 or a negative errno. */
+/* Writes a header, with its check, into an index file, but for the keywords and what follows them, which stay as they
+ * are there. 0 or a negative errno. */
 int index_write_header(int fd, struct index_header *h);
 
 /* ---- settle.c ---- */
@@ -439,6 +441,9 @@ int index_settle(struct box *b);
 /* With BOX_READ or BOX_WRITE and BOX_STATE: brings the index up to date with the file. -EUCLEAN: it ends in the middle
  * of an append of ours, from b->torn on. */
 int box_sync(struct box *b);
+
+/* box_sync() after an append of ours, b->is_own_growth, under the locks under which the index was brought up to date. */
+int box_sync_own(struct box *b);
 
 /* Tells the index that the file as it is now is what it describes: we wrote to it, at equal length, what changes
  * nothing of the messages. */

@@ -13,15 +13,9 @@
 #include "shared/mbox/box.h"
 #include "shared/mbox/folders.h"
 
-static int check_file(struct mbox_store *s, int fd)
+static int check_file(const struct mbox_store *s, const struct stat *st)
 {
-    struct stat st;
-
-    if (fstat(fd, &st) < 0)
-        return -errno;
-    if (!S_ISREG(st.st_mode) || st.st_nlink != 1 || st.st_uid != s->owner)
-        return -EPERM;
-    return 0;
+    return !S_ISREG(st->st_mode) || st->st_nlink != 1 || st->st_uid != s->owner ? -EPERM : 0;
 }
 
 int file_open(struct mbox_store *s, const char *path, bool *ret_writable, int *ret_fd)
@@ -29,6 +23,7 @@ int file_open(struct mbox_store *s, const char *path, bool *ret_writable, int *r
     const int flags = O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY;
     bool is_writable = true;
     int fd = open(path, O_RDWR | flags);
+    struct stat st;
     int r;
 
     if (fd < 0 && (errno == EACCES || errno == EROFS || errno == EPERM)) {
@@ -37,7 +32,7 @@ int file_open(struct mbox_store *s, const char *path, bool *ret_writable, int *r
     }
     if (fd < 0)
         return errno == EISDIR || errno == ENXIO || errno == ENODEV ? -EPERM : -errno;
-    if ((r = check_file(s, fd)) < 0) {
+    if ((r = fstat(fd, &st) < 0 ? -errno : check_file(s, &st)) < 0) {
         close_fd(&fd);
         return r;
     }
@@ -75,7 +70,7 @@ int box_reopen(struct box *b)
         if (fstat(b->fd, &b->facts) < 0)
             return -errno;
         if (st.st_dev == b->facts.st_dev && st.st_ino == b->facts.st_ino)
-            return check_file(b->store, b->fd);
+            return check_file(b->store, &b->facts);
     }
     if ((r = file_open(b->store, b->path, &is_writable, &fd)) < 0)
         return r;

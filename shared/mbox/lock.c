@@ -177,7 +177,7 @@ static int try_file(struct box *b, unsigned kinds)
     if ((r = kernel_lock(b->fd, kinds & BOX_WRITE ? F_WRLCK : F_RDLCK, 0, 0)) < 0)
         return r;
     b->held |= kinds & (BOX_READ | BOX_WRITE);
-    if ((r = look(b)) < 0 || !(kinds & BOX_WRITE) || (r = dotlock(b)) < 0)
+    if ((kinds & BOX_WRITE) && (r = dotlock(b)) < 0)
         return r;
     return look(b); /* who knows the dotlock only may have written until now */
 }

@@ -230,6 +230,17 @@ static int take_base(struct box *b)
     return 0;
 }
 
+/* Where to begin to read. What we append under the locks under which the index was made true begins where the rest ended:
+ * the message in front of it is as it was. Otherwise with that one. */
+static uint64_t growth_begin(struct growth *g)
+{
+    const struct index_header *head = g->b->ix.head;
+
+    g->has_last = g->b->is_own_growth && g->b->own_from == head->size &&
+                  !(g->last.bits & (INDEX_IS_TORN | INDEX_HAS_STRAY | INDEX_LACKS_NEWLINE));
+    return g->has_last ? head->size : g->last.offset;
+}
+
 /* A box that only grew. -ESTALE: it did not only grow. */
 static int sync_growth(struct box *b)
 {
@@ -255,7 +266,7 @@ static int sync_growth(struct box *b)
     if (!b->is_own_growth)
         r = take_base(b);
     if (r == 0)
-        r = scan_file(b->fd, g.last.offset, b->store->key, growth_visit, &g, &result);
+        r = scan_file(b->fd, growth_begin(&g), b->store->key, growth_visit, &g, &result);
     if (r == 0 && !g.has_last)
         r = -ESTALE;
     if (r == 0 && g.op.is_used) {
@@ -382,6 +393,13 @@ int box_sync(struct box *b)
             return r;
     }
     return rebuild(b, is_usable && is_sound(b));
+}
+
+int box_sync_own(struct box *b)
+{
+    int r = sync_growth(b);
+
+    return r == -ESTALE ? box_sync(b) : r;
 }
 
 int box_describe(struct box *b)
