@@ -285,23 +285,24 @@ static void take_from_guest(struct server *v, size_t guest)
  * monitor writes them. Guests' are left alone then, for another one. */
 static int take_letters(struct server *v)
 {
-    struct pollfd p[2 + SHARE_GUESTS] = {{.fd = STDIN_FILENO, .events = POLLIN},
-                                         {.fd = v->share.listener, .events = POLLIN}};
+    struct pollfd p[3 + SHARE_GUESTS] = {{.fd = STDIN_FILENO, .events = POLLIN},
+                                         {.fd = v->share.listener, .events = POLLIN},
+                                         {.fd = v->session->control}};
     size_t count = v->share.count;
     int e;
 
     for (size_t i = 0; i < count; i++)
-        p[2 + i] = (struct pollfd){.fd = v->share.guests[i], .events = POLLIN};
-    e = transport_poll(p, 2 + count, TIMEOUT_POSTMAN * 1000);
+        p[3 + i] = (struct pollfd){.fd = v->share.guests[i], .events = POLLIN};
+    e = transport_poll(p, 3 + count, TIMEOUT_POSTMAN * 1000);
     if (e <= 0)
         return e < 0 ? e : -ETIMEDOUT;
-    if (is_keeper_gone(v->session))
-        return -EPIPE;
+    if (p[2].revents)
+        return -EPIPE; /* the keeper has gone */
     e = p[0].revents ? take(v, STDIN_FILENO) : 0;
     if (e < 0)
         return e;
     for (size_t i = count; i-- > 0;) /* backwards: the last takes the place of one who is sent away */
-        if (p[2 + i].revents)
+        if (p[3 + i].revents)
             take_from_guest(v, i);
     count = v->share.count;
     if (p[1].revents)

@@ -91,7 +91,7 @@ enum frame_type {
     /* session -> keeper. Answer FRAME_KEEPER_OK or FRAME_KEEPER_ERROR (u errno). No path ever: the keeper knows the one
      * spool file it serves. */
     FRAME_KEEPER_LOCK,   /* u seconds to try at most (one try: 0): take the dotlock of the spool file */
-    FRAME_KEEPER_UNLOCK, /* release it */
+    FRAME_KEEPER_UNLOCK, /* release it; no answer */
     FRAME_KEEPER_CREATE, /* create the spool file if it does not exist, user:mail 0660 */
     FRAME_KEEPER_OK,
     FRAME_KEEPER_ERROR,

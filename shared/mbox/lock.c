@@ -69,6 +69,16 @@ int store_ask_keeper(struct mbox_store *s, uint16_t type, int timeout_ms)
     return (int)-(int64_t)error;
 }
 
+/* Nobody waits for it: what is asked next is answered after it. */
+static void tell_unlock(struct mbox_store *s)
+{
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+
+    frame_begin(&f, FRAME_KEEPER_UNLOCK);
+    if (s->keeper_error == 0)
+        s->keeper_error = frame_send(s->keeper, &f, -1);
+}
+
 static bool is_refused(int r)
 {
     return r == -EACCES || r == -EPERM || r == -EROFS || r == -ENOENT;
@@ -135,7 +145,7 @@ static void undotlock(struct box *b)
         return;
     b->has_dotlock = false;
     if (b->is_inbox && b->store->keeper >= 0)
-        (void)store_ask_keeper(b->store, FRAME_KEEPER_UNLOCK, KEEPER_ANSWER);
+        tell_unlock(b->store);
     else if (buf_printf(&path, "%s.lock", b->path) == 0 && dotlock_is(b->dotlock_fd, buf_cstr(&path)))
         (void)lockfile_remove(buf_cstr(&path));
     close_fd(&b->dotlock_fd);
