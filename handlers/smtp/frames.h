@@ -17,15 +17,15 @@ enum smtp_frame {
      * user who called or "", u uid of that user */
     FRAME_SMTP_FACTS,
 
-    /* session -> monitor; each but RESET and SENDER is answered by FRAME_SMTP_ANSWER. */
-    FRAME_SMTP_MAIL,    /* frames_put_envelope() */
-    FRAME_SMTP_SENDER,  /* the same without an answer: a refusal comes with each RCPT of it */
-    FRAME_SMTP_RCPT,    /* s mailbox, u NOTIFY, s ORCPT */
-    FRAME_SMTP_VRFY,    /* s mailbox */
-    FRAME_SMTP_OWN,     /* s mailbox */
-    FRAME_SMTP_EXPN,    /* s mailbox; first FRAME_SMTP_COUNT, then that many answers */
-    FRAME_SMTP_ETRN,    /* s node */
-    FRAME_SMTP_ATRN,    /* s domains, separated by commas, or "" */
+    /* session -> monitor; each but RESET is answered by FRAME_SMTP_ANSWER. */
+    FRAME_SMTP_MAIL,       /* frames_put_envelope() */
+    FRAME_SMTP_FIRST_RCPT, /* the fields of MAIL and those of RCPT; a refusal of the sender comes with each RCPT */
+    FRAME_SMTP_RCPT,       /* s mailbox, u NOTIFY, s ORCPT */
+    FRAME_SMTP_VRFY,       /* s mailbox */
+    FRAME_SMTP_OWN,        /* s mailbox */
+    FRAME_SMTP_EXPN,       /* s mailbox; first FRAME_SMTP_COUNT, then that many answers */
+    FRAME_SMTP_ETRN,       /* s node */
+    FRAME_SMTP_ATRN,       /* s domains, separated by commas, or "" */
     FRAME_SMTP_TURN,    /* no fields, no answer, the last frame: ATRN was answered, the connection is the monitor's */
     FRAME_SMTP_LARGER,  /* no fields; a positive answer comes with [fd], an empty file */
     FRAME_SMTP_COMMIT,  /* u recipients, u bits of enum smtp_trait, s the message if no file was asked for; as many

@@ -152,12 +152,12 @@ static int on_hello(void *context, struct frame *f, struct frame_reader *in)
     return e == -EPIPE ? 0 : e;
 }
 
-static int take_mail(struct monitor *m, struct frame_reader *in, struct smtp_answer *ret)
+static int take_mail(struct monitor *m, struct frame_reader *in, bool is_all, struct smtp_answer *ret)
 {
     struct smtp_envelope envelope = {0};
 
     ((struct service *)m->own)->refusal.code = 0;
-    if (frames_get_envelope(in, &envelope) < 0 || frame_end(in) < 0)
+    if (frames_get_envelope(in, &envelope) < 0 || (is_all && frame_end(in) < 0))
         return -EBADMSG;
     return agent_mail(agent_of(m), &envelope, ret);
 }
@@ -165,20 +165,9 @@ static int take_mail(struct monitor *m, struct frame_reader *in, struct smtp_ans
 static int on_mail(void *context, struct frame *f, struct frame_reader *in)
 {
     struct smtp_answer answer;
-    int e = take_mail(context, in, &answer);
+    int e = take_mail(context, in, true, &answer);
 
     return e < 0 ? e : send_answer(context, &answer, -1);
-}
-
-static int on_sender(void *context, struct frame *f, struct frame_reader *in)
-{
-    struct monitor *m = context;
-    struct smtp_answer answer;
-    int e = take_mail(m, in, &answer);
-
-    if (e == 0 && !answer_is_ok(&answer))
-        ((struct service *)m->own)->refusal = answer;
-    return e;
 }
 
 static int on_rcpt(void *context, struct frame *f, struct frame_reader *in)
@@ -200,6 +189,17 @@ static int on_rcpt(void *context, struct frame *f, struct frame_reader *in)
         return send_answer(m, &answer, -1);
     e = agent_rcpt(a, mailbox, &params, &answer);
     return e < 0 ? e : send_answer(m, &answer, -1);
+}
+
+static int on_first_rcpt(void *context, struct frame *f, struct frame_reader *in)
+{
+    struct monitor *m = context;
+    struct smtp_answer answer;
+    int e = take_mail(m, in, false, &answer);
+
+    if (e == 0 && !answer_is_ok(&answer))
+        ((struct service *)m->own)->refusal = answer;
+    return e < 0 ? e : on_rcpt(m, f, in);
 }
 
 static int answer_about(struct monitor *m, struct frame_reader *in,
@@ -386,7 +386,7 @@ static const struct permit ROWS[] = {
     {FRAME_SMTP_FACTS_WANTED, 0, TALKING, on_facts},
     {FRAME_SMTP_HELLO, 0, TALKING, on_hello},
     {FRAME_SMTP_MAIL, 0, TALKING, on_mail},
-    {FRAME_SMTP_SENDER, 0, TALKING, on_sender},
+    {FRAME_SMTP_FIRST_RCPT, 0, TALKING, on_first_rcpt},
     {FRAME_SMTP_RCPT, 0, TALKING, on_rcpt},
     {FRAME_SMTP_VRFY, 0, TALKING, on_vrfy},
     {FRAME_SMTP_OWN, 0, MONITOR_IN(MONITOR_DONE), on_own},

@@ -45,7 +45,7 @@ static bool is_plain(const struct mail_params *p)
            p->hold_until == 0;
 }
 
-/* Every question is two processes that wait for each other, and even what is only told wakes one up. */
+/* Every question is two processes that wait for each other. */
 static int remote_mail(void *context, const struct smtp_envelope *envelope, struct smtp_answer *ret)
 {
     struct remote *r = context;
@@ -53,7 +53,7 @@ static int remote_mail(void *context, const struct smtp_envelope *envelope, stru
     int e;
 
     if (r->is_quick && is_plain(&envelope->params)) {
-        frame_begin(&r->sender, FRAME_SMTP_SENDER);
+        frame_begin(&r->sender, FRAME_SMTP_FIRST_RCPT);
         answer_set(ret, 250, "2.1.0", "Sender ok");
         return frames_put_envelope(&r->sender, envelope);
     }
@@ -62,14 +62,6 @@ static int remote_mail(void *context, const struct smtp_envelope *envelope, stru
     if (e == 0)
         e = frame_send(r->control, &f, -1);
     return e < 0 ? e : receive(r, ret, NULL);
-}
-
-static int tell_sender(struct remote *r)
-{
-    int e = r->sender.type == 0 ? 0 : frame_send(r->control, &r->sender, -1);
-
-    frame_finish(&r->sender);
-    return e;
 }
 
 static int ask_about(const struct remote *r, uint16_t type, struct str mailbox, struct smtp_answer *ret)
@@ -87,12 +79,13 @@ static int ask_about(const struct remote *r, uint16_t type, struct str mailbox, 
 static int remote_rcpt(void *context, struct str mailbox, const struct rcpt_params *params, struct smtp_answer *ret)
 {
     struct remote *r = context;
-    _cleanup_frame_ struct frame f = FRAME_INIT;
-    int e = tell_sender(r);
+    _cleanup_frame_ struct frame f = r->sender;
+    int e;
 
-    frame_begin(&f, FRAME_SMTP_RCPT);
-    if (e == 0)
-        e = frame_put_str(&f, mailbox);
+    r->sender = FRAME_INIT;
+    if (f.type == 0)
+        frame_begin(&f, FRAME_SMTP_RCPT);
+    e = frame_put_str(&f, mailbox);
     if (e == 0)
         e = frame_put_u32(&f, params->notify);
     if (e == 0)

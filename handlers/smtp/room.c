@@ -12,8 +12,11 @@
 #include "shared/base/macros.h"
 #include "shared/gate/session.h"
 
-static int check_size(const struct conf *conf, uint64_t used, uint64_t size)
+static int check_size(const struct conf *conf, const char *path, uint64_t size)
 {
+    struct stat facts;
+    uint64_t used = conf->mailbox_size > 0 && stat(path, &facts) == 0 ? (uint64_t)facts.st_size : 0;
+
     if (conf->mailbox_size == 0)
         return 0;
     if (size > conf->mailbox_size)
@@ -37,11 +40,10 @@ static int check_quota(const char *path, uid_t uid, uint64_t size)
 int room_in_mailbox(const struct conf *conf, const struct rcpt_target *target, uint64_t size)
 {
     _cleanup_free_ char *path = NULL;
-    struct stat facts;
     int e;
 
     if (session_inbox(conf, str_from(target->user), str_from(target->home), &path) < 0)
         return 0;
-    e = check_size(conf, stat(path, &facts) == 0 ? (uint64_t)facts.st_size : 0, size);
+    e = check_size(conf, path, size);
     return e < 0 ? e : check_quota(path, target->uid, size);
 }

@@ -442,7 +442,8 @@ int index_settle(struct box *b);
  * of an append of ours, from b->torn on. */
 int box_sync(struct box *b);
 
-/* box_sync() after an append of ours, b->is_own_growth, under the locks under which the index was brought up to date. */
+/* box_sync() after an append of ours, b->is_own_growth, under the locks under which the index was brought up to date.
+ */
 int box_sync_own(struct box *b);
 
 /* Tells the index that the file as it is now is what it describes: we wrote to it, at equal length, what changes

@@ -334,8 +334,7 @@ int index_end(struct box *b)
     b->ix.next->log_id = b->log_id;
     b->ix.next->log_size = b->log_size;
     b->ix.next->is_log_lazy = b->is_log_lazy;
-    if ((r = write_rest(b->ix.fd, b->ix.next, b->ix.before)) < 0 ||
-        (r = index_write_header(b->ix.fd, b->ix.next)) < 0)
+    if ((r = write_rest(b->ix.fd, b->ix.next, b->ix.before)) < 0 || (r = index_write_header(b->ix.fd, b->ix.next)) < 0)
         return r;
     return index_map(b, b->ix.next->count);
 }
@@ -428,8 +427,7 @@ int index_install(struct box *b, struct index *fresh)
     fresh->next->is_log_lazy = b->is_log_lazy;
     if ((r = box_side(b, ".index.new", &from)) == 0 && (r = box_side(b, ".index", &to)) == 0 &&
         (r = flush_batch(fresh)) == 0 && (r = find_unseen(fresh)) == 0 &&
-        (r = write_rest(fresh->fd, fresh->next, NULL)) == 0 &&
-        (r = index_write_header(fresh->fd, fresh->next)) == 0 &&
+        (r = write_rest(fresh->fd, fresh->next, NULL)) == 0 && (r = index_write_header(fresh->fd, fresh->next)) == 0 &&
         rename(buf_cstr(&from), buf_cstr(&to)) < 0)
         r = -errno;
     if (r < 0) {

@@ -254,8 +254,8 @@ static int add_padded(const struct interop_block *block, struct buf *out, struct
     return r == 0 ? add_eol(block, out) : r;
 }
 
-/* A blank and a number with `width` digits at least, backwards from `end`: printf() would be a good part of what it takes
- * to deliver a message. Returns where it begins. */
+/* A blank and a number with `width` digits at least, backwards from `end`: printf() would be a good part of what it
+ * takes to deliver a message. Returns where it begins. */
 static char *put_number(char *end, uint64_t n, unsigned base, unsigned width)
 {
     char *p = end;

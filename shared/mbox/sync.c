@@ -230,8 +230,8 @@ static int take_base(struct box *b)
     return 0;
 }
 
-/* Where to begin to read. What we append under the locks under which the index was made true begins where the rest ended:
- * the message in front of it is as it was. Otherwise with that one. */
+/* Where to begin to read. What we append under the locks under which the index was made true begins where the rest
+ * ended: the message in front of it is as it was. Otherwise with that one. */
 static uint64_t growth_begin(struct growth *g)
 {
     const struct index_header *head = g->b->ix.head;
