@@ -88,6 +88,8 @@ int buf_add_u64(struct buf *b, uint64_t n)
 
 int buf_vprintf(struct buf *b, const char *format, va_list ap)
 {
+    (void)buf_reserve(b, 0); /* the first block, for most lines enough */
+
     size_t room = b->cap > b->len ? b->cap - b->len : 0;
     va_list again;
     int r = 0;

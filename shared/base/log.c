@@ -96,6 +96,11 @@ void log_context(const char *key, struct str value)
     logger.context[i].len = value.len;
 }
 
+static bool is_harmless(char c, bool is_quoted)
+{
+    return c >= (is_quoted ? ' ' : '!') && c <= '~' && c != '\\' && c != '"';
+}
+
 /* Values as one word: what is neither a printable ASCII character nor harmless there becomes \xHH. */
 static void add_escaped(struct buf *out, struct str value, bool is_quoted)
 {
@@ -103,13 +108,17 @@ static void add_escaped(struct buf *out, struct str value, bool is_quoted)
 
     for (size_t i = 0; i < value.len && out->len < end; i++) {
         unsigned char c = (unsigned char)value.ptr[i];
+        size_t n = 0;
 
-        if (c == '\\' || c == '"')
+        while (i + n < value.len && out->len + n < end && is_harmless(value.ptr[i + n], is_quoted))
+            n++;
+        (void)buf_add(out, value.ptr + i, n);
+        if (n > 0)
+            i += n - 1;
+        else if (c == '\\' || c == '"')
             (void)buf_printf(out, "\\%c", c);
-        else if (c < ' ' || c > '~' || (c == ' ' && !is_quoted))
-            (void)buf_printf(out, "\\x%02x", c);
         else
-            (void)buf_add_byte(out, (char)c);
+            (void)buf_printf(out, "\\x%02x", c);
     }
     if (value.len > 0 && out->len >= end)
         (void)buf_add_str(out, STR("..."));
@@ -119,7 +128,9 @@ static void add_word(struct buf *line, struct log_field f)
 {
     bool is_quoted = f.value.len == 0 || str_chr(f.value, ' ') >= 0 || str_chr(f.value, '=') >= 0;
 
-    (void)buf_printf(line, " %s=%s", f.key, is_quoted ? "\"" : "");
+    (void)buf_add_byte(line, ' ');
+    (void)buf_add_str(line, str_from(f.key));
+    (void)buf_add_str(line, is_quoted ? STR("=\"") : STR("="));
     add_escaped(line, f.value, is_quoted);
     (void)buf_add_str(line, is_quoted ? STR("\"") : STR(""));
 }
