@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -24,11 +25,17 @@ static int check_size(const struct conf *conf, const char *path, uint64_t size)
     return used >= conf->mailbox_size || used + size > conf->mailbox_size ? -EDQUOT : 0;
 }
 
-/* The hard limit: what write(2) would fail at. Where nobody tells there is room. */
-static int check_quota(const char *path, uid_t uid, uint64_t size)
+/* The hard limit: what write(2) would fail at. Where nobody tells there is room. The path is cut: its folder is asked.
+ */
+static int check_quota(char *path, uid_t uid, uint64_t size)
 {
-    _cleanup_close_ int fd = fsquota_open(path);
+    char *slash = strrchr(path, '/');
+    _cleanup_close_ int fd = -1;
     struct fsquota quota;
+
+    if (slash)
+        slash[slash == path] = '\0';
+    fd = slash ? fsquota_open(path) : -ENOENT;
 
     if (fd < 0 || fsquota_ask(fd, uid, &quota) < 0 || quota.hard == 0)
         return 0;

@@ -42,7 +42,10 @@ static const char *const FOREIGN_VERBS[] = {"GET", "POST", "HEAD", "PUT", "OPTIO
 
 static void write_reply(struct smtp_session *s, unsigned code, char separator, const char *enhanced, const char *text)
 {
-    (void)writer_printf(&s->writer, "%u%c%s%s%s\r\n", code, separator, enhanced, *enhanced ? " " : "", text);
+    const char mark[] = {separator, '\0'};
+
+    (void)writer_u64(&s->writer, code);
+    (void)writer_texts(&s->writer, (const char *const[]){mark, enhanced, *enhanced ? " " : "", text, "\r\n", NULL});
 }
 
 static void count_outcome(struct smtp_session *s, unsigned code)
@@ -58,13 +61,11 @@ static void count_outcome(struct smtp_session *s, unsigned code)
 void session_reply(struct smtp_session *s, unsigned code, const char *enhanced, const char *format, ...)
 {
     struct smtp_answer a;
-    char text[ANSWER_TEXT];
     va_list ap;
 
     va_start(ap, format);
-    (void)vsnprintf(text, sizeof(text), format, ap);
+    answer_vset(&a, code, enhanced, format, ap);
     va_end(ap);
-    answer_set(&a, code, enhanced, "%s", text);
     session_answer(s, &a);
 }
 

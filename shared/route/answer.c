@@ -4,22 +4,35 @@
 #include "shared/route/answer.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+/* What there is room for. */
+static void copy(char *to, size_t size, struct str from)
+{
+    from = str_sub(from, 0, size - 1);
+    if (from.len > 0)
+        memcpy(to, from.ptr, from.len);
+    to[from.len] = '\0';
+}
+
+void answer_vset(struct smtp_answer *a, unsigned code, const char *enhanced, const char *format, va_list ap)
+{
+    a->code = code;
+    copy(a->enhanced, sizeof(a->enhanced), str_from(enhanced));
+    (void)vsnprintf(a->text, sizeof(a->text), format, ap);
+    for (char *c = a->text; *c; c++)
+        if ((unsigned char)*c < 32 || *c == 127)
+            *c = '?';
+}
 
 void answer_set(struct smtp_answer *a, unsigned code, const char *enhanced, const char *format, ...)
 {
     va_list ap;
 
-    a->code = code;
-    (void)snprintf(a->enhanced, sizeof(a->enhanced), "%s", enhanced);
     va_start(ap, format);
-    (void)vsnprintf(a->text, sizeof(a->text), format, ap);
+    answer_vset(a, code, enhanced, format, ap);
     va_end(ap);
-    for (char *c = a->text; *c; c++)
-        if ((unsigned char)*c < 32 || *c == 127)
-            *c = '?';
 }
 
 /* class "." subject "." detail, RFC 3463 2: one digit, then one to three each. */
@@ -44,8 +57,9 @@ int answer_from(unsigned code, struct str enhanced, struct str text, struct smtp
     for (size_t i = 0; i < text.len; i++)
         if ((unsigned char)text.ptr[i] < 32 || text.ptr[i] == 127)
             return -EBADMSG;
-    answer_set(ret, code, "", "%.*s", STR_ARG(text));
-    (void)snprintf(ret->enhanced, sizeof(ret->enhanced), "%.*s", STR_ARG(enhanced));
+    ret->code = code;
+    copy(ret->enhanced, sizeof(ret->enhanced), enhanced);
+    copy(ret->text, sizeof(ret->text), text);
     return 0;
 }
 

@@ -5,6 +5,7 @@
 #ifndef ROUTE_ANSWER_H
 #define ROUTE_ANSWER_H
 
+#include <stdarg.h>
 #include <stdbool.h>
 
 #include "shared/base/macros.h"
@@ -20,6 +21,8 @@ struct smtp_answer {
 
 /* Fills an answer; the text is cut at ANSWER_TEXT and made printable. */
 void answer_set(struct smtp_answer *a, unsigned code, const char *enhanced, const char *format, ...) _printf_(4, 5);
+void answer_vset(struct smtp_answer *a, unsigned code, const char *enhanced, const char *format, va_list ap)
+    _printf_(4, 0);
 
 /* Fills an answer from outside. -EBADMSG: not a code, an enhanced code of another class, or not printable. */
 int answer_from(unsigned code, struct str enhanced, struct str text, struct smtp_answer *ret);
