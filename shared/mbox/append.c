@@ -420,15 +420,6 @@ static int commit_plain(struct box *b, struct mbox_append *a, uint32_t *ret_uidv
     return r;
 }
 
-static unsigned count_keywords(const struct box *b)
-{
-    unsigned n = 0;
-
-    for (unsigned i = 0; i < LIMIT_KEYWORDS; i++)
-        n += b->ix.head->keywords[i][0] != '\0';
-    return n;
-}
-
 static int commit(struct box *b, struct mbox_append *a, uint32_t *ret_uidvalidity, uint32_t *ret_first_uid)
 {
     unsigned keywords;
@@ -461,10 +452,10 @@ static int commit(struct box *b, struct mbox_append *a, uint32_t *ret_uidvalidit
     tell(a);
     *ret_first_uid = 0;
     b->is_own_growth = true;
-    keywords = count_keywords(b);
+    keywords = base_count_keywords(b);
     if (fstat(b->fd, &b->facts) == 0 && box_sync_own(b) == 0 && b->ix.head->uidnext == first + a->spool.count)
         *ret_first_uid = first;
-    if (*ret_first_uid != 0 && count_keywords(b) != keywords && base_put_keywords(b) == 0) {
+    if (*ret_first_uid != 0 && base_count_keywords(b) != keywords && base_put_keywords(b) == 0) {
         file_tick(b);
         (void)box_describe(b);
     }

@@ -143,6 +143,15 @@ int base_put_last(struct box *b, uint32_t uidlast)
     return file_write(b->fd, digits, LAST_DIGITS, rec->offset + rec->from_length + at);
 }
 
+unsigned base_count_keywords(const struct box *b)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < LIMIT_KEYWORDS; i++)
+        n += b->ix.head->keywords[i][0] != '\0';
+    return n;
+}
+
 int base_put_keywords(struct box *b)
 {
     const struct index_record *rec = first_record(b);

@@ -17,7 +17,10 @@ bool base_wants_room(const struct box *b, const struct index_record *rec);
  * one with our UIDVALIDITY and room for the number. Not synced. 0 also when there is none. */
 int base_put_last(struct box *b, uint32_t uidlast);
 
-/* The same for the whole block of the first message: keywords are new. */
+/* Keywords that have a number. */
+unsigned base_count_keywords(const struct box *b);
+
+/* base_put_last() for the whole block of the first message: keywords are new. */
 int base_put_keywords(struct box *b);
 
 /* What a mail program may have given: more was not, and would leave none for us. */

@@ -425,17 +425,6 @@ bool index_describes(const struct index_header *h, const struct stat *st);
  * are there. 0 or a negative errno. */
 int index_write_header(int fd, struct index_header *h);
 
-/* ---- settle.c ---- */
-
-/* Which start of the machine this is; 0: it cannot be told. */
-uint64_t store_boot(struct mbox_store *s);
-
-/* Can what the index file says be believed, or may a power cut have mixed its pages? b->ix.head is there. */
-bool index_is_believable(const struct box *b);
-
-/* With BOX_STATE: makes the index durable and says so in it, unless it is already. */
-int index_settle(struct box *b);
-
 /* ---- sync.c ---- */
 
 /* With BOX_READ or BOX_WRITE and BOX_STATE: brings the index up to date with the file. -EUCLEAN: it ends in the middle

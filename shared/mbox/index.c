@@ -13,6 +13,7 @@
 #include "shared/base/macros.h"
 #include "shared/mbox/box.h"
 #include "shared/mbox/hash.h"
+#include "shared/mbox/settle.h"
 
 #define HEADER_FRONT offsetof(struct index_header, keywords) /* what its check covers */
 

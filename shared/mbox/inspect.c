@@ -9,6 +9,7 @@
 #include "shared/base/macros.h"
 #include "shared/mbox/box.h"
 #include "shared/mbox/journal.h"
+#include "shared/mbox/settle.h"
 
 static bool has_side(const struct box *b, const char *suffix)
 {

@@ -4,13 +4,14 @@
  * earlier one wrote counts only if it was made durable afterwards ("settled"), which the end of a view does. Runs as
  * the user under BOX_STATE; reads /proc/sys/kernel/random/boot_id.
  */
+#include "shared/mbox/settle.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "shared/base/macros.h"
-#include "shared/mbox/box.h"
 #include "shared/mbox/hash.h"
 
 #define BOOT_ID "/proc/sys/kernel/random/boot_id"

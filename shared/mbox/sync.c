@@ -11,6 +11,7 @@
 #include "shared/base/macros.h"
 #include "shared/mbox/base.h"
 #include "shared/mbox/journal.h"
+#include "shared/mbox/settle.h"
 #include "shared/mbox/tail.h"
 
 static int keyword_find(char keywords[][INDEX_KEYWORD_SIZE], struct str name, int *ret_free)

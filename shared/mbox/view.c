@@ -13,6 +13,7 @@
 
 #include "shared/base/macros.h"
 #include "shared/mbox/names.h"
+#include "shared/mbox/settle.h"
 
 #define CHECK_TRIES 500 /* a record that somebody is writing at this moment */
 #define CHECK_SPINS 100
