@@ -142,6 +142,15 @@ static bool read_rfc822(struct str rest, struct tm *tm, int *minutes)
     return read_rest(rest, minutes);
 }
 
+/* timegm(), which looks for the answer by trying. */
+static int64_t seconds_of(const struct tm *tm)
+{
+    int64_t year = tm->tm_year + 1900 - (tm->tm_mon < 2), month = (tm->tm_mon + 10) % 12; /* both from March on */
+    int64_t days = year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + tm->tm_mday - 719469;
+
+    return ((days * 24 + tm->tm_hour) * 60 + tm->tm_min) * 60 + tm->tm_sec;
+}
+
 bool fromline_parse(struct str line, struct fromline *ret)
 {
     struct str rest;
@@ -170,7 +179,7 @@ bool fromline_parse(struct str line, struct fromline *ret)
                 continue;
         }
         *ret = (struct fromline){.sender = str_trim(str_sub(rest, 0, i)),
-                                 .date = (int64_t)timegm(&tm) - minutes * 60,
+                                 .date = seconds_of(&tm) - minutes * 60,
                                  .offset = (int16_t)minutes};
         return true;
     }

@@ -1,5 +1,5 @@
 /*
- * Sixteen bytes at a time with the compiler's portable vectors. Internal to shared/mbox.
+ * Many bytes at a time with the compiler's portable vectors. Internal to shared/mbox.
  */
 #ifndef MBOX_LANES_H
 #define MBOX_LANES_H
@@ -9,7 +9,9 @@
 #include <stdint.h>
 #include <string.h>
 
-#define LANES 16
+#ifndef LANES
+#define LANES 16 /* what the vectors of nearly every processor hold */
+#endif
 
 /* The same bytes of text, one by one and as two words, in which "is any of them set?" is quickly asked. */
 typedef uint8_t lanes_bytes __attribute__((vector_size(LANES), may_alias));
@@ -33,12 +35,15 @@ static inline void lanes_store(uint8_t *p, lanes_bytes v)
 static inline bool lanes_any(lanes_bytes v)
 {
     lanes_words w = (lanes_words)v;
+    uint64_t all = 0;
 
-    return (w[0] | w[1]) != 0;
+    for (size_t i = 0; i < LANES / 8; i++)
+        all |= w[i];
+    return all != 0;
 }
 
-/* Of half a comparison that is true somewhere: where first. */
-static inline size_t lanes_first_half(uint64_t w)
+/* Of eight lanes of a comparison that is true somewhere: where first. */
+static inline size_t lanes_first_word(uint64_t w)
 {
     return (size_t)(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? __builtin_ctzll(w) : __builtin_clzll(w)) / 8;
 }
@@ -47,8 +52,11 @@ static inline size_t lanes_first_half(uint64_t w)
 static inline size_t lanes_first(lanes_bytes v)
 {
     lanes_words w = (lanes_words)v;
+    size_t i = 0;
 
-    return w[0] != 0 ? lanes_first_half(w[0]) : 8 + lanes_first_half(w[1]);
+    while (i + 1 < LANES / 8 && w[i] == 0)
+        i++;
+    return 8 * i + lanes_first_word(w[i]);
 }
 
 #endif

@@ -6,6 +6,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef SCAN_HAS_WIDE
+#include <sys/platform/x86.h>
+#endif
 
 #include "shared/base/limits.h"
 #include "shared/base/macros.h"
@@ -16,7 +19,7 @@
 
 #define HISTORY 4   /* consumed bytes kept in front: two CRLFs */
 #define KEEP    600 /* bytes never consumed before more are there: a From_ line, a quoting window */
-#define SLACK   64  /* what scan_find() may read behind the end */
+#define SLACK   64  /* what a scan_finder may read behind the end */
 
 enum line_class { CLASS_NORMAL, CLASS_HIDDEN };
 
@@ -31,7 +34,12 @@ struct scanner {
     bool is_first; /* the first message of the file */
     struct scan_message m;
     struct mhash hash;
+    size_t text; /* what is to be hashed next: buf[text] up to buf[text_end] */
+    size_t text_end;
+    scan_finder *find;
     struct scan_counts counts;
+    struct fromline from; /* of the From_ line that was found last, at this place in the file */
+    uint64_t from_at;
     struct buf keywords;
     struct buf base_keywords;
     bool in_block;  /* only interop fields so far */
@@ -40,11 +48,30 @@ struct scanner {
     enum line_class class; /* of the current header field */
 };
 
+static void hash_rest(struct scanner *s)
+{
+    mhash_add(&s->hash, s->buf + s->text, s->text_end - s->text);
+    s->text = s->text_end = 0;
+}
+
+/* Hashes bytes of the buffer; what follows one another goes into the hash at once. */
+static void hash_bytes(struct scanner *s, const uint8_t *p, size_t len)
+{
+    size_t at = (size_t)(p - s->buf);
+
+    if (at != s->text_end) {
+        hash_rest(s);
+        s->text = at;
+    }
+    s->text_end = at + len;
+}
+
 /* Moves what is unconsumed (and the history) to the front and reads behind it. */
 static int refill(struct scanner *s)
 {
     size_t from = s->pos > HISTORY ? s->pos - HISTORY : 0;
 
+    hash_rest(s);
     memmove(s->buf, s->buf + from, s->len - from);
     s->base += from;
     s->pos -= from;
@@ -78,19 +105,19 @@ static bool is_exact_lf(const struct scanner *s)
 static void hash_text(struct scanner *s, const uint8_t *p, size_t len, bool has_crlf)
 {
     if (is_exact_lf(s) || !has_crlf) {
-        mhash_add(&s->hash, p, len);
+        hash_bytes(s, p, len);
         return;
     }
     while (len > 0) {
         const uint8_t *cr = memchr(p, '\r', len);
         size_t n = cr == NULL ? len : (size_t)(cr - p);
 
-        mhash_add(&s->hash, p, n);
+        hash_bytes(s, p, n);
         p += n;
         len -= n;
         if (len > 0) {
             if (p[1] != '\n')
-                mhash_add(&s->hash, p, 1);
+                hash_bytes(s, p, 1);
             p++;
             len--;
         }
@@ -287,11 +314,10 @@ static void end_body(struct scanner *s, size_t to)
 }
 
 /* Is there a separator and a From_ line: at index c, behind the LF at c - 1? */
-static bool is_boundary(const struct scanner *s, size_t c)
+static bool is_boundary(struct scanner *s, size_t c)
 {
     const uint8_t *p = s->buf + c, *lf;
     size_t n = s->len - c;
-    struct fromline from;
 
     if (n < 5 || memcmp(p, "From ", 5) != 0)
         return false;
@@ -302,7 +328,10 @@ static bool is_boundary(const struct scanner *s, size_t c)
     lf = memchr(p, '\n', n);
     if (lf == NULL && !s->is_eof)
         return false;
-    return fromline_parse(without_eol((struct str){(const char *)p, lf == NULL ? n : (size_t)(lf - p) + 1}), &from);
+    if (!fromline_parse(without_eol((struct str){(const char *)p, lf == NULL ? n : (size_t)(lf - p) + 1}), &s->from))
+        return false;
+    s->from_at = s->base + c;
+    return true;
 }
 
 /* Where to stop until more is read: not so near the end that a From_ line might be cut, and never behind a line end,
@@ -334,12 +363,11 @@ static int scan_body(struct scanner *s, bool *ret_more)
             return r;
         limit = safe_limit(s);
         for (at = s->pos; at < limit; at++) {
-            const uint8_t *p = scan_find(s->buf + at, s->buf + limit, 'F', is_quoted ? '>' : 'F', &s->counts);
+            const uint8_t *p = s->find(s->buf + at, s->buf + limit, 'F', is_quoted ? '>' : 'F', &s->counts);
 
             at = (size_t)(p - s->buf);
             if (at >= limit)
                 break;
-            s->counts.lf++;
             if (p[1] == 'F' && is_boundary(s, at + 1)) {
                 end_body(s, at + 1);
                 *ret_more = true;
@@ -371,6 +399,7 @@ static void complete_line(struct scanner *s, bool has_body)
 
     if (last == '\n' || s->m.length == s->m.from_length || (!has_body && s->class == CLASS_HIDDEN))
         return;
+    hash_rest(s);
     s->m.lacks_newline = true;
     s->m.size += last == '\r' && !is_exact_lf(s) ? 1 : 2;
     mhash_add(&s->hash, "\n", 1);
@@ -379,16 +408,17 @@ static void complete_line(struct scanner *s, bool has_body)
 /* Starts a message with the From_ line at s->pos. */
 static int scan_from(struct scanner *s)
 {
-    struct fromline from;
     struct str line;
     int r;
 
     if ((r = need(s, KEEP)) < 0 || (r = next_line(s, &line)) < 0)
         return r;
-    if (!fromline_parse(without_eol(line), &from))
+    if (s->from_at != s->base + s->pos && !fromline_parse(without_eol(line), &s->from))
         return -EBADMSG;
-    s->m = (struct scan_message){
-        .offset = s->base + s->pos, .from_length = (uint32_t)line.len, .date = from.date, .date_offset = from.offset};
+    s->m = (struct scan_message){.offset = s->base + s->pos,
+                                 .from_length = (uint32_t)line.len,
+                                 .date = s->from.date,
+                                 .date_offset = s->from.offset};
     mhash_init(&s->hash, s->key);
     s->counts = (struct scan_counts){0};
     buf_clear(&s->keywords);
@@ -418,6 +448,7 @@ static int scan_one(struct scanner *s, bool *ret_more)
     m->is_pseudo = m->is_pseudo && s->is_pseudo_subject;
     m->keywords = str_trim(buf_str(&s->keywords));
     m->base_keywords = buf_str(&s->base_keywords);
+    hash_rest(s);
     mhash_done(&s->hash, m->hash);
     return 0;
 }
@@ -433,10 +464,20 @@ static int skip_prefix(struct scanner *s)
     return r;
 }
 
+static scan_finder *choose_finder(void)
+{
+#ifdef SCAN_HAS_WIDE
+    if (CPU_FEATURE_ACTIVE(AVX2))
+        return scan_find_wide;
+#endif
+    return scan_find;
+}
+
 int scan_file(int fd, uint64_t offset, const uint64_t key[2], int (*visit)(void *context, const struct scan_message *m),
               void *context, struct scan_result *ret)
 {
-    struct scanner s = {.fd = fd, .key = key, .base = offset, .is_first = offset == 0};
+    struct scanner s = {
+        .fd = fd, .key = key, .base = offset, .from_at = UINT64_MAX, .is_first = offset == 0, .find = choose_finder()};
     _cleanup_free_ uint8_t *buf = malloc(SCAN_BUFFER + SLACK);
     _cleanup_buf_ struct buf keywords = BUF_INIT(LIMIT_HEADER);
     _cleanup_buf_ struct buf base_keywords = BUF_INIT(LIMIT_HEADER);

@@ -1,11 +1,23 @@
 /*
- * Vectorised search for line beginnings. Part of the library: no process of its own.
+ * Vectorised search for line beginnings. Part of the library: no process of its own. Compiled twice on x86-64: with the
+ * vectors that every such machine has, and with twice as long ones (see meson.build).
  */
 #include "shared/mbox/scan_find.h"
 
 #include "shared/mbox/lanes.h"
 
+#ifndef SCAN_FIND
+#define SCAN_FIND scan_find
+#endif
+
 #define ROUNDS 255 /* a byte lane counts to 255 */
+#define STEP   4   /* vectors between two looks whether there was a hit */
+
+/* What has been counted in each lane. */
+struct sums {
+    lanes_bytes lf;
+    lanes_bytes crlf;
+};
 
 static uint64_t sum_lanes(lanes_bytes v)
 {
@@ -20,38 +32,62 @@ static const uint8_t *find_bytewise(const uint8_t *p, const uint8_t *end, uint8_
                                     struct scan_counts *counts)
 {
     for (; p < end; p++) {
-        if (*p == '\n') {
-            if (p[1] == a || p[1] == b)
-                return p;
-            counts->lf++;
-        } else if (*p == '\r' && p[1] == '\n') {
-            counts->crlf++;
-        }
+        if (*p != '\n')
+            continue;
+        counts->lf++;
+        counts->crlf += p[-1] == '\r';
+        if (p[1] == a || p[1] == b)
+            return p;
     }
     return end;
 }
 
-const uint8_t *scan_find(const uint8_t *p, const uint8_t *end, uint8_t a, uint8_t b, struct scan_counts *counts)
+/* Counts the line ends of n vectors. Does one of them begin a line that is looked for? */
+static inline bool count(const uint8_t *p, int n, uint8_t a, uint8_t b, struct sums *s)
 {
-    while (end - p >= LANES) {
-        lanes_bytes lf = {0}, crlf = {0};
-        int hit = 0;
+    lanes_bytes hits = {0};
 
-        for (int i = 0; i < ROUNDS && end - p >= LANES; i++, p += LANES) {
-            lanes_bytes v = lanes_load(p), w = lanes_load(p + 1);
-            lanes_bytes is_lf = (lanes_bytes)(v == '\n');
+    for (int i = 0; i < n; i++, p += LANES) {
+        lanes_bytes is_lf = (lanes_bytes)(lanes_load(p) == '\n'), next = lanes_load(p + 1);
 
-            if (lanes_any(is_lf & (lanes_bytes)((w == a) | (w == b)))) {
-                hit = 1;
+        hits |= is_lf & (lanes_bytes)((next == a) | (next == b));
+        s->lf -= is_lf;
+        s->crlf -= is_lf & (lanes_bytes)(lanes_load(p - 1) == '\r');
+    }
+    return lanes_any(hits);
+}
+
+static inline const uint8_t *find(const uint8_t *p, const uint8_t *end, uint8_t a, uint8_t b,
+                                  struct scan_counts *counts)
+{
+    bool is_near = false; /* a hit in the next vector */
+
+    while (!is_near && end - p >= LANES) {
+        struct sums sums = {0};
+
+        for (int i = 0; i + STEP <= ROUNDS && end - p >= LANES;) {
+            struct sums many = sums, one = sums;
+
+            if (end - p >= STEP * LANES && !count(p, STEP, a, b, &many)) {
+                sums = many;
+                p += STEP * LANES;
+                i += STEP;
+            } else if (!count(p, 1, a, b, &one)) {
+                sums = one;
+                p += LANES;
+                i++;
+            } else {
+                is_near = true;
                 break;
             }
-            lf -= is_lf;
-            crlf -= (lanes_bytes)((v == '\r') & (w == '\n'));
         }
-        counts->lf += sum_lanes(lf);
-        counts->crlf += sum_lanes(crlf);
-        if (hit)
-            return find_bytewise(p, p + LANES, a, b, counts);
+        counts->lf += sum_lanes(sums.lf);
+        counts->crlf += sum_lanes(sums.crlf);
     }
     return find_bytewise(p, end, a, b, counts);
+}
+
+const uint8_t *SCAN_FIND(const uint8_t *p, const uint8_t *end, uint8_t a, uint8_t b, struct scan_counts *counts)
+{
+    return a == b ? find(p, end, a, a, counts) : find(p, end, a, b, counts); /* the first with one comparison less */
 }

@@ -1,6 +1,6 @@
 /*
- * The inner loop of the scanner: the next line that begins with one of two bytes, counting line ends on the way, 16
- * bytes at a time with the compiler's portable vectors.
+ * The inner loop of the scanner: the next line that begins with one of two bytes, counting line ends on the way, with
+ * the compiler's portable vectors.
  */
 #ifndef MBOX_SCAN_FIND_H
 #define MBOX_SCAN_FIND_H
@@ -12,8 +12,15 @@ struct scan_counts {
     uint64_t crlf;
 };
 
-/* The first LF in [p, end) that is followed by `a` or `b`, or end. Adds the LFs and CRLFs before it to *counts.
- * The byte at `end` and 16 more must be readable; they do not matter but for the one at `end`. */
-const uint8_t *scan_find(const uint8_t *p, const uint8_t *end, uint8_t a, uint8_t b, struct scan_counts *counts);
+/* The first LF in [p, end) that is followed by `a` or `b`, or end. Adds the LFs up to and with it to *counts, and how
+ * many of them have a CR in front. The byte before p must be readable, and the one at `end` and 32 more, which do not
+ * matter but for the one at `end`. */
+typedef const uint8_t *scan_finder(const uint8_t *p, const uint8_t *end, uint8_t a, uint8_t b,
+                                   struct scan_counts *counts);
+
+scan_finder scan_find;
+#ifdef SCAN_HAS_WIDE
+scan_finder scan_find_wide; /* for processors with AVX2 */
+#endif
 
 #endif
