@@ -372,17 +372,16 @@ void index_get(const struct box *b, uint64_t at, struct index_record *ret); /* a
 int index_put(struct box *b, uint64_t at, const struct index_record *rec);
 int index_end(struct box *b);
 
-/* With BOX_STATE: something in the index is damaged, the next to look at the mailbox makes it anew. -EIO, or what kept
- * it from being said. */
+/* With BOX_STATE: something in the index is damaged, it has to be made anew. -EIO, or what kept it from being said. */
 int index_spoil(struct box *b);
 
-/* Drops what was not written yet. If records were written already the index stays dirty, so that the next one rebuilds
- * it. */
+/* Drops what was not written yet. If records were written already the index stays dirty: the next one rebuilds it. */
 void index_abort(struct box *b);
 
-/* Starts an empty index in a new file; index_install() puts it into the place of the old one. A scratch one has no name
- * and goes with index_finish(). */
-int index_new(struct box *b, bool is_scratch, struct index *ret);
+/* Starts an empty index, `again` with the header of another; index_install() gives its file the name of the index.
+ * What was begun before and not installed loses its name to it. */
+int index_new(struct box *b, struct index *ret);
+int index_again(struct box *b, const struct index_header *h, struct index *ret);
 int index_install(struct box *b, struct index *fresh);
 int index_add(struct index *ix, const struct index_record *rec);
 int index_rewrite(struct index *fresh, uint64_t at, const struct index_record *rec);

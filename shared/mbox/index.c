@@ -356,7 +356,7 @@ void index_abort(struct box *b)
     (void)index_write_header(b->ix.fd, b->ix.next);
 }
 
-int index_new(struct box *b, bool is_scratch, struct index *ret)
+int index_new(struct box *b, struct index *ret)
 {
     _cleanup_buf_ struct buf path = BUF_INIT(LIMIT_CONF_VALUE * 8);
     struct index fresh = {.fd = -1};
@@ -370,8 +370,6 @@ int index_new(struct box *b, bool is_scratch, struct index *ret)
     fresh.fd = open(buf_cstr(&path), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fresh.fd < 0)
         return -errno;
-    if (is_scratch)
-        (void)unlink(buf_cstr(&path));
     r = make_room(&fresh);
     if (r == 0 && fstat(fresh.fd, &st) < 0)
         r = -errno;
@@ -384,6 +382,19 @@ int index_new(struct box *b, bool is_scratch, struct index *ret)
     fresh.ino = st.st_ino;
     *fresh.next = (struct index_header){.magic = INDEX_MAGIC, .version = INDEX_VERSION, .is_ordered = 1};
     *ret = fresh;
+    return 0;
+}
+
+int index_again(struct box *b, const struct index_header *h, struct index *ret)
+{
+    int r = index_new(b, ret);
+
+    if (r < 0)
+        return r;
+    *ret->next = *h;
+    ret->next->count = ret->next->bytes = ret->next->deleted_bytes = ret->next->first_unseen = 0;
+    ret->next->unseen = ret->next->deleted = ret->next->unwritten = ret->next->logged = 0;
+    ret->next->is_settled = 0;
     return 0;
 }
 

@@ -27,12 +27,8 @@ int index_purge(struct box *b)
 
     if (head->count - head->live <= head->live + GONE_MIN)
         return 0;
-    if ((r = index_new(b, false, &fresh)) < 0)
+    if ((r = index_again(b, head, &fresh)) < 0)
         return r;
-    *fresh.next = *head;
-    fresh.next->count = fresh.next->bytes = fresh.next->deleted_bytes = fresh.next->first_unseen = 0;
-    fresh.next->unseen = fresh.next->deleted = fresh.next->unwritten = fresh.next->logged = 0;
-    fresh.next->is_settled = 0;
     for (uint64_t i = 0; r == 0 && i < head->count; i++) {
         if (b->ix.records[i].bits & INDEX_EXPUNGED)
             continue;

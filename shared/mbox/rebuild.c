@@ -41,7 +41,7 @@ static int rebuild_visit(void *context, const struct scan_message *m)
     if ((r = sync_record(&rb->op, m, &rec)) < 0)
         return r;
     rb->has_marker |= m->has_marker;
-    return index_add(&rb->scratch, &rec);
+    return index_add(&rb->fresh, &rec);
 }
 
 static int rebuild_scan(struct rebuild *rb)
@@ -56,11 +56,11 @@ static int rebuild_scan(struct rebuild *rb)
             rb->fresh.next->prefix = result.prefix;
     }
     if (r == 0)
-        r = index_map_fresh(&rb->scratch);
+        r = index_map_fresh(&rb->fresh);
     if (r == 0) {
         index_describe(rb->fresh.next, &b->facts);
         rb->fresh.next->size = result.end;
-        rb->uids = calloc(rb->scratch.next->count + 1, sizeof(*rb->uids));
+        rb->uids = calloc(rb->fresh.next->count + 1, sizeof(*rb->uids));
         r = rb->uids == NULL ? -ENOMEM : 0;
     }
     return r;
@@ -76,8 +76,8 @@ static bool headers_are_good(const struct rebuild *rb, uint32_t *ret_last)
 
     if (rb->op.h->base_validity == 0)
         return false;
-    for (uint64_t i = 0; i < rb->scratch.next->count; i++) {
-        uint32_t uid = rb->scratch.records[i].uid;
+    for (uint64_t i = 0; i < rb->fresh.next->count; i++) {
+        uint32_t uid = rb->fresh.records[i].uid;
 
         if (uid == 0 || uid > rb->op.h->base_last + UID_JUMP) {
             is_tail = true;
@@ -101,8 +101,8 @@ static int begin_anew(struct rebuild *rb)
 
     /* Before anything is believed: without a state nobody can say that the end was ever seen. */
     rb->op.uidnext = 0;
-    for (uint64_t i = 0; i < rb->scratch.next->count; i++)
-        if (tail_is_torn(b, &rb->scratch.records[i], false, &b->torn))
+    for (uint64_t i = 0; i < rb->fresh.next->count; i++)
+        if (tail_is_torn(b, &rb->fresh.records[i], false, &b->torn))
             return -EUCLEAN;
     if ((r = store_mailboxid(b->store, b->name, h->mailboxid)) < 0)
         return r;
@@ -112,16 +112,16 @@ static int begin_anew(struct rebuild *rb)
         if (is_lost && h->uidnext < UINT32_MAX - UID_JUMP)
             h->uidnext += UID_JUMP;
         h->modseq = (uint64_t)(rb->op.now > 0 ? rb->op.now : 1) << 16;
-        for (uint64_t i = 0; i < rb->scratch.next->count; i++)
-            if (rb->scratch.records[i].uid <= last)
-                rb->uids[i] = rb->scratch.records[i].uid;
+        for (uint64_t i = 0; i < rb->fresh.next->count; i++)
+            if (rb->fresh.records[i].uid <= last)
+                rb->uids[i] = rb->fresh.records[i].uid;
     } else {
         if ((r = store_uidvalidity(b->store, &h->uidvalidity)) < 0)
             return r;
         h->uidnext = 1;
         h->modseq = 1;
     }
-    if (is_lost && rb->scratch.next->count > 0)
+    if (is_lost && rb->fresh.next->count > 0)
         (void)store_notice(b->store, "%s: state lost or damaged; UIDVALIDITY %u, next UID %u", b->name, h->uidvalidity,
                            h->uidnext);
     rb->op.modseq = h->modseq;
@@ -134,16 +134,16 @@ static int take_headers(struct rebuild *rb)
 {
     int r = 0;
 
-    for (uint64_t i = 0; r == 0 && i < rb->scratch.next->count; i++) {
-        struct index_record rec = rb->scratch.records[i];
+    for (uint64_t i = 0; r == 0 && i < rb->fresh.next->count; i++) {
+        struct index_record rec = rb->fresh.records[i];
 
         if (rb->uids[i] == 0)
             continue;
         rec.bits |= INDEX_UID_IN_FILE;
         rec.modseq = rb->op.modseq;
-        r = index_rewrite(&rb->scratch, i, &rec);
+        r = index_rewrite(&rb->fresh, i, &rec);
     }
-    return r < 0 ? r : index_map_fresh(&rb->scratch);
+    return r < 0 ? r : index_map_fresh(&rb->fresh);
 }
 
 /* ---- the header ---- */
@@ -236,8 +236,10 @@ static int start_log(struct rebuild *rb)
 static bool keeps_gone(const struct rebuild *rb)
 {
     const struct index_header *old = rb->b->ix.head;
+    uint64_t i;
 
-    return rb->has_index && old->count - old->live <= 2 * old->live + GONE_MAX;
+    return rb->has_index && old->count - old->live <= 2 * old->live + GONE_MAX &&
+           (old->count > old->live || match_left(&rb->match, 0, &i));
 }
 
 /* The records of the old index from *at on whose UIDs are below `uid` and that no message has now. */
@@ -261,34 +263,65 @@ static int add_gone(struct rebuild *rb, uint64_t *at, uint32_t uid)
     return r;
 }
 
-static int write_index(struct rebuild *rb)
+/* What the header says of all messages: number `at` of the index is this one. */
+static void describe_record(struct index_header *h, uint64_t at, const struct index_record *rec, uint64_t *last_offset)
 {
-    struct index_header *h = rb->fresh.next;
-    uint64_t count = rb->scratch.next->count, last_offset = 0, gone = 0;
-    _cleanup_free_ uint32_t *order = NULL;
-    bool has_gone = keeps_gone(rb);
-    int r = uid_order(rb->uids, rb->scratch.next->count, &order);
+    if (rec->offset >= *last_offset) {
+        *last_offset = rec->offset;
+        h->last = at;
+    }
+    if (h->recent == 0 && !(rec->file_flags & INTEROP_OLD) && !(rec->flags & MBOX_SEEN))
+        h->recent = rec->uid;
+}
 
-    h->live = count;
-    h->is_ordered = order == NULL;
+/* Writes the records once more, in the order of UIDs and with those of what is gone. */
+static int reorder(struct rebuild *rb, const uint32_t *order, bool has_gone)
+{
+    uint64_t count = rb->fresh.next->count, last_offset = 0, gone = 0;
+    struct index_header *h;
+    int r;
+
+    rb->found = rb->fresh;
+    rb->fresh = (struct index){.fd = -1};
+    if ((r = index_again(rb->b, rb->found.next, &rb->fresh)) < 0)
+        return r;
+    h = rb->fresh.next;
     for (uint64_t i = 0; r == 0 && i < count; i++) {
-        const struct index_record *rec = &rb->scratch.records[order == NULL ? i : order[i]];
+        const struct index_record *rec = &rb->found.records[order == NULL ? i : order[i]];
 
         if (has_gone && (r = add_gone(rb, &gone, rec->uid)) < 0)
             return r;
-        if (rec->offset >= last_offset) {
-            last_offset = rec->offset;
-            h->last = h->count;
-        }
-        if (h->recent == 0 && !(rec->file_flags & INTEROP_OLD) && !(rec->flags & MBOX_SEEN))
-            h->recent = rec->uid;
+        describe_record(h, h->count, rec, &last_offset);
         r = index_add(&rb->fresh, rec);
     }
-    if (r == 0 && has_gone)
-        r = add_gone(rb, &gone, UINT32_MAX);
+    return r == 0 && has_gone ? add_gone(rb, &gone, UINT32_MAX) : r;
+}
+
+static int write_index(struct rebuild *rb)
+{
+    uint64_t last_offset = 0;
+    _cleanup_free_ uint32_t *order = NULL;
+    struct index_header *h = rb->fresh.next;
+    bool has_gone = keeps_gone(rb);
+    int r = uid_order(rb->uids, h->count, &order);
+
+    if (r < 0)
+        return r;
+    h->live = h->count;
+    h->is_ordered = order == NULL;
+    if (order != NULL || has_gone) {
+        r = reorder(rb, order, has_gone);
+        h = rb->fresh.next;
+    } else {
+        for (uint64_t i = 0; i < h->count; i++)
+            describe_record(h, i, &rb->fresh.records[i], &last_offset);
+        h->first_unseen = h->unseen == 0 ? 0 : h->first_unseen;
+    }
+    if (r < 0)
+        return r;
     if (h->recent == 0)
         h->recent = h->uidnext;
-    return r < 0 ? r : index_install(rb->b, &rb->fresh);
+    return index_install(rb->b, &rb->fresh);
 }
 
 static int rebuild_run(struct rebuild *rb)
@@ -297,7 +330,7 @@ static int rebuild_run(struct rebuild *rb)
 
     if (!rb->has_index && (r = log_read(rb->b, &rb->truth)) < 0)
         return r;
-    if ((r = index_new(rb->b, true, &rb->scratch)) < 0 || (r = index_new(rb->b, false, &rb->fresh)) < 0)
+    if ((r = index_new(rb->b, &rb->fresh)) < 0)
         return r;
     take_header(rb);
     if ((r = rebuild_scan(rb)) < 0 || (r = rebuild_load_known(rb)) < 0)
@@ -316,13 +349,13 @@ int rebuild(struct box *b, bool has_index)
 {
     struct rebuild rb = {.b = b,
                          .has_index = has_index,
-                         .scratch = {.fd = -1},
                          .fresh = {.fd = -1},
+                         .found = {.fd = -1},
                          .log = BUF_INIT(SYNC_LOG_BATCH * 2)};
     int r = rebuild_run(&rb);
 
     match_finish(&rb.match);
-    index_finish(&rb.scratch);
+    index_finish(&rb.found);
     index_discard(b, &rb.fresh);
     log_truth_finish(&rb.truth);
     buf_finish(&rb.log);

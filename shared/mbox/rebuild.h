@@ -12,8 +12,8 @@ struct rebuild {
     struct box *b;
     bool has_index; /* b->ix holds what was known */
     struct log_truth truth;
-    struct index scratch; /* what the scan found, in the order of the file */
-    struct index fresh;
+    struct index fresh; /* what the scan found, in the order of the file; this becomes the new index */
+    struct index found; /* or the same in another order, and this is what the scan found */
     struct buf log;
     struct sync_op op;
     struct match match;

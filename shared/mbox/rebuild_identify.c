@@ -138,7 +138,7 @@ static int identify_as_new(struct rebuild *rb, struct index_record *rec, bool *r
     return sync_new(&rb->op, rec);
 }
 
-/* Rewrites the scratch records with everything decided: the surest ways first, new ones behind all that are known. */
+/* Rewrites the records with everything decided: the surest ways first, new ones behind all that are known. */
 int rebuild_identify(struct rebuild *rb)
 {
     static int (*const ways[])(struct rebuild *, struct index_record *,
@@ -146,8 +146,8 @@ int rebuild_identify(struct rebuild *rb)
     int r;
 
     for (size_t way = 0; way < ARRAY_SIZE(ways); way++) {
-        for (uint64_t i = 0; i < rb->scratch.next->count; i++) {
-            struct index_record rec = rb->scratch.records[i];
+        for (uint64_t i = 0; i < rb->fresh.next->count; i++) {
+            struct index_record rec = rb->fresh.records[i];
             bool is_known;
 
             if (rb->uids[i] != 0)
@@ -158,9 +158,9 @@ int rebuild_identify(struct rebuild *rb)
             if (!is_known)
                 continue;
             rb->uids[i] = rec.uid;
-            if ((r = index_rewrite(&rb->scratch, i, &rec)) < 0 || (r = sync_log(rb->b, &rb->op, false)) < 0)
+            if ((r = index_rewrite(&rb->fresh, i, &rec)) < 0 || (r = sync_log(rb->b, &rb->op, false)) < 0)
                 return r;
         }
     }
-    return index_map_fresh(&rb->scratch);
+    return index_map_fresh(&rb->fresh);
 }
