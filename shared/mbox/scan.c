@@ -1,52 +1,20 @@
 /*
- * The mbox scanner. Part of the library: no process of its own; reads one file by pread.
+ * The mbox scanner: one message after another. Part of the library: no process of its own; reads one file by pread.
  */
-#include "shared/mbox/scan.h"
+#include "shared/mbox/scan_part.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #ifdef SCAN_HAS_WIDE
 #include <sys/platform/x86.h>
 #endif
 
 #include "shared/base/limits.h"
 #include "shared/base/macros.h"
-#include "shared/mbox/fromline.h"
-#include "shared/mbox/hash.h"
 #include "shared/mbox/mbox.h"
-#include "shared/mbox/scan_find.h"
 
-#define HISTORY 4   /* consumed bytes kept in front: two CRLFs */
-#define KEEP    600 /* bytes never consumed before more are there: a From_ line, a quoting window */
-#define SLACK   64  /* what a scan_finder may read behind the end */
-
-enum line_class { CLASS_NORMAL, CLASS_HIDDEN };
-
-struct scanner {
-    int fd;
-    const uint64_t *key;
-    uint8_t *buf; /* SCAN_BUFFER + SLACK */
-    size_t pos;   /* what has not been consumed */
-    size_t len;
-    uint64_t base; /* file offset of buf[0] */
-    bool is_eof;
-    bool is_first; /* the first message of the file */
-    struct scan_message m;
-    struct mhash hash;
-    size_t text; /* what is to be hashed next: buf[text] up to buf[text_end] */
-    size_t text_end;
-    scan_finder *find;
-    struct scan_counts counts;
-    struct fromline from; /* of the From_ line that was found last, at this place in the file */
-    uint64_t from_at;
-    struct buf keywords;
-    struct buf base_keywords;
-    bool in_block;  /* only interop fields so far */
-    bool has_lines; /* a header line was seen */
-    bool is_pseudo_subject;
-    enum line_class class; /* of the current header field */
-};
+#define KEEP 600 /* bytes never consumed before more are there: a From_ line, a quoting window */
 
 static void hash_rest(struct scanner *s)
 {
@@ -69,7 +37,7 @@ static void hash_bytes(struct scanner *s, const uint8_t *p, size_t len)
 /* Moves what is unconsumed (and the history) to the front and reads behind it. */
 static int refill(struct scanner *s)
 {
-    size_t from = s->pos > HISTORY ? s->pos - HISTORY : 0;
+    size_t from = s->pos > SCAN_HISTORY ? s->pos - SCAN_HISTORY : 0;
 
     hash_rest(s);
     memmove(s->buf, s->buf + from, s->len - from);
@@ -87,7 +55,7 @@ static int refill(struct scanner *s)
             s->is_eof = true;
         s->len += (size_t)n;
     }
-    memset(s->buf + s->len, 0, SLACK);
+    memset(s->buf + s->len, 0, SCAN_SLACK);
     return 0;
 }
 
@@ -162,8 +130,8 @@ static void take_field(struct scanner *s, enum interop_field field, struct str l
         s->m.flags |= interop_flags(field, value);
         break;
     case INTEROP_X_KEYWORDS:
-        if (value.len > 0 && buf_add_str(&s->keywords, value) == 0)
-            (void)buf_add_byte(&s->keywords, ' ');
+        if (value.len > 0 && (buf_add_str(&s->keywords, value) < 0 || buf_add_byte(&s->keywords, ' ') < 0))
+            s->lacks_room = true;
         break;
     case INTEROP_X_UID:
         if (str_to_u32(value, &s->m.uid) < 0)
@@ -245,7 +213,7 @@ static int next_line(struct scanner *s, struct str *ret)
     for (;;) {
         n = s->len - s->pos;
         lf = n > 0 ? memchr(s->buf + s->pos, '\n', n) : NULL;
-        if (lf != NULL || s->is_eof || s->len - (s->pos > HISTORY ? s->pos - HISTORY : 0) >= SCAN_BUFFER)
+        if (lf != NULL || s->is_eof || s->len - (s->pos > SCAN_HISTORY ? s->pos - SCAN_HISTORY : 0) >= SCAN_BUFFER)
             break;
         if ((r = refill(s)) < 0)
             return r;
@@ -343,7 +311,7 @@ static size_t safe_limit(const struct scanner *s)
     if (s->is_eof)
         return limit;
     limit -= KEEP;
-    for (int i = 0; i < HISTORY && limit > s->pos && (s->buf[limit - 1] == '\n' || s->buf[limit - 1] == '\r'); i++)
+    for (int i = 0; i < SCAN_HISTORY && limit > s->pos && (s->buf[limit - 1] == '\n' || s->buf[limit - 1] == '\r'); i++)
         limit--;
     if (limit > s->pos && s->buf[limit - 1] == '\r')
         limit--;
@@ -359,7 +327,7 @@ static int scan_body(struct scanner *s, bool *ret_more)
     for (;;) {
         size_t at, limit;
 
-        if (s->len - s->pos <= KEEP + HISTORY && !s->is_eof && (r = refill(s)) < 0)
+        if (s->len - s->pos <= KEEP + SCAN_HISTORY && !s->is_eof && (r = refill(s)) < 0)
             return r;
         limit = safe_limit(s);
         for (at = s->pos; at < limit; at++) {
@@ -420,6 +388,7 @@ static int scan_from(struct scanner *s)
                                  .date = s->from.date,
                                  .date_offset = s->from.offset};
     mhash_init(&s->hash, s->key);
+    s->text = s->text_end = 0;
     s->counts = (struct scan_counts){0};
     buf_clear(&s->keywords);
     s->in_block = s->has_lines = s->is_pseudo_subject = false;
@@ -428,8 +397,7 @@ static int scan_from(struct scanner *s)
     return 0;
 }
 
-/* One message. *ret_more: another one follows. */
-static int scan_one(struct scanner *s, bool *ret_more)
+int scan_one(struct scanner *s, bool *ret_more)
 {
     struct scan_message *m = &s->m;
     bool has_body;
@@ -453,16 +421,31 @@ static int scan_one(struct scanner *s, bool *ret_more)
     return 0;
 }
 
-static int skip_prefix(struct scanner *s)
+int scan_prefix(struct scanner *s)
 {
     int r = need(s, KEEP);
 
-    while (r == 0 && s->pos < s->len && (s->buf[s->pos] == '\n' || s->buf[s->pos] == '\r')) {
+    while (r == 0 && s->is_first && s->pos < s->len && (s->buf[s->pos] == '\n' || s->buf[s->pos] == '\r')) {
         s->pos++;
         r = need(s, KEEP);
     }
     return r;
 }
+
+int scan_search(struct scanner *s, bool *ret_found)
+{
+    int r;
+
+    scan_at(s, scan_offset(s) - SCAN_HISTORY);
+    *ret_found = false;
+    if ((r = need(s, KEEP)) < 0 || s->len < SCAN_HISTORY)
+        return r;
+    s->m = (struct scan_message){0}; /* as if in the middle of a body */
+    s->pos = SCAN_HISTORY - 1;
+    return scan_body(s, ret_found);
+}
+
+/* ---- a scanner ---- */
 
 static scan_finder *choose_finder(void)
 {
@@ -473,37 +456,32 @@ static scan_finder *choose_finder(void)
     return scan_find;
 }
 
-int scan_file(int fd, uint64_t offset, const uint64_t key[2], int (*visit)(void *context, const struct scan_message *m),
-              void *context, struct scan_result *ret)
+int scan_begin(struct scanner *s, int fd, const uint64_t *key)
 {
-    struct scanner s = {
-        .fd = fd, .key = key, .base = offset, .from_at = UINT64_MAX, .is_first = offset == 0, .find = choose_finder()};
-    _cleanup_free_ uint8_t *buf = malloc(SCAN_BUFFER + SLACK);
-    _cleanup_buf_ struct buf keywords = BUF_INIT(LIMIT_HEADER);
-    _cleanup_buf_ struct buf base_keywords = BUF_INIT(LIMIT_HEADER);
-    struct scan_result result = {0};
-    bool has_more;
-    int r;
+    void *buf = mmap(NULL, SCAN_BUFFER + SCAN_SLACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-    if (buf == NULL)
-        return -ENOMEM;
-    s.buf = buf;
-    s.keywords = keywords;
-    s.base_keywords = base_keywords;
-    r = offset == 0 ? skip_prefix(&s) : need(&s, KEEP);
-    result.prefix = s.base + s.pos;
-    has_more = s.pos < s.len;
-    while (r == 0 && has_more) {
-        r = scan_one(&s, &has_more);
-        if (r == 0)
-            r = visit(context, &s.m);
-        s.is_first = false;
-    }
-    keywords = s.keywords;
-    base_keywords = s.base_keywords;
-    if (r != 0)
-        return r;
-    result.end = s.base + s.pos;
-    *ret = result;
-    return 0;
+    *s = (struct scanner){.fd = fd,
+                          .key = key,
+                          .find = choose_finder(),
+                          .buf = buf == MAP_FAILED ? NULL : buf,
+                          .keywords = BUF_INIT(LIMIT_HEADER),
+                          .base_keywords = BUF_INIT(LIMIT_HEADER)};
+    return s->buf == NULL ? -ENOMEM : 0;
+}
+
+void scan_at(struct scanner *s, uint64_t offset)
+{
+    s->pos = s->len = s->text = s->text_end = 0;
+    s->base = offset;
+    s->from_at = UINT64_MAX;
+    s->is_eof = s->lacks_room = false;
+    s->is_first = offset == 0;
+}
+
+void scan_finish(struct scanner *s)
+{
+    if (s->buf != NULL)
+        (void)munmap(s->buf, SCAN_BUFFER + SCAN_SLACK);
+    buf_finish(&s->keywords);
+    buf_finish(&s->base_keywords);
 }
