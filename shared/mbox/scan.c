@@ -415,7 +415,7 @@ int scan_one(struct scanner *s, bool *ret_more)
         m->date_offset = m->marker.zone;
     m->is_pseudo = m->is_pseudo && s->is_pseudo_subject;
     m->keywords = str_trim(buf_str(&s->keywords));
-    m->base_keywords = buf_str(&s->base_keywords);
+    m->base_keywords = m->has_base ? buf_str(&s->base_keywords) : STR_NULL;
     hash_rest(s);
     mhash_done(&s->hash, m->hash);
     return 0;
