@@ -50,9 +50,17 @@ static mhash_pair mhash_load_pair(const uint8_t *p)
     return w;
 }
 
+static mhash_pair mhash_beside(uint64_t a, uint64_t b)
+{
+    mhash_pair w = {a, b};
+
+    return w;
+}
+
 /* Each lane pair keeps a sum beside the product, so that a zero factor cannot wipe out what came before it:
  *     a = fold(a ^ even word, sum ^ odd word) + odd word;   sum += even word ^ odd constant
- * The sums need no product: reckoned in vectors they leave the units around the multiplier to what does. A fifth faster. */
+ * The sums need no product. Reckoned in vectors they leave the units around the multiplier to what needs one, which is
+ * a fifth faster. */
 static void mhash_blocks(uint64_t lanes[8], const uint8_t *p, size_t count)
 {
     const mhash_pair odd01 = {mhash_odd[0], mhash_odd[1]}, odd23 = {mhash_odd[2], mhash_odd[3]};
@@ -62,14 +70,14 @@ static void mhash_blocks(uint64_t lanes[8], const uint8_t *p, size_t count)
     for (; count > 0; count--, p += MHASH_BLOCK) {
         mhash_pair w0 = mhash_load_pair(p), w1 = mhash_load_pair(p + 16);
         mhash_pair w2 = mhash_load_pair(p + 32), w3 = mhash_load_pair(p + 48);
-        mhash_pair f01 = s01 ^ (mhash_pair){w0[1], w1[1]}, f23 = s23 ^ (mhash_pair){w2[1], w3[1]};
+        mhash_pair f01 = s01 ^ mhash_beside(w0[1], w1[1]), f23 = s23 ^ mhash_beside(w2[1], w3[1]);
 
         a0 = mhash_fold(a0 ^ mhash_load(p), f01[0]) + mhash_load(p + 8);
         a1 = mhash_fold(a1 ^ mhash_load(p + 16), f01[1]) + mhash_load(p + 24);
         a2 = mhash_fold(a2 ^ mhash_load(p + 32), f23[0]) + mhash_load(p + 40);
         a3 = mhash_fold(a3 ^ mhash_load(p + 48), f23[1]) + mhash_load(p + 56);
-        s01 += (mhash_pair){w0[0], w1[0]} ^ odd01;
-        s23 += (mhash_pair){w2[0], w3[0]} ^ odd23;
+        s01 += mhash_beside(w0[0], w1[0]) ^ odd01;
+        s23 += mhash_beside(w2[0], w3[0]) ^ odd23;
     }
     lanes[0] = a0, lanes[1] = a1, lanes[2] = a2, lanes[3] = a3;
     lanes[4] = s01[0], lanes[5] = s01[1], lanes[6] = s23[0], lanes[7] = s23[1];

@@ -347,11 +347,8 @@ static int rebuild_run(struct rebuild *rb)
 
 int rebuild(struct box *b, bool has_index)
 {
-    struct rebuild rb = {.b = b,
-                         .has_index = has_index,
-                         .fresh = {.fd = -1},
-                         .found = {.fd = -1},
-                         .log = BUF_INIT(SYNC_LOG_BATCH * 2)};
+    struct rebuild rb = {
+        .b = b, .has_index = has_index, .fresh = {.fd = -1}, .found = {.fd = -1}, .log = BUF_INIT(SYNC_LOG_BATCH * 2)};
     int r = rebuild_run(&rb);
 
     match_finish(&rb.match);

@@ -35,8 +35,8 @@ struct scanner {
     struct buf keywords;
     struct buf base_keywords;
     bool lacks_room; /* there were more keywords than that */
-    bool in_block;  /* only interop fields so far */
-    bool has_lines; /* a header line was seen */
+    bool in_block;   /* only interop fields so far */
+    bool has_lines;  /* a header line was seen */
     bool is_pseudo_subject;
     enum scan_class class; /* of the current header field */
 };

@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import time
 
+import login
 import peers
 from client import Late, Session, compile_load
 from tables import DAMAGED, NEEDED, alternate, leave_out, log
@@ -192,9 +193,7 @@ class Work:
     def fresh_session(self):
         """A session on a fresh copy of the box, of which the server knows nothing."""
         self.server.reset()
-        shutil.copyfile(self.box, self.server.box())
-        with open(self.server.box(), "rb") as f:
-            os.fsync(f)  # else the first server that syncs writes our copy, too
+        login.copy_box(self.box, self.server.box())
         own(self.server.work)
         return self.server.session()
 

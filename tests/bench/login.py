@@ -296,13 +296,22 @@ def start_servers(tools):
     return servers + ([dovecot] if dovecot else [])
 
 
+def copy_box(source, box):
+    """Every server meets its copy in the same state: on disk, whole in the page cache, and not changed just now (popa3d waits
+    until the second is over in which a mailbox was changed)."""
+    shutil.copyfile(source, box)
+    with open(box, "rb") as f:
+        os.fsync(f)  # else the first server that syncs writes our copy, too
+        while f.read(1 << 20):  # a copy that shares its blocks with the source is not there yet
+            pass
+    os.utime(box, (time.time() - 60,) * 2)
+
+
 def put_box(work, server, source=None):
     """Puts a mailbox into the spool, owned as Debian does, and forgets what the server remembered of the old one."""
     box = os.path.join(work, "spool", server.user)
     if source:
-        shutil.copyfile(source, box)
-        with open(box, "rb") as f:
-            os.fsync(f)  # else the first server that syncs writes our copy, too
+        copy_box(source, box)
     else:
         write(box, "From a@b Sat Nov 14 12:00:00 2026\nSubject: one\n\nbody\n\n")
     os.chmod(box, 0o660)
