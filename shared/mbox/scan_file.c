@@ -20,11 +20,11 @@
 #include "shared/base/macros.h"
 #include "shared/mbox/scan_part.h"
 
-#define STRETCH  (16u << 20) /* what one of the two scans at a time */
-#define MESSAGES 8192        /* most that the thread finds in it */
-#define WORDS    (64u << 10) /* and of their keywords */
-#define KEYWORDS 4096        /* those of one message */
-#define STACK    (64u << 10)
+#define STRETCH  (16u << 20)  /* what one of the two scans at a time */
+#define MESSAGES 8192         /* most that the thread finds in it */
+#define WORDS    (64u << 10)  /* and of their keywords */
+#define KEYWORDS 4096         /* those of one message */
+#define STACK    (256u << 10) /* most of it is never touched */
 
 struct helper {
     struct scanner s;
