@@ -272,7 +272,8 @@ static uint8_t separator_at(const uint8_t *end, size_t available)
 static void end_body(struct scanner *s, size_t to)
 {
     s->m.separator = separator_at(s->buf + to, to);
-    take_body(s, to - s->m.separator);
+    if (to - s->m.separator > s->pos) /* scan_search() may begin within it */
+        take_body(s, to - s->m.separator);
     s->pos = to;
     if (s->m.separator > 0)
         s->counts.lf--;

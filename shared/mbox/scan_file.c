@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -30,6 +31,7 @@ struct helper {
     struct scanner s;
     pthread_t thread;
     bool is_at_work;
+    atomic_bool is_over; /* nobody needs what it still finds */
     uint64_t file_size;
     uint64_t stretch; /* how far the scanner goes before the helper begins */
     uint64_t begin;   /* of the helper's */
@@ -63,7 +65,7 @@ static void *help(void *helper)
 
     h->first = scan_offset(&h->s);
     while (r == 0 && has_more && scan_offset(&h->s) < h->begin + STRETCH && h->count < MESSAGES &&
-           WORDS - h->words_len >= KEYWORDS) {
+           WORDS - h->words_len >= KEYWORDS && !atomic_load(&h->is_over)) {
         r = scan_one(&h->s, &has_more);
         if (r == 0)
             keep(h, &h->s.m);
@@ -80,6 +82,7 @@ static void helper_free(struct helper *h)
 {
     if (h == NULL)
         return;
+    atomic_store(&h->is_over, true);
     if (h->is_at_work)
         (void)pthread_join(h->thread, NULL);
     scan_finish(&h->s);
@@ -194,7 +197,10 @@ int scan_file(int fd, uint64_t offset, const uint64_t key[2], int (*visit)(void 
     if (r == 0) {
         bool has_more = scan.s.pos < scan.s.len;
 
-        scan.helper = helper_create(fd, offset, key);
+        if (has_more) /* alone: many a caller looks at one message only */
+            r = scan_next(&scan, &has_more);
+        if (r == 0 && has_more)
+            scan.helper = helper_create(fd, scan_offset(&scan.s), key);
         while (r == 0 && has_more)
             r = scan_next(&scan, &has_more);
     }

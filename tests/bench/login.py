@@ -300,11 +300,11 @@ def copy_box(source, box):
     """Every server meets its copy in the same state: on disk, whole in the page cache, and not changed just now (popa3d waits
     until the second is over in which a mailbox was changed)."""
     shutil.copyfile(source, box)
+    os.utime(box, (time.time() - 60,) * 2)
     with open(box, "rb") as f:
         os.fsync(f)  # else the first server that syncs writes our copy, too
         while f.read(1 << 20):  # a copy that shares its blocks with the source is not there yet
             pass
-    os.utime(box, (time.time() - 60,) * 2)
 
 
 def put_box(work, server, source=None):
