@@ -64,7 +64,7 @@ static int penalty(struct monitor *m, struct str user, bool is_failure)
 {
     if (m->throttle < 0)
         m->throttle = throttle_open(m->conf);
-    return (int)throttle_delay(m->throttle, m->peer.is_loopback ? "" : m->peer.address, user, is_failure, time(NULL));
+    return (int)throttle_delay(&m->throttle, m->peer.is_loopback ? "" : m->peer.address, user, is_failure, time(NULL));
 }
 
 static int fail(struct monitor *m, uint32_t class, struct str text, struct str user, struct str reason)

@@ -176,20 +176,21 @@ int throttle_open(const struct conf *conf)
     return open_file(conf, THROTTLE_FILE);
 }
 
-unsigned throttle_delay(int fd, const char *address, struct str user, bool is_failure, int64_t now)
+unsigned throttle_delay(int *fd, const char *address, struct str user, bool is_failure, int64_t now)
 {
     enum counting what = is_failure ? COUNT_FAILURE : COUNT_LOOK;
     struct header header;
     unsigned of_address = 0;
     unsigned of_user = 0;
 
-    if (lock_file(fd, &header) < 0)
+    if (lock_file(*fd, &header) < 0)
         return 0;
     if (address[0] != '\0')
-        of_address = seconds(count(fd, address_key(header.seed, address), what, now), THROTTLE_FREE_ADDRESS);
+        of_address = seconds(count(*fd, address_key(header.seed, address), what, now), THROTTLE_FREE_ADDRESS);
     if (user.len > 0)
-        of_user = seconds(count(fd, hash(header.seed, 'u', user), what, now), THROTTLE_FREE_USER);
-    (void)lock(fd, F_UNLCK);
+        of_user = seconds(count(*fd, hash(header.seed, 'u', user), what, now), THROTTLE_FREE_USER);
+    if (lock(*fd, F_UNLCK) < 0)
+        close_fd(fd);
     return of_address > of_user ? of_address : of_user;
 }
 

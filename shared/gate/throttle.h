@@ -25,8 +25,9 @@
 int throttle_open(const struct conf *conf);
 
 /* Seconds by which any answer about this user from this address is to be held back at the time `now`; with
- * `is_failure` the attempt is counted first. Either may be empty. Without the file (a negative fd) it is 0. */
-unsigned throttle_delay(int fd, const char *address, struct str user, bool is_failure, int64_t now);
+ * `is_failure` the attempt is counted first. Either may be empty. Without the file (a negative fd) it is 0. The fd is
+ * closed, and -1, if it cannot be unlocked otherwise. */
+unsigned throttle_delay(int *fd, const char *address, struct str user, bool is_failure, int64_t now);
 
 /* Counts a connection from this address (IPv6: /64) and returns how many there were in this minute, in a file like that
  * one; 0 without the file. */

@@ -402,11 +402,19 @@ static int look_again(struct box *b, struct mbox_append *a, bool *ret_found)
     return fdatasync(b->fd) < 0 ? -errno : file_sync_folder(b->path);
 }
 
+/* A mailbox that was removed since it was opened is made anew. */
+static int lock_made(struct box *b, int (*lock)(struct box *b, unsigned kinds))
+{
+    int r = lock(b, BOX_WRITE);
+
+    return r == -ENOENT && (r = box_create(b)) == 0 ? lock(b, BOX_WRITE) : r;
+}
+
 /* UIDs are given by whoever can use the sidecars again. */
 static int commit_plain(struct box *b, struct mbox_append *a, uint32_t *ret_uidvalidity, uint32_t *ret_first_uid)
 {
     bool is_there = false;
-    int r = box_lock(b, BOX_WRITE);
+    int r = lock_made(b, box_lock);
 
     *ret_uidvalidity = *ret_first_uid = 0;
     if (r == 0)
@@ -432,9 +440,7 @@ static int commit(struct box *b, struct mbox_append *a, uint32_t *ret_uidvalidit
         return r;
     if (!has_state(b))
         return commit_plain(b, a, ret_uidvalidity, ret_first_uid);
-    if ((r = box_lock_synced(b, BOX_WRITE)) == -ENOENT && (r = box_create(b)) == 0) /* removed since it was opened */
-        r = box_lock_synced(b, BOX_WRITE);
-    if (r < 0)
+    if ((r = lock_made(b, box_lock_synced)) < 0)
         return is_of_sidecars(r) && !journal_exists(b) ? commit_plain(b, a, ret_uidvalidity, ret_first_uid) : r;
     *ret_uidvalidity = b->ix.head->uidvalidity;
     if ((r = look_again(b, a, &is_there)) < 0)

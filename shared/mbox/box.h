@@ -4,7 +4,7 @@
  * Locks. BOX_READ and BOX_WRITE are those of the mbox file, which all programs know: a kernel lock (shared or
  * exclusive), BOX_WRITE also the dotlock. BOX_STATE is ours: a kernel lock on NAME.lock in the state folder, for state
  * log and index. They are taken together by box_lock(), none is waited for while another is held, and all are released
- * by box_unlock() before anything returns to a caller of the store.
+ * by box_unlock() before anything returns to a caller of the store; a dotlock that a keeper has goes a moment later.
  *
  * Who may change what: the mbox file under BOX_WRITE; state log and index under BOX_STATE; what the index says about
  * places in the file under BOX_STATE and at least BOX_READ.

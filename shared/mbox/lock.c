@@ -73,10 +73,13 @@ int store_ask_keeper(struct mbox_store *s, uint16_t type, int timeout_ms)
 static void tell_unlock(struct mbox_store *s)
 {
     _cleanup_frame_ struct frame f = FRAME_INIT;
+    int r = 0;
 
     frame_begin(&f, FRAME_KEEPER_UNLOCK);
     if (s->keeper_error == 0)
-        s->keeper_error = frame_send(s->keeper, &f, -1);
+        r = frame_send(s->keeper, &f, -1);
+    if (r < 0)
+        s->keeper_error = r == -EPIPE ? r : -EIO;
 }
 
 static bool is_refused(int r)
@@ -237,11 +240,12 @@ static int try_state(struct box *b)
     return 0;
 }
 
+/* The dotlock first: a keeper that lets it go for us should be done before others look for it behind the kernel's. */
 static void release(struct box *b)
 {
+    undotlock(b);
     if (b->held & BOX_STATE)
         (void)kernel_lock(b->lock_fd, F_UNLCK, BOX_BYTE_STATE, 1);
-    undotlock(b);
     if (b->held & (BOX_READ | BOX_WRITE))
         (void)kernel_lock(b->fd, F_UNLCK, 0, 0);
     b->held = 0;

@@ -119,7 +119,7 @@ static void guessing_gets_slower(void **state)
     struct conf conf;
     int fd;
     int64_t now = 1000000;
-    int other;
+    int other, none = -1;
     unsigned last = 0;
 
     assert_int_equal(conf_init(&conf), 0);
@@ -127,28 +127,28 @@ static void guessing_gets_slower(void **state)
     fd = throttle_open(&conf);
     assert_true(fd >= 0);
     for (int i = 0; i < THROTTLE_FREE_ADDRESS; i++)
-        assert_int_equal(throttle_delay(fd, "192.0.2.1", STR("bob"), true, now), 0);
+        assert_int_equal(throttle_delay(&fd, "192.0.2.1", STR("bob"), true, now), 0);
     for (int i = 0; i < 30; i++) {
-        unsigned delay = throttle_delay(fd, "192.0.2.1", STR("bob"), true, now);
+        unsigned delay = throttle_delay(&fd, "192.0.2.1", STR("bob"), true, now);
 
         assert_true(delay >= last && delay <= THROTTLE_MAX);
         last = delay;
     }
     assert_int_equal(last, THROTTLE_MAX);
     /* The address, whoever is tried; the user, whoever tries; nobody else. */
-    assert_int_equal(throttle_delay(fd, "192.0.2.1", STR("eve"), false, now), THROTTLE_MAX);
-    assert_int_equal(throttle_delay(fd, "192.0.2.2", STR("bob"), false, now), THROTTLE_MAX);
-    assert_int_equal(throttle_delay(fd, "192.0.2.2", STR("eve"), false, now), 0);
-    assert_int_equal(throttle_delay(fd, "", STR(""), false, now), 0);
+    assert_int_equal(throttle_delay(&fd, "192.0.2.1", STR("eve"), false, now), THROTTLE_MAX);
+    assert_int_equal(throttle_delay(&fd, "192.0.2.2", STR("bob"), false, now), THROTTLE_MAX);
+    assert_int_equal(throttle_delay(&fd, "192.0.2.2", STR("eve"), false, now), 0);
+    assert_int_equal(throttle_delay(&fd, "", STR(""), false, now), 0);
     /* So for another who looks at it meanwhile, who need not wait. */
     other = throttle_open(&conf);
     assert_true(other >= 0);
-    assert_int_equal(throttle_delay(other, "192.0.2.1", STR("eve"), false, now), THROTTLE_MAX);
+    assert_int_equal(throttle_delay(&other, "192.0.2.1", STR("eve"), false, now), THROTTLE_MAX);
     (void)close(other);
-    assert_int_equal(throttle_delay(-1, "192.0.2.1", STR("eve"), false, now), 0);
+    assert_int_equal(throttle_delay(&none, "192.0.2.1", STR("eve"), false, now), 0);
     /* It is forgotten. */
-    assert_true(throttle_delay(fd, "192.0.2.1", STR("bob"), false, now + 2 * THROTTLE_HALF) < THROTTLE_MAX);
-    assert_int_equal(throttle_delay(fd, "192.0.2.1", STR("bob"), false, now + 10 * THROTTLE_HALF), 0);
+    assert_true(throttle_delay(&fd, "192.0.2.1", STR("bob"), false, now + 2 * THROTTLE_HALF) < THROTTLE_MAX);
+    assert_int_equal(throttle_delay(&fd, "192.0.2.1", STR("bob"), false, now + 10 * THROTTLE_HALF), 0);
     (void)close(fd);
     conf_finish(&conf);
     (void)unlinkat(p->folder, THROTTLE_FILE, 0);
@@ -168,10 +168,10 @@ static void addresses_of_one_ipv6_network_count_as_one(void **state)
         char address[64];
 
         (void)snprintf(address, sizeof(address), "2001:db8:0:1::%x", i + 1);
-        (void)throttle_delay(fd, address, STR(""), true, 5);
+        (void)throttle_delay(&fd, address, STR(""), true, 5);
     }
-    assert_int_equal(throttle_delay(fd, "2001:db8:0:1:ffff::1", STR(""), false, 5), 8 - THROTTLE_FREE_ADDRESS);
-    assert_int_equal(throttle_delay(fd, "2001:db8:0:2::1", STR(""), false, 5), 0);
+    assert_int_equal(throttle_delay(&fd, "2001:db8:0:1:ffff::1", STR(""), false, 5), 8 - THROTTLE_FREE_ADDRESS);
+    assert_int_equal(throttle_delay(&fd, "2001:db8:0:2::1", STR(""), false, 5), 0);
     (void)close(fd);
     conf_finish(&conf);
     (void)unlinkat(p->folder, THROTTLE_FILE, 0);
@@ -194,7 +194,7 @@ static void connections_of_a_minute_are_counted(void **state)
     assert_int_equal(throttle_connections(&conf, "2001:db8::2", 1020), 2);
     assert_int_equal(throttle_connections(&conf, "192.0.2.1", 1001 + THROTTLE_WINDOW), 1);
     assert_int_equal(throttle_connections(&conf, "192.0.2.1", 900), 1); /* a clock that was set back */
-    assert_int_equal(throttle_delay(fd, "192.0.2.1", STR("bob"), false, 1000), 0);
+    assert_int_equal(throttle_delay(&fd, "192.0.2.1", STR("bob"), false, 1000), 0);
     (void)close(fd);
     conf_finish(&conf);
     (void)unlinkat(p->folder, THROTTLE_FILE, 0);
@@ -213,14 +213,14 @@ static void many_names_do_not_hide_one(void **state)
     fd = throttle_open(&conf);
     assert_true(fd >= 0);
     for (int i = 0; i < 40; i++)
-        (void)throttle_delay(fd, "192.0.2.1", STR("bob"), true, 5);
+        (void)throttle_delay(&fd, "192.0.2.1", STR("bob"), true, 5);
     for (int i = 0; i < 20000; i++) {
         char name[32];
 
         (void)snprintf(name, sizeof(name), "user%d", i);
-        (void)throttle_delay(fd, "", str_from(name), true, 5);
+        (void)throttle_delay(&fd, "", str_from(name), true, 5);
     }
-    assert_int_equal(throttle_delay(fd, "", STR("bob"), false, 5), THROTTLE_MAX);
+    assert_int_equal(throttle_delay(&fd, "", STR("bob"), false, 5), THROTTLE_MAX);
     (void)close(fd);
     conf_finish(&conf);
     (void)unlinkat(p->folder, THROTTLE_FILE, 0);

@@ -204,6 +204,33 @@ static void test_delivery_is_told(void **state)
     scratch_close(&s);
 }
 
+/* A mailbox that its owner's program removed between two messages is made anew, with the sidecars and without. */
+static void test_removed_meanwhile(void **state)
+{
+    struct mbox_store *store;
+    struct mbox_append *a;
+    struct scratch s;
+    struct stat st;
+
+    (void)state;
+    scratch_open(&s);
+    a = open_delivery(&s, 5, &store);
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(deliver_next(a), 0);
+        assert_int_equal(unlink(s.inbox), 0);
+        assert_int_equal(deliver_next(a), 0);
+        assert_int_equal(stat(s.inbox, &st), 0);
+        if (i != 1)
+            continue;
+        remove_tree(s.state);
+        write_file(s.state, "", 0);
+    }
+    mbox_append_free(a);
+    mbox_store_free(store);
+    assert_int_equal(unlink(s.state), 0);
+    scratch_close(&s);
+}
+
 /* What is not wanted any more when its turn comes is not written; what is there already is not asked for. */
 static void test_delivery_is_asked(void **state)
 {
@@ -425,13 +452,10 @@ static void test_end_without_room(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_append_kept),
-        cmocka_unit_test(test_delivery_is_told),
-        cmocka_unit_test(test_deliveries_in_line),
-        cmocka_unit_test(test_delivery_beside_pop3),
-        cmocka_unit_test(test_name_is_durable),
-        cmocka_unit_test(test_delivery_is_asked),
-        cmocka_unit_test(test_no_turn),
+        cmocka_unit_test(test_append_kept),          cmocka_unit_test(test_removed_meanwhile),
+        cmocka_unit_test(test_delivery_is_told),     cmocka_unit_test(test_deliveries_in_line),
+        cmocka_unit_test(test_delivery_beside_pop3), cmocka_unit_test(test_name_is_durable),
+        cmocka_unit_test(test_delivery_is_asked),    cmocka_unit_test(test_no_turn),
         cmocka_unit_test(test_end_without_room),
     };
 
