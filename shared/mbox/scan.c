@@ -14,6 +14,8 @@
 #include "shared/base/macros.h"
 #include "shared/mbox/mbox.h"
 
+#define SCAN_FIRST (32u << 10) /* bytes that are read at first: enough for most who look at one message only */
+
 #define KEEP 600 /* bytes never consumed before more are there: a From_ line, a quoting window */
 
 static void hash_rest(struct scanner *s)
@@ -38,14 +40,15 @@ static void hash_bytes(struct scanner *s, const uint8_t *p, size_t len)
 static int refill(struct scanner *s)
 {
     size_t from = s->pos > SCAN_HISTORY ? s->pos - SCAN_HISTORY : 0;
+    size_t size = s->len == 0 ? SCAN_FIRST : SCAN_BUFFER;
 
     hash_rest(s);
     memmove(s->buf, s->buf + from, s->len - from);
     s->base += from;
     s->pos -= from;
     s->len -= from;
-    while (!s->is_eof && s->len < SCAN_BUFFER) {
-        ssize_t n = pread(s->fd, s->buf + s->len, SCAN_BUFFER - s->len, (off_t)(s->base + s->len));
+    while (!s->is_eof && s->len < size) {
+        ssize_t n = pread(s->fd, s->buf + s->len, size - s->len, (off_t)(s->base + s->len));
 
         if (n < 0 && errno == EINTR)
             continue;
