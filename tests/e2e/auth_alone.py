@@ -351,6 +351,18 @@ def test_modules_that_ask_for_the_same_password():
     assert out["user"] == "alice", out
 
 
+def test_what_modules_call():
+    """crypt_r() and getaddrinfo() are the program's own for modules and libraries, hash_once.c and numeric.c."""
+    log = "/var/tmp/bindings"
+    a = Attempt("PLAIN", plain("alice", "wonderland"), env={"LD_DEBUG": "bindings", "LD_DEBUG_OUTPUT": log})
+    assert a.result()["user"] == "alice"
+    a.end()
+    with open("%s.%d" % (log, a.process.pid), encoding="utf-8", errors="replace") as f:
+        text = f.read()
+    for library, symbol in (("pam_unix", "crypt_r"), ("libaudit", "getaddrinfo")):
+        assert re.search(r"%s\.so\S* \[0\] to %s \[0\]: normal symbol `%s'" % (library, re.escape(PROGRAM), symbol), text), symbol
+
+
 def test_session():
     """With pam_session the process stays until the connection ends, and then closes the session."""
     log = "/var/tmp/pam-session"

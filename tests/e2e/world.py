@@ -338,12 +338,10 @@ class World:
             os.makedirs(os.path.dirname(target), exist_ok=True)
             shutil.copy2(os.path.join(TREE, name), target, follow_symlinks=False)
 
-    def add_users(self, crypt="YESCRYPT"):
-        """`crypt` is MD5 for programs under ASan: it wraps crypt(3) and jumps to nowhere when only a PAM module has it;
-        pam_unix computes MD5 itself."""
+    def add_users(self):
         for name in PASSWORDS:
             self.run(["useradd", "--create-home", "--shell", "/bin/bash", name], check=True)
-        self.run(["chpasswd", "--crypt-method", crypt], input="".join("%s:%s\n" % p for p in PASSWORDS.items()), check=True)
+        self.run(["chpasswd", "--crypt-method", "YESCRYPT"], input="".join("%s:%s\n" % p for p in PASSWORDS.items()), check=True)
 
     def install_build(self, build):
         """Puts a build of the host into this machine, as units/install does without building anew."""
