@@ -38,9 +38,9 @@ SHARES = {"sizes": 20, "start": 50, "login": 60, "smtp": 220, "relay": 60, "pop3
 SIZES = {
     "quick": {"minutes": 5, "boxes": [(1000, 1)], "connections": 10, "smtp": (1, 10), "idle": (1, 50), "growth": (200, 1000),
               "counts": 100, "relay": (100, 10, 1)},
-    "normal": {"minutes": 30, "boxes": [(10000, 3), (100000, 3)], "connections": 100, "smtp": (3, 1), "idle": (1, 50, 200),
+    "normal": {"minutes": 30, "boxes": [(10000, 3), (100000, 3)], "connections": 100, "smtp": (7, 1), "idle": (1, 50, 200),
                "growth": (1000, 10000, 100000, 400000), "counts": 500, "relay": (2000, 200, 3)},
-    "full": {"minutes": 100, "boxes": [(10000, 5), (100000, 5)], "connections": 300, "smtp": (5, 1), "idle": (1, 50, 200),
+    "full": {"minutes": 100, "boxes": [(10000, 5), (100000, 5)], "connections": 300, "smtp": (9, 1), "idle": (1, 50, 200),
              "growth": (1000, 10000, 100000, 400000), "counts": 500, "relay": (10000, 1000, 3)},
 }
 LEEWAY = 60  # seconds over its share after which a part is ended
