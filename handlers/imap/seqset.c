@@ -136,18 +136,11 @@ int seqset_parse(struct imap *s, struct numset *ret)
 
 int seqset_uids(struct imap *s, const struct numset *seqs, struct numset *ret)
 {
-    for (size_t i = 0; i < seqs->count; i++) {
-        for (uint32_t seq = seqs->ranges[i].first; seq <= seqs->ranges[i].last; seq++) {
-            struct mbox_info info;
-            int r = mbox_info(s->box, seq, &info);
+    int r = 0;
 
-            if (r >= 0)
-                r = numset_add(ret, info.uid, info.uid);
-            if (r < 0)
-                return r;
-        }
-    }
-    return 0;
+    for (size_t i = 0; r >= 0 && i < seqs->count; i++)
+        r = mbox_uids(s->box, seqs->ranges[i].first, seqs->ranges[i].last, ret);
+    return r;
 }
 
 int seqset_from_uids(struct imap *s, const struct numset *uids, struct numset *ret)

@@ -83,16 +83,18 @@ int base_read(struct box *b, uint32_t *ret_validity, uint32_t *ret_last)
     return 0;
 }
 
-/* The record of the first message of the file. */
-static const struct index_record *first_record(const struct box *b)
+/* The record of the first message of the file. False: there is none that can be trusted. */
+static bool first_record(const struct box *b, struct index_record *ret)
 {
     const struct index *ix = &b->ix;
 
-    for (uint64_t i = 0; ix->head->is_ordered && i < ix->head->count; i++)
-        if (!(ix->records[i].bits & INDEX_EXPUNGED))
-            return ix->records[i].offset == ix->head->prefix && index_is_valid(&ix->records[i]) ? &ix->records[i]
-                                                                                                : NULL;
-    return NULL;
+    for (uint64_t i = 0; ix->head->is_ordered && i < ix->head->count; i++) {
+        if (index_brief(ix, i)->bits & INDEX_EXPUNGED)
+            continue;
+        *ret = index_load(ix, i);
+        return ret->offset == ix->head->prefix && index_is_valid(ret);
+    }
+    return false;
 }
 
 /* Where the number stands in a header. */
@@ -121,26 +123,26 @@ static bool find_last(struct str header, uint32_t uidvalidity, size_t *ret)
 
 int base_put_last(struct box *b, uint32_t uidlast)
 {
-    const struct index_record *rec = first_record(b);
+    struct index_record rec;
     _cleanup_free_ char *header = NULL;
     char digits[LAST_DIGITS + 1];
     size_t len, at;
     int r;
 
-    if (rec == NULL || !(rec->bits & INDEX_HAS_BASE))
+    if (!first_record(b, &rec) || !(rec.bits & INDEX_HAS_BASE))
         return 0;
-    len = rec->header < HEADER_MOST ? rec->header : HEADER_MOST;
+    len = rec.header < HEADER_MOST ? rec.header : HEADER_MOST;
     header = malloc(len + 1);
     if (header == NULL)
         return -ENOMEM;
-    if ((r = file_read(b->fd, header, len, rec->offset + rec->from_length)) < 0)
+    if ((r = file_read(b->fd, header, len, rec.offset + rec.from_length)) < 0)
         return r;
     if (!find_last((struct str){header, len}, b->ix.head->uidvalidity, &at))
         return 0;
     (void)snprintf(digits, sizeof(digits), "%010" PRIu32, uidlast);
     if (memcmp(header + at, digits, LAST_DIGITS) == 0)
         return 0;
-    return file_write(b->fd, digits, LAST_DIGITS, rec->offset + rec->from_length + at);
+    return file_write(b->fd, digits, LAST_DIGITS, rec.offset + rec.from_length + at);
 }
 
 unsigned base_count_keywords(const struct box *b)
@@ -154,25 +156,25 @@ unsigned base_count_keywords(const struct box *b)
 
 int base_put_keywords(struct box *b)
 {
-    const struct index_record *rec = first_record(b);
+    struct index_record rec;
     _cleanup_buf_ struct buf fresh = BUF_INIT(UINT16_MAX + 1);
     _cleanup_free_ char *old = NULL;
     struct interop_marker marker;
     const char *lf;
     int r;
 
-    if (rec == NULL || !base_is_in(b, rec) || index_is_unwritten(rec)) /* the next flush does it */
+    if (!first_record(b, &rec) || !base_is_in(b, &rec) || index_is_unwritten(&rec.brief)) /* the next flush does it */
         return 0;
-    old = malloc(rec->block);
+    old = malloc(rec.block);
     if (old == NULL)
         return -ENOMEM;
-    if ((r = file_read(b->fd, old, rec->block, rec->offset + rec->from_length)) < 0)
+    if ((r = file_read(b->fd, old, rec.block, rec.offset + rec.from_length)) < 0)
         return r;
-    lf = memchr(old, '\n', rec->block);
+    lf = memchr(old, '\n', rec.block);
     if (lf == NULL || !interop_marker_parse(str_trim((struct str){old, (size_t)(lf - old)}), &marker))
         return 0;
-    r = flush_render(b->ix.head, rec, &marker, true, rec->block, &fresh);
-    if (r < 0 || !flush_has_same_lines(old, fresh.data, rec->block))
+    r = flush_render(b->ix.head, &rec, &marker, true, rec.block, &fresh);
+    if (r < 0 || !flush_has_same_lines(old, fresh.data, rec.block))
         return r == -ENOBUFS ? 0 : r;
-    return file_write(b->fd, fresh.data, fresh.len, rec->offset + rec->from_length);
+    return file_write(b->fd, fresh.data, fresh.len, rec.offset + rec.from_length);
 }

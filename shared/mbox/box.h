@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 
 #include "shared/base/limits.h"
+#include "shared/mbox/index.h"
 #include "shared/mbox/interop.h"
 #include "shared/mbox/mbox.h"
 
@@ -56,123 +57,6 @@ enum box_lock_kind {
     BOX_WRITE = 1u << 1,
     BOX_STATE = 1u << 2,
 };
-
-/* ---- index ---- */
-
-enum index_bit {
-    INDEX_EXPUNGED = 1u << 0,      /* gone; the record stays until the index is rebuilt, so that views can tell */
-    INDEX_UID_IN_FILE = 1u << 1,   /* the file's X-UID is the right one */
-    INDEX_PENDING = 1u << 2,       /* flags differ from what the file says */
-    INDEX_LACKS_NEWLINE = 1u << 3, /* see struct scan_message */
-    INDEX_HAS_STRAY = 1u << 4,
-    INDEX_HAS_MARKER = 1u << 5,
-    INDEX_HAS_BASE = 1u << 6,    /* carries X-IMAPbase */
-    INDEX_HAS_INTEROP = 1u << 7, /* the file says something about flags or UID */
-    INDEX_IN_PLACE = 1u << 8,    /* our own append, and still where it was appended */
-    INDEX_IS_TORN = 1u << 9,     /* and cut off by a crash, or with more in it than we wrote */
-    INDEX_HAS_8BIT = 1u << 10,   /* bytes above 127 in the header that is shown */
-};
-
-/* One message. Records stand in ascending order of UIDs, which nearly always is the order in the file too. */
-struct index_record {
-    uint64_t offset; /* of the From_ line */
-    uint64_t length; /* to the next From_ line or the end of the file */
-    uint64_t size;   /* wire form */
-    uint64_t modseq;
-    uint64_t keywords;
-    uint64_t file_keywords; /* as the file has them */
-    int64_t internaldate;
-    int64_t savedate;
-    uint8_t hash[16];
-    uint32_t uid;
-    uint32_t header;
-    uint16_t from_length;
-    uint16_t block;
-    int16_t date_offset;
-    uint8_t flags;      /* enum mbox_flag */
-    uint8_t file_flags; /* the same as the file has them, INTEROP_OLD */
-    uint8_t separator;
-    uint8_t form; /* enum interop_form */
-    uint16_t bits;
-    uint32_t cache[MBOX_CACHE_KINDS]; /* place in the cache file in units of 16 bytes, 0: none */
-    uint32_t check;                   /* over the rest of the record */
-};
-_Static_assert(sizeof(struct index_record) == 128, "records are mapped: their size is part of the format");
-
-#define INDEX_MAGIC        0x31584950504e4550u
-#define INDEX_VERSION      6u
-#define INDEX_HEADER_SIZE  16384u
-#define INDEX_KEYWORD_SIZE (LIMIT_KEYWORD + 1)
-#define INDEX_SIZES        64u
-
-struct index_header {
-    uint64_t magic;
-    uint32_t version;
-    uint32_t is_dirty;      /* an update is under way, or was when somebody died */
-    uint32_t is_superseded; /* another index file has taken the place of this one */
-    uint32_t uidvalidity;
-    uint32_t uidnext;
-    uint32_t recent;     /* first UID that no view has seen yet */
-    uint64_t modseq;     /* highest */
-    uint64_t generation; /* grows when places in the file change */
-    uint64_t log_id;     /* of the state log that it was made with */
-    uint64_t log_size;   /* how much of it is in here */
-    uint8_t mailboxid[16];
-    /* the mbox file that it describes; all zero: no file */
-    uint64_t dev;
-    uint64_t ino;
-    uint64_t size;
-    int64_t mtime;
-    int64_t ctime;
-    uint32_t mtime_ns;
-    uint32_t ctime_ns;
-    uint64_t prefix; /* bytes before the first message: empty lines, a pseudo message */
-    uint64_t count;  /* records, with the expunged ones */
-    uint64_t live;
-    uint64_t last;          /* record of the message that stands last in the file; live > 0 */
-    uint32_t base_validity; /* X-IMAPbase as the file has it */
-    uint32_t base_last;
-    uint32_t is_ordered; /* records ascend in the file too */
-    uint32_t is_crlf;    /* the file has CRLF line ends */
-    uint64_t expunges;   /* MODSEQ of the last change to the set of INDEX_EXPUNGED */
-    uint64_t cache_id;
-    uint64_t boot;       /* the start of the machine that wrote it last */
-    uint32_t is_settled; /* all of it was durable before this was set */
-    /* sums over the records of messages that are there, kept by index_put() */
-    uint32_t unseen;
-    uint32_t deleted;
-    uint32_t unwritten;     /* index_is_unwritten() */
-    uint64_t bytes;         /* of their wire forms */
-    uint64_t first_unseen;  /* no record before this one is unseen */
-    uint32_t logged;        /* index_is_logged() */
-    uint32_t is_log_lazy;   /* the log holds UIDs that may not be durable yet: nobody was told them */
-    uint64_t deleted_bytes; /* of the wire forms of those that are \Deleted */
-    uint32_t is_unproven;   /* it grew, and what stands in front was not looked at yet, see sync_verify() */
-    uint32_t proven;        /* record from which the next look at a part of a large file goes on */
-    uint32_t is_sampled;    /* since all of it was read only parts were looked at */
-    uint8_t reserved[4];
-    uint64_t check;                                    /* over all before it */
-    char keywords[LIMIT_KEYWORDS][INDEX_KEYWORD_SIZE]; /* NUL-terminated */
-    uint64_t sizes[INDEX_SIZES];                       /* that the file had, see remember.h; 0: none */
-    uint64_t sizes_next;                               /* where the next of them goes */
-};
-_Static_assert(sizeof(struct index_header) <= INDEX_HEADER_SIZE, "the header has its own pages");
-
-struct index {
-    int fd;
-    uint64_t ino;
-    const struct index_header *head;    /* mapped; NULL: no index */
-    const struct index_record *records; /* mapped behind it */
-    size_t mapped;                      /* bytes */
-    struct index_header *next;          /* the header to write: a copy of *head that is changed under BOX_STATE */
-    struct index_header *before;        /* as it was at index_begin(); both NULL until then */
-    bool is_changed;                    /* records were written since */
-    struct index_record *batch;         /* records waiting to be written: batch_first and up */
-    uint64_t batch_first;
-    size_t batch_count;
-};
-
-#define INDEX_BATCH 512
 
 /* ---- box ---- */
 
@@ -355,74 +239,6 @@ int log_touched(struct box *b, uint64_t since, uint32_t system, uint64_t keyword
 
 /* Rewrites the log when most of it is history. */
 int log_compact(struct box *b);
-
-/* ---- index.c ---- */
-
-/* Maps the index file if there is a valid one that fits the state log; otherwise leaves ix.head NULL. */
-int index_open(struct box *b);
-void index_close(struct box *b);
-
-/* Makes sure that records [0, n) are mapped. */
-int index_map(struct box *b, uint64_t n);
-
-/* Changing: begin marks it dirty and copies the header to ix.next; put writes a record (behind or over others, in
- * batches); end writes everything and takes the mark away. */
-int index_begin(struct box *b);
-void index_get(const struct box *b, uint64_t at, struct index_record *ret); /* also what waits in the batch */
-int index_put(struct box *b, uint64_t at, const struct index_record *rec);
-int index_end(struct box *b);
-
-/* With BOX_STATE: something in the index is damaged, it has to be made anew. -EIO, or what kept it from being said. */
-int index_spoil(struct box *b);
-
-/* Drops what was not written yet. If records were written already the index stays dirty: the next one rebuilds it. */
-void index_abort(struct box *b);
-
-/* Starts an empty index, `again` with the header of another; index_install() gives its file the name of the index.
- * What was begun before and not installed loses its name to it. */
-int index_new(struct box *b, struct index *ret);
-int index_again(struct box *b, const struct index_header *h, struct index *ret);
-int index_install(struct box *b, struct index *fresh);
-int index_add(struct index *ix, const struct index_record *rec);
-int index_rewrite(struct index *fresh, uint64_t at, const struct index_record *rec);
-int index_map_fresh(struct index *fresh); /* writes what is gathered, so that fresh->records can be read */
-void index_finish(struct index *ix);
-
-/* The first record from `from` on with a UID of at least `uid`. */
-uint64_t index_find(const struct index *ix, uint64_t from, uint32_t uid);
-
-/* Does the file lack something of this message that should be written there? A UID alone is not worth the making of a
- * flag block. */
-static inline bool index_is_unwritten(const struct index_record *rec)
-{
-    return !(rec->bits & INDEX_EXPUNGED) &&
-           ((rec->bits & INDEX_PENDING) || (rec->block > 0 && !(rec->bits & INDEX_UID_IN_FILE)));
-}
-
-/* Does the state log know something of it that the file does not say? */
-static inline bool index_is_logged(const struct index_record *rec)
-{
-    return !(rec->bits & INDEX_EXPUNGED) && ((rec->bits & INDEX_PENDING) || !(rec->bits & INDEX_UID_IN_FILE));
-}
-
-/* The header as of one moment, without its keywords and without a lock. False: it is being changed just now. */
-bool index_look(const struct index *ix, struct index_header *ret);
-
-/* Drops the records of what is gone when there are too many of them, and the file of an index that was not finished. */
-int index_purge(struct box *b);
-void index_discard(struct box *b, struct index *fresh);
-
-/* The checksum over a record, and whether it carries the right one. */
-uint32_t index_check(const struct index_record *rec);
-bool index_is_valid(const struct index_record *rec);
-
-/* Fills the fields of the header that say which file it describes. */
-void index_describe(struct index_header *h, const struct stat *st);
-bool index_describes(const struct index_header *h, const struct stat *st);
-
-/* Writes a header, with its check, into an index file, but for the keywords and what follows them, which stay as they
- * are there. 0 or a negative errno. */
-int index_write_header(int fd, struct index_header *h);
 
 /* ---- sync.c ---- */
 

@@ -160,8 +160,7 @@ static int cache_create(struct mbox *v)
         return -errno;
     for (uint64_t i = 0; i < b->ix.head->count; i++) {
         static const uint32_t none[MBOX_CACHE_KINDS];
-        struct index_record rec = b->ix.records[i];
-
+        struct index_record rec = index_load(&b->ix, i);
         if (memcmp(rec.cache, none, sizeof(none)) == 0)
             continue;
         memset(rec.cache, 0, sizeof(rec.cache));
@@ -190,7 +189,7 @@ static int point_to_blobs(struct mbox *v, uint64_t place)
 
         memcpy(&blob, v->cache_put.data + at, sizeof(blob));
         position = index_find(&b->ix, 0, blob.uid);
-        if (position < b->ix.head->count && b->ix.records[position].uid == blob.uid) {
+        if (position < b->ix.head->count && index_brief(&b->ix, position)->uid == blob.uid) {
             index_get(b, position, &rec);
             rec.cache[blob.kind] = (uint32_t)((place + at) / CACHE_UNIT);
             if ((r = index_put(b, position, &rec)) < 0)

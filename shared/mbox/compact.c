@@ -69,11 +69,17 @@ static int put_truth(struct box *b, struct buf *out)
         if (h->keywords[n][0] != '\0' && (r = log_put_keyword(out, n, h->keywords[n])) < 0)
             return r;
     for (uint64_t i = 0; i < h->count; i++) {
-        const struct index_record *rec = &b->ix.records[i];
+        const struct index_brief *brief = index_brief(&b->ix, i);
+        struct index_record rec;
 
-        if (!index_is_valid(rec))
+        if (!index_brief_is_valid(brief))
             return index_spoil(b);
-        if (index_is_logged(rec) && (r = log_put_message(out, rec)) < 0)
+        if (!index_is_logged(brief))
+            continue;
+        rec = index_load(&b->ix, i);
+        if (!index_is_valid(&rec))
+            return index_spoil(b);
+        if ((r = log_put_message(out, &rec)) < 0)
             return r;
     }
     return 0;

@@ -113,11 +113,11 @@ static int gather(struct mbox *v, const struct numset *uids, struct mbox_append 
         uint32_t seq = mbox_seq_from(v, uids->ranges[i].first);
 
         for (; r == 0 && seq <= mbox_count(v); seq++) {
-            uint32_t uid = v->ix.records[view_position(v, seq)].uid;
+            uint32_t uid = index_brief(&v->ix, view_position(v, seq))->uid;
 
             if (uid > uids->ranges[i].last)
                 break;
-            if (v->ix.records[view_position(v, seq)].bits & INDEX_EXPUNGED)
+            if (index_brief(&v->ix, view_position(v, seq))->bits & INDEX_EXPUNGED)
                 continue;
             if ((r = copy_one(v, seq, a, copied)) == 0)
                 r = numset_add(from, uid, uid);
@@ -158,7 +158,7 @@ static void carry_flags(struct mbox *v, struct str destination, const struct cop
 
         if (at >= v->b->ix.head->count)
             continue;
-        rec = v->b->ix.records[at];
+        rec = index_load(&v->b->ix, at);
         if (rec.uid != copied->flags[i].uid || !index_is_valid(&rec) ||
             (rec.flags == copied->flags[i].flags.system && rec.keywords == copied->flags[i].flags.keywords))
             continue;

@@ -41,13 +41,15 @@ static int choose(struct expunge *e, const struct numset *uids, bool only_delete
     int r = 0;
 
     for (uint64_t i = 0; r == 0 && i < ix->head->count; i++) {
-        const struct index_record *rec = &ix->records[i];
+        const struct index_brief *brief = index_brief(ix, i);
+        struct index_record rec;
 
-        if ((rec->bits & INDEX_EXPUNGED) || (only_deleted && !(rec->flags & MBOX_DELETED)))
+        if ((brief->bits & INDEX_EXPUNGED) || (only_deleted && !(brief->flags & MBOX_DELETED)))
             continue;
-        if (uids != NULL && !numset_has(uids, rec->uid))
+        if (uids != NULL && !numset_has(uids, brief->uid))
             continue;
-        r = index_is_valid(rec) ? doom(e, i, rec) : index_spoil(e->b);
+        rec = index_load(ix, i);
+        r = index_is_valid(&rec) ? doom(e, i, &rec) : index_spoil(e->b);
     }
     if (r == 0 && e->count > 1)
         qsort(e->doomed, e->count, sizeof(*e->doomed), by_offset);
@@ -123,7 +125,7 @@ void expunge_mark(struct index_record *rec, int64_t room, size_t block)
 
 uint64_t expunge_place(const struct expunge *e, uint64_t position)
 {
-    uint64_t offset = e->b->ix.records[position].offset;
+    uint64_t offset = index_offset(&e->b->ix, position);
     const struct run *run = run_before(e, offset);
 
     if (run == NULL)
@@ -160,12 +162,14 @@ static int update_index(struct expunge *e, uint64_t modseq)
         return r;
     h = b->ix.next;
     for (uint64_t i = 0; r == 0 && i < b->ix.head->count; i++) {
-        struct index_record rec = b->ix.records[i];
-        uint64_t offset = rec.offset;
+        struct index_record rec;
+        uint64_t offset;
         bool is_doomed;
 
+        rec = index_load(&b->ix, i);
         if (rec.bits & INDEX_EXPUNGED)
             continue;
+        offset = rec.offset;
         is_doomed = expunge_is_doomed(e, &rec);
         if (is_doomed) {
             rec.bits |= INDEX_EXPUNGED;
@@ -203,9 +207,12 @@ static int log_heads(const struct expunge *e, struct buf *log)
 
     for (size_t i = 0; r == 0 && i < e->run_count; i++) {
         const struct run *run = &e->runs[i];
+        uint32_t uid;
 
-        if (run->next != EXPUNGE_NONE)
-            r = numset_add(&uids, e->b->ix.records[run->next].uid, e->b->ix.records[run->next].uid);
+        if (run->next == EXPUNGE_NONE)
+            continue;
+        uid = index_brief(&e->b->ix, run->next)->uid;
+        r = numset_add(&uids, uid, uid);
     }
     return r < 0 || uids.count == 0 ? r : log_put_flushed(log, &uids);
 }

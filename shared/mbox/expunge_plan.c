@@ -73,9 +73,9 @@ static void whole_blocks(struct run *run, uint64_t from_length, uint64_t block)
 }
 
 /* A run and the message behind it. -ENOBUFS: not this way. */
-static int add_collapse(struct expunge *e, const struct index_record *first, uint64_t next, uint64_t block)
+static int add_collapse(struct expunge *e, const struct index_record *first, uint64_t next,
+                        const struct index_record *rec, uint64_t block)
 {
-    const struct index_record *rec = &e->b->ix.records[next];
     _cleanup_buf_ struct buf head = BUF_INIT(REWRITE_HEADER_MAX * 2);
     uint64_t from = first->offset;
     struct run run = {.from = from, .to = rec->offset, .next = next, .has_base = from == e->b->ix.head->prefix};
@@ -99,9 +99,8 @@ static int add_collapse(struct expunge *e, const struct index_record *first, uin
 }
 
 /* A run that is moved over; the message behind it gets a new block if it is the first now, or is padded. */
-static int add_move(struct expunge *e, uint64_t from, uint64_t next)
+static int add_move(struct expunge *e, uint64_t from, uint64_t next, const struct index_record *rec)
 {
-    const struct index_record *rec = &e->b->ix.records[next];
     _cleanup_buf_ struct buf head = BUF_INIT(REWRITE_HEADER_MAX * 2);
     struct run run = {.from = from, .to = rec->offset, .next = next, .has_base = from == e->b->ix.head->prefix};
     struct rewrite_head made;
@@ -134,36 +133,37 @@ static int add_end(struct expunge *e, uint64_t from)
 static int walk(struct expunge *e, bool is_collapse, uint64_t block)
 {
     const struct index *ix = &e->b->ix;
-    const struct index_record *first = NULL;
+    struct index_record first = {0}, rec;
+    bool has_first = false;
     uint64_t at = e->doomed[0].offset;
     size_t doomed = 0;
     int r = 0;
 
     plan_start(e, is_collapse);
     for (uint64_t i = e->doomed[0].position; r == 0 && i < ix->head->count; i++) {
-        const struct index_record *rec = &ix->records[i];
-
-        if (rec->bits & INDEX_EXPUNGED)
+        rec = index_load(ix, i);
+        if (rec.bits & INDEX_EXPUNGED)
             continue;
-        if (!index_is_valid(rec) || rec->offset != at)
+        if (!index_is_valid(&rec) || rec.offset != at)
             return index_spoil(e->b);
-        at = rec->offset + rec->length;
+        at = rec.offset + rec.length;
         if (doomed < e->count && e->doomed[doomed].position == i) {
-            first = first == NULL ? rec : first;
+            first = has_first ? first : rec;
+            has_first = true;
             doomed++;
             continue;
         }
         if (!is_collapse)
-            r = add_move(e, first == NULL ? rec->offset : first->offset, i);
-        else if (first != NULL)
-            r = add_collapse(e, first, i, block);
-        first = NULL;
+            r = add_move(e, has_first ? first.offset : rec.offset, i, &rec);
+        else if (has_first)
+            r = add_collapse(e, &first, i, &rec, block);
+        has_first = false;
         if (is_collapse && doomed == e->count)
             return r;
     }
     if (r == 0 && at != (uint64_t)e->b->facts.st_size) /* one that came while the file was made longer is not in it */
         r = at == ix->head->size && at < (uint64_t)e->b->facts.st_size ? -EAGAIN : index_spoil(e->b);
-    return r < 0 || first == NULL ? r : add_end(e, first->offset);
+    return r < 0 || !has_first ? r : add_end(e, first.offset);
 }
 
 /* Records and file are in different orders: nothing but the bytes. */
@@ -205,8 +205,8 @@ static bool is_padded(const struct expunge *e)
     uint64_t padding = 0, size = (uint64_t)e->b->facts.st_size;
 
     for (uint64_t i = 0; i < ix->head->count; i++)
-        if (!(ix->records[i].bits & INDEX_EXPUNGED) && ix->records[i].block > PADDED)
-            padding += ix->records[i].block;
+        if (!(index_brief(ix, i)->bits & INDEX_EXPUNGED) && index_brief(ix, i)->block > PADDED)
+            padding += index_brief(ix, i)->block;
     return padding > PADDING_LEAST && padding > size / PADDING_SHARE;
 }
 
@@ -238,9 +238,8 @@ static bool is_mistakable(const struct expunge *e)
     if (at > from && remember_has(ix->head, at))
         return true;
     for (uint64_t i = ix->head->is_ordered ? e->doomed[0].position : 0; i < ix->head->count; i++) {
-        const struct index_record *rec = &ix->records[i];
-
-        if ((rec->bits & INDEX_EXPUNGED) || rec->offset <= from || expunge_is_doomed(e, rec))
+        struct index_record rec = index_load(ix, i);
+        if ((rec.bits & INDEX_EXPUNGED) || rec.offset <= from || expunge_is_doomed(e, &rec))
             continue;
         at = expunge_place(e, i);
         if (at > from && remember_has(ix->head, at))

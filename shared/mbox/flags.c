@@ -25,25 +25,47 @@ struct flag_change {
         struct numset uids;
     } groups[GROUPS_MAX];
     size_t count;
+    size_t last; /* the group that was added to last, and what is not in its set yet: UIDs that follow one another */
+    struct numrange run;
+    bool has_run;
+    uint64_t run_keywords; /* what the messages of the run had before */
+    uint8_t run_flags;
     struct buf log;
 };
 
-static void apply(const struct flag_change *c, struct index_record *rec)
+/* What a message has before and afterwards. */
+struct flags_pair {
+    const struct index_brief *before;
+    uint64_t keywords;
+    uint8_t flags;
+};
+
+static void apply(const struct flag_change *c, struct flags_pair *p)
 {
+    const struct index_brief *before = p->before;
+
     switch (c->mode) {
     case MBOX_FLAGS_SET:
-        rec->flags = (uint8_t)c->flags.system;
-        rec->keywords = c->flags.keywords;
+        p->flags = (uint8_t)c->flags.system;
+        p->keywords = c->flags.keywords;
         break;
     case MBOX_FLAGS_ADD:
-        rec->flags |= (uint8_t)c->flags.system;
-        rec->keywords |= c->flags.keywords;
+        p->flags = (uint8_t)(before->flags | c->flags.system);
+        p->keywords = before->keywords | c->flags.keywords;
         break;
     case MBOX_FLAGS_REMOVE:
-        rec->flags &= (uint8_t)~c->flags.system;
-        rec->keywords &= ~c->flags.keywords;
+        p->flags = (uint8_t)(before->flags & ~c->flags.system);
+        p->keywords = before->keywords & ~c->flags.keywords;
         break;
     }
+}
+
+static int end_run(struct flag_change *c)
+{
+    int r = c->has_run ? numset_add(&c->groups[c->last].uids, c->run.first, c->run.last) : 0;
+
+    c->has_run = false;
+    return r;
 }
 
 static int write_group(struct flag_change *c, size_t i)
@@ -54,78 +76,119 @@ static int write_group(struct flag_change *c, size_t i)
     return r;
 }
 
-/* Messages that end up with the same flags for the same reason are logged together. */
-static int group(struct flag_change *c, const struct index_record *rec, const struct index_record *before)
+static bool is_group(const struct flag_change *c, size_t i, const struct log_flags *flags)
 {
-    const struct log_flags flags = {.system = rec->flags,
-                                    .keywords = rec->keywords,
-                                    .changed =
-                                        log_changed(rec->flags ^ before->flags, rec->keywords ^ before->keywords)};
+    return i < c->count && c->groups[i].flags.system == flags->system &&
+           c->groups[i].flags.keywords == flags->keywords && c->groups[i].flags.changed == flags->changed;
+}
+
+/* Messages that end up with the same flags for the same reason are logged together. */
+static int group(struct flag_change *c, const struct flags_pair *p)
+{
+    const uint32_t uid = p->before->uid;
+    const struct log_flags flags = {
+        .system = p->flags,
+        .keywords = p->keywords,
+        .changed = log_changed(p->flags ^ p->before->flags, p->keywords ^ p->before->keywords)};
     size_t i;
     int r;
 
+    if ((r = end_run(c)) < 0)
+        return r;
     for (i = 0; i < c->count; i++)
-        if (c->groups[i].flags.system == flags.system && c->groups[i].flags.keywords == flags.keywords &&
-            c->groups[i].flags.changed == flags.changed)
+        if (is_group(c, i, &flags))
             break;
     if (i == GROUPS_MAX) {
-        i = rec->uid % GROUPS_MAX;
+        i = uid % GROUPS_MAX;
         if ((r = write_group(c, i)) < 0)
             return r;
     }
     if (i == c->count)
         c->count++;
     c->groups[i].flags = flags;
-    return numset_add(&c->groups[i].uids, rec->uid, rec->uid);
+    c->last = i;
+    c->run = (struct numrange){uid, uid};
+    c->has_run = true;
+    c->run_flags = p->before->flags;
+    c->run_keywords = p->before->keywords;
+    return 0;
 }
 
-/* Calls for each record that is meant and would change. */
-static int each(struct flag_change *c, int (*visit)(struct flag_change *c, uint64_t at, const struct index_record *rec))
+/* The view's mapping where it is of the same file: its pages were touched already, when the client looked at flags. */
+static const struct index *records_of(const struct flag_change *c)
+{
+    const struct index *box = &c->v->b->ix, *view = &c->v->ix;
+
+    return view->ino == box->ino && view->mapped >= index_bytes(box->head->count) ? view : box;
+}
+
+/* Calls for each message that is meant and would change. is_known: all have been looked at under this lock already; what
+ * was cut off since reads as zeros, see mbox_guard(). */
+static int each(struct flag_change *c, bool is_known,
+                int (*visit)(struct flag_change *c, uint64_t at, const struct flags_pair *p))
 {
     struct box *b = c->v->b;
+    const struct index *ix = records_of(c);
     uint64_t at = 0, count = b->ix.head->count;
     int r = 0;
 
-    for (size_t i = 0; i < c->uids->count; i++) {
+    for (size_t i = 0; r == 0 && i < c->uids->count; i++) {
         const struct numrange *range = &c->uids->ranges[i];
 
-        at = index_find(&b->ix, at, range->first);
-        for (; r == 0 && at < count && b->ix.records[at].uid <= range->last; at++) {
-            struct index_record rec = b->ix.records[at], before = rec;
+        at = index_find(ix, at, range->first);
+        for (; r == 0 && at < count; at++) {
+            const struct index_brief brief = *index_brief(ix, at);
+            struct flags_pair pair = {.before = &brief};
 
-            if (!index_is_valid(&rec)) /* before anything of it gets into the log */
-                return index_spoil(b);
-            if ((rec.bits & INDEX_EXPUNGED) || (c->modified.count > 0 && numset_has(&c->modified, rec.uid)))
+            if (brief.uid > range->last)
+                break;
+            if (is_known ? brief.uid < range->first : !index_brief_is_valid(&brief))
+                return index_spoil(b); /* before anything of it gets into the log, or looks whole again */
+            if ((brief.bits & INDEX_EXPUNGED) || (c->modified.count > 0 && numset_has(&c->modified, brief.uid)))
                 continue;
-            apply(c, &rec);
-            if (rec.flags != before.flags || rec.keywords != before.keywords)
-                r = visit(c, at, &rec);
+            apply(c, &pair);
+            if (pair.flags != brief.flags || pair.keywords != brief.keywords)
+                r = visit(c, at, &pair);
         }
-        if (r < 0)
-            break;
     }
     return r;
 }
 
-static int log_visit(struct flag_change *c, uint64_t at, const struct index_record *rec)
+static int log_visit(struct flag_change *c, uint64_t at, const struct flags_pair *p)
 {
+    const struct index_brief *before = p->before;
     int r = 0;
 
+    (void)at;
     /* Our MODSEQ is going to hide somebody else's: what that one changed is still to be told. */
-    if (view_is_foreign(c->v, rec->modseq))
-        r = numset_add(&c->v->untold, rec->uid, rec->uid);
-    return r < 0 ? r : group(c, rec, &c->v->b->ix.records[at]);
+    if (before->modseq > c->v->modseq && view_is_foreign(c->v, before->modseq))
+        r = numset_add(&c->v->untold, before->uid, before->uid);
+    if (r < 0 || !c->has_run || c->run.last + 1 != before->uid || before->flags != c->run_flags ||
+        before->keywords != c->run_keywords)
+        return r < 0 ? r : group(c, p);
+    c->run.last = before->uid;
+    return 0;
 }
 
-static int index_visit(struct flag_change *c, uint64_t at, const struct index_record *rec)
+/* What the file says of keywords, and the size that \Deleted adds up, stand in the rest of the record. */
+static int put_whole(struct flag_change *c, uint64_t at, const struct flags_pair *p)
 {
-    struct index_record next = *rec;
+    struct index_record next = index_load(&c->v->b->ix, at);
 
+    next.flags = p->flags;
+    next.keywords = p->keywords;
     next.modseq = c->modseq;
     next.bits = (uint16_t)(next.bits & ~INDEX_PENDING);
     if (next.flags != (next.file_flags & ~INTEROP_OLD) || next.keywords != next.file_keywords)
         next.bits |= INDEX_PENDING;
     return index_put(c->v->b, at, &next);
+}
+
+static int index_visit(struct flag_change *c, uint64_t at, const struct flags_pair *p)
+{
+    if (p->keywords == p->before->keywords && !((p->flags ^ p->before->flags) & MBOX_DELETED))
+        return index_put_flags(c->v->b, at, p->before, p->flags, c->modseq);
+    return put_whole(c, at, p);
 }
 
 /* Which messages fail the test of unchanged_since (RFC 7162 3.1.3): those in which something has changed since, or,
@@ -141,9 +204,12 @@ static int find_modified(struct flag_change *c)
         return 0;
     for (size_t i = 0; r == 0 && i < c->uids->count; i++) {
         at = index_find(&b->ix, at, c->uids->ranges[i].first);
-        for (; r == 0 && at < count && b->ix.records[at].uid <= c->uids->ranges[i].last; at++)
-            if (!(b->ix.records[at].bits & INDEX_EXPUNGED) && b->ix.records[at].modseq > c->unchanged_since)
-                r = numset_add(&newer, b->ix.records[at].uid, b->ix.records[at].uid);
+        for (; r == 0 && at < count && index_brief(&b->ix, at)->uid <= c->uids->ranges[i].last; at++) {
+            const struct index_brief *brief = index_brief(&b->ix, at);
+
+            if (!(brief->bits & INDEX_EXPUNGED) && brief->modseq > c->unchanged_since)
+                r = numset_add(&newer, brief->uid, brief->uid);
+        }
     }
     if (r == 0 && newer.count > 0)
         r = c->mode == MBOX_FLAGS_SET
@@ -159,7 +225,7 @@ static int change(struct flag_change *c)
     int r;
 
     c->modseq = b->ix.head->modseq + 1;
-    if ((r = find_modified(c)) < 0 || (r = each(c, log_visit)) < 0)
+    if ((r = find_modified(c)) < 0 || (r = each(c, false, log_visit)) < 0 || (r = end_run(c)) < 0)
         return r;
     if (c->count == 0)
         return 0;
@@ -169,7 +235,7 @@ static int change(struct flag_change *c)
     if ((r = log_commit(b, &c->log, true)) < 0 || (r = index_begin(b)) < 0)
         return r;
     b->ix.next->modseq = c->modseq;
-    if ((r = each(c, index_visit)) < 0)
+    if ((r = each(c, true, index_visit)) < 0)
         return r;
     if ((r = index_end(b)) == 0)
         view_own(c->v, c->modseq);

@@ -168,7 +168,7 @@ static int flush_block(struct flush *f, const struct index_record *rec)
         return flush_header(f, rec);
     if (r < 0)
         return r;
-    if (!index_is_unwritten(rec) && memcmp(old, fresh.data, rec->block) == 0)
+    if (!index_is_unwritten(&rec->brief) && memcmp(old, fresh.data, rec->block) == 0)
         return 0; /* the first message: nothing new about the others */
     if (!flush_has_same_lines(old, fresh.data, rec->block))
         return add_patch(f, at, &fresh, rec->uid);
@@ -180,7 +180,7 @@ static int flush_block(struct flush *f, const struct index_record *rec)
 
 static bool is_flushable(const struct box *b, const struct index_record *rec)
 {
-    if (!index_is_unwritten(rec))
+    if (!index_is_unwritten(&rec->brief))
         return false;
     if (rec->block > 0 && !(rec->bits & INDEX_HAS_STRAY))
         return true;
@@ -193,11 +193,10 @@ static int write_blocks(struct flush *f)
     int r = 0;
 
     for (uint64_t i = 0; r == 0 && i < b->ix.head->count; i++) {
-        const struct index_record *rec = &b->ix.records[i];
-
-        if ((!is_flushable(b, rec) && !base_is_in(b, rec) && !base_wants_room(b, rec)) || !index_is_valid(rec))
+        struct index_record rec = index_load(&b->ix, i);
+        if ((!is_flushable(b, &rec) && !base_is_in(b, &rec) && !base_wants_room(b, &rec)) || !index_is_valid(&rec))
             continue;
-        r = rec->block > 0 && !(rec->bits & INDEX_HAS_STRAY) ? flush_block(f, rec) : flush_header(f, rec);
+        r = rec.block > 0 && !(rec.bits & INDEX_HAS_STRAY) ? flush_block(f, &rec) : flush_header(f, &rec);
     }
     if (r == 0 && f->is_written && fdatasync(b->fd) < 0)
         r = -errno;
@@ -220,10 +219,12 @@ static int record(struct flush *f)
     if ((r = log_put_flushed(&log, &f->done)) < 0 || (r = log_commit(b, &log, true)) < 0 || (r = index_begin(b)) < 0)
         return r;
     for (uint64_t i = 0; r == 0 && i < b->ix.head->count; i++) {
-        struct index_record rec = b->ix.records[i];
+        const struct index_brief *brief = index_brief(&b->ix, i);
+        struct index_record rec;
 
-        if (!index_is_unwritten(&rec) || !numset_has(&f->done, rec.uid))
+        if (!index_is_unwritten(brief) || !numset_has(&f->done, brief->uid))
             continue;
+        rec = index_load(&b->ix, i);
         flush_mark(&rec);
         r = index_put(b, i, &rec);
     }
@@ -256,9 +257,15 @@ static bool is_needed(const struct box *b)
 {
     if (b->ix.head->unwritten == 0)
         return false;
-    for (uint64_t i = 0; i < b->ix.head->count; i++)
-        if (is_flushable(b, &b->ix.records[i]))
+    for (uint64_t i = 0; i < b->ix.head->count; i++) {
+        struct index_record rec;
+
+        if (!index_is_unwritten(index_brief(&b->ix, i)))
+            continue;
+        rec = index_load(&b->ix, i);
+        if (is_flushable(b, &rec))
             return true;
+    }
     return false;
 }
 

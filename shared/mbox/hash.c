@@ -17,21 +17,6 @@ static const uint64_t mhash_unkeyed[8] = {
     0xef0f3017002111e6u, 0x962b20582e70d95bu, 0x9373af82eb2b99e2u, 0x29b13b45fbf3bd43u,
 };
 
-static uint64_t mhash_fold(uint64_t a, uint64_t b)
-{
-    unsigned __int128 product = (unsigned __int128)a * b;
-
-    return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
-
-static uint64_t mhash_load(const uint8_t *p)
-{
-    uint64_t n;
-
-    memcpy(&n, p, sizeof(n));
-    return n;
-}
-
 void mhash_init(struct mhash *h, const uint64_t key[2])
 {
     *h = (struct mhash){0};

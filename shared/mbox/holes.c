@@ -128,7 +128,7 @@ int tail_look_holes(struct box *b, const struct index *known, uint64_t most)
     if (known != NULL && known->head->dev == b->facts.st_dev && known->head->ino == b->facts.st_ino) {
         h.limit = known->head->size;
         if (known->head->live > 0)
-            from = known->records[known->head->last].offset;
+            from = index_offset(known, known->head->last);
     }
     if (h.limit >= h.size)
         return 0;

@@ -13,21 +13,12 @@
 #include "shared/base/macros.h"
 #include "shared/mbox/box.h"
 #include "shared/mbox/hash.h"
+#include "shared/mbox/index_put.h"
 #include "shared/mbox/settle.h"
 
 #define HEADER_FRONT offsetof(struct index_header, keywords) /* what its check covers */
 
 #define GROWTH (512u << 10) /* mapped behind the end, so that new mail seldom needs a new mapping */
-
-uint32_t index_check(const struct index_record *rec)
-{
-    return (uint32_t)mhash64(rec, offsetof(struct index_record, check));
-}
-
-bool index_is_valid(const struct index_record *rec)
-{
-    return rec->check == index_check(rec);
-}
 
 uint64_t index_find(const struct index *ix, uint64_t from, uint32_t uid)
 {
@@ -36,7 +27,7 @@ uint64_t index_find(const struct index *ix, uint64_t from, uint32_t uid)
     while (low < high) {
         uint64_t mid = low + (high - low) / 2;
 
-        if (ix->records[mid].uid < uid)
+        if (index_brief(ix, mid)->uid < uid)
             low = mid + 1;
         else
             high = mid;
@@ -78,7 +69,6 @@ static void index_unmap(struct index *ix)
     if (ix->head != NULL)
         (void)munmap((void *)(uintptr_t)ix->head, ix->mapped);
     ix->head = NULL;
-    ix->records = NULL;
     ix->mapped = 0;
 }
 
@@ -104,14 +94,13 @@ static int map_bytes(struct index *ix, size_t bytes)
         return -errno;
     index_unmap(ix);
     ix->head = p;
-    ix->records = (const struct index_record *)(const void *)((const char *)p + INDEX_HEADER_SIZE);
     ix->mapped = bytes;
     return 0;
 }
 
 int index_map(struct box *b, uint64_t n)
 {
-    uint64_t bytes = INDEX_HEADER_SIZE + n * sizeof(struct index_record);
+    uint64_t bytes = index_bytes(n);
 
     if (b->ix.mapped >= bytes)
         return 0;
@@ -123,7 +112,7 @@ static bool is_whole(const struct index_header *h, uint64_t file_size)
 {
     return h != NULL && h->magic == INDEX_MAGIC && h->version == INDEX_VERSION && h->check == header_check(h) &&
            h->live <= h->count && h->count < UINT32_MAX &&
-           file_size >= INDEX_HEADER_SIZE + h->count * sizeof(struct index_record);
+           file_size >= index_bytes(h->count);
 }
 
 int index_open(struct box *b)
@@ -182,9 +171,10 @@ static int make_room(struct index *ix)
     if (ix->next == NULL)
         ix->next = calloc(2, sizeof(*ix->next));
     if (ix->batch == NULL)
-        ix->batch = malloc(INDEX_BATCH * sizeof(*ix->batch));
+        ix->batch = malloc(sizeof(*ix->batch));
     if (ix->next == NULL || ix->batch == NULL)
         return -ENOMEM;
+    ix->batch->count = 0;
     ix->before = ix->next + 1;
     return 0;
 }
@@ -195,7 +185,6 @@ int index_begin(struct box *b)
 
     if (r < 0)
         return r;
-    b->ix.batch_count = 0;
     b->ix.is_changed = false;
     *b->ix.before = *b->ix.head;
     *b->ix.next = *b->ix.head;
@@ -207,129 +196,11 @@ int index_begin(struct box *b)
     return r == 0 && b->ix.before->is_settled && fdatasync(b->ix.fd) < 0 ? -errno : r;
 }
 
-static int flush_batch(struct index *ix)
-{
-    int r;
-
-    if (ix->batch_count == 0)
-        return 0;
-    r = file_write(ix->fd, ix->batch, ix->batch_count * sizeof(*ix->batch),
-                   INDEX_HEADER_SIZE + ix->batch_first * sizeof(*ix->batch));
-    if (r == 0)
-        ix->batch_count = 0;
-    ix->is_changed = true;
-    return r;
-}
-
-/* The record as it was put last. */
-static int get_record(const struct index *ix, uint64_t at, struct index_record *ret)
-{
-    uint64_t place = INDEX_HEADER_SIZE + at * sizeof(*ret);
-
-    if (at >= ix->batch_first && at - ix->batch_first < ix->batch_count)
-        *ret = ix->batch[at - ix->batch_first];
-    else if (place + sizeof(*ret) <= ix->mapped)
-        *ret = ix->records[at];
-    else
-        return file_read(ix->fd, ret, sizeof(*ret), place);
-    return 0;
-}
-
-static bool is_unseen(const struct index_record *rec)
-{
-    return !(rec->bits & INDEX_EXPUNGED) && !(rec->flags & MBOX_SEEN);
-}
-
-/* Adds a record to the sums of the header, or takes it out. */
-static void count_record(struct index_header *h, uint64_t at, const struct index_record *rec, bool is_added)
-{
-    const uint32_t one = is_added ? 1 : UINT32_MAX;
-
-    if (rec->bits & INDEX_EXPUNGED)
-        return;
-    h->bytes += is_added ? rec->size : -rec->size;
-    if (rec->flags & MBOX_DELETED) {
-        h->deleted += one;
-        h->deleted_bytes += is_added ? rec->size : -rec->size;
-    }
-    h->unwritten += index_is_unwritten(rec) ? one : 0;
-    h->logged += index_is_logged(rec) ? one : 0;
-    if (!is_unseen(rec))
-        return;
-    if (is_added && (h->unseen == 0 || at < h->first_unseen))
-        h->first_unseen = at;
-    h->unseen += one;
-}
-
-/* Moves first_unseen up to where it really is. */
-static int find_unseen(struct index *ix)
-{
-    struct index_header *h = ix->next;
-    struct index_record rec;
-    int r;
-
-    for (; h->unseen > 0 && h->first_unseen < h->count; h->first_unseen++) {
-        if ((r = get_record(ix, h->first_unseen, &rec)) < 0)
-            return r;
-        if (is_unseen(&rec))
-            break;
-    }
-    return 0;
-}
-
-static int put_record(struct index *ix, uint64_t at, const struct index_record *rec)
-{
-    struct index_record old;
-    int r;
-
-    if (at < ix->next->count) {
-        if ((r = get_record(ix, at, &old)) < 0)
-            return r;
-        if (!index_is_valid(&old)) { /* what was made of it would seem to be whole: the index stays dirty */
-            ix->is_changed = true;
-            return -EIO;
-        }
-        count_record(ix->next, at, &old, false);
-    }
-    count_record(ix->next, at, rec, true);
-    if (at >= ix->batch_first && at - ix->batch_first < ix->batch_count) {
-        ix->batch[at - ix->batch_first] = *rec;
-        ix->batch[at - ix->batch_first].check = index_check(rec);
-        return 0;
-    }
-    if (ix->batch_count > 0 && (at != ix->batch_first + ix->batch_count || ix->batch_count == INDEX_BATCH) &&
-        (r = flush_batch(ix)) < 0)
-        return r;
-    if (ix->batch_count == 0)
-        ix->batch_first = at;
-    ix->batch[ix->batch_count] = *rec;
-    ix->batch[ix->batch_count].check = index_check(rec);
-    ix->batch_count++;
-    if (at >= ix->next->count)
-        ix->next->count = at + 1;
-    return 0;
-}
-
-void index_get(const struct box *b, uint64_t at, struct index_record *ret)
-{
-    const struct index *ix = &b->ix;
-
-    if (at >= ix->batch_first && at - ix->batch_first < ix->batch_count)
-        *ret = ix->batch[at - ix->batch_first];
-    else
-        *ret = ix->records[at];
-}
-
-int index_put(struct box *b, uint64_t at, const struct index_record *rec)
-{
-    return put_record(&b->ix, at, rec);
-}
-
 int index_end(struct box *b)
 {
     int r;
 
-    if ((r = flush_batch(&b->ix)) < 0 || (r = find_unseen(&b->ix)) < 0)
+    if ((r = index_flush_batch(&b->ix)) < 0 || (r = index_find_unseen(&b->ix)) < 0)
         return r;
     b->ix.next->is_dirty = 0;
     b->ix.next->log_id = b->log_id;
@@ -349,7 +220,7 @@ int index_spoil(struct box *b)
 
 void index_abort(struct box *b)
 {
-    b->ix.batch_count = 0;
+    b->ix.batch->count = 0;
     if (b->ix.is_changed)
         return;
     *b->ix.next = *b->ix.before; /* nothing was written over: it is as good as it was */
@@ -400,19 +271,19 @@ int index_again(struct box *b, const struct index_header *h, struct index *ret)
 
 int index_add(struct index *ix, const struct index_record *rec)
 {
-    return put_record(ix, ix->next->count, rec);
+    return index_put_record(ix, ix->next->count, rec);
 }
 
 int index_rewrite(struct index *fresh, uint64_t at, const struct index_record *rec)
 {
-    return put_record(fresh, at, rec);
+    return index_put_record(fresh, at, rec);
 }
 
 int index_map_fresh(struct index *fresh)
 {
-    int r = flush_batch(fresh);
+    int r = index_flush_batch(fresh);
 
-    return r < 0 ? r : map_bytes(fresh, INDEX_HEADER_SIZE + (size_t)fresh->next->count * sizeof(struct index_record));
+    return r < 0 ? r : map_bytes(fresh, index_bytes(fresh->next->count));
 }
 
 /* Tells those who have the old file mapped that it is history. */
@@ -438,7 +309,7 @@ int index_install(struct box *b, struct index *fresh)
     fresh->next->log_size = b->log_size;
     fresh->next->is_log_lazy = b->is_log_lazy;
     if ((r = box_side(b, ".index.new", &from)) == 0 && (r = box_side(b, ".index", &to)) == 0 &&
-        (r = flush_batch(fresh)) == 0 && (r = find_unseen(fresh)) == 0 &&
+        (r = index_flush_batch(fresh)) == 0 && (r = index_find_unseen(fresh)) == 0 &&
         (r = write_rest(fresh->fd, fresh->next, NULL)) == 0 && (r = index_write_header(fresh->fd, fresh->next)) == 0 &&
         rename(buf_cstr(&from), buf_cstr(&to)) < 0)
         r = -errno;

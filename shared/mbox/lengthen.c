@@ -53,12 +53,11 @@ static int grow(struct box *b, const struct index_record *rec, const struct buf 
 
 static int move_records(struct box *b, uint64_t position, const struct rewrite_head *made)
 {
-    uint64_t from = b->ix.records[position].offset;
+    uint64_t from = index_offset(&b->ix, position);
     int r = 0;
 
     for (uint64_t i = position; r == 0 && i < b->ix.head->count; i++) {
-        struct index_record rec = b->ix.records[i];
-
+        struct index_record rec = index_load(&b->ix, i);
         if ((rec.bits & INDEX_EXPUNGED) || rec.offset < from)
             continue;
         if (i == position)
@@ -76,7 +75,7 @@ static int record(struct box *b, uint64_t position, const struct rewrite_head *m
     _cleanup_numset_ struct numset uids = NUMSET_INIT;
     _cleanup_buf_ struct buf log = BUF_INIT(4096);
     uint64_t size = (uint64_t)b->facts.st_size + (uint64_t)made->room;
-    uint32_t uid = b->ix.records[position].uid;
+    uint32_t uid = index_brief(&b->ix, position)->uid;
     int r;
 
     if (fstat(b->fd, &b->facts) < 0)
@@ -100,15 +99,14 @@ static int choose(const struct expunge *e, uint64_t *ret)
     if (!ix->head->is_ordered)
         return -ENOBUFS;
     for (unsigned n = 0; i > 0 && n < REMEMBER_SIZES; i--) {
-        const struct index_record *rec = &ix->records[i - 1];
-
-        if (rec->bits & INDEX_EXPUNGED)
+        struct index_record rec = index_load(ix, i - 1);
+        if (rec.bits & INDEX_EXPUNGED)
             continue;
-        if (!index_is_valid(rec) || rec->offset <= e->doomed[0].offset ||
-            size - rec->offset > (n == 0 ? LENGTHEN_MOST : SHIFT_MOST))
+        if (!index_is_valid(&rec) || rec.offset <= e->doomed[0].offset ||
+            size - rec.offset > (n == 0 ? LENGTHEN_MOST : SHIFT_MOST))
             break;
         n++;
-        if (expunge_is_doomed(e, rec))
+        if (expunge_is_doomed(e, &rec))
             continue;
         *ret = i - 1;
         is_found = true;
@@ -120,6 +118,7 @@ int expunge_lengthen(struct expunge *e)
 {
     _cleanup_buf_ struct buf head = BUF_INIT(REWRITE_HEADER_MAX * 2);
     struct box *b = e->b;
+    struct index_record rec;
     struct rewrite_head made;
     uint64_t position = 0;
     int r;
@@ -128,11 +127,12 @@ int expunge_lengthen(struct expunge *e)
         return r;
     if (b->ix.head->size != (uint64_t)b->facts.st_size)
         return -ENOBUFS;
-    if ((r = make_head(b, &b->ix.records[position], &head, &made)) < 0)
+    rec = index_load(&b->ix, position);
+    if ((r = make_head(b, &rec, &head, &made)) < 0)
         return r == -EFBIG || r == -ESTALE ? -ENOBUFS : r;
-    if ((r = grow(b, &b->ix.records[position], &head, made.span)) < 0 || (r = record(b, position, &made)) < 0)
+    if ((r = grow(b, &rec, &head, made.span)) < 0 || (r = record(b, position, &made)) < 0)
         return r;
     for (size_t i = 0; i < e->count; i++)
-        e->doomed[i].offset = b->ix.records[e->doomed[i].position].offset;
+        e->doomed[i].offset = index_offset(&b->ix, e->doomed[i].position);
     return 0;
 }

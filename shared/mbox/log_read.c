@@ -333,9 +333,8 @@ static int apply_flags(struct box *b, const struct log_reader *r)
         struct numrange range;
 
         memcpy(&range, ranges + i * sizeof(range), sizeof(range));
-        for (; at < b->ix.next->count && b->ix.records[at].uid <= range.last; at++) {
-            struct index_record rec = b->ix.records[at];
-
+        for (; at < b->ix.next->count && index_brief(&b->ix, at)->uid <= range.last; at++) {
+            struct index_record rec = index_load(&b->ix, at);
             if (rec.uid < range.first || (rec.bits & INDEX_EXPUNGED))
                 continue;
             if (r->type == LOG_FLAGS) {

@@ -192,6 +192,10 @@ uint32_t mbox_seq(struct mbox *b, uint32_t uid);
 /* The first sequence number whose UID is >= uid; mbox_count()+1 if there is none. */
 uint32_t mbox_seq_from(struct mbox *b, uint32_t uid);
 
+/* Adds the UIDs of messages `first` to `last`, whatever has become of them meanwhile. 0, -EINVAL (no such numbers), or
+ * what numset_add() or mbox_info() answers. */
+int mbox_uids(struct mbox *b, uint32_t first, uint32_t last, struct numset *ret);
+
 /* Keywords: number n's name (empty view: unused); a name's number, made new when `create` (-ENOSPC: 64 are in use). */
 struct str mbox_keyword(struct mbox *b, unsigned n);
 int mbox_keyword_number(struct mbox *b, struct str name, bool create, unsigned *ret);

@@ -21,7 +21,7 @@ bool mbox_holds_expunged(const struct mbox *v)
     for (uint64_t i = 0; i < v->nrec; i++) {
         if (hole < v->hole_count && i == v->holes[hole].first)
             i += v->holes[hole++].count - 1;
-        else if (v->ix.records[i].bits & INDEX_EXPUNGED)
+        else if (index_brief(&v->ix, i)->bits & INDEX_EXPUNGED)
             return true;
     }
     return false;
@@ -47,7 +47,6 @@ int view_map(struct mbox *v)
     index_finish(&v->ix);
     v->ix.fd = fd;
     v->ix.head = p;
-    v->ix.records = (const struct index_record *)(const void *)((const char *)p + INDEX_HEADER_SIZE);
     v->ix.mapped = bytes;
     v->ix.ino = v->b->ix.ino;
     return 0;
@@ -59,7 +58,7 @@ static bool is_whole(const struct mbox *v)
     struct stat st;
 
     return !v->is_damaged && fstat(v->ix.fd, &st) == 0 &&
-           (uint64_t)st.st_size >= INDEX_HEADER_SIZE + v->nrec * sizeof(struct index_record);
+           (uint64_t)st.st_size >= index_bytes(v->nrec);
 }
 
 int view_add_hole(struct mbox *v, uint64_t position)
@@ -94,7 +93,7 @@ int view_find_holes(struct mbox *v)
     if (v->ix.head->live == v->nrec)
         return 0;
     for (uint64_t i = 0; r == 0 && i < v->nrec; i++)
-        if (v->ix.records[i].bits & INDEX_EXPUNGED)
+        if (index_brief(&v->ix, i)->bits & INDEX_EXPUNGED)
             r = view_add_hole(v, i);
     return r;
 }
@@ -107,10 +106,12 @@ void view_own(struct mbox *v, uint64_t modseq)
 
 bool view_is_foreign(const struct mbox *v, uint64_t modseq)
 {
+    if (modseq <= v->modseq)
+        return false;
     for (size_t i = 0; i < v->own_count; i++)
         if (v->own[i] == modseq)
             return false;
-    return modseq > v->modseq;
+    return true;
 }
 
 /* The index file was replaced: the same messages in the new one, by their UIDs. Records of the new one up to there that
@@ -129,16 +130,16 @@ static int view_move(struct mbox *v, struct numset *ret_lost)
     if ((r = view_map(&fresh)) < 0)
         return r;
     for (uint32_t seq = 1; r == 0 && seq <= count; seq++) {
-        const struct index_record *rec = &v->ix.records[view_position(v, seq)];
-        uint32_t uid = rec->uid;
+        const struct index_brief *brief = index_brief(&v->ix, view_position(v, seq));
+        uint32_t uid = brief->uid;
 
-        if (!index_is_valid(rec)) { /* which message it was nobody can say */
+        if (!index_brief_is_valid(brief)) { /* which message it was nobody can say */
             r = -ESTALE;
             break;
         }
-        while (r == 0 && to < fresh.ix.head->count && fresh.ix.records[to].uid < uid)
+        while (r == 0 && to < fresh.ix.head->count && index_brief(&fresh.ix, to)->uid < uid)
             r = view_add_hole(&fresh, to++);
-        if (to < fresh.ix.head->count && fresh.ix.records[to].uid == uid)
+        if (to < fresh.ix.head->count && index_brief(&fresh.ix, to)->uid == uid)
             to++;
         else if (r == 0)
             r = numset_add(ret_lost, seq, seq);
@@ -198,10 +199,10 @@ static int gather_expunged(struct mbox *v, struct gathered *g)
     int r = 0;
 
     for (uint32_t seq = 1; r == 0 && seq <= count; seq++) {
-        const struct index_record *rec = &v->ix.records[view_position(v, seq)];
+        const struct index_brief *brief = index_brief(&v->ix, view_position(v, seq));
 
-        if (rec->bits & INDEX_EXPUNGED)
-            r = add_expunged(g, seq - told++, rec->uid);
+        if (brief->bits & INDEX_EXPUNGED)
+            r = add_expunged(g, seq - told++, brief->uid);
     }
     return r;
 }
@@ -223,7 +224,7 @@ static int drop_lost(struct mbox *v, const struct numset *lost, struct gathered 
         if (!was_there || numset_has(lost, (uint32_t)seq))
             r = view_add_hole(v, i);
         if (r == 0 && was_there && numset_has(lost, (uint32_t)seq))
-            r = add_expunged(g, (uint32_t)seq - told++, v->ix.records[i].uid);
+            r = add_expunged(g, (uint32_t)seq - told++, index_brief(&v->ix, i)->uid);
         seq += was_there;
     }
     free(old.holes);
@@ -235,12 +236,12 @@ static int gather_flags(struct mbox *v, struct gathered *g)
     int r = 0;
 
     for (uint64_t i = 0; r == 0 && i < v->nrec; i++) {
-        const struct index_record *rec = &v->ix.records[i];
+        const struct index_brief *brief = index_brief(&v->ix, i);
 
-        if (rec->modseq <= v->modseq || (rec->bits & INDEX_EXPUNGED))
+        if (brief->modseq <= v->modseq || (brief->bits & INDEX_EXPUNGED))
             continue;
-        if (view_is_foreign(v, rec->modseq) || numset_has(&v->untold, rec->uid))
-            r = numset_add(&g->flags, rec->uid, rec->uid);
+        if (view_is_foreign(v, brief->modseq) || numset_has(&v->untold, brief->uid))
+            r = numset_add(&g->flags, brief->uid, brief->uid);
     }
     return r;
 }
@@ -283,7 +284,7 @@ static int take_changes(struct mbox *v, bool keep_expunged, struct gathered *g)
     v->own_count = 0;
     numset_clear(&v->untold);
     for (uint64_t i = before; r == 0 && i < v->nrec; i++) {
-        if (!(v->ix.records[i].bits & INDEX_EXPUNGED))
+        if (!(index_brief(&v->ix, i)->bits & INDEX_EXPUNGED))
             g->has_arrived = true;
         else /* came and went between two polls: never was in the view */
             r = view_add_hole(v, i);

@@ -30,11 +30,12 @@ int index_purge(struct box *b)
     if ((r = index_again(b, head, &fresh)) < 0)
         return r;
     for (uint64_t i = 0; r == 0 && i < head->count; i++) {
-        if (b->ix.records[i].bits & INDEX_EXPUNGED)
+        struct index_record rec = index_load(&b->ix, i);
+        if (rec.bits & INDEX_EXPUNGED)
             continue;
         if (i == head->last)
             fresh.next->last = fresh.next->count;
-        r = index_is_valid(&b->ix.records[i]) ? index_add(&fresh, &b->ix.records[i]) : -EIO;
+        r = index_is_valid(&rec) ? index_add(&fresh, &rec) : -EIO;
     }
     if (r == 0)
         r = index_install(b, &fresh);

@@ -77,7 +77,7 @@ static bool headers_are_good(const struct rebuild *rb, uint32_t *ret_last)
     if (rb->op.h->base_validity == 0)
         return false;
     for (uint64_t i = 0; i < rb->fresh.next->count; i++) {
-        uint32_t uid = rb->fresh.records[i].uid;
+        uint32_t uid = index_brief(&rb->fresh, i)->uid;
 
         if (uid == 0 || uid > rb->op.h->base_last + UID_JUMP) {
             is_tail = true;
@@ -101,9 +101,11 @@ static int begin_anew(struct rebuild *rb)
 
     /* Before anything is believed: without a state nobody can say that the end was ever seen. */
     rb->op.uidnext = 0;
-    for (uint64_t i = 0; i < rb->fresh.next->count; i++)
-        if (tail_is_torn(b, &rb->fresh.records[i], false, &b->torn))
+    for (uint64_t i = 0; i < rb->fresh.next->count; i++) {
+        struct index_record rec = index_load(&rb->fresh, i);
+        if (tail_is_torn(b, &rec, false, &b->torn))
             return -EUCLEAN;
+    }
     if ((r = store_mailboxid(b->store, b->name, h->mailboxid)) < 0)
         return r;
     if (b->store->parent == NULL && headers_are_good(rb, &last)) {
@@ -113,8 +115,8 @@ static int begin_anew(struct rebuild *rb)
             h->uidnext += UID_JUMP;
         h->modseq = (uint64_t)(rb->op.now > 0 ? rb->op.now : 1) << 16;
         for (uint64_t i = 0; i < rb->fresh.next->count; i++)
-            if (rb->fresh.records[i].uid <= last)
-                rb->uids[i] = rb->fresh.records[i].uid;
+            if (index_brief(&rb->fresh, i)->uid <= last)
+                rb->uids[i] = index_brief(&rb->fresh, i)->uid;
     } else {
         if ((r = store_uidvalidity(b->store, &h->uidvalidity)) < 0)
             return r;
@@ -135,10 +137,11 @@ static int take_headers(struct rebuild *rb)
     int r = 0;
 
     for (uint64_t i = 0; r == 0 && i < rb->fresh.next->count; i++) {
-        struct index_record rec = rb->fresh.records[i];
+        struct index_record rec;
 
         if (rb->uids[i] == 0)
             continue;
+        rec = index_load(&rb->fresh, i);
         rec.bits |= INDEX_UID_IN_FILE;
         rec.modseq = rb->op.modseq;
         r = index_rewrite(&rb->fresh, i, &rec);
@@ -248,9 +251,8 @@ static int add_gone(struct rebuild *rb, uint64_t *at, uint32_t uid)
     const struct index_header *old = rb->b->ix.head;
     int r = 0;
 
-    for (; r == 0 && *at < old->count && rb->b->ix.records[*at].uid < uid; ++*at) {
-        struct index_record rec = rb->b->ix.records[*at];
-
+    for (; r == 0 && *at < old->count && index_brief(&rb->b->ix, *at)->uid < uid; ++*at) {
+        struct index_record rec = index_load(&rb->b->ix, *at);
         if (!(rec.bits & INDEX_EXPUNGED)) {
             if (!match_is_left(&rb->match, *at))
                 continue; /* found */
@@ -287,12 +289,11 @@ static int reorder(struct rebuild *rb, const uint32_t *order, bool has_gone)
         return r;
     h = rb->fresh.next;
     for (uint64_t i = 0; r == 0 && i < count; i++) {
-        const struct index_record *rec = &rb->found.records[order == NULL ? i : order[i]];
-
-        if (has_gone && (r = add_gone(rb, &gone, rec->uid)) < 0)
+        struct index_record rec = index_load(&rb->found, order == NULL ? i : order[i]);
+        if (has_gone && (r = add_gone(rb, &gone, rec.uid)) < 0)
             return r;
-        describe_record(h, h->count, rec, &last_offset);
-        r = index_add(&rb->fresh, rec);
+        describe_record(h, h->count, &rec, &last_offset);
+        r = index_add(&rb->fresh, &rec);
     }
     return r == 0 && has_gone ? add_gone(rb, &gone, UINT32_MAX) : r;
 }
@@ -313,8 +314,10 @@ static int write_index(struct rebuild *rb)
         r = reorder(rb, order, has_gone);
         h = rb->fresh.next;
     } else {
-        for (uint64_t i = 0; i < h->count; i++)
-            describe_record(h, i, &rb->fresh.records[i], &last_offset);
+        for (uint64_t i = 0; i < h->count; i++) {
+            struct index_record rec = index_load(&rb->fresh, i);
+            describe_record(h, i, &rec, &last_offset);
+        }
         h->first_unseen = h->unseen == 0 ? 0 : h->first_unseen;
     }
     if (r < 0)

@@ -28,10 +28,9 @@ int rebuild_load_known(struct rebuild *rb)
         return r;
     for (uint64_t i = count; i-- > 0;) {
         if (rb->has_index) {
-            const struct index_record *rec = &rb->b->ix.records[i];
-
-            if (!(rec->bits & INDEX_EXPUNGED) && index_is_valid(rec))
-                match_add(&rb->match, i, rec->hash);
+            struct index_record rec = index_load(&rb->b->ix, i);
+            if (!(rec.bits & INDEX_EXPUNGED) && index_is_valid(&rec))
+                match_add(&rb->match, i, rec.hash);
         } else if (rb->truth.messages[i].has_hash && !rb->truth.messages[i].is_expunged) {
             match_add(&rb->match, i, rb->truth.messages[i].hash);
         }
@@ -43,14 +42,14 @@ uint32_t rebuild_known_uid(const void *context, uint64_t i)
 {
     const struct rebuild *rb = context;
 
-    return rb->has_index ? rb->b->ix.records[i].uid : rb->truth.messages[i].uid;
+    return rb->has_index ? index_brief(&rb->b->ix, i)->uid : rb->truth.messages[i].uid;
 }
 
 static const uint8_t *known_hash(const void *context, uint64_t i)
 {
     const struct rebuild *rb = context;
 
-    return rb->has_index ? rb->b->ix.records[i].hash : rb->truth.messages[i].hash;
+    return rb->has_index ? index_hash(&rb->b->ix, i) : rb->truth.messages[i].hash;
 }
 
 /* Without an index: what the log knows of a UID, on top of what the file says. */
@@ -92,8 +91,12 @@ static bool claim_is_good(const struct rebuild *rb, const struct index_record *r
 
 static int merge_known(struct rebuild *rb, uint64_t i, struct index_record *rec)
 {
-    if (rb->has_index)
-        return sync_merge(&rb->op, &rb->b->ix.records[i], rec);
+    struct index_record known;
+
+    if (rb->has_index) {
+        known = index_load(&rb->b->ix, i);
+        return sync_merge(&rb->op, &known, rec);
+    }
     return merge_from_log(rb, &rb->truth.messages[i], rec);
 }
 
@@ -147,11 +150,12 @@ int rebuild_identify(struct rebuild *rb)
 
     for (size_t way = 0; way < ARRAY_SIZE(ways); way++) {
         for (uint64_t i = 0; i < rb->fresh.next->count; i++) {
-            struct index_record rec = rb->fresh.records[i];
+            struct index_record rec;
             bool is_known;
 
             if (rb->uids[i] != 0)
                 continue;
+            rec = index_load(&rb->fresh, i);
             box_touch(rb->b);
             if ((r = ways[way](rb, &rec, &is_known)) < 0)
                 return r;

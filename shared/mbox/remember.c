@@ -44,13 +44,13 @@ int remember_sizes(struct box *b, uint64_t from)
     h = b->ix.next;
     add(h, (uint64_t)b->facts.st_size);
     for (unsigned n = 1; h->is_ordered && i > 0 && n < REMEMBER_SIZES; i--) {
-        const struct index_record *rec = &b->ix.records[i - 1];
+        uint64_t offset = index_offset(&b->ix, i - 1);
 
-        if (rec->bits & INDEX_EXPUNGED)
+        if (index_brief(&b->ix, i - 1)->bits & INDEX_EXPUNGED)
             continue;
-        if (rec->offset <= from)
+        if (offset <= from)
             break;
-        add(h, rec->offset);
+        add(h, offset);
         n++;
     }
     return index_end(b);

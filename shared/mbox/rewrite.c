@@ -203,14 +203,15 @@ static int plan_growth(struct growth *g, uint64_t first)
     int r = 0;
 
     for (uint64_t i = 0; r == 0 && i < b->ix.head->count; i++) {
-        const struct index_record *rec = &b->ix.records[i];
+        struct index_record rec;
 
-        if ((rec->bits & INDEX_EXPUNGED) || rec->offset < first)
+        if ((index_brief(&b->ix, i)->bits & INDEX_EXPUNGED) || index_offset(&b->ix, i) < first)
             continue;
-        if (!index_is_valid(rec) || rec->offset != at)
+        rec = index_load(&b->ix, i);
+        if (!index_is_valid(&rec) || rec.offset != at)
             return index_spoil(b);
-        r = add_message(g, rec);
-        at = rec->offset + rec->length;
+        r = add_message(g, &rec);
+        at = rec.offset + rec.length;
         g->is_mistakable |= remember_has(b->ix.head, g->place);
     }
     return r == 0 && at != (uint64_t)b->facts.st_size ? index_spoil(b) : r;

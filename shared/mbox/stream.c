@@ -21,6 +21,7 @@ struct mbox_stream {
     struct index_record rec;
     struct block_key key; /* under which rec was read */
     bool has_key;
+    bool is_doubtful; /* rec may have been put together of two moments: all of it is to be read again */
     bool wants_header;
     bool follows;  /* the message stands behind the one that was read before it */
     uint64_t at;   /* stored bytes consumed, from the From_ line on */
@@ -61,31 +62,6 @@ static int read_record(struct mbox_stream *m, struct mbox *v, uint32_t seq)
     return 0;
 }
 
-int mbox_stream_new(struct mbox *v, uint32_t seq, struct mbox_stream **ret)
-{
-    struct mbox_stream *m = calloc(1, sizeof(*m));
-    int r;
-
-    if (m == NULL)
-        return -ENOMEM;
-    r = read_record(m, v, seq);
-    if (r == 0 && (m->rec.bits & INDEX_EXPUNGED))
-        r = -ESTALE;
-    m->v = v;
-    m->out = v->spare;
-    v->spare = NULL;
-    if (r == 0 && m->out == NULL && (m->out = malloc(WIRE_ROOM(STREAM_CHUNK))) == NULL)
-        r = -ENOMEM;
-    if (r < 0) {
-        mbox_stream_free(m);
-        return r;
-    }
-    m->uid = m->rec.uid;
-    rewind_stream(m);
-    *ret = m;
-    return 0;
-}
-
 void mbox_stream_free(struct mbox_stream *m)
 {
     if (m == NULL)
@@ -112,18 +88,19 @@ static int relocate(struct mbox_stream *m)
     low = index_find(&b->ix, 0, m->uid);
     if (low >= b->ix.head->count)
         return -ESTALE;
-    rec = b->ix.records[low];
+    rec = index_load(&b->ix, low);
     if (!index_is_valid(&rec))
         return -EIO;
     if (rec.uid != m->uid || (rec.bits & INDEX_EXPUNGED) || memcmp(rec.hash, m->rec.hash, sizeof(rec.hash)) != 0)
         return -ESTALE;
-    if (rec.block == m->rec.block && rec.from_length == m->rec.from_length && rec.header == m->rec.header) {
+    if (!m->is_doubtful && rec.block == m->rec.block && rec.from_length == m->rec.from_length && rec.header == m->rec.header) {
         m->rec = rec;
         m->end = rec.length - rec.separator;
         m->wire.lacks_newline = (rec.bits & INDEX_LACKS_NEWLINE) != 0;
         return 0;
     }
     m->rec = rec;
+    m->is_doubtful = false;
     rewind_stream(m);
     m->skip = done;
     return 0;
@@ -149,6 +126,46 @@ static int lock_for_read(struct mbox_stream *m)
     if (r < 0)
         box_unlock(b);
     return r;
+}
+
+/* Somebody was changing the index when the record was read: now as it is in one moment. */
+static int read_again(struct mbox_stream *m)
+{
+    int r;
+
+    m->is_doubtful = true;
+    if ((r = lock_for_read(m)) == 0)
+        box_unlock(m->v->b);
+    return r;
+}
+
+int mbox_stream_new(struct mbox *v, uint32_t seq, struct mbox_stream **ret)
+{
+    struct mbox_stream *m = calloc(1, sizeof(*m));
+    int r;
+
+    if (m == NULL)
+        return -ENOMEM;
+    r = read_record(m, v, seq);
+    if (r == 0 && (m->rec.bits & INDEX_EXPUNGED))
+        r = -ESTALE;
+    m->v = v;
+    m->out = v->spare;
+    v->spare = NULL;
+    if (r == 0 && m->out == NULL && (m->out = malloc(WIRE_ROOM(STREAM_CHUNK))) == NULL)
+        r = -ENOMEM;
+    if (r < 0) {
+        mbox_stream_free(m);
+        return r;
+    }
+    m->uid = m->rec.uid;
+    rewind_stream(m);
+    if (!m->has_key && (r = read_again(m)) < 0) {
+        mbox_stream_free(m);
+        return r;
+    }
+    *ret = m;
+    return 0;
 }
 
 /* What was read ahead, if the index says that nothing moved since: no lock, no system call. */

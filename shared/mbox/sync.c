@@ -257,7 +257,7 @@ static int sync_growth(struct box *b)
         return -ESTALE;
     if (!b->is_own_growth && !b->takes_unproven && (r = sync_verify(b, &proof)) < 0)
         return r;
-    g.last = b->ix.records[head->last];
+    g.last = index_load(&b->ix, head->last);
     g.op.modseq = head->modseq + 1;
     g.op.uidnext = head->uidnext;
     g.op.seen = head->size;
@@ -365,9 +365,11 @@ static bool is_sound(const struct box *b)
 {
     if (b->ix.head->magic != INDEX_MAGIC)
         return false;
-    for (uint64_t i = 0; i < b->ix.head->count; i++)
-        if (!index_is_valid(&b->ix.records[i]))
+    for (uint64_t i = 0; i < b->ix.head->count; i++) {
+        struct index_record rec = index_load(&b->ix, i);
+        if (!index_is_valid(&rec))
             return false;
+    }
     return true;
 }
 

@@ -42,19 +42,21 @@ static int verify_visit(void *context, const struct scan_message *m)
 {
     struct verify *v = context;
     const struct index *ix = &v->b->ix;
+    struct index_record rec;
 
     box_touch(v->b);
     if (m->has_base && sync_is_behind(v->b->ix.head, m->uidvalidity, m->uidlast))
         return -ESTALE;
     if (m->is_pseudo && !v->is_single)
         return 0;
-    while (v->at < v->last && (ix->records[v->at].bits & INDEX_EXPUNGED))
+    while (v->at < v->last && (index_brief(ix, v->at)->bits & INDEX_EXPUNGED))
         v->at++;
     if (v->stop > 0 && m->offset >= v->stop)
         return VERIFY_STOP;
+    rec = index_load(ix, v->at);
     if (v->at == v->last && !v->is_single)
-        return ix->records[v->at].offset == m->offset ? VERIFY_STOP : -ESTALE;
-    if (!is_same(v, &ix->records[v->at], m))
+        return rec.offset == m->offset ? VERIFY_STOP : -ESTALE;
+    if (!is_same(v, &rec, m))
         return -ESTALE;
     v->at++;
     return v->is_single ? VERIFY_STOP : 0;
@@ -72,8 +74,8 @@ static int verify_scan(struct verify *v, uint64_t offset)
 int sync_verify_record(struct box *b, uint64_t at)
 {
     struct verify v = {.b = b, .at = at, .is_single = true};
-
-    return verify_scan(&v, b->ix.records[at].offset);
+    struct index_record rec = index_load(&b->ix, at);
+    return verify_scan(&v, rec.offset);
 }
 
 /* Some messages, all over the file. */
@@ -83,9 +85,11 @@ static int verify_samples(struct box *b)
     int r = 0;
 
     for (uint64_t i = 0, at, next = 0; r == 0 && i < VERIFY_SAMPLE; i++) {
-        const struct index_record *rec = &b->ix.records[at = h->count * i / VERIFY_SAMPLE];
+        struct index_record rec;
 
-        if (at < next || at == h->last || (rec->bits & INDEX_EXPUNGED) || rec->length > VERIFY_ONE)
+        at = h->count * i / VERIFY_SAMPLE;
+        rec = index_load(&b->ix, at);
+        if (at < next || at == h->last || (rec.bits & INDEX_EXPUNGED) || rec.length > VERIFY_ONE)
             continue;
         next = at + 1;
         r = sync_verify_record(b, at);
@@ -98,16 +102,18 @@ static int verify_part(struct box *b, uint32_t *ret_proven)
 {
     const struct index_header *h = b->ix.head;
     struct verify v = {.b = b, .at = h->proven, .last = h->last};
+    struct index_record rec;
     int r;
 
-    while (v.at < v.last && (b->ix.records[v.at].bits & INDEX_EXPUNGED))
+    while (v.at < v.last && (index_brief(&b->ix, v.at)->bits & INDEX_EXPUNGED))
         v.at++;
     if (!h->is_ordered || v.at >= v.last) {
         *ret_proven = 0;
         return 0;
     }
-    v.stop = b->ix.records[v.at].offset + VERIFY_PART;
-    r = verify_scan(&v, b->ix.records[v.at].offset);
+    rec = index_load(&b->ix, v.at);
+    v.stop = rec.offset + VERIFY_PART;
+    r = verify_scan(&v, rec.offset);
     *ret_proven = v.at >= v.last ? 0 : (uint32_t)v.at;
     return r;
 }

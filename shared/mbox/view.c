@@ -69,31 +69,21 @@ static bool is_hole(const struct mbox *v, uint64_t position)
     return hole != NULL && position < hole->first + hole->count;
 }
 
-/* A command looks at the same record more than once: its checksum is worked out the first time. */
-static bool copy_record(struct mbox *v, uint64_t position, struct index_record *ret)
-{
-    memcpy(ret, &v->ix.records[position], sizeof(*ret));
-    if (v->has_checked && memcmp(ret, &v->checked, sizeof(*ret)) == 0)
-        return true;
-    if (!index_is_valid(ret))
-        return false;
-    v->checked = *ret;
-    v->has_checked = true;
-    return true;
-}
-
 /* The view's numbers are not to be trusted any more. If it is the index itself that is damaged, and not this mapping of
  * one that was cut, the next to look at the mailbox makes it anew. */
 static int end_damaged(struct mbox *v, uint64_t position)
 {
     struct box *b = v->b;
+    struct index_record rec;
 
     v->is_damaged = true;
     if (box_lock(b, BOX_STATE) < 0)
         return -EIO;
-    if (index_open(b) == 0 && b->ix.head != NULL && b->ix.ino == v->ix.ino && position < b->ix.head->count &&
-        !index_is_valid(&b->ix.records[position]))
-        (void)index_spoil(b);
+    if (index_open(b) == 0 && b->ix.head != NULL && b->ix.ino == v->ix.ino && position < b->ix.head->count) {
+        rec = index_load(&b->ix, position);
+        if (!index_is_valid(&rec))
+            (void)index_spoil(b);
+    }
     box_unlock(b);
     return -EIO;
 }
@@ -106,7 +96,8 @@ int view_record(struct mbox *v, uint32_t seq, struct index_record *ret)
         return -EINVAL;
     position = view_position(v, seq);
     for (int i = 0; i < CHECK_TRIES && !v->is_damaged; i++) {
-        if (copy_record(v, position, ret))
+        *ret = index_load(&v->ix, position);
+        if (index_is_valid(ret))
             return 0;
         if (i >= CHECK_SPINS) /* the writer may need this processor */
             (void)nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
@@ -122,7 +113,7 @@ static uint64_t lower_bound(const struct mbox *v, uint32_t uid)
     while (low < high) {
         uint64_t mid = low + (high - low) / 2;
 
-        if (v->ix.records[mid].uid < uid)
+        if (index_brief(&v->ix, mid)->uid < uid)
             low = mid + 1;
         else
             high = mid;
@@ -146,7 +137,7 @@ uint32_t mbox_seq(struct mbox *v, uint32_t uid)
 {
     uint64_t position = lower_bound(v, uid);
 
-    if (position >= v->nrec || v->ix.records[position].uid != uid || is_hole(v, position))
+    if (position >= v->nrec || index_brief(&v->ix, position)->uid != uid || is_hole(v, position))
         return 0;
     return count_before(v, position) + 1;
 }
@@ -240,6 +231,7 @@ static void status_sums(const struct index_header *h, struct mbox_status *s)
 /* One by one: the view lags behind the index. */
 static void status_view(const struct mbox *v, struct mbox_status *s)
 {
+    struct index_record rec;
     size_t hole = 0;
 
     for (uint64_t i = 0; i < v->nrec; i++) {
@@ -248,7 +240,8 @@ static void status_view(const struct mbox *v, struct mbox_status *s)
             hole++;
             continue;
         }
-        status_count(s, &v->ix.records[i]);
+        rec = index_load(&v->ix, i);
+        status_count(s, &rec);
     }
 }
 
@@ -266,7 +259,7 @@ int mbox_view_status(struct mbox *v, struct mbox_status *ret)
         s.messages = mbox_count(v);
         status_sums(&h, &s);
         for (at = h.first_unseen; at < v->nrec && h.unseen > 0; at++) {
-            if (!is_hole(v, at) && !(v->ix.records[at].flags & MBOX_SEEN)) {
+            if (!is_hole(v, at) && !(index_brief(&v->ix, at)->flags & MBOX_SEEN)) {
                 s.first_unseen = count_before(v, at) + 1;
                 break;
             }
@@ -276,7 +269,7 @@ int mbox_view_status(struct mbox *v, struct mbox_status *ret)
     }
     s.recent = count_recent(v);
     if (v->nrec < v->ix.head->count) /* UIDNEXT as of the view */
-        s.uidnext = v->ix.records[v->nrec].uid;
+        s.uidnext = index_brief(&v->ix, v->nrec)->uid;
     *ret = s;
     return 0;
 }
@@ -290,12 +283,12 @@ static void status_box(const struct box *b, struct mbox_status *s)
     status_sums(h, s);
     s->messages = (uint32_t)h->live;
     for (uint64_t i = index_find(&b->ix, 0, h->recent); i < h->count; i++)
-        s->recent += !(b->ix.records[i].bits & INDEX_EXPUNGED);
+        s->recent += !(index_brief(&b->ix, i)->bits & INDEX_EXPUNGED);
     if (h->unseen == 0)
         return;
     s->first_unseen = (uint32_t)h->first_unseen + 1;
     for (uint64_t i = 0; h->live < h->count && i < h->first_unseen; i++)
-        s->first_unseen -= (b->ix.records[i].bits & INDEX_EXPUNGED) != 0;
+        s->first_unseen -= (index_brief(&b->ix, i)->bits & INDEX_EXPUNGED) != 0;
 }
 
 static int status_of(struct mbox_store *store, struct str name, struct mbox_status *ret)

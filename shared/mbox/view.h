@@ -28,7 +28,6 @@ struct mbox {
     size_t hole_count;
     size_t hole_cap;
     uint64_t hidden;             /* records in holes */
-    struct index_record checked; /* the last one that was looked at, whole, if has_checked */
     uint64_t modseq;             /* everything up to it was told */
     uint64_t expunges;           /* head.expunges at the last poll that told them */
     uint32_t uidvalidity;
@@ -40,7 +39,6 @@ struct mbox {
     int watch;            /* inotify, -1: none */
     bool is_watch_tried;
     bool is_watch_whole; /* it tells of everything */
-    bool has_checked;
     bool is_damaged; /* what is mapped cannot be believed: the view is at its end */
     int pop3_fd;     /* holds the maildrop lock */
     int cache_fd;

@@ -196,6 +196,15 @@ uint32_t mbox_seq_from(struct mbox *b, uint32_t uid)
     return seq;
 }
 
+int mbox_uids(struct mbox *b, uint32_t first, uint32_t last, struct numset *ret)
+{
+    int r = 0;
+
+    for (uint32_t seq = first; r == 0 && seq <= last; seq++)
+        r = numset_add(ret, b->rows[seq - 1].uid, b->rows[seq - 1].uid);
+    return r;
+}
+
 uint32_t mbox_seq(struct mbox *b, uint32_t uid)
 {
     uint32_t seq = mbox_seq_from(b, uid);

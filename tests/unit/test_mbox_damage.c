@@ -172,7 +172,8 @@ static void use_cut(struct scratch *s, void (*use)(struct mbox *v), off_t size, 
 
 static void test_cut_index(void **state)
 {
-    static const off_t sizes[] = {0, 100, INDEX_HEADER_SIZE, INDEX_HEADER_SIZE + 100 * 128 + 7};
+    const off_t sizes[] = {0, 100, INDEX_HEADER_SIZE, INDEX_HEADER_SIZE + 100 * (off_t)INDEX_BRIEF_SIZE + 7,
+                           (off_t)index_rest_place(100) + 7};
     struct scratch s;
 
     (void)state;
@@ -202,6 +203,13 @@ static void flip(const struct scratch *s, off_t at)
     close(fd);
 }
 
+/* Where a byte of a record stands: in its brief or in its rest. */
+static off_t place_of(uint32_t seq, size_t byte)
+{
+    return (off_t)(byte < INDEX_BRIEF_SIZE ? index_brief_place(seq - 1) + byte
+                                           : index_rest_place(seq - 1) + byte - INDEX_BRIEF_SIZE);
+}
+
 /* A record of which one byte is another: its message is refused in this view, and there in the next. */
 static void test_damaged_record(void **state)
 {
@@ -210,10 +218,10 @@ static void test_damaged_record(void **state)
 
     (void)state;
     fill(&s);
-    for (off_t byte = 0; byte < (off_t)offsetof(struct index_record, check) + 4; byte += 3) {
+    for (size_t byte = 0; byte < sizeof(struct index_record); byte += 3) {
         uint32_t seq = 1 + (uint32_t)byte * 2;
 
-        flip(&s, INDEX_HEADER_SIZE + (off_t)(seq - 1) * 128 + byte);
+        flip(&s, place_of(seq, byte));
         assert_int_equal(mbox_open(s.store, STR("INBOX"), 0, &v), 0);
         assert_int_equal(look_at(v, COUNT), seq == COUNT ? -EIO : 0);
         assert_int_equal(look_at(v, seq), -EIO);
@@ -256,7 +264,7 @@ static void test_change_of_damaged(void **state)
         uint32_t gone = kind == 1 ? 1 : 0;
 
         fill(&s);
-        flip(&s, INDEX_HEADER_SIZE + 40 * 128 + (n < 3 ? 0 : (off_t)offsetof(struct index_record, flags)));
+        flip(&s, place_of(41, n < 3 ? offsetof(struct index_record, offset) : offsetof(struct index_record, flags)));
         assert_int_equal(mbox_open(s.store, STR("INBOX"), 0, &v), 0);
         change_damaged(&s, v, kind);
         (void)mbox_close(v);
@@ -280,7 +288,7 @@ static void test_change_of_damaged(void **state)
 /* A record that is being written at this moment is read again when it is whole. */
 static void test_written_while_read(void **state)
 {
-    const off_t at = INDEX_HEADER_SIZE + 7 * (off_t)sizeof(struct index_record) + offsetof(struct index_record, check);
+    const off_t at = place_of(8, offsetof(struct index_record, check));
     struct mbox_stream *m;
     struct str piece;
     struct scratch s;
