@@ -11,7 +11,9 @@
 #define _printf_(fmt, args) __attribute__((format(printf, fmt, args)))
 #define _must_check_ __attribute__((warn_unused_result))
 #define _noreturn_ __attribute__((noreturn))
-#define _uninitialized_ __attribute__((uninitialized)) /* all of it is written next, many times a second */
+
+/* Of a variable that is written as a whole next, a hundred thousand times in a row. */
+#define _uninitialized_ __attribute__((uninitialized))
 
 /* Calls FUNC(&variable) when the variable leaves its scope, on every path. */
 #define _cleanup_(func) __attribute__((cleanup(func)))

@@ -86,10 +86,10 @@ static bool is_group(const struct flag_change *c, size_t i, const struct log_fla
 static int group(struct flag_change *c, const struct flags_pair *p)
 {
     const uint32_t uid = p->before->uid;
-    const struct log_flags flags = {
-        .system = p->flags,
-        .keywords = p->keywords,
-        .changed = log_changed(p->flags ^ p->before->flags, p->keywords ^ p->before->keywords)};
+    const struct log_flags flags = {.system = p->flags,
+                                    .keywords = p->keywords,
+                                    .changed =
+                                        log_changed(p->flags ^ p->before->flags, p->keywords ^ p->before->keywords)};
     size_t i;
     int r;
 
@@ -122,8 +122,8 @@ static const struct index *records_of(const struct flag_change *c)
     return view->ino == box->ino && view->mapped >= index_bytes(box->head->count) ? view : box;
 }
 
-/* Calls for each message that is meant and would change. is_known: all have been looked at under this lock already; what
- * was cut off since reads as zeros, see mbox_guard(). */
+/* Calls for each message that is meant and would change. is_known: all have been looked at under this lock already;
+ * what was cut off since reads as zeros, see mbox_guard(). */
 static int each(struct flag_change *c, bool is_known,
                 int (*visit)(struct flag_change *c, uint64_t at, const struct flags_pair *p))
 {

@@ -111,8 +111,7 @@ int index_map(struct box *b, uint64_t n)
 static bool is_whole(const struct index_header *h, uint64_t file_size)
 {
     return h != NULL && h->magic == INDEX_MAGIC && h->version == INDEX_VERSION && h->check == header_check(h) &&
-           h->live <= h->count && h->count < UINT32_MAX &&
-           file_size >= index_bytes(h->count);
+           h->live <= h->count && h->count < UINT32_MAX && file_size >= index_bytes(h->count);
 }
 
 int index_open(struct box *b)

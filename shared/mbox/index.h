@@ -31,12 +31,12 @@ enum index_bit {
     INDEX_LACKS_NEWLINE = 1u << 3, /* see struct scan_message */
     INDEX_HAS_STRAY = 1u << 4,
     INDEX_HAS_MARKER = 1u << 5,
-    INDEX_HAS_BASE = 1u << 6,       /* carries X-IMAPbase */
-    INDEX_HAS_INTEROP = 1u << 7,    /* the file says something about flags or UID */
-    INDEX_IN_PLACE = 1u << 8,       /* our own append, and still where it was appended */
-    INDEX_IS_TORN = 1u << 9,        /* and cut off by a crash, or with more in it than we wrote */
-    INDEX_HAS_8BIT = 1u << 10,      /* bytes above 127 in the header that is shown */
-    INDEX_OWN_KEYWORDS = 1u << 11,  /* keywords are not file_keywords; kept by index_put() */
+    INDEX_HAS_BASE = 1u << 6,      /* carries X-IMAPbase */
+    INDEX_HAS_INTEROP = 1u << 7,   /* the file says something about flags or UID */
+    INDEX_IN_PLACE = 1u << 8,      /* our own append, and still where it was appended */
+    INDEX_IS_TORN = 1u << 9,       /* and cut off by a crash, or with more in it than we wrote */
+    INDEX_HAS_8BIT = 1u << 10,     /* bytes above 127 in the header that is shown */
+    INDEX_OWN_KEYWORDS = 1u << 11, /* keywords are not file_keywords; kept by index_put() */
 };
 
 /* What changes with the flags of a message: the first part of its record. */
@@ -71,9 +71,9 @@ struct index_record {
             uint32_t check;
         };
     };
-    uint64_t offset; /* of the From_ line */
-    uint64_t length; /* to the next From_ line or the end of the file */
-    uint64_t size;   /* wire form */
+    uint64_t offset;        /* of the From_ line */
+    uint64_t length;        /* to the next From_ line or the end of the file */
+    uint64_t size;          /* wire form */
     uint64_t file_keywords; /* as the file has them */
     int64_t internaldate;
     int64_t savedate;
@@ -223,8 +223,8 @@ static inline const uint8_t *index_rest(const struct index_record *rec)
  * which processors are quicker at than at putting it together. */
 static inline uint32_t index_brief_check(const struct index_brief *brief)
 {
-    uint64_t first = brief->uid | (uint64_t)brief->flags << 32 | (uint64_t)brief->file_flags << 40 |
-                     (uint64_t)brief->bits << 48;
+    uint64_t first =
+        brief->uid | (uint64_t)brief->flags << 32 | (uint64_t)brief->file_flags << 40 | (uint64_t)brief->bits << 48;
     uint64_t second = brief->block | (uint64_t)brief->separator << 16 | (uint64_t)brief->form << 24;
 
     return (uint32_t)mhash_words(brief->modseq, brief->keywords, first, second);

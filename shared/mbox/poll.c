@@ -57,8 +57,7 @@ static bool is_whole(const struct mbox *v)
 {
     struct stat st;
 
-    return !v->is_damaged && fstat(v->ix.fd, &st) == 0 &&
-           (uint64_t)st.st_size >= index_bytes(v->nrec);
+    return !v->is_damaged && fstat(v->ix.fd, &st) == 0 && (uint64_t)st.st_size >= index_bytes(v->nrec);
 }
 
 int view_add_hole(struct mbox *v, uint64_t position)
@@ -267,7 +266,7 @@ static int take_changes(struct mbox *v, bool keep_expunged, struct gathered *g)
     uint64_t before;
     int r = 0;
 
-    h = v->ix.head; /* mapped: what index_end() writes shows here */
+    h = v->ix.head;                                    /* mapped: what index_end() writes shows here */
     if (h->magic != INDEX_MAGIC || h->count < v->nrec) /* it was cut, and this page is none of it any more */
         return -ESTALE;
     if (!keep_expunged && h->expunges != v->expunges && (r = gather_expunged(v, g)) < 0)

@@ -93,7 +93,8 @@ static int relocate(struct mbox_stream *m)
         return -EIO;
     if (rec.uid != m->uid || (rec.bits & INDEX_EXPUNGED) || memcmp(rec.hash, m->rec.hash, sizeof(rec.hash)) != 0)
         return -ESTALE;
-    if (!m->is_doubtful && rec.block == m->rec.block && rec.from_length == m->rec.from_length && rec.header == m->rec.header) {
+    if (!m->is_doubtful && rec.block == m->rec.block && rec.from_length == m->rec.from_length &&
+        rec.header == m->rec.header) {
         m->rec = rec;
         m->end = rec.length - rec.separator;
         m->wire.lacks_newline = (rec.bits & INDEX_LACKS_NEWLINE) != 0;

@@ -27,9 +27,9 @@ struct mbox {
     struct view_hole *holes;
     size_t hole_count;
     size_t hole_cap;
-    uint64_t hidden;             /* records in holes */
-    uint64_t modseq;             /* everything up to it was told */
-    uint64_t expunges;           /* head.expunges at the last poll that told them */
+    uint64_t hidden;   /* records in holes */
+    uint64_t modseq;   /* everything up to it was told */
+    uint64_t expunges; /* head.expunges at the last poll that told them */
     uint32_t uidvalidity;
     struct numset recent;
     uint32_t recent_from;       /* read-only: head.recent at the beginning */
@@ -39,8 +39,8 @@ struct mbox {
     int watch;            /* inotify, -1: none */
     bool is_watch_tried;
     bool is_watch_whole; /* it tells of everything */
-    bool is_damaged; /* what is mapped cannot be believed: the view is at its end */
-    int pop3_fd;     /* holds the maildrop lock */
+    bool is_damaged;     /* what is mapped cannot be believed: the view is at its end */
+    int pop3_fd;         /* holds the maildrop lock */
     int cache_fd;
     uint64_t cache_id;  /* of the file that it is */
     struct block block; /* read-ahead */

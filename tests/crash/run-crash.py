@@ -77,6 +77,8 @@ def choose(args, modes):
         for mode in modes:
             if mode == "nosync" and scenario.name not in PROOFS:
                 continue
+            if scenario.modes and mode not in scenario.modes:
+                continue
             if args.quick and scenario.name not in QUICK.get(mode, [scenario.name]):
                 continue
             if args.only in scenario.name:

@@ -9,9 +9,10 @@ class Scenario:
     """seed(work, files): makes the boxes. steps: commands of one process. Each step that ends in ACK and is in `atomic`
     must be there whole or not at all."""
 
-    def __init__(self, name, seed, steps, atomic=(), no_collapse=False, room=0, options=()):
+    def __init__(self, name, seed, steps, atomic=(), no_collapse=False, room=0, options=(), modes=()):
         self.name, self.seed, self.steps, self.atomic, self.no_collapse = name, seed, steps, atomic, no_collapse
         self.room = room # see CRASH_ROOM
+        self.modes = modes # those that it is run in, where not all
         self.options = ("-t", "2", *options) # of `work`
 
     def words(self, files, count=None):
@@ -42,7 +43,7 @@ def foreign_mbox(count, prefix="f", tail=b"\n", sizes=SIZES):
     for n in range(count):
         text = crashlib.message("%s%d" % (prefix, n), sizes[n % len(sizes)], odd=False,
                                 extra=b"Status: RO\n" if n % 3 == 1 else b"")
-        data += b"From sender@example.org Thu Jan  1 00:00:%02d 2026\n" % n + text + b"\n"
+        data += b"From sender@example.org Thu Jan  1 00:%02d:%02d 2026\n" % divmod(n, 60) + text + b"\n"
     return data[:-1] + tail if data else data
 
 
@@ -95,6 +96,12 @@ def large(work, files):
     work.run(words)
 
 
+def many(work, files):
+    """More messages than the store writes of an index at once, some of them read; seen by the store."""
+    put(work, foreign_mbox(600, sizes=[300]))
+    work.run(["open", "INBOX", ",", "close"])
+
+
 def unflushed(work, files):
     """Flags that are in the state log only."""
     own(work, files)
@@ -117,6 +124,8 @@ ALL = [
                                            ["flags", "2:4", "-F"], ["close"]]),
     Scenario("flags of a settled index", own, [["open", "INBOX"], ["flags", "all", "+S"], ["close"], ["open", "INBOX"], ["flags", "1:4", "-S"],
                                                ["flush"], ["flags", "2,6", "+D"], ["flags", "3", "+S"], ["close"]]),
+    Scenario("flags of many", many, [["open", "INBOX"], ["flags", "all", "+F"], ["flags", "2:550", "+SD"]],
+             modes=("kill", "torn", "foreign")),
     Scenario("first UIDs", foreign, [["open", "INBOX"], ["flush"], ["poll"], ["close"]]),
     Scenario("expunge first, foreign", opened, [["open", "INBOX"], ["flags", "1", "+D"], ["expunge"], ["close"]]),
     Scenario("expunge first, own", own, [["open", "INBOX"], ["remove", "1"], ["close"]]),
