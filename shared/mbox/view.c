@@ -164,7 +164,7 @@ struct str mbox_name(const struct mbox *v)
 
 int mbox_info(struct mbox *v, uint32_t seq, struct mbox_info *ret)
 {
-    struct index_record rec;
+    _uninitialized_ struct index_record rec;
     int r = view_record(v, seq, &rec);
 
     if (r < 0)
