@@ -32,11 +32,19 @@ void mhash_done(const struct mhash *h, uint8_t ret[16]);
 /* All at once, unkeyed, 64 bits: checksums of records. */
 uint64_t mhash64(const void *data, size_t len);
 
+/* Both halves of the product, one over the other. */
 static inline uint64_t mhash_fold(uint64_t a, uint64_t b)
 {
+#ifdef __SIZEOF_INT128__
     unsigned __int128 product = (unsigned __int128)a * b;
 
     return (uint64_t)product ^ (uint64_t)(product >> 64);
+#else
+    uint64_t a0 = (uint32_t)a, a1 = a >> 32, b0 = (uint32_t)b, b1 = b >> 32;
+    uint64_t low = a0 * b0, mid = a1 * b0 + (low >> 32), other = a0 * b1 + (uint32_t)mid;
+
+    return (other << 32 | (uint32_t)low) ^ (a1 * b1 + (mid >> 32) + (other >> 32));
+#endif
 }
 
 static inline uint64_t mhash_load(const uint8_t *p)
