@@ -310,12 +310,43 @@ static void test_checks(void **state)
     }
 }
 
+/* A view that fills its mapping to the last byte, with more behind it by now, which is not mapped. */
+static void test_full_mapping(void **state)
+{
+    struct scratch s;
+    struct mbox_status status;
+    struct mbox *v;
+    FILE *f;
+
+    (void)state;
+    scratch_open(&s);
+    for (unsigned half = 0; half < 2; half++) {
+        f = fopen(s.inbox, "a");
+        assert_non_null(f);
+        for (unsigned i = 0; i < INDEX_GROUP; i++)
+            fprintf(f, "From a@example.org Sat Nov 14 12:00:00 2026\nSubject: %u\n\nbody\n\n", half * INDEX_GROUP + i);
+        fclose(f);
+        if (half == 0)
+            assert_int_equal(mbox_open(s.store, STR("INBOX"), 0, &v), 0);
+        else
+            poll_ok(v);
+    }
+    assert_int_equal(mbox_count(v), 2 * INDEX_GROUP);
+    assert_true(append_text(s.store, "INBOX", "Subject: one more\n\nbody\n", 24) > 0);
+    assert_int_equal(v->ix.head->count, 2 * INDEX_GROUP + 1);
+    assert_int_equal(mbox_view_status(v, &status), 0);
+    assert_int_equal(status.uidnext, 2 * INDEX_GROUP + 1);
+    assert_true(v->ix.mapped >= index_brief_place(v->nrec) + INDEX_BRIEF_SIZE);
+    assert_int_equal(mbox_close(v), 0);
+    scratch_close(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ranges), cmocka_unit_test(test_earlier_version),
         cmocka_unit_test(test_uids),   cmocka_unit_test(test_parts_of_two_moments),
-        cmocka_unit_test(test_checks),
+        cmocka_unit_test(test_checks), cmocka_unit_test(test_full_mapping),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
