@@ -114,16 +114,19 @@ static int group(struct flag_change *c, const struct flags_pair *p)
     return 0;
 }
 
-/* The view's mapping where it is of the same file: its pages were touched already, when the client looked at flags. */
+/* The view's mapping where it is of the same file and as whole: its pages were touched already, when the client looked
+ * at flags. */
 static const struct index *records_of(const struct flag_change *c)
 {
     const struct index *box = &c->v->b->ix, *view = &c->v->ix;
+    bool is_same = !c->v->is_damaged && view->ino == box->ino && view->mapped >= index_bytes(box->head->count) &&
+                   view->head->magic == box->head->magic && view->head->count == box->head->count;
 
-    return view->ino == box->ino && view->mapped >= index_bytes(box->head->count) ? view : box;
+    return is_same ? view : box;
 }
 
 /* Calls for each message that is meant and would change. is_known: all have been looked at under this lock already;
- * what was cut off since reads as zeros, see mbox_guard(). */
+ * what was cut off since reads as zeros, see mbox_guard(), and so has UIDs below the range. */
 static int each(struct flag_change *c, bool is_known,
                 int (*visit)(struct flag_change *c, uint64_t at, const struct flags_pair *p))
 {
@@ -135,14 +138,14 @@ static int each(struct flag_change *c, bool is_known,
     for (size_t i = 0; r == 0 && i < c->uids->count; i++) {
         const struct numrange *range = &c->uids->ranges[i];
 
-        at = index_find(ix, at, range->first);
+        at = index_find(&b->ix, at, range->first);
         for (; r == 0 && at < count; at++) {
             const struct index_brief brief = *index_brief(ix, at);
             struct flags_pair pair = {.before = &brief};
 
             if (brief.uid > range->last)
                 break;
-            if (is_known ? brief.uid < range->first : !index_brief_is_valid(&brief))
+            if (brief.uid < range->first || (!is_known && !index_brief_is_valid(&brief)))
                 return index_spoil(b); /* before anything of it gets into the log, or looks whole again */
             if ((brief.bits & INDEX_EXPUNGED) || (c->modified.count > 0 && numset_has(&c->modified, brief.uid)))
                 continue;
@@ -154,12 +157,23 @@ static int each(struct flag_change *c, bool is_known,
     return r;
 }
 
+/* What the file says of keywords, and the size that \Deleted adds up, stand in the rest of the record. */
+static bool wants_rest(const struct flags_pair *p)
+{
+    return p->keywords != p->before->keywords || ((p->flags ^ p->before->flags) & MBOX_DELETED);
+}
+
 static int log_visit(struct flag_change *c, uint64_t at, const struct flags_pair *p)
 {
     const struct index_brief *before = p->before;
+    struct index_record rec;
     int r = 0;
 
-    (void)at;
+    if (wants_rest(p)) {
+        rec = index_load(&c->v->b->ix, at);
+        if (!index_is_valid(&rec))
+            return index_spoil(c->v->b);
+    }
     /* Our MODSEQ is going to hide somebody else's: what that one changed is still to be told. */
     if (before->modseq > c->v->modseq && view_is_foreign(c->v, before->modseq))
         r = numset_add(&c->v->untold, before->uid, before->uid);
@@ -170,7 +184,6 @@ static int log_visit(struct flag_change *c, uint64_t at, const struct flags_pair
     return 0;
 }
 
-/* What the file says of keywords, and the size that \Deleted adds up, stand in the rest of the record. */
 static int put_whole(struct flag_change *c, uint64_t at, const struct flags_pair *p)
 {
     struct index_record next = index_load(&c->v->b->ix, at);
@@ -186,9 +199,7 @@ static int put_whole(struct flag_change *c, uint64_t at, const struct flags_pair
 
 static int index_visit(struct flag_change *c, uint64_t at, const struct flags_pair *p)
 {
-    if (p->keywords == p->before->keywords && !((p->flags ^ p->before->flags) & MBOX_DELETED))
-        return index_put_flags(c->v->b, at, p->before, p->flags, c->modseq);
-    return put_whole(c, at, p);
+    return wants_rest(p) ? put_whole(c, at, p) : index_put_flags(c->v->b, at, p->before, p->flags, c->modseq);
 }
 
 /* Which messages fail the test of unchanged_since (RFC 7162 3.1.3): those in which something has changed since, or,

@@ -268,8 +268,14 @@ int mbox_view_status(struct mbox *v, struct mbox_status *ret)
         status_view(v, &s);
     }
     s.recent = count_recent(v);
-    if (v->nrec < v->ix.head->count) /* UIDNEXT as of the view */
-        s.uidnext = index_brief(&v->ix, v->nrec)->uid;
+    if (v->nrec < v->ix.head->count) { /* UIDNEXT as of the view; the record may stand behind what is mapped */
+        struct index_brief next;
+        int r = file_read(v->ix.fd, &next, sizeof(next), index_brief_place(v->nrec));
+
+        if (r < 0 || next.uid == 0)
+            return r < 0 ? r : -EIO;
+        s.uidnext = next.uid;
+    }
     *ret = s;
     return 0;
 }

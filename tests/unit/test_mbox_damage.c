@@ -285,6 +285,81 @@ static void test_change_of_damaged(void **state)
     }
 }
 
+static void assert_deleted(const struct scratch *s, uint32_t first, uint32_t last)
+{
+    struct mbox_info info;
+    struct mbox *v;
+
+    assert_int_equal(mbox_open(s->store, STR("INBOX"), 0, &v), 0);
+    assert_int_equal(mbox_count(v), COUNT);
+    for (uint32_t seq = 1; seq <= COUNT; seq++) {
+        assert_int_equal(mbox_info(v, seq, &info), 0);
+        assert_int_equal(info.flags.system, seq >= first && seq <= last ? MBOX_DELETED : 0);
+    }
+    assert_int_equal(mbox_close(v), 0);
+}
+
+static int delete_some(struct mbox *v, uint32_t first, uint32_t last)
+{
+    struct mbox_flags flags = {.system = MBOX_DELETED};
+    struct numset uids = NUMSET_INIT;
+    int r;
+
+    assert_int_equal(numset_add(&uids, first, last), 0);
+    r = mbox_set_flags(v, &uids, MBOX_FLAGS_ADD, flags, UINT64_MAX, NULL);
+    numset_finish(&uids);
+    return r;
+}
+
+/* Flags that need the rest of a record do not get into the log when that rest is damaged. */
+static void test_flags_of_damaged(void **state)
+{
+    struct scratch s;
+    struct mbox *v;
+
+    (void)state;
+    fill(&s);
+    assert_int_equal(mbox_open(s.store, STR("INBOX"), 0, &v), 0);
+    flip(&s, place_of(41, offsetof(struct index_record, size)));
+    assert_true(delete_some(v, 30, 50) < 0);
+    (void)mbox_close(v);
+    assert_deleted(&s, 0, 0);
+    scratch_close(&s);
+}
+
+/* A view that saw the index while it was cut has zeros for it ever after: who puts the file back, in place, does not
+ * make another message of the one that is meant. */
+static void test_put_back(void **state)
+{
+    struct mbox_status status;
+    struct scratch s;
+    struct stat st;
+    struct mbox *v;
+    char path[128];
+    void *copy;
+    int fd;
+
+    (void)state;
+    fill(&s);
+    assert_int_equal(mbox_guard(), 0);
+    assert_int_equal(mbox_open(s.store, STR("INBOX"), 0, &v), 0);
+    (void)snprintf(path, sizeof(path), "%s/INBOX.index", s.state);
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0 && fstat(fd, &st) == 0);
+    copy = malloc((size_t)st.st_size);
+    assert_non_null(copy);
+    assert_int_equal(pread(fd, copy, (size_t)st.st_size, 0), st.st_size);
+    assert_int_equal(ftruncate(fd, 0), 0);
+    assert_int_equal(mbox_view_status(v, &status), -EIO);
+    assert_int_equal(pwrite(fd, copy, (size_t)st.st_size, 0), st.st_size);
+    close(fd);
+    free(copy);
+    assert_int_equal(delete_some(v, 50, 60), 0);
+    (void)mbox_close(v);
+    assert_deleted(&s, 50, 60);
+    scratch_close(&s);
+}
+
 /* A record that is being written at this moment is read again when it is whole. */
 static void test_written_while_read(void **state)
 {
@@ -383,6 +458,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cut_index),         cmocka_unit_test(test_damaged_record),
         cmocka_unit_test(test_change_of_damaged), cmocka_unit_test(test_written_while_read),
+        cmocka_unit_test(test_flags_of_damaged),  cmocka_unit_test(test_put_back),
         cmocka_unit_test(test_other_mappings),    cmocka_unit_test(test_checksum),
     };
 
