@@ -125,7 +125,7 @@ ALL = [
     Scenario("flags of a settled index", own, [["open", "INBOX"], ["flags", "all", "+S"], ["close"], ["open", "INBOX"], ["flags", "1:4", "-S"],
                                                ["flush"], ["flags", "2,6", "+D"], ["flags", "3", "+S"], ["close"]]),
     Scenario("flags of many", many, [["open", "INBOX"], ["flags", "all", "+F"], ["flags", "2:550", "+SD"]],
-             modes=("kill", "torn", "foreign")),
+             modes=("kill", "torn", "foreign", "fail")),
     Scenario("first UIDs", foreign, [["open", "INBOX"], ["flush"], ["poll"], ["close"]]),
     Scenario("expunge first, foreign", opened, [["open", "INBOX"], ["flags", "1", "+D"], ["expunge"], ["close"]]),
     Scenario("expunge first, own", own, [["open", "INBOX"], ["remove", "1"], ["close"]]),
