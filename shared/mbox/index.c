@@ -102,6 +102,8 @@ int index_map(struct box *b, uint64_t n)
 {
     uint64_t bytes = index_bytes(n);
 
+    if (n >= UINT32_MAX) /* of a header that was damaged since it was checked */
+        return -EIO;
     if (b->ix.mapped >= bytes)
         return 0;
     return map_bytes(&b->ix, (size_t)((bytes + GROWTH + 4095) & ~4095ull));

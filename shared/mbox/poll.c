@@ -83,6 +83,14 @@ int view_add_hole(struct mbox *v, uint64_t position)
     return 0;
 }
 
+/* With BOX_STATE: 1 for what is gone, 0 for what is there. A bit that is damage only hides nothing: -EIO. */
+static int is_gone(struct mbox *v, const struct index_brief *brief)
+{
+    if (!(brief->bits & INDEX_EXPUNGED))
+        return 0;
+    return index_brief_is_valid(brief) ? 1 : index_spoil(v->b);
+}
+
 int view_find_holes(struct mbox *v)
 {
     int r = 0;
@@ -91,8 +99,8 @@ int view_find_holes(struct mbox *v)
     v->hidden = 0;
     if (v->ix.head->live == v->nrec)
         return 0;
-    for (uint64_t i = 0; r == 0 && i < v->nrec; i++)
-        if (index_brief(&v->ix, i)->bits & INDEX_EXPUNGED)
+    for (uint64_t i = 0; r >= 0 && i < v->nrec; i++)
+        if ((r = is_gone(v, index_brief(&v->ix, i))) > 0)
             r = view_add_hole(v, i);
     return r;
 }
@@ -197,10 +205,10 @@ static int gather_expunged(struct mbox *v, struct gathered *g)
     uint32_t count = mbox_count(v), told = 0;
     int r = 0;
 
-    for (uint32_t seq = 1; r == 0 && seq <= count; seq++) {
+    for (uint32_t seq = 1; r >= 0 && seq <= count; seq++) {
         const struct index_brief *brief = index_brief(&v->ix, view_position(v, seq));
 
-        if (brief->bits & INDEX_EXPUNGED)
+        if ((r = is_gone(v, brief)) > 0)
             r = add_expunged(g, seq - told++, brief->uid);
     }
     return r;
@@ -282,11 +290,11 @@ static int take_changes(struct mbox *v, bool keep_expunged, struct gathered *g)
     v->modseq = h->modseq;
     v->own_count = 0;
     numset_clear(&v->untold);
-    for (uint64_t i = before; r == 0 && i < v->nrec; i++) {
-        if (!(index_brief(&v->ix, i)->bits & INDEX_EXPUNGED))
-            g->has_arrived = true;
-        else /* came and went between two polls: never was in the view */
-            r = view_add_hole(v, i);
+    for (uint64_t i = before; r >= 0 && i < v->nrec; i++) {
+        if ((r = is_gone(v, index_brief(&v->ix, i))) > 0)
+            r = view_add_hole(v, i); /* came and went between two polls: never was in the view */
+        else
+            g->has_arrived |= r == 0;
     }
     if (r == 0 && !keep_expunged && h->expunges != v->expunges) {
         v->expunges = h->expunges;

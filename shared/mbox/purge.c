@@ -31,7 +31,7 @@ int index_purge(struct box *b)
         return r;
     for (uint64_t i = 0; r == 0 && i < head->count; i++) {
         struct index_record rec = index_load(&b->ix, i);
-        if (rec.bits & INDEX_EXPUNGED)
+        if ((rec.bits & INDEX_EXPUNGED) && index_brief_is_valid(&rec.brief))
             continue;
         if (i == head->last)
             fresh.next->last = fresh.next->count;
