@@ -125,6 +125,13 @@ static const struct index *records_of(const struct flag_change *c)
     return is_same ? view : box;
 }
 
+/* Did the search for the range go by damage? A UID that is not what it was leads behind the first message, or to it. */
+static bool is_misled(const struct index *ix, uint64_t from, uint64_t at)
+{
+    return (at > from && !index_brief_is_valid(index_brief(ix, at - 1))) ||
+           (at < ix->head->count && !index_brief_is_valid(index_brief(ix, at)));
+}
+
 /* Calls for each message that is meant and would change. is_known: all have been looked at under this lock already;
  * what was cut off since reads as zeros, see mbox_guard(), and so has UIDs below the range. */
 static int each(struct flag_change *c, bool is_known,
@@ -137,16 +144,19 @@ static int each(struct flag_change *c, bool is_known,
 
     for (size_t i = 0; r == 0 && i < c->uids->count; i++) {
         const struct numrange *range = &c->uids->ranges[i];
+        uint64_t from = at;
 
         at = index_find(&b->ix, at, range->first);
+        if (!is_known && is_misled(&b->ix, from, at))
+            return index_spoil(b);
         for (; r == 0 && at < count; at++) {
             const struct index_brief brief = *index_brief(ix, at);
             struct flags_pair pair = {.before = &brief};
 
-            if (brief.uid > range->last)
-                break;
             if (brief.uid < range->first || (!is_known && !index_brief_is_valid(&brief)))
                 return index_spoil(b); /* before anything of it gets into the log, or looks whole again */
+            if (brief.uid > range->last)
+                break;
             if ((brief.bits & INDEX_EXPUNGED) || (c->modified.count > 0 && numset_has(&c->modified, brief.uid)))
                 continue;
             apply(c, &pair);

@@ -102,7 +102,7 @@ int view_find_holes(struct mbox *v)
     for (uint64_t i = 0; r >= 0 && i < v->nrec; i++)
         if ((r = is_gone(v, index_brief(&v->ix, i))) > 0)
             r = view_add_hole(v, i);
-    return r;
+    return r == 0 && v->hidden != v->nrec - v->ix.head->live ? index_spoil(v->b) : r;
 }
 
 void view_own(struct mbox *v, uint64_t modseq)
@@ -300,7 +300,9 @@ static int take_changes(struct mbox *v, bool keep_expunged, struct gathered *g)
         v->expunges = h->expunges;
         r = view_find_holes(v);
     }
-    return r;
+    if (r < 0) /* half of it is in the view: no number in it is to be trusted */
+        v->is_damaged = true;
+    return r < 0 ? -ESTALE : 0;
 }
 
 static int tell(struct mbox *v, const struct gathered *g, const struct mbox_changes *c)

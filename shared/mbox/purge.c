@@ -41,5 +41,5 @@ int index_purge(struct box *b)
         r = index_install(b, &fresh);
     if (r < 0)
         index_discard(b, &fresh);
-    return r;
+    return r == -EIO ? index_spoil(b) : r;
 }

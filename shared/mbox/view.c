@@ -273,7 +273,7 @@ int mbox_view_status(struct mbox *v, struct mbox_status *ret)
         int r = file_read(v->ix.fd, &next, sizeof(next), index_brief_place(v->nrec));
 
         if (r < 0 || next.uid == 0)
-            return r < 0 ? r : -EIO;
+            return -EIO;
         s.uidnext = next.uid;
     }
     *ret = s;
@@ -404,6 +404,8 @@ static int open_in_need(struct mbox_store *s, struct str name, unsigned flags, s
 {
     int r = open_view(s, name, flags, ret);
 
+    if (r == -EIO) /* damage to the index, perhaps: found, and made anew by who comes next */
+        r = open_view(s, name, flags, ret);
     if (r < 0 && store_use_reserve(s, r, false))
         r = open_view(s, name, flags, ret);
     return r;

@@ -119,6 +119,19 @@ static void within(void **state)
     free(data);
 }
 
+/* Whoever wipes the result does not get it again. */
+static void wiped_between(void **state)
+{
+    struct crypt_data *data = fresh();
+
+    (void)state;
+    check("a", SALT, data);
+    memset(data->output, 0, strlen(data->output));
+    check("a", SALT, data);
+    assert_int_equal(computed, 2);
+    free(data);
+}
+
 static void long_phrases(void **state)
 {
     struct crypt_data *data = fresh();
@@ -142,7 +155,7 @@ static void long_phrases(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(twice), cmocka_unit_test(others),
-                                       cmocka_unit_test(failure_between), cmocka_unit_test(within),
+                                       cmocka_unit_test(failure_between), cmocka_unit_test(within), cmocka_unit_test(wiped_between),
                                        cmocka_unit_test(long_phrases)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);

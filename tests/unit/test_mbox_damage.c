@@ -327,6 +327,35 @@ static void test_flags_of_damaged(void **state)
     scratch_close(&s);
 }
 
+/* A UID that is not what it was misleads the search for a range, and ends it too early: all of the range, or none. */
+static void test_uid_of_damaged(void **state)
+{
+    static const struct {
+        uint32_t seq, first, last;
+        size_t byte;
+    } cases[] = {{41, 1, COUNT, 3}, {150, 150, 160, 3}, {151, 140, 160, 0}, {151, 120, 130, 3}, {151, 140, 170, 1},
+                 {226, 200, 220, 0}, {76, 76, 76, 2}};
+    struct scratch s;
+    struct mbox *v;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        bool is_done;
+
+        fill(&s);
+        assert_int_equal(mbox_open(s.store, STR("INBOX"), 0, &v), 0);
+        flip(&s, place_of(cases[i].seq, offsetof(struct index_record, uid) + cases[i].byte));
+        is_done = delete_some(v, cases[i].first, cases[i].last) == 0;
+        use_info(v); /* what nobody had to touch is found by now */
+        (void)mbox_close(v);
+        if (is_done)
+            assert_deleted(&s, cases[i].first, cases[i].last);
+        else
+            assert_deleted(&s, 0, 0);
+        scratch_close(&s);
+    }
+}
+
 /* A view that saw the index while it was cut has zeros for it ever after: who puts the file back, in place, does not
  * make another message of the one that is meant. */
 static void test_put_back(void **state)
@@ -459,6 +488,7 @@ int main(void)
         cmocka_unit_test(test_cut_index),         cmocka_unit_test(test_damaged_record),
         cmocka_unit_test(test_change_of_damaged), cmocka_unit_test(test_written_while_read),
         cmocka_unit_test(test_flags_of_damaged),  cmocka_unit_test(test_put_back),
+        cmocka_unit_test(test_uid_of_damaged),
         cmocka_unit_test(test_other_mappings),    cmocka_unit_test(test_checksum),
     };
 
