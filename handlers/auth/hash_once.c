@@ -3,9 +3,9 @@
  * pam_unix until Linux-PAM 1.5.2 passes crypt_r() to a macro that writes its argument two times, and so hashes every
  * password twice with the same arguments. A hash is what a login takes longest for.
  *
- * The memory is the caller's crypt_data: its fields for setting and phrase, which libcrypt leaves to its users, crypt(3),
- * and in one that it reserves the result a second time. Where a module hashes only once the phrase stays there as long
- * as the crypt_data does, like the copies that PAM itself keeps until its end.
+ * The memory is the caller's crypt_data: its fields for setting and phrase, which libcrypt leaves to its users,
+ * crypt(3), and in one that it reserves the result a second time. Where a module hashes only once the phrase stays as
+ * long as the crypt_data does, like the copies that PAM itself keeps until its end.
  */
 #include <crypt.h>
 #include <stdbool.h>

@@ -155,8 +155,8 @@ static void long_phrases(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(twice), cmocka_unit_test(others),
-                                       cmocka_unit_test(failure_between), cmocka_unit_test(within), cmocka_unit_test(wiped_between),
-                                       cmocka_unit_test(long_phrases)};
+                                       cmocka_unit_test(failure_between), cmocka_unit_test(within),
+                                       cmocka_unit_test(wiped_between), cmocka_unit_test(long_phrases)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
