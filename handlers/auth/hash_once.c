@@ -55,7 +55,7 @@ static void remember(const char *phrase, const char *setting, struct crypt_data 
 }
 
 __attribute__((visibility("default"), used)) char *crypt_r(const char *phrase, const char *setting,
-                                                     struct crypt_data *restrict data)
+                                                           struct crypt_data *restrict data)
 {
     char *hash;
 

@@ -274,7 +274,7 @@ static int take_changes(struct mbox *v, bool keep_expunged, struct gathered *g)
     uint64_t before;
     int r = 0;
 
-    h = v->ix.head;                                    /* mapped: what index_end() writes shows here */
+    h = v->ix.head; /* mapped: what index_end() writes shows here */
     if (h->magic != INDEX_MAGIC || h->count < v->nrec) /* it was cut, and this page is none of it any more */
         return -ESTALE;
     if (!keep_expunged && h->expunges != v->expunges && (r = gather_expunged(v, g)) < 0)
