@@ -19,53 +19,30 @@ struct flag_change {
     struct mbox_flags flags;
     uint64_t unchanged_since;
     uint64_t modseq;
-    struct numset modified; /* UIDs that fail the test of unchanged_since */
+    const struct index *records; /* whose mapping is read */
+    struct numset modified;      /* UIDs that fail the test of unchanged_since */
     struct {
         struct log_flags flags;
         struct numset uids;
     } groups[GROUPS_MAX];
     size_t count;
-    size_t last; /* the group that was added to last, and what is not in its set yet: UIDs that follow one another */
-    struct numrange run;
-    bool has_run;
-    uint64_t run_keywords; /* what the messages of the run had before */
-    uint8_t run_flags;
     struct buf log;
 };
 
-/* What a message has before and afterwards. */
-struct flags_pair {
-    const struct index_brief *before;
-    uint64_t keywords;
-    uint8_t flags;
-};
-
-static void apply(const struct flag_change *c, struct flags_pair *p)
+static struct index_flags apply(const struct flag_change *c, const struct index_flags *before)
 {
-    const struct index_brief *before = p->before;
+    const uint8_t flags = (uint8_t)c->flags.system;
+    const uint64_t keywords = c->flags.keywords;
 
     switch (c->mode) {
-    case MBOX_FLAGS_SET:
-        p->flags = (uint8_t)c->flags.system;
-        p->keywords = c->flags.keywords;
-        break;
     case MBOX_FLAGS_ADD:
-        p->flags = (uint8_t)(before->flags | c->flags.system);
-        p->keywords = before->keywords | c->flags.keywords;
-        break;
+        return (struct index_flags){before->keywords | keywords, before->flags | flags};
     case MBOX_FLAGS_REMOVE:
-        p->flags = (uint8_t)(before->flags & ~c->flags.system);
-        p->keywords = before->keywords & ~c->flags.keywords;
+        return (struct index_flags){before->keywords & ~keywords, before->flags & (uint8_t)~flags};
+    case MBOX_FLAGS_SET:
         break;
     }
-}
-
-static int end_run(struct flag_change *c)
-{
-    int r = c->has_run ? numset_add(&c->groups[c->last].uids, c->run.first, c->run.last) : 0;
-
-    c->has_run = false;
-    return r;
+    return (struct index_flags){keywords, flags};
 }
 
 static int write_group(struct flag_change *c, size_t i)
@@ -83,35 +60,27 @@ static bool is_group(const struct flag_change *c, size_t i, const struct log_fla
 }
 
 /* Messages that end up with the same flags for the same reason are logged together. */
-static int group(struct flag_change *c, const struct flags_pair *p)
+static int group(struct flag_change *c, const struct index_run *run)
 {
-    const uint32_t uid = p->before->uid;
-    const struct log_flags flags = {.system = p->flags,
-                                    .keywords = p->keywords,
-                                    .changed =
-                                        log_changed(p->flags ^ p->before->flags, p->keywords ^ p->before->keywords)};
+    const struct log_flags flags = {
+        .system = run->after.flags,
+        .keywords = run->after.keywords,
+        .changed = log_changed(run->after.flags ^ run->before.flags, run->after.keywords ^ run->before.keywords)};
     size_t i;
     int r;
 
-    if ((r = end_run(c)) < 0)
-        return r;
     for (i = 0; i < c->count; i++)
         if (is_group(c, i, &flags))
             break;
     if (i == GROUPS_MAX) {
-        i = uid % GROUPS_MAX;
+        i = run->uid % GROUPS_MAX;
         if ((r = write_group(c, i)) < 0)
             return r;
     }
     if (i == c->count)
         c->count++;
     c->groups[i].flags = flags;
-    c->last = i;
-    c->run = (struct numrange){uid, uid};
-    c->has_run = true;
-    c->run_flags = p->before->flags;
-    c->run_keywords = p->before->keywords;
-    return 0;
+    return numset_add(&c->groups[i].uids, run->uid, run->uid + (uint32_t)(run->count - 1));
 }
 
 /* The view's mapping where it is of the same file and as whole: its pages were touched already, when the client looked
@@ -132,13 +101,37 @@ static bool is_misled(const struct index *ix, uint64_t from, uint64_t at)
            (at < ix->head->count && !index_brief_is_valid(index_brief(ix, at)));
 }
 
-/* Calls for each message that is meant and would change. is_known: all have been looked at under this lock already;
- * what was cut off since reads as zeros, see mbox_guard(), and so has UIDs below the range. */
-static int each(struct flag_change *c, bool is_known,
-                int (*visit)(struct flag_change *c, uint64_t at, const struct flags_pair *p))
+static bool is_modified(const struct flag_change *c, uint32_t uid)
+{
+    return c->modified.count > 0 && numset_has(&c->modified, uid);
+}
+
+/* Adds those that are like the first, up to the UID `last`. One that is damaged is not like it. */
+static void extend(const struct flag_change *c, struct index_run *run, uint32_t last, bool is_known)
+{
+    static const struct index_brief alike = {.uid = UINT32_MAX, .flags = UINT8_MAX, .bits = INDEX_EXPUNGED};
+    const uint64_t mask = index_brief_state(&alike), state = run->uid | (uint64_t)run->before.flags << 32;
+    const uint64_t count = c->v->b->ix.head->count - run->at, most = (uint64_t)last - run->uid + 1;
+    const uint64_t keywords = run->before.keywords;
+    const struct index_brief *brief = index_brief(c->records, run->at);
+    uint64_t n = 1, newest = run->newest;
+
+    for (; n < most && n < count; n++) {
+        brief = (run->at + n) % INDEX_GROUP > 0 ? brief + 1 : index_brief(c->records, run->at + n);
+        if ((index_brief_state(brief) & mask) != state + n || brief->keywords != keywords ||
+            (!is_known && !index_brief_is_valid(brief)) || is_modified(c, brief->uid))
+            break;
+        newest = brief->modseq > newest ? brief->modseq : newest;
+    }
+    run->count = n;
+    run->newest = newest;
+}
+
+/* Calls for all messages that are meant and would change. is_known: they have been looked at under this lock already;
+ * what was cut off since reads as zeros, see mbox_guard(), and so has UIDs that are too low. */
+static int each(struct flag_change *c, bool is_known, int (*visit)(struct flag_change *c, const struct index_run *run))
 {
     struct box *b = c->v->b;
-    const struct index *ix = records_of(c);
     uint64_t at = 0, count = b->ix.head->count;
     int r = 0;
 
@@ -149,67 +142,94 @@ static int each(struct flag_change *c, bool is_known,
         at = index_find(&b->ix, at, range->first);
         if (!is_known && is_misled(&b->ix, from, at))
             return index_spoil(b);
-        for (; r == 0 && at < count; at++) {
-            const struct index_brief brief = *index_brief(ix, at);
-            struct flags_pair pair = {.before = &brief};
+        while (r == 0 && at < count) {
+            const struct index_brief brief = *index_brief(c->records, at);
+            struct index_run run = {.at = at,
+                                    .count = 1,
+                                    .newest = brief.modseq,
+                                    .uid = brief.uid,
+                                    .before = {brief.keywords, brief.flags}};
 
             if (brief.uid < range->first || (!is_known && !index_brief_is_valid(&brief)))
                 return index_spoil(b); /* before anything of it gets into the log, or looks whole again */
             if (brief.uid > range->last)
                 break;
-            if ((brief.bits & INDEX_EXPUNGED) || (c->modified.count > 0 && numset_has(&c->modified, brief.uid)))
-                continue;
-            apply(c, &pair);
-            if (pair.flags != brief.flags || pair.keywords != brief.keywords)
-                r = visit(c, at, &pair);
+            if (!(brief.bits & INDEX_EXPUNGED) && !is_modified(c, brief.uid)) {
+                extend(c, &run, range->last, is_known);
+                run.after = apply(c, &run.before);
+                if (run.after.flags != run.before.flags || run.after.keywords != run.before.keywords)
+                    r = visit(c, &run);
+            }
+            at += run.count;
         }
     }
     return r;
 }
 
 /* What the file says of keywords, and the size that \Deleted adds up, stand in the rest of the record. */
-static bool wants_rest(const struct flags_pair *p)
+static bool wants_rest(const struct index_run *run)
 {
-    return p->keywords != p->before->keywords || ((p->flags ^ p->before->flags) & MBOX_DELETED);
+    return run->after.keywords != run->before.keywords || ((run->after.flags ^ run->before.flags) & MBOX_DELETED);
 }
 
-static int log_visit(struct flag_change *c, uint64_t at, const struct flags_pair *p)
+/* Our MODSEQ is going to hide somebody else's: what that one changed is still to be told. */
+static int keep_untold(struct flag_change *c, const struct index_run *run)
 {
-    const struct index_brief *before = p->before;
-    struct index_record rec;
     int r = 0;
 
-    if (wants_rest(p)) {
-        rec = index_load(&c->v->b->ix, at);
+    for (uint64_t i = 0; r == 0 && run->newest > c->v->modseq && i < run->count; i++) {
+        uint64_t modseq = index_brief(c->records, run->at + i)->modseq;
+        uint32_t uid = run->uid + (uint32_t)i;
+
+        if (modseq > c->v->modseq && view_is_foreign(c->v, modseq))
+            r = numset_add(&c->v->untold, uid, uid);
+    }
+    return r;
+}
+
+/* What goes into the log can be put into the index afterwards. */
+static int look_at_rests(struct flag_change *c, const struct index_run *run)
+{
+    _uninitialized_ struct index_record rec;
+
+    for (uint64_t i = 0; i < run->count; i++) {
+        rec = index_load(&c->v->b->ix, run->at + i);
         if (!index_is_valid(&rec))
             return index_spoil(c->v->b);
     }
-    /* Our MODSEQ is going to hide somebody else's: what that one changed is still to be told. */
-    if (before->modseq > c->v->modseq && view_is_foreign(c->v, before->modseq))
-        r = numset_add(&c->v->untold, before->uid, before->uid);
-    if (r < 0 || !c->has_run || c->run.last + 1 != before->uid || before->flags != c->run_flags ||
-        before->keywords != c->run_keywords)
-        return r < 0 ? r : group(c, p);
-    c->run.last = before->uid;
     return 0;
 }
 
-static int put_whole(struct flag_change *c, uint64_t at, const struct flags_pair *p)
+static int log_visit(struct flag_change *c, const struct index_run *run)
 {
-    struct index_record next = index_load(&c->v->b->ix, at);
+    int r = wants_rest(run) ? look_at_rests(c, run) : 0;
 
-    next.flags = p->flags;
-    next.keywords = p->keywords;
-    next.modseq = c->modseq;
-    next.bits = (uint16_t)(next.bits & ~INDEX_PENDING);
-    if (next.flags != (next.file_flags & ~INTEROP_OLD) || next.keywords != next.file_keywords)
-        next.bits |= INDEX_PENDING;
-    return index_put(c->v->b, at, &next);
+    if (r == 0)
+        r = keep_untold(c, run);
+    return r < 0 ? r : group(c, run);
 }
 
-static int index_visit(struct flag_change *c, uint64_t at, const struct flags_pair *p)
+static int put_whole(struct flag_change *c, const struct index_run *run)
 {
-    return wants_rest(p) ? put_whole(c, at, p) : index_put_flags(c->v->b, at, p->before, p->flags, c->modseq);
+    int r = 0;
+
+    for (uint64_t i = 0; r == 0 && i < run->count; i++) {
+        struct index_record next = index_load(&c->v->b->ix, run->at + i);
+
+        next.flags = run->after.flags;
+        next.keywords = run->after.keywords;
+        next.modseq = c->modseq;
+        next.bits = (uint16_t)(next.bits & ~INDEX_PENDING);
+        if (next.flags != (next.file_flags & ~INTEROP_OLD) || next.keywords != next.file_keywords)
+            next.bits |= INDEX_PENDING;
+        r = index_put(c->v->b, run->at + i, &next);
+    }
+    return r;
+}
+
+static int index_visit(struct flag_change *c, const struct index_run *run)
+{
+    return wants_rest(run) ? put_whole(c, run) : index_put_flags(c->v->b, c->records, run, c->modseq);
 }
 
 /* Which messages fail the test of unchanged_since (RFC 7162 3.1.3): those in which something has changed since, or,
@@ -246,7 +266,8 @@ static int change(struct flag_change *c)
     int r;
 
     c->modseq = b->ix.head->modseq + 1;
-    if ((r = find_modified(c)) < 0 || (r = each(c, false, log_visit)) < 0 || (r = end_run(c)) < 0)
+    c->records = records_of(c);
+    if ((r = find_modified(c)) < 0 || (r = each(c, false, log_visit)) < 0)
         return r;
     if (c->count == 0)
         return 0;

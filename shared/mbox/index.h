@@ -219,15 +219,19 @@ static inline const uint8_t *index_rest(const struct index_record *rec)
     return (const uint8_t *)rec + INDEX_BRIEF_SIZE;
 }
 
+/* UID, flags and bits as one number, which is one load. */
+static inline uint64_t index_brief_state(const struct index_brief *brief)
+{
+    return brief->uid | (uint64_t)brief->flags << 32 | (uint64_t)brief->file_flags << 40 | (uint64_t)brief->bits << 48;
+}
+
 /* Do the parts carry the right checksums? From field to field: what was changed a moment ago is read as it was written,
  * which processors are quicker at than at putting it together. */
 static inline uint32_t index_brief_check(const struct index_brief *brief)
 {
-    uint64_t first =
-        brief->uid | (uint64_t)brief->flags << 32 | (uint64_t)brief->file_flags << 40 | (uint64_t)brief->bits << 48;
     uint64_t second = brief->block | (uint64_t)brief->separator << 16 | (uint64_t)brief->form << 24;
 
-    return (uint32_t)mhash_words(brief->modseq, brief->keywords, first, second);
+    return (uint32_t)mhash_words(brief->modseq, brief->keywords, index_brief_state(brief), second);
 }
 
 static inline bool index_brief_is_valid(const struct index_brief *brief)
@@ -252,13 +256,27 @@ void index_close(struct box *b);
 /* Makes sure that records [0, n) are mapped. */
 int index_map(struct box *b, uint64_t n);
 
+struct index_flags {
+    uint64_t keywords;
+    uint8_t flags;
+};
+
+/* Messages that follow one another, by their records and their UIDs, have the same flags and are to get the same. None
+ * of them is gone. */
+struct index_run {
+    uint64_t at, count; /* records */
+    uint64_t newest;    /* the highest of their MODSEQs */
+    uint32_t uid;       /* of the first */
+    struct index_flags before, after;
+};
+
 /* Changing: begin marks it dirty and copies the header to ix.next; put writes a record (behind or over others, in
- * batches), put_flags only the flags of one that is there, but for \Deleted, `old` being its brief as it is and
+ * batches), put_flags only flags, no keywords and not \Deleted, of some that are there, as `from` has them mapped and
  * whole; end writes everything and takes the mark away. */
 int index_begin(struct box *b);
 void index_get(const struct box *b, uint64_t at, struct index_record *ret); /* also what waits in the batch */
 int index_put(struct box *b, uint64_t at, const struct index_record *rec);
-int index_put_flags(struct box *b, uint64_t at, const struct index_brief *old, uint8_t flags, uint64_t modseq);
+int index_put_flags(struct box *b, const struct index *from, const struct index_run *run, uint64_t modseq);
 int index_end(struct box *b);
 
 /* With BOX_STATE: something in the index is damaged, it has to be made anew. -EIO, or what kept it from being said. */

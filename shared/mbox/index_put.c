@@ -140,22 +140,18 @@ static inline int make_place(struct index *ix, uint64_t at)
     return 0;
 }
 
-/* The place of the brief of a record that is there. Its rest stays as it is. NULL: *ret_error says why. */
-static inline struct index_brief *brief_place(struct index *ix, uint64_t at, int *ret_error)
+/* The same for the briefs of records that are there, all of one batch. Their rests stay as they are. */
+static int make_places(struct index *ix, uint64_t at, uint64_t count)
 {
     struct index_batch *batch = ix->batch;
     int r = make_place(ix, at);
-    size_t i = at - batch->first;
 
-    if (r == 0 && batch->has_rests && i == batch->count)
-        r = get_rest(ix, at, batch->rests[i]);
-    if (r < 0) {
-        *ret_error = r;
-        return NULL;
+    while (r == 0 && batch->count < at - batch->first + count) {
+        if (batch->has_rests)
+            r = get_rest(ix, batch->first + batch->count, batch->rests[batch->count]);
+        batch->count += r == 0;
     }
-    if (i == batch->count)
-        batch->count++;
-    return &batch->briefs[i];
+    return r;
 }
 
 /* Both parts. */
@@ -189,7 +185,6 @@ int index_put_record(struct index *ix, uint64_t at, const struct index_record *r
     struct index_record next = *rec;
     _uninitialized_ struct index_record old;
     bool is_new = at >= ix->next->count;
-    struct index_brief *brief;
     int r = 0;
 
     next.bits = (uint16_t)(next.bits & ~INDEX_OWN_KEYWORDS);
@@ -206,8 +201,8 @@ int index_put_record(struct index *ix, uint64_t at, const struct index_record *r
     count_record(ix->next, at, &next, true);
     if (is_new || memcmp(index_rest(&old), index_rest(&next), INDEX_REST_SIZE) != 0)
         return put_parts(ix, at, &next);
-    if ((brief = brief_place(ix, at, &r)) != NULL)
-        *brief = next.brief;
+    if ((r = make_places(ix, at, 1)) == 0)
+        ix->batch->briefs[at - ix->batch->first] = next.brief;
     return r;
 }
 
@@ -225,24 +220,63 @@ int index_put(struct box *b, uint64_t at, const struct index_record *rec)
     return index_put_record(&b->ix, at, rec);
 }
 
-int index_put_flags(struct box *b, uint64_t at, const struct index_brief *old, uint8_t flags, uint64_t modseq)
+/* Those from `at` on, of one batch. What was cut off since it was looked at reads as zeros. */
+static int put_flags(struct index *ix, const struct index_brief *old, const struct index_run *run, uint64_t at,
+                     uint64_t count, uint64_t modseq)
 {
-    struct index_header *h = b->ix.next;
-    struct index_brief next = *old, *place;
+    struct index_brief *place = &ix->batch->briefs[at - ix->batch->first];
+    const uint32_t uid = run->uid + (uint32_t)(at - run->at);
+    const uint64_t keywords = run->after.keywords;
+    const uint8_t flags = run->after.flags;
+    uint32_t unwritten = 0, logged = 0;
+
+    for (uint64_t i = 0; i < count; i++) {
+        const struct index_brief *before = &old[i];
+        bool has_uid = (before->bits & INDEX_UID_IN_FILE) != 0;
+        struct index_brief next = *before;
+        uint32_t more;
+
+        if (before->uid != uid + i)
+            return refuse(ix);
+        next.flags = flags;
+        next.keywords = keywords;
+        next.modseq = modseq;
+        next.bits = (uint16_t)(next.bits & ~INDEX_PENDING);
+        if (flags != (before->file_flags & ~INTEROP_OLD) || (before->bits & INDEX_OWN_KEYWORDS))
+            next.bits |= INDEX_PENDING;
+        next.check = index_brief_check(&next);
+        place[i] = next;
+        more = (uint32_t)((next.bits & INDEX_PENDING) != 0) - (uint32_t)((before->bits & INDEX_PENDING) != 0);
+        logged += has_uid ? more : 0; /* for want of it they are anyway */
+        unwritten += has_uid || before->block == 0 ? more : 0;
+    }
+    ix->next->logged += logged;
+    ix->next->unwritten += unwritten;
+    return 0;
+}
+
+static void count_seen(struct index_header *h, const struct index_run *run)
+{
+    bool was_seen = (run->before.flags & MBOX_SEEN) != 0;
+
+    if (!((run->before.flags ^ run->after.flags) & MBOX_SEEN))
+        return;
+    if (was_seen && (h->unseen == 0 || run->at < h->first_unseen))
+        h->first_unseen = run->at;
+    h->unseen += was_seen ? (uint32_t)run->count : -(uint32_t)run->count;
+}
+
+int index_put_flags(struct box *b, const struct index *from, const struct index_run *run, uint64_t modseq)
+{
     int r = 0;
 
-    next.flags = flags;
-    next.modseq = modseq;
-    next.bits = (uint16_t)(next.bits & ~INDEX_PENDING);
-    if (flags != (next.file_flags & ~INTEROP_OLD) || (next.bits & INDEX_OWN_KEYWORDS))
-        next.bits |= INDEX_PENDING;
-    next.check = index_brief_check(&next);
-    if ((place = brief_place(&b->ix, at, &r)) == NULL)
-        return r;
-    *place = next;
-    if (((old->bits ^ next.bits) & INDEX_PENDING) || ((old->flags ^ flags) & MBOX_SEEN)) {
-        count_brief(h, at, old, false);
-        count_brief(h, at, &next, true);
+    count_seen(b->ix.next, run);
+    for (uint64_t at = run->at, end = at + run->count, count; r == 0 && at < end; at += count) {
+        uint64_t room = INDEX_BATCH - at % INDEX_BATCH;
+
+        count = end - at < room ? end - at : room;
+        if ((r = make_places(&b->ix, at, count)) == 0)
+            r = put_flags(&b->ix, index_brief(from, at), run, at, count, modseq);
     }
-    return 0;
+    return r;
 }
