@@ -4,8 +4,8 @@
 #include "shared/mbox/scan_part.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #ifdef SCAN_HAS_WIDE
 #include <sys/platform/x86.h>
 #endif
@@ -36,6 +36,17 @@ static void hash_bytes(struct scanner *s, const uint8_t *p, size_t len)
     s->text_end = at + len;
 }
 
+int scan_enlarge(struct scanner *s)
+{
+    uint8_t *larger = realloc(s->buf, SCAN_BUFFER + SCAN_SLACK);
+
+    if (larger == NULL)
+        return -ENOMEM;
+    s->buf = larger;
+    s->size = SCAN_BUFFER;
+    return 0;
+}
+
 /* Moves what is unconsumed (and the history) to the front and reads behind it. */
 static int refill(struct scanner *s)
 {
@@ -43,6 +54,8 @@ static int refill(struct scanner *s)
     size_t size = s->len == 0 ? SCAN_FIRST : SCAN_BUFFER;
 
     hash_rest(s);
+    if (size > s->size && scan_enlarge(s) < 0)
+        return -ENOMEM;
     memmove(s->buf, s->buf + from, s->len - from);
     s->base += from;
     s->pos -= from;
@@ -50,13 +63,10 @@ static int refill(struct scanner *s)
     while (!s->is_eof && s->len < size) {
         ssize_t n = pread(s->fd, s->buf + s->len, size - s->len, (off_t)(s->base + s->len));
 
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
+        if (n < 0 && errno != EINTR)
             return -errno;
-        if (n == 0)
-            s->is_eof = true;
-        s->len += (size_t)n;
+        s->is_eof = n == 0;
+        s->len += n > 0 ? (size_t)n : 0;
     }
     memset(s->buf + s->len, 0, SCAN_SLACK);
     return 0;
@@ -462,12 +472,11 @@ static scan_finder *choose_finder(void)
 
 int scan_begin(struct scanner *s, int fd, const uint64_t *key)
 {
-    void *buf = mmap(NULL, SCAN_BUFFER + SCAN_SLACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
     *s = (struct scanner){.fd = fd,
                           .key = key,
                           .find = choose_finder(),
-                          .buf = buf == MAP_FAILED ? NULL : buf,
+                          .buf = malloc(SCAN_FIRST + SCAN_SLACK),
+                          .size = SCAN_FIRST,
                           .keywords = BUF_INIT(LIMIT_HEADER),
                           .base_keywords = BUF_INIT(LIMIT_HEADER)};
     return s->buf == NULL ? -ENOMEM : 0;
@@ -484,8 +493,7 @@ void scan_at(struct scanner *s, uint64_t offset)
 
 void scan_finish(struct scanner *s)
 {
-    if (s->buf != NULL)
-        (void)munmap(s->buf, SCAN_BUFFER + SCAN_SLACK);
+    free(s->buf);
     buf_finish(&s->keywords);
     buf_finish(&s->base_keywords);
 }

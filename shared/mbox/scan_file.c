@@ -106,7 +106,7 @@ static struct helper *helper_create(int fd, uint64_t offset, const uint64_t *key
     h->stretch = STRETCH;
     if (scan_begin(&h->s, fd, key) == 0) {
         h->s.keywords.max = KEYWORDS; /* all that it may have, so that the thread never asks for memory */
-        if (buf_reserve(&h->s.keywords, KEYWORDS) == 0)
+        if (buf_reserve(&h->s.keywords, KEYWORDS) == 0 && scan_enlarge(&h->s) == 0)
             return h;
     }
     helper_free(h);
@@ -183,6 +183,13 @@ static int scan_next(struct scan *scan, bool *has_more)
     return r < 0 ? r : scan->visit(scan->context, &scan->s.m);
 }
 
+/* The helper may come to work with either of the two buffers. Who cannot have this one could not go on without. */
+static int get_help(struct scan *scan, const uint64_t *key)
+{
+    scan->helper = helper_create(scan->s.fd, scan_offset(&scan->s), key);
+    return scan->helper != NULL ? scan_enlarge(&scan->s) : 0;
+}
+
 int scan_file(int fd, uint64_t offset, const uint64_t key[2], int (*visit)(void *context, const struct scan_message *m),
               void *context, struct scan_result *ret)
 {
@@ -200,7 +207,7 @@ int scan_file(int fd, uint64_t offset, const uint64_t key[2], int (*visit)(void 
         if (has_more) /* alone: many a caller looks at one message only */
             r = scan_next(&scan, &has_more);
         if (r == 0 && has_more)
-            scan.helper = helper_create(fd, scan_offset(&scan.s), key);
+            r = get_help(&scan, key);
         while (r == 0 && has_more)
             r = scan_next(&scan, &has_more);
     }

@@ -18,8 +18,9 @@ enum scan_class { CLASS_NORMAL, CLASS_HIDDEN };
 struct scanner {
     int fd;
     const uint64_t *key;
-    uint8_t *buf; /* SCAN_BUFFER + SCAN_SLACK */
-    size_t pos;   /* what has not been consumed */
+    uint8_t *buf; /* `size` and SCAN_SLACK bytes */
+    size_t size;
+    size_t pos; /* what has not been consumed */
     size_t len;
     uint64_t base; /* file offset of buf[0] */
     bool is_eof;
@@ -41,8 +42,10 @@ struct scanner {
     enum scan_class class; /* of the current header field */
 };
 
-/* 0 or -ENOMEM; scan_finish() is always due, and scan_at() is next. */
+/* 0 or -ENOMEM; scan_finish() is always due, and scan_at() is next. The buffer is small until more is needed than is
+ * read at first; scan_enlarge() makes it as large as it gets, for one who may not ask for memory later. */
 int scan_begin(struct scanner *s, int fd, const uint64_t *key);
+int scan_enlarge(struct scanner *s);
 void scan_finish(struct scanner *s);
 
 /* Goes on at this place: where a message begins, or for scan_search(). */
