@@ -8,6 +8,8 @@
 #include "shared/base/secret.h"
 #include "shared/io/transport.h"
 
+#define FIRST_ROOM 255 /* bytes, and a NUL: enough for most that is put together field by field */
+
 struct frame_header {
     uint16_t type;
     uint16_t zero;
@@ -48,7 +50,8 @@ static int add(struct frame *f, const void *data, size_t len)
         return -ENOBUFS;
     if (need + 1 > f->payload.cap) {
         struct buf larger = BUF_INIT(LIMIT_FRAME);
-        int r = buf_reserve(&larger, need * 2 < LIMIT_FRAME ? need * 2 : LIMIT_FRAME);
+        size_t room = need < FIRST_ROOM ? FIRST_ROOM : need * 2;
+        int r = buf_reserve(&larger, room < LIMIT_FRAME ? room : LIMIT_FRAME);
 
         if (r >= 0)
             r = buf_add(&larger, f->payload.data, f->payload.len);
@@ -101,14 +104,10 @@ int frame_send(int sock, const struct frame *f, int fd)
         c->cmsg_len = CMSG_LEN(sizeof(int));
         memcpy(CMSG_DATA(c), &fd, sizeof(int));
     }
-    for (;;) {
-        ssize_t n = sendmsg(sock, &message, MSG_NOSIGNAL);
-
-        if (n >= 0)
-            return 0;
+    while (sendmsg(sock, &message, MSG_NOSIGNAL) < 0)
         if (errno != EINTR)
             return errno == ECONNRESET || errno == ENOTCONN ? -EPIPE : -errno;
-    }
+    return 0;
 }
 
 int frame_send_fields(int sock, uint16_t type, int fd, const struct frame_field *fields, size_t count)
@@ -166,9 +165,8 @@ static int receive(int sock, struct frame *f, size_t length, int flags)
     struct iovec parts[2] = {{&header, sizeof(header)}, {f->payload.data, payload}};
     struct msghdr message = {
         .msg_iov = parts, .msg_iovlen = 2, .msg_control = control.space, .msg_controllen = CMSG_LEN(sizeof(int))};
-    ssize_t n;
+    ssize_t n = recvmsg(sock, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT | flags);
 
-    n = recvmsg(sock, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT | flags);
     if (n < 0)
         return -errno;
     r = take_fd(&message, &fd);
@@ -193,11 +191,13 @@ static int receive_next(int sock, struct frame *f, int timeout_ms, int flags)
     int r;
 
     frame_finish(f);
-    r = timeout_ms == 0 ? 1 : transport_poll(&p, 1, timeout_ms);
+    r = timeout_ms <= 0 ? 1 : transport_poll(&p, 1, timeout_ms);
     if (r <= 0)
         return r < 0 ? r : -ETIMEDOUT;
     /* Without taking it, so that the buffer is made as large as it is and no larger. */
-    length = recv(sock, &byte, 1, MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT);
+    do
+        length = recv(sock, &byte, 1, MSG_PEEK | MSG_TRUNC | (timeout_ms < 0 ? 0 : MSG_DONTWAIT));
+    while (length < 0 && errno == EINTR);
     if (length < 0 && errno != ECONNRESET)
         return errno == EAGAIN ? -ETIMEDOUT : -errno;
     if (length <= 0)
