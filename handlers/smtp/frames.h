@@ -30,6 +30,7 @@ enum smtp_frame {
     FRAME_SMTP_LARGER,  /* no fields; a positive answer comes with [fd], an empty file */
     FRAME_SMTP_COMMIT,  /* u recipients, u bits of enum smtp_trait, s the message if no file was asked for; as many
                            answers, in the order of the RCPTs */
+    FRAME_SMTP_WHOLE,   /* the fields of FIRST_RCPT, then those of COMMIT but for the first; one answer */
     FRAME_SMTP_RESET,   /* no fields, no answer */
     FRAME_SMTP_QUEUE,   /* no fields; a positive answer comes with [fd], the lines of the list */
     FRAME_SMTP_XCLIENT, /* s address of the client, u port; behind a positive answer comes FRAME_LOGIN_START */

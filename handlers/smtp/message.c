@@ -69,12 +69,16 @@ static enum data_mode mode_of(const struct smtp_session *s)
     return str_ieq(str_from(s->conf->smtp_bare_newline), STR("normalize")) ? DATA_NORMALIZE : DATA_STRICT;
 }
 
-static void explain_refusal(const struct data_reader *d, int e, struct smtp_answer *ret)
+static void explain_refusal(const struct smtp_message *m, int e, struct smtp_answer *ret)
 {
+    const struct data_reader *d = &m->reader;
+
     if (d->faults & DATA_NUL)
         answer_set(ret, 550, "5.6.0", "The message has a NUL byte");
     else if (d->faults != 0)
         answer_set(ret, 550, "5.5.2", "The message has a bare CR or LF");
+    else if (e == -EPERM && m->refusal.code != 0)
+        *ret = m->refusal;
     else if (e == -EFBIG)
         answer_set(ret, 552, "5.3.4", "The message is too big");
     else if (e == -ENOSPC || e == -EDQUOT)
@@ -141,10 +145,10 @@ static int deliver_message(struct smtp_session *s)
 static int enlarge(void *session, int *ret_fd)
 {
     struct smtp_session *s = session;
-    struct smtp_answer answer;
-    int e = s->backend.larger(s->backend.context, &answer, ret_fd);
+    struct smtp_answer *answer = &s->message.refusal;
+    int e = s->backend.larger(s->backend.context, answer, ret_fd);
 
-    return e < 0 || answer_is_ok(&answer) ? e : answer.code == 452 ? -ENOSPC : -EIO;
+    return e < 0 || answer_is_ok(answer) ? e : -EPERM;
 }
 
 void message_open(struct smtp_session *s, bool is_counted)
@@ -153,6 +157,7 @@ void message_open(struct smtp_session *s, bool is_counted)
     int e;
 
     m->is_open = true;
+    m->refusal.code = 0;
     m->from = m->sender = (struct buf)BUF_INIT(AUTHOR_TEXT);
     intake_init(&m->in);
     m->in.enlarge = enlarge;
@@ -189,7 +194,7 @@ int message_finish(struct smtp_session *s, bool is_last)
         e = intake_end(&m->in);
     if (e == 0 && m->reader.faults == 0)
         return deliver_message(s);
-    explain_refusal(&m->reader, e, &answer);
+    explain_refusal(m, e, &answer);
     refuse(s, &answer, is_last);
     return 0;
 }

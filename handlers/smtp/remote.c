@@ -7,8 +7,18 @@
 #include <string.h>
 
 #include "handlers/smtp/frames.h"
+#include "shared/base/clock.h"
+#include "shared/base/log.h"
 #include "shared/io/frame.h"
 #include "shared/route/path.h"
+
+#define KNOWN_MS 5000 /* for so long a recipient whom the monitor took is known to be fine */
+
+void remote_finish(struct remote *r)
+{
+    frame_finish(&r->first);
+    buf_finish(&r->known);
+}
 
 static int read_answer(struct frame *f, struct smtp_answer *ret)
 {
@@ -38,25 +48,33 @@ static int receive(const struct remote *r, struct smtp_answer *ret, int *ret_fd)
     return e;
 }
 
-/* Nothing but the sender: what could be wrong with it is not for the monitor to say. */
+static void end_transaction(struct remote *r)
+{
+    frame_finish(&r->first);
+    r->is_promised = false;
+    r->lost.code = 0;
+}
+
+/* Nothing that the monitor could have something against, but for the sender. */
 static bool is_plain(const struct mail_params *p)
 {
     return p->way == WAY_MAIL && p->size == 0 && p->priority == 0 && p->by == QUEUE_BY_NONE && p->hold_for == 0 &&
            p->hold_until == 0;
 }
 
-/* Every question is two processes that wait for each other. */
 static int remote_mail(void *context, const struct smtp_envelope *envelope, struct smtp_answer *ret)
 {
     struct remote *r = context;
     _cleanup_frame_ struct frame f = FRAME_INIT;
     int e;
 
+    end_transaction(r);
     if (r->is_quick && is_plain(&envelope->params)) {
-        frame_begin(&r->sender, FRAME_SMTP_FIRST_RCPT);
+        frame_begin(&r->first, FRAME_SMTP_FIRST_RCPT);
         answer_set(ret, 250, "2.1.0", "Sender ok");
-        return frames_put_envelope(&r->sender, envelope);
+        return frames_put_envelope(&r->first, envelope);
     }
+    buf_clear(&r->known);
     frame_begin(&f, FRAME_SMTP_MAIL);
     e = frames_put_envelope(&f, envelope);
     if (e == 0)
@@ -76,20 +94,87 @@ static int ask_about(const struct remote *r, uint16_t type, struct str mailbox, 
     return e < 0 ? e : receive(r, ret, NULL);
 }
 
+static int put_rcpt(struct frame *f, struct str mailbox, const struct rcpt_params *params)
+{
+    int e = frame_put_str(f, mailbox);
+
+    if (e == 0)
+        e = frame_put_u32(f, params->notify);
+    return e < 0 ? e : frame_put_str(f, params->orcpt);
+}
+
+/* The monitor hears of the sender, and of the one who was promised. */
+static int tell_first(struct remote *r, struct smtp_answer *ret)
+{
+    int e = frame_send(r->control, &r->first, -1);
+
+    frame_finish(&r->first);
+    r->is_promised = false;
+    return e < 0 ? e : receive(r, ret, NULL);
+}
+
+/* 0, also if it would not have the one who was promised. */
+static int keep_promise(struct remote *r)
+{
+    struct smtp_answer answer;
+    int e;
+
+    if (!r->is_promised)
+        return 0;
+    e = tell_first(r, &answer);
+    if (e == 0 && !answer_is_ok(&answer)) {
+        r->lost = answer;
+        buf_clear(&r->known);
+    }
+    return e;
+}
+
+/* Without memory for it the next question is asked. */
+static void remember(struct remote *r, struct str mailbox)
+{
+    r->known_until = clock_monotonic_ms() + KNOWN_MS;
+    if (!r->is_policed)
+        (void)buf_add_str(&r->known, mailbox);
+}
+
+static bool is_known(const struct remote *r, struct str mailbox, const struct rcpt_params *params)
+{
+    return r->known.len > 0 && str_eq(buf_str(&r->known), mailbox) && params->notify == 0 && params->orcpt.len == 0 &&
+           clock_monotonic_ms() < r->known_until;
+}
+
+static int first_rcpt(struct remote *r, struct str mailbox, const struct rcpt_params *params, struct smtp_answer *ret)
+{
+    int e = put_rcpt(&r->first, mailbox, params);
+
+    if (e == 0 && is_known(r, mailbox, params)) {
+        r->is_promised = true;
+        answer_set(ret, 250, "2.1.5", "Recipient ok");
+        return 0;
+    }
+    buf_clear(&r->known);
+    if (e == 0)
+        e = tell_first(r, ret);
+    if (e == 0 && answer_is_ok(ret))
+        remember(r, mailbox);
+    return e;
+}
+
 static int remote_rcpt(void *context, struct str mailbox, const struct rcpt_params *params, struct smtp_answer *ret)
 {
     struct remote *r = context;
-    _cleanup_frame_ struct frame f = r->sender;
-    int e;
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+    int e = keep_promise(r);
 
-    r->sender = FRAME_INIT;
-    if (f.type == 0)
-        frame_begin(&f, FRAME_SMTP_RCPT);
-    e = frame_put_str(&f, mailbox);
+    if (e == 0 && r->lost.code != 0) {
+        answer_set(ret, 452, "4.5.3", "Send this one in another transaction");
+        return 0;
+    }
+    if (e == 0 && r->first.type != 0)
+        return first_rcpt(r, mailbox, params, ret);
+    frame_begin(&f, FRAME_SMTP_RCPT);
     if (e == 0)
-        e = frame_put_u32(&f, params->notify);
-    if (e == 0)
-        e = frame_put_str(&f, params->orcpt);
+        e = put_rcpt(&f, mailbox, params);
     if (e == 0)
         e = frame_send(r->control, &f, -1);
     return e < 0 ? e : receive(r, ret, NULL);
@@ -160,12 +245,17 @@ static int remote_expn(void *context, struct str mailbox, struct smtp_answer *re
 
 static int remote_larger(void *context, struct smtp_answer *ret, int *ret_fd)
 {
-    const struct remote *r = context;
+    struct remote *r = context;
     _cleanup_frame_ struct frame f = FRAME_INIT;
-    int e;
+    int e = keep_promise(r);
 
+    if (e == 0 && r->lost.code != 0) {
+        *ret = r->lost;
+        return 0;
+    }
     frame_begin(&f, FRAME_SMTP_LARGER);
-    e = frame_send(r->control, &f, -1);
+    if (e == 0)
+        e = frame_send(r->control, &f, -1);
     return e < 0 ? e : receive(r, ret, ret_fd);
 }
 
@@ -180,22 +270,69 @@ static int remote_queue(void *context, struct smtp_answer *ret, int *ret_fd)
     return e < 0 ? e : receive(r, ret, ret_fd);
 }
 
-static int remote_commit(void *context, const struct smtp_content *content, struct smtp_answer *ret, size_t count)
+static int remote_reset(void *context)
 {
-    const struct remote *r = context;
+    struct remote *r = context;
+    _cleanup_frame_ struct frame f = FRAME_INIT;
+
+    end_transaction(r);
+    frame_begin(&f, FRAME_SMTP_RESET);
+    return frame_send(r->control, &f, -1);
+}
+
+static int put_content(struct frame *f, const struct smtp_content *content)
+{
+    int e = frame_put_u32(f, content->traits);
+
+    return e < 0 ? e : frame_put_str(f, content->text);
+}
+
+/* Envelope and message in one frame. -ENOBUFS: they do not fit. */
+static int send_whole(struct remote *r, const struct smtp_content *content)
+{
+    int e = put_content(&r->first, content);
+
+    r->first.type = FRAME_SMTP_WHOLE;
+    return e < 0 ? e : frame_send(r->control, &r->first, -1);
+}
+
+static int send_content(const struct remote *r, const struct smtp_content *content, size_t count)
+{
     _cleanup_frame_ struct frame f = FRAME_INIT;
     int e;
 
     frame_begin(&f, FRAME_SMTP_COMMIT);
     e = frame_put_u32(&f, (uint32_t)count);
     if (e == 0)
-        e = frame_put_u32(&f, content->traits);
+        e = put_content(&f, content);
+    return e < 0 ? e : frame_send(r->control, &f, -1);
+}
+
+static bool fits_with(const struct frame *first, const struct smtp_content *content)
+{
+    return first->payload.len + content->text.len + 2 * sizeof(uint32_t) <= LIMIT_FRAME;
+}
+
+static int remote_commit(void *context, const struct smtp_content *content, struct smtp_answer *ret, size_t count)
+{
+    struct remote *r = context;
+    int e = r->is_promised && !fits_with(&r->first, content) ? keep_promise(r) : 0;
+
+    if (e == 0 && r->lost.code != 0) {
+        LOG_EVENT(LOG_NOTICE, "message-refused", LOG_FC("reply", r->lost.text));
+        for (size_t i = 0; i < count; i++)
+            ret[i] = r->lost;
+        return remote_reset(r);
+    }
     if (e == 0)
-        e = frame_put_str(&f, content->text);
-    if (e == 0)
-        e = frame_send(r->control, &f, -1);
+        e = r->is_promised ? send_whole(r, content) : send_content(r, content, count);
     for (size_t i = 0; i < count && e == 0; i++)
         e = receive(r, &ret[i], NULL);
+    if (e < 0 || !answer_is_ok(&ret[0]))
+        buf_clear(&r->known);
+    else if (count == 1)
+        r->known_until = clock_monotonic_ms() + KNOWN_MS;
+    end_transaction(r);
     return e;
 }
 
@@ -238,16 +375,6 @@ static int remote_hello(void *context, struct str name, char ret_name[static LIM
         memcpy(ret_name, verified.ptr, verified.len);
     ret_name[verified.len] = '\0';
     return 0;
-}
-
-static int remote_reset(void *context)
-{
-    struct remote *r = context;
-    _cleanup_frame_ struct frame f = FRAME_INIT;
-
-    frame_finish(&r->sender);
-    frame_begin(&f, FRAME_SMTP_RESET);
-    return frame_send(r->control, &f, -1);
 }
 
 struct smtp_backend remote_backend(struct remote *r)
@@ -302,7 +429,7 @@ static int read_facts(const struct frame *f, struct remote_facts *ret)
     return 0;
 }
 
-int remote_facts(const struct remote *r, struct remote_facts *ret)
+int remote_facts(struct remote *r, struct remote_facts *ret)
 {
     _cleanup_frame_ struct frame f = FRAME_INIT;
     int e;
@@ -311,5 +438,11 @@ int remote_facts(const struct remote *r, struct remote_facts *ret)
     e = frame_send(r->control, &f, -1);
     if (e == 0)
         e = frame_recv(r->control, &f, -1);
-    return e < 0 ? e : read_facts(&f, ret);
+    if (e == 0)
+        e = read_facts(&f, ret);
+    if (e < 0)
+        return e;
+    buf_clear(&r->known);
+    r->is_policed = ret->wants_hello;
+    return 0;
 }

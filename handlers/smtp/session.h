@@ -51,6 +51,7 @@ struct smtp_message {
     struct intake in;
     struct buf from, sender; /* what a submission says it is from */
     struct data_reader reader;
+    struct smtp_answer refusal; /* of a file for a larger message; code 0: none */
 };
 
 struct smtp_session {

@@ -211,9 +211,7 @@ static int give_up_everything(const struct conf *conf)
 
 static int run_guarded(struct conf *conf, const struct options *o)
 {
-    struct remote remote = {.control = GATE_CONTROL_FD,
-                            .is_quick = o->kind == SMTP_KIND_MX || o->kind == SMTP_KIND_LMTP,
-                            .sender = FRAME_INIT};
+    struct remote remote = REMOTE_INIT(GATE_CONTROL_FD, o->kind == SMTP_KIND_MX || o->kind == SMTP_KIND_LMTP);
     struct smtp_session s;
     int e;
 
@@ -234,7 +232,7 @@ static int run_guarded(struct conf *conf, const struct options *o)
         log_summary(&s);
     }
     session_finish_all(&s);
-    frame_finish(&remote.sender);
+    remote_finish(&remote);
     return e == 0 || e == -ENODATA ? 0 : EX_SOFTWARE;
 }
 

@@ -18,6 +18,7 @@ import ssl
 import struct
 import subprocess
 import sys
+import time
 import tty
 
 from world import Tests, kill, open_files, wait_until
@@ -714,6 +715,143 @@ def test_lmtp_socket_is_for_servers():
         client = Client("--lmtp", *options, greeting=False, is_unix=True, uid=uid)
         answer = client.reply()
         TESTS.check("LMTP on a unix socket for uid %d%s" % (uid, " ".join(("",) + options)), answer.startswith(code), answer)
+        client.close()
+
+
+def transaction(client, *recipients, sender="<s@example.org>"):
+    """The answers to MAIL and RCPT."""
+    return [client("MAIL FROM:" + sender)] + [client("RCPT TO:<%s@mail.test>" % r) for r in recipients]
+
+
+def data(client, message=b"Subject: x\r\n\r\nbody\r\n", replies=1):
+    """What the last of the recipients is told."""
+    answer = client("DATA")
+    if not answer.startswith("354 "):
+        return answer
+    client.sock.sendall(message + b".\r\n")
+    return [client.reply() for _ in range(replies)][-1]
+
+
+def session(*arguments):
+    client = Client(*arguments)
+    client("LHLO client.example" if "--lmtp" in arguments else "EHLO client.example")
+    return client
+
+
+class Away:
+    """Alice has no account meanwhile."""
+
+    def __enter__(self):
+        with open("/etc/passwd", encoding="utf-8") as f:
+            self.passwd = f.read()
+        self.put(self.passwd.replace("alice:x:", "alicia:x:"))
+
+    def __exit__(self, *_):
+        self.put(self.passwd)
+
+    @staticmethod
+    def put(text):
+        with open("/etc/passwd.new", "w", encoding="utf-8") as f:
+            f.write(text)
+        os.rename("/etc/passwd.new", "/etc/passwd")
+
+
+def test_promised():
+    """A recipient who was fine a moment ago is answered without asking: what is against him since comes with the data."""
+    for arguments in ((), ("--lmtp",)):
+        promised_and_kept(*arguments)
+        promised_and_lost(*arguments)
+    not_promised()
+
+
+def promised_and_kept(*arguments):
+    clear()
+    what = " ".join(("promised",) + arguments)
+    client = session(*arguments)
+    text = [b"Subject: %d\r\n\r\n%s\r\n" % (n, b"x" * (n * 30000)) for n in range(4)]
+    for n, message in enumerate(text):  # from one frame to a file
+        TESTS.check("%s: %d" % (what, n), transaction(client, "alice")[1] == "250 2.1.5 Recipient ok" and
+                    data(client, message).startswith("250 "))
+    for size in range(64400, 64700, 20):  # and what is just too long to go with its envelope
+        transaction(client, "alice")
+        answer = data(client, b"Subject: 4\r\n\r\n" + (b"x" * 98 + b"\r\n") * (size // 100) + b"x" * (size % 100) + b"\r\n")
+        if not answer.startswith("250 "):
+            TESTS.check("%s: %d octets" % (what, size), False, answer)
+    TESTS.check("%s: all are there" % what, [b[9:10] for b in bodies("alice")] == [b"0", b"1", b"2", b"3"] + [b"4"] * 15 and
+                bodies("alice")[:4] == [same(t) for t in text], len(bodies("alice")))
+    transaction(client, "alice")
+    TESTS.check("%s: RSET" % what, client("RSET").startswith("250 ") and client("DATA").startswith("503 "))
+    transaction(client, "alice")
+    client("LHLO again.example" if arguments else "EHLO again.example")
+    TESTS.check("%s: a second hello" % what, client("DATA").startswith("503 "))
+    transaction(client, "alice")
+    for chunk in (b"BDAT 14\r\nSubject: b\r\n\r\n", b"BDAT 70000\r\n" + (b"x" * 98 + b"\r\n") * 700, b"BDAT 0 LAST\r\n"):
+        client.sock.sendall(chunk)
+        answer = client.reply()
+    TESTS.check("%s: BDAT" % what, answer.startswith("250 ") and len(bodies("alice")[-1]) > 69000, answer)
+    transaction(client, "alice", "bob", "nobody-here")
+    answer = data(client, replies=2 if arguments else 1)
+    TESTS.check("%s: with another one" % what, answer.startswith("250 ") and len(bodies("bob")) == 1 and
+                len(bodies("alice")) == 21, answer)
+    transaction(client, "alice")
+    client("DATA")
+    client.sock.sendall(b"Subject: lost\r\n\r\nhalf of")
+    client.close()
+    TESTS.check("%s: who breaks off has sent nothing" % what, len(bodies("alice")) == 21)
+
+
+def promised_and_lost(*arguments):
+    clear()
+    what = " ".join(("broken promise",) + arguments)
+    for then in ("data", "larger", "second", "second larger"):
+        client = session(*arguments)
+        transaction(client, "alice")
+        data(client)
+        with Away():
+            answers = transaction(client, "alice")
+            TESTS.check("%s, %s: RCPT" % (what, then), answers[1].startswith("250 "), answers)
+            if then.startswith("second"):
+                answers = [client("RCPT TO:<%s@mail.test>" % user) for user in ("bob", "alice")]
+                TESTS.check("%s, %s: only this one" % (what, then), all(a.startswith("452 4.5.3 ") for a in answers), answers)
+            answer = data(client, b"Subject: x\r\n\r\n" + (b"x" * 70 + b"\r\n") * (2000 if then.endswith("larger") else 1))
+            TESTS.check("%s, %s: DATA" % (what, then), answer.startswith("550 5.1.1 "), answer)
+            for _ in range(2):  # and it is not forgotten for another one
+                answers = transaction(client, "alice", "bob")
+                TESTS.check("%s, %s: the next transaction" % (what, then), answers[1].startswith("550 5.1.1 ") and
+                            answers[2].startswith("250 ") and data(client).startswith("250 "), answers)
+        client.close()
+    TESTS.check("%s: nothing came of it" % what, (len(bodies("alice")), len(bodies("bob"))) == (4, 8))
+
+
+def not_promised():
+    """Time has passed, somebody else has had mail meanwhile, there is more to ask, or a policy."""
+    clear()
+    for what, pause in (("in time", 0), ("late", 5.2)):
+        client = session()
+        transaction(client, "alice")
+        data(client)
+        with Away():
+            if pause:
+                time.sleep(pause)
+            answers = transaction(client, "alice")
+            TESTS.check("%s: is RCPT asked about?" % what, answers[1].startswith("550 " if pause else "250 "), answers)
+        client.close()
+    for what, arguments, between, ask in (
+            ("SIZE", (), ("<s@example.org> SIZE=100", "bob"), "RCPT TO:<alice@mail.test>"),
+            ("another first", (), ("<s@example.org>", "bob"), "RCPT TO:<alice@mail.test>"),
+            ("NOTIFY", (), None, "RCPT TO:<alice@mail.test> NOTIFY=NEVER"),
+            ("ORCPT", (), None, "RCPT TO:<alice@mail.test> ORCPT=rfc822;a@b"),
+            ("a policy", ("-o", "helo_checks=fqdn"), None, "RCPT TO:<alice@mail.test>")):
+        client = session(*arguments)
+        transaction(client, "alice")
+        data(client)
+        if between:
+            transaction(client, between[1], sender=between[0])
+            data(client)
+        with Away():
+            client("MAIL FROM:<s@example.org>")
+            answer = client(ask)
+            TESTS.check("not promised: %s" % what, answer.startswith("550 "), answer)
         client.close()
 
 

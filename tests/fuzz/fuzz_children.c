@@ -133,14 +133,14 @@ static int ask(const struct smtp_backend *b, uint8_t question)
 
 static void read_answers(int control, struct str *in)
 {
-    struct remote remote = {.control = control, .sender = FRAME_INIT};
+    struct remote remote = REMOTE_INIT(control, fuzz_byte(in) % 2 == 0);
     const struct smtp_backend backend = remote_backend(&remote);
     struct remote_facts facts;
 
-    if (remote_facts(&remote, &facts) < 0)
-        return;
-    while (in->len > 0 && ask(&backend, fuzz_byte(in)) == 0)
-        ;
+    if (remote_facts(&remote, &facts) == 0)
+        while (in->len > 0 && ask(&backend, fuzz_byte(in)) == 0)
+            ;
+    remote_finish(&remote);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
