@@ -21,6 +21,13 @@ static bool is_trustworthy(const struct stat *facts, const struct priv_user *use
     return false;
 }
 
+static int read_one(const char *path, const struct priv_user *user, struct buf *out, struct stat *ret_facts)
+{
+    if (priv_is_root() && user->uid != 0 && listfile_is_absent(path, user))
+        return -ENOENT;
+    return listfile_read(path, user, out, ret_facts);
+}
+
 /* Reads "FILE+detail", then "FILE". 0, -ENOENT, or another errno. */
 static int read_as(const struct conf *conf, const struct priv_user *user, struct str detail, struct buf *out)
 {
@@ -35,10 +42,10 @@ static int read_as(const struct conf *conf, const struct priv_user *user, struct
     e = -ENOENT;
     if (detail.len > 0 && str_chr(detail, '/') < 0 && conf->recipient_delimiter[0] != '\0' &&
         buf_printf(&path, "%c%.*s", conf->recipient_delimiter[0], STR_ARG(detail)) == 0)
-        e = listfile_read(buf_cstr(&path), user, out, &facts);
+        e = read_one(buf_cstr(&path), user, out, &facts);
     if (e == -ENOENT || e == -ENAMETOOLONG) {
         buf_truncate(&path, len);
-        e = listfile_read(buf_cstr(&path), user, out, &facts);
+        e = read_one(buf_cstr(&path), user, out, &facts);
     }
     if (e == 0 && !is_trustworthy(&facts, user, buf_cstr(&path)))
         e = -ENOENT;

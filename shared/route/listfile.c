@@ -41,13 +41,17 @@ static int read_all(int fd, struct buf *out)
     }
 }
 
+static int open_how(int folder, const char *path, uint64_t flags, uint64_t resolve)
+{
+    const struct open_how how = {.flags = flags | O_CLOEXEC, .resolve = resolve};
+
+    return (int)syscall(SYS_openat2, folder, path, &how, sizeof(how));
+}
+
 /* Not through the links of /proc/self/fd: they lead to what this process has open, whoever may reach it by a name. */
 static int open_named(const char *path)
 {
-    const struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
-                                 .resolve = RESOLVE_NO_MAGICLINKS};
-
-    return (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
+    return open_how(AT_FDCWD, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, RESOLVE_NO_MAGICLINKS);
 }
 
 static int read_file(const char *path, struct buf *out, struct stat *ret_facts)
@@ -88,6 +92,45 @@ int listfile_read(const char *path, const struct priv_user *user, struct buf *ou
         setgroups((size_t)count, groups) < 0)
         _exit(EX_OSERR); /* nothing good can come of a monitor with half of its rights */
     return e;
+}
+
+/* Could a user look for a name in that folder? */
+static bool is_open_to(int folder, const struct priv_user *user)
+{
+    const mode_t all = S_IXUSR | S_IXGRP | S_IXOTH;
+    struct stat facts;
+
+    if (fstat(folder, &facts) < 0)
+        return false;
+    return facts.st_uid == user->uid ? (facts.st_mode & S_IXUSR) != 0 : (facts.st_mode & all) == all;
+}
+
+bool listfile_is_absent(const char *path, const struct priv_user *user)
+{
+    _cleanup_close_ int folder = -1, found = -1;
+    char part[LIMIT_PATHNAME];
+    size_t len = strlen(path);
+    bool is_missing = false;
+
+    if (path[0] != '/' || len >= sizeof(part))
+        return false;
+    memcpy(part, path, len + 1);
+    while (folder < 0) { /* from the last folder up to the first that is there */
+        char *slash = strrchr(part, '/');
+
+        if (slash == NULL)
+            return false;
+        *slash = '\0';
+        folder = open_how(AT_FDCWD, slash == part ? "/" : part, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
+        if (folder < 0 && errno != ENOENT)
+            return false;
+        is_missing |= folder < 0;
+    }
+    if (!is_open_to(folder, user))
+        return false;
+    if (!is_missing)
+        found = open_how(folder, strrchr(path, '/') + 1, O_PATH | O_NOFOLLOW, RESOLVE_NO_SYMLINKS);
+    return is_missing || (found < 0 && errno == ENOENT);
 }
 
 /* A link is looked at itself: for where it leads its owner answers. */

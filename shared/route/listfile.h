@@ -16,6 +16,12 @@
  * changed; another errno. */
 int listfile_read(const char *path, const struct priv_user *user, struct buf *out, struct stat *ret_facts);
 
+/* Is it plain without the user's rights, a dozen system calls to take and to give back, that there is no such file?
+ * Only where he could see so himself: the last folder of the path that is there lets him, or everybody, look for names.
+ * False: there may be one. No link is followed, so root goes through no folder that the path does not name, but what is
+ * mounted there may be asked: this is for paths of the admin's choice. */
+bool listfile_is_absent(const char *path, const struct priv_user *user);
+
 /* Do all links and folders on an absolute path belong to root or to that user, and can nobody else say by them which
  * file is meant? What is read without anybody's rights could be any file of his otherwise. */
 bool listfile_is_kept(const char *path, uid_t owner);

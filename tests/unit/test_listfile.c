@@ -125,12 +125,44 @@ static void rights_of_the_user_and_then_our_own(void **state)
     assert_int_equal(read_as(path_of("secret"), NULL, &text), 0);
 }
 
+static void absent_where_the_user_could_see_so(void **state)
+{
+    const struct priv_user me = {.uid = geteuid()}, other = {.uid = SOMEBODY};
+
+    (void)state;
+    put("list", "a\n", 0600);
+    assert_int_equal(mkdir(path_of("closed"), 0700), 0);
+    assert_int_equal(symlink("nowhere", path_of("dangling")), 0);
+    assert_int_equal(symlink(".", path_of("around")), 0);
+    assert_false(listfile_is_absent(path_of("list"), &other));
+    assert_true(listfile_is_absent(path_of("none"), &other));
+    assert_true(listfile_is_absent(path_of("none/.forward"), &other));
+    assert_true(listfile_is_absent(path_of("no/folder/at/all"), &other));
+    assert_true(listfile_is_absent("/no-such-folder-here/.forward", &other));
+    assert_true(listfile_is_absent(path_of("closed/none"), &me));
+    /* What is in doubt is not absent. */
+    assert_false(listfile_is_absent(path_of("closed/none"), &other));
+    assert_false(listfile_is_absent(path_of("closed/no/folder"), &other));
+    assert_false(listfile_is_absent(path_of("dangling"), &other));
+    assert_false(listfile_is_absent(path_of("dangling/none"), &other));
+    assert_false(listfile_is_absent(path_of("around/none"), &other));
+    assert_false(listfile_is_absent(path_of("list/none"), &other));
+    assert_false(listfile_is_absent("none", &other));
+    assert_false(listfile_is_absent("", &other));
+    assert_int_equal(chmod(path_of("closed"), 0600), 0);
+    assert_false(listfile_is_absent(path_of("closed/none"), &me));
+    (void)rmdir(path_of("closed"));
+    (void)unlink(path_of("dangling"));
+    (void)unlink(path_of("around"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(only_regular_files),
         cmocka_unit_test(no_file_that_the_reader_has_open),
         cmocka_unit_test(rights_of_the_user_and_then_our_own),
+        cmocka_unit_test(absent_where_the_user_could_see_so),
     };
 
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
