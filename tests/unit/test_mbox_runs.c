@@ -184,7 +184,7 @@ static void end(struct box *b)
 static void test_sums(void **state)
 {
     _cleanup_free_ uint8_t *model = calloc(COUNT + 1, 1);
-    struct index_flags put = {.at = 3, .count = COUNT - 8, .uid = 4, .modseq = 9};
+    struct index_run run = {.at = 3, .count = COUNT - 8, .uid = 4};
     struct scratch s;
     struct mbox *v;
     struct box *b;
@@ -205,11 +205,11 @@ static void test_sums(void **state)
     assert_int_equal(index_end(b), 0);
     assert_index(&b->ix, model);
     for (unsigned turn = 0; turn < 4; turn++) {
-        put.before = put.flags;
-        put.flags = turn % 2 ? MBOX_FLAGGED : MBOX_SEEN;
-        memset(model + put.uid, put.flags, put.count);
+        run.before = run.after;
+        run.after.flags = turn % 2 ? MBOX_FLAGGED : MBOX_SEEN;
+        memset(model + run.uid, run.after.flags, run.count);
         assert_int_equal(index_begin(b), 0);
-        assert_int_equal(index_put_flags(b, &b->ix, &put), 0);
+        assert_int_equal(index_put_flags(b, &b->ix, &run, 9), 0);
         assert_int_equal(index_end(b), 0);
         assert_index(&b->ix, model);
     }
@@ -228,11 +228,10 @@ static void test_cut_meanwhile(void **state)
     (void)state;
     fill(&s, &v);
     for (uint64_t shift = 0; shift < 2; shift++) {
-        struct index_flags put = {.at = 100, .count = 1000, .uid = 101 + (uint32_t)shift, .flags = MBOX_FLAGGED};
+        struct index_run run = {.at = 100, .count = 1000, .uid = 101 + (uint32_t)shift, .after.flags = MBOX_SEEN};
 
         begin(&s, &b);
-        put.modseq = b->ix.next->modseq;
-        assert_int_equal(index_put_flags(b, &b->ix, &put), shift == 0 ? 0 : -EIO);
+        assert_int_equal(index_put_flags(b, &b->ix, &run, 9), shift == 0 ? 0 : -EIO);
         index_abort(b);
         assert_true(b->ix.head->is_dirty);
         end(b);
