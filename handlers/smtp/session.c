@@ -55,7 +55,7 @@ static void count_outcome(struct smtp_session *s, unsigned code)
         return;
     }
     s->refused++;
-    s->bad++;
+    s->bad += code != 452; /* for want of room, which is no fault of the client's */
 }
 
 void session_reply(struct smtp_session *s, unsigned code, const char *enhanced, const char *format, ...)

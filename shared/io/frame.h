@@ -54,9 +54,9 @@ int frame_send_fields(int sock, uint16_t type, int fd, const struct frame_field 
 /* Sends it, with `fd` if that is not -1 (the fd stays ours). 0, -EPIPE when the other side is gone, another errno. */
 int frame_send(int sock, const struct frame *f, int fd);
 
-/* Receives one frame, waiting at most timeout_ms (-1: for ever). 0, -ENODATA when the other side is gone, -ETIMEDOUT,
- * -EBADMSG malformed (wrong length, truncated, more than one fd: everything received is closed), another errno.
- * The frame must be finished or fresh; old content is wiped. */
+/* Receives one frame, waiting at most timeout_ms (-1: for ever, if the socket blocks). 0, -ENODATA when the other side
+ * is gone, -ETIMEDOUT, -EBADMSG malformed (wrong length, truncated, more than one fd: everything received is closed),
+ * another errno. The frame must be finished or fresh; old content is wiped. */
 int frame_recv(int sock, struct frame *f, int timeout_ms);
 
 /* The same, but the frame stays where it is and comes again. */
