@@ -26,6 +26,7 @@ struct flag_change {
         struct numset uids;
     } groups[GROUPS_MAX];
     size_t count;
+    uint64_t visited; /* messages that would change */
     struct buf log;
 };
 
@@ -106,12 +107,12 @@ static bool is_modified(const struct flag_change *c, uint32_t uid)
     return c->modified.count > 0 && numset_has(&c->modified, uid);
 }
 
-/* Adds those that are like the first, up to the UID `last`. One that is damaged is not like it. */
-static void extend(const struct flag_change *c, struct index_run *run, uint32_t last, bool is_known)
+/* Adds those that are like the first, up to the UID `last` and the record `end`. One that is damaged is not like it. */
+static void extend(const struct flag_change *c, struct index_run *run, uint32_t last, uint64_t end, bool is_known)
 {
     static const struct index_brief alike = {.uid = UINT32_MAX, .flags = UINT8_MAX, .bits = INDEX_EXPUNGED};
     const uint64_t mask = index_brief_state(&alike), state = run->uid | (uint64_t)run->before.flags << 32;
-    const uint64_t count = c->v->b->ix.head->count - run->at, most = (uint64_t)last - run->uid + 1;
+    const uint64_t count = end - run->at, most = (uint64_t)last - run->uid + 1;
     const uint64_t keywords = run->before.keywords;
     const struct index_brief *brief = index_brief(c->records, run->at);
     uint64_t n = 1, newest = run->newest;
@@ -155,10 +156,12 @@ static int each(struct flag_change *c, bool is_known, int (*visit)(struct flag_c
             if (brief.uid > range->last)
                 break;
             if (!(brief.bits & INDEX_EXPUNGED) && !is_modified(c, brief.uid)) {
-                extend(c, &run, range->last, is_known);
+                extend(c, &run, range->last, count, is_known);
                 run.after = apply(c, &run.before);
-                if (run.after.flags != run.before.flags || run.after.keywords != run.before.keywords)
+                if (run.after.flags != run.before.flags || run.after.keywords != run.before.keywords) {
+                    c->visited += run.count;
                     r = visit(c, &run);
+                }
             }
             at += run.count;
         }
@@ -263,6 +266,7 @@ static int find_modified(struct flag_change *c)
 static int change(struct flag_change *c)
 {
     struct box *b = c->v->b;
+    uint64_t logged;
     int r;
 
     c->modseq = b->ix.head->modseq + 1;
@@ -277,8 +281,12 @@ static int change(struct flag_change *c)
     if ((r = log_commit(b, &c->log, true)) < 0 || (r = index_begin(b)) < 0)
         return r;
     b->ix.next->modseq = c->modseq;
+    logged = c->visited;
+    c->visited = 0;
     if ((r = each(c, true, index_visit)) < 0)
         return r;
+    if (c->visited != logged) /* they were cut off meanwhile: the index stays dirty, and the log knows */
+        return -EIO;
     if ((r = index_end(b)) == 0)
         view_own(c->v, c->modseq);
     return r;

@@ -219,7 +219,7 @@ static inline const uint8_t *index_rest(const struct index_record *rec)
     return (const uint8_t *)rec + INDEX_BRIEF_SIZE;
 }
 
-/* UID, flags and bits as one number, which is one load. */
+/* UID, both flags and bits as one number. */
 static inline uint64_t index_brief_state(const struct index_brief *brief)
 {
     return brief->uid | (uint64_t)brief->flags << 32 | (uint64_t)brief->file_flags << 40 | (uint64_t)brief->bits << 48;

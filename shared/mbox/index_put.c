@@ -177,6 +177,7 @@ static int put_parts(struct index *ix, uint64_t at, const struct index_record *r
 static int refuse(struct index *ix)
 {
     ix->is_changed = true;
+    ix->batch->count = 0;
     return -EIO;
 }
 
@@ -246,6 +247,7 @@ static int put_flags(struct index *ix, const struct index_brief *old, const stru
             next.bits |= INDEX_PENDING;
         next.check = index_brief_check(&next);
         place[i] = next;
+        /* index_is_unwritten(), index_is_logged() */
         more = (uint32_t)((next.bits & INDEX_PENDING) != 0) - (uint32_t)((before->bits & INDEX_PENDING) != 0);
         logged += has_uid ? more : 0; /* for want of it they are anyway */
         unwritten += has_uid || before->block == 0 ? more : 0;
