@@ -112,7 +112,7 @@ bool listfile_is_absent(const char *path, const struct priv_user *user)
     size_t len = strlen(path);
     bool is_missing = false;
 
-    if (path[0] != '/' || len >= sizeof(part))
+    if (path[0] != '/' || path[len - 1] == '/' || len >= sizeof(part))
         return false;
     memcpy(part, path, len + 1);
     while (folder < 0) { /* from the last folder up to the first that is there */

@@ -147,6 +147,9 @@ static void absent_where_the_user_could_see_so(void **state)
     assert_false(listfile_is_absent(path_of("dangling/none"), &other));
     assert_false(listfile_is_absent(path_of("around/none"), &other));
     assert_false(listfile_is_absent(path_of("list/none"), &other));
+    assert_false(listfile_is_absent(path_of("none/"), &other));
+    assert_false(listfile_is_absent(path_of(""), &other));
+    assert_false(listfile_is_absent("/", &other));
     assert_false(listfile_is_absent("none", &other));
     assert_false(listfile_is_absent("", &other));
     assert_int_equal(chmod(path_of("closed"), 0600), 0);
