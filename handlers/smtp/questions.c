@@ -1,6 +1,6 @@
 /*
- * What smtp-session asks. Runs in the monitor as root: every field is checked, and an answer that the session could not
- * have wanted ends the connection.
+ * What smtp-session asks. Runs in the monitor as root: a frame is taken apart and checked whole before anything is done
+ * about it, and one that no session of ours would send ends the connection.
  */
 #include "handlers/smtp/service.h"
 
