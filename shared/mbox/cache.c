@@ -123,17 +123,15 @@ int mbox_cache_get(struct mbox *v, uint32_t seq, enum mbox_cache_kind kind, stru
 int mbox_cache_put(struct mbox *v, uint32_t seq, enum mbox_cache_kind kind, struct str bytes)
 {
     static const char zeros[CACHE_UNIT];
-    struct index_record rec;
-    struct cache_blob blob;
+    struct cache_blob blob = {.kind = (uint32_t)kind, .len = (uint32_t)bytes.len};
     int r;
 
     if (kind >= MBOX_CACHE_KINDS)
         return -EINVAL;
     if (bytes.len > LIMIT_CACHE_BLOB)
         return -EFBIG;
-    if ((r = view_record(v, seq, &rec)) < 0)
+    if ((r = view_uid(v, seq, &blob.uid)) < 0)
         return r;
-    blob = (struct cache_blob){.uid = rec.uid, .kind = (uint32_t)kind, .len = (uint32_t)bytes.len};
     blob.check = blob_check(&blob, bytes.ptr);
     if ((r = buf_reserve(&v->cache_put, blob_room(bytes.len))) < 0)
         return r;
@@ -176,64 +174,82 @@ static int cache_create(struct mbox *v)
     return cache_open(v, head.id);
 }
 
-/* The records learn where their blobs are. */
-static int point_to_blobs(struct mbox *v, uint64_t place)
+/* A copy with the blobs of one kind together: mostly a command reads one kind of many messages. ret_next: where in it
+ * those of each kind begin. */
+static int group_by_kind(const struct buf *blobs, struct buf *ret, uint64_t ret_next[MBOX_CACHE_KINDS])
 {
-    struct box *b = v->b;
-    int r;
+    int r = buf_reserve(ret, blobs->len);
 
-    for (size_t at = 0; at < v->cache_put.len;) {
-        struct cache_blob blob;
-        struct index_record rec;
-        uint64_t position;
-
-        memcpy(&blob, v->cache_put.data + at, sizeof(blob));
-        position = index_find(&b->ix, 0, blob.uid);
-        if (position < b->ix.head->count && index_brief(&b->ix, position)->uid == blob.uid) {
-            index_get(b, position, &rec);
-            rec.cache[blob.kind] = (uint32_t)((place + at) / CACHE_UNIT);
-            if ((r = index_put(b, position, &rec)) < 0)
-                return r;
-        }
-        at += blob_room(blob.len);
-    }
-    return 0;
-}
-
-/* Puts blobs of one kind together: mostly a command reads one kind of many messages. Without memory they stay as they
- * are. */
-static void group_by_kind(struct buf *blobs)
-{
-    struct buf grouped = BUF_INIT(blobs->max);
-
-    if (buf_reserve(&grouped, blobs->len) < 0)
-        return;
-    for (uint32_t kind = 0; kind < MBOX_CACHE_KINDS; kind++) {
-        for (size_t at = 0; at < blobs->len;) {
+    for (uint32_t kind = 0; kind < MBOX_CACHE_KINDS && r == 0; kind++) {
+        ret_next[kind] = ret->len;
+        for (size_t at = 0; at < blobs->len && r == 0;) {
             struct cache_blob blob;
 
             memcpy(&blob, blobs->data + at, sizeof(blob));
             if (blob.kind == kind)
-                (void)buf_add(&grouped, blobs->data + at, blob_room(blob.len)); /* the room is there */
+                r = buf_add(ret, blobs->data + at, blob_room(blob.len));
             at += blob_room(blob.len);
         }
     }
-    buf_finish(blobs);
-    *blobs = grouped;
+    return r;
+}
+
+/* The record of a UID: mostly the one behind the last that was asked for. */
+static uint64_t find_record(const struct index *ix, uint64_t last, uint32_t uid)
+{
+    if (last + 1 < ix->head->count && index_brief(ix, last + 1)->uid == uid)
+        return last + 1;
+    return index_find(ix, 0, uid);
+}
+
+/* The records learn where their blobs are, each of them once: those of a message were put one after the other. `next`
+ * is where the next blob of each kind stands in the file. */
+static int point_to_blobs(struct mbox *v, uint64_t next[MBOX_CACHE_KINDS])
+{
+    const struct buf *blobs = &v->cache_put;
+    struct box *b = v->b;
+    uint64_t position = 0;
+    int r = 0;
+
+    for (size_t at = 0; at < blobs->len && r == 0;) {
+        struct index_record rec;
+        struct cache_blob blob;
+        uint32_t uid;
+        bool is_there;
+
+        memcpy(&blob, blobs->data + at, sizeof(blob));
+        uid = blob.uid;
+        position = find_record(&b->ix, position, uid);
+        is_there = position < b->ix.head->count && index_brief(&b->ix, position)->uid == uid;
+        if (is_there)
+            index_get(b, position, &rec);
+        while (blob.uid == uid) {
+            if (is_there)
+                rec.cache[blob.kind] = (uint32_t)(next[blob.kind] / CACHE_UNIT);
+            next[blob.kind] += blob_room(blob.len);
+            at += blob_room(blob.len);
+            if (at >= blobs->len)
+                break;
+            memcpy(&blob, blobs->data + at, sizeof(blob));
+        }
+        if (is_there)
+            r = index_put(b, position, &rec);
+    }
+    return r;
 }
 
 static int cache_append(struct mbox *v)
 {
     struct box *b = v->b;
     uint64_t most = b->ix.head->live * CACHE_PER_MAIL + CACHE_SIZE_MIN;
+    _cleanup_buf_ struct buf grouped = BUF_INIT(v->cache_put.max);
+    uint64_t place, next[MBOX_CACHE_KINDS];
     struct stat st;
-    uint64_t place;
     int r, e;
 
     if (most > (uint64_t)UINT32_MAX * CACHE_UNIT - CACHE_BATCH * 4)
         most = (uint64_t)UINT32_MAX * CACHE_UNIT - CACHE_BATCH * 4;
-    group_by_kind(&v->cache_put);
-    if ((r = index_begin(b)) < 0)
+    if ((r = group_by_kind(&v->cache_put, &grouped, next)) < 0 || (r = index_begin(b)) < 0)
         return r;
     r = cache_open(v, b->ix.head->cache_id);
     if (r < 0 || fstat(v->cache_fd, &st) < 0 || (uint64_t)st.st_size > most)
@@ -242,9 +258,11 @@ static int cache_append(struct mbox *v)
         r = -errno;
     if (r == 0) {
         place = ((uint64_t)st.st_size + CACHE_UNIT - 1) / CACHE_UNIT * CACHE_UNIT;
-        r = file_write(v->cache_fd, v->cache_put.data, v->cache_put.len, place);
+        for (size_t kind = 0; kind < MBOX_CACHE_KINDS; kind++)
+            next[kind] += place;
+        r = file_write(v->cache_fd, grouped.data, grouped.len, place);
         if (r == 0)
-            r = point_to_blobs(v, place);
+            r = point_to_blobs(v, next);
         else if (ftruncate(v->cache_fd, st.st_size) < 0) /* what stays is never looked at */
             buf_clear(&v->cache);
     }

@@ -88,7 +88,8 @@ static int end_damaged(struct mbox *v, uint64_t position)
     return -EIO;
 }
 
-int view_record(struct mbox *v, uint32_t seq, struct index_record *ret)
+/* The whole record, or only its brief. */
+static int load_checked(struct mbox *v, uint32_t seq, bool is_whole, struct index_record *ret)
 {
     uint64_t position;
 
@@ -96,13 +97,31 @@ int view_record(struct mbox *v, uint32_t seq, struct index_record *ret)
         return -EINVAL;
     position = view_position(v, seq);
     for (int i = 0; i < CHECK_TRIES && !v->is_damaged; i++) {
-        *ret = index_load(&v->ix, position);
-        if (index_is_valid(ret))
+        if (is_whole)
+            *ret = index_load(&v->ix, position);
+        else
+            ret->brief = *index_brief(&v->ix, position);
+        if (is_whole ? index_is_valid(ret) : index_brief_is_valid(&ret->brief))
             return 0;
         if (i >= CHECK_SPINS) /* the writer may need this processor */
             (void)nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     }
     return v->is_damaged ? -EIO : end_damaged(v, position);
+}
+
+int view_record(struct mbox *v, uint32_t seq, struct index_record *ret)
+{
+    return load_checked(v, seq, true, ret);
+}
+
+int view_uid(struct mbox *v, uint32_t seq, uint32_t *ret)
+{
+    _uninitialized_ struct index_record rec;
+    int r = load_checked(v, seq, false, &rec);
+
+    if (r == 0)
+        *ret = rec.uid;
+    return r;
 }
 
 /* First record of the view's range with uid >= uid. */

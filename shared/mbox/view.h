@@ -54,6 +54,9 @@ struct mbox {
 /* The record of message seq, checked. -EINVAL: no such number. */
 int view_record(struct mbox *v, uint32_t seq, struct index_record *ret);
 
+/* Its UID alone. */
+int view_uid(struct mbox *v, uint32_t seq, uint32_t *ret);
+
 /* Position of message seq in the index; seq is valid. */
 uint64_t view_position(const struct mbox *v, uint32_t seq);
 
