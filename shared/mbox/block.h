@@ -1,7 +1,7 @@
 /*
- * Read-ahead: a piece of the mbox file that was read under a lock, kept by a view as long as the index says that the
- * file is the same. Whoever reads messages in order then needs a few system calls for dozens of them. Internal to
- * shared/mbox.
+ * Read-ahead: pieces of the mbox file that were read under a lock, kept by a view as long as the index says that the
+ * file is the same. Whoever reads messages in order then needs a few system calls for dozens of them; whoever wants
+ * their headers only has these read without what lies between. Internal to shared/mbox.
  */
 #ifndef MBOX_BLOCK_H
 #define MBOX_BLOCK_H
@@ -23,12 +23,23 @@ struct block_key {
     uint32_t ctime_ns;
 };
 
+#define BLOCK_PIECES 128u
+
+struct block_pieces {
+    struct {
+        uint64_t offset; /* in the file */
+        size_t len;
+    } at[BLOCK_PIECES]; /* ascending */
+    size_t count;
+    size_t bytes; /* of all */
+};
+
 struct block {
-    uint8_t *data; /* NULL until the first read-ahead */
-    size_t len;
-    size_t window;   /* bytes that the next read-ahead takes: grows while messages are read in order */
-    uint64_t offset; /* in the file, of data[0] */
-    uint64_t next;   /* in the file, behind the message that was begun last */
+    uint8_t *data; /* NULL until the first read-ahead; the pieces lie in it one after the other */
+    struct block_pieces pieces;
+    size_t window;    /* bytes that the next read-ahead takes: grows while messages are read in order */
+    uint64_t next;    /* in the file, behind the message that was begun last */
+    unsigned headers; /* messages in a row of which the header alone was read */
     struct block_key key;
 };
 
@@ -46,6 +57,17 @@ bool block_follows(struct block *b, uint64_t offset, uint64_t length);
 /* Reads ahead from `offset`, at least `len` bytes if the file has them; the caller holds the read lock and `key`
  * describes the file. 0 or a negative errno; on failure the block is empty. */
 int block_fill(struct block *b, int fd, const struct block_key *key, uint64_t offset, size_t len);
+
+/* How many headers are worth reading at once: 0 unless headers alone were read lately, then more and more. */
+size_t block_headers(const struct block *b);
+
+/* Adds to the pieces that are to be read, in ascending order; they are one where little lies between them. False: no
+ * more fits. */
+bool block_add_piece(struct block_pieces *p, uint64_t offset, size_t len);
+
+/* Reads these pieces as block_fill() does. -EAGAIN: not all of it is in memory, and then a disk is faster with
+ * block_fill(), in one go. */
+int block_fill_pieces(struct block *b, int fd, const struct block_key *key, const struct block_pieces *p);
 
 /* Gives the memory back. */
 void block_finish(struct block *b);

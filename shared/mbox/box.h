@@ -116,8 +116,10 @@ int file_sync_folder(const char *path);
  * must see that something changed since b->facts, however soon after. */
 void file_tick(struct box *b);
 
-/* Reads or writes all of it. -ENODATA: the file ends before that. */
+/* Reads or writes all of it. -ENODATA: the file ends before that. Now: only if the kernel has it in memory, else
+ * -EAGAIN. */
 int file_read(int fd, void *data, size_t len, uint64_t offset);
+int file_read_now(int fd, void *data, size_t len, uint64_t offset);
 int file_write(int fd, const void *data, size_t len, uint64_t offset);
 
 /* One write at the end of the file, wherever that is in this moment: over nothing that another program appends. Where

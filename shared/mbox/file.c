@@ -152,6 +152,18 @@ int file_read(int fd, void *data, size_t len, uint64_t offset)
     return 0;
 }
 
+int file_read_now(int fd, void *data, size_t len, uint64_t offset)
+{
+#ifdef RWF_NOWAIT
+    struct iovec iov = {.iov_base = data, .iov_len = len};
+
+    return preadv2(fd, &iov, 1, (off_t)offset, RWF_NOWAIT) == (ssize_t)len ? 0 : -EAGAIN;
+#else
+    (void)fd, (void)data, (void)len, (void)offset;
+    return -EAGAIN;
+#endif
+}
+
 int file_write(int fd, const void *data, size_t len, uint64_t offset)
 {
     const char *p = data;

@@ -199,6 +199,32 @@ static int read_locked(struct mbox_stream *m, size_t n, const uint8_t **ret)
     return file_read(b->fd, m->in, n, offset);
 }
 
+/* With the read lock held: reads the header that is wanted, and with it those of the messages behind. -EAGAIN: it is
+ * better read with all that follows. */
+static int read_headers(struct mbox_stream *m)
+{
+    const struct index *ix = &m->v->b->ix;
+    size_t most = block_headers(&m->v->block);
+    struct block_pieces pieces = {.count = 0};
+    uint64_t at;
+
+    if (!m->wants_header || !m->follows || most == 0 || m->v->b->fd < 0 || ix->head == NULL ||
+        !block_key(ix->head, &m->key))
+        return -EAGAIN;
+    at = index_find(ix, 0, m->uid);
+    for (uint64_t end = at + most; at < end && at < ix->head->count; at++) {
+        struct index_record rec = index_load(ix, at);
+        uint64_t len = (uint64_t)rec.from_length + rec.header + sizeof("\r\n") - 1;
+
+        if (!index_is_valid(&rec) || len > STREAM_FIRST || len > rec.length)
+            break;
+        if (!(rec.bits & INDEX_EXPUNGED) && !block_add_piece(&pieces, rec.offset, (size_t)len))
+            break;
+    }
+    m->has_key = true;
+    return pieces.count == 0 ? -EAGAIN : block_fill_pieces(&m->v->block, m->v->b->fd, &m->key, &pieces);
+}
+
 /* How many of the stored bytes are wanted at once. */
 static size_t chunk_length(const struct mbox_stream *m)
 {
@@ -227,16 +253,22 @@ static int next_chunk(struct mbox_stream *m, const uint8_t **ret, size_t *ret_le
     size_t n = header > 0 ? header : look_ahead(m, chunk_length(m), ret);
     int r;
 
+    m->v->block.headers = m->wants_header ? m->v->block.headers + 1 : 0;
     if (header > 0 || n >= INTEROP_WINDOW || n == m->end - m->at) {
+        m->wants_header = false;
         *ret_len = n;
         return 0;
     }
     if ((r = lock_for_read(m)) < 0)
         return r;
     /* It may have moved, and be another size. */
+    if (m->at > m->end)
+        r = -ESTALE;
+    else if (read_headers(m) == 0 && (header = look_at_header(m, ret)) > 0)
+        *ret_len = header;
+    else
+        r = read_locked(m, *ret_len = chunk_length(m), ret);
     m->wants_header = false;
-    *ret_len = m->at > m->end ? 0 : chunk_length(m);
-    r = m->at > m->end ? -ESTALE : read_locked(m, *ret_len, ret);
     box_unlock(m->v->b);
     return r == -ENODATA ? -ESTALE : r;
 }
