@@ -58,7 +58,9 @@ int buf_reserve(struct buf *b, size_t more)
 
 int buf_add(struct buf *b, const void *data, size_t len)
 {
-    int r = buf_reserve(b, len);
+    /* Mostly there is room. What fits behind the content in memory is nothing that overflows when it is added. */
+    bool has_room = len < b->cap - b->len && b->len + len <= b->max;
+    int r = has_room ? 0 : buf_reserve(b, len);
 
     if (r < 0)
         return r;

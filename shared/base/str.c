@@ -51,9 +51,18 @@ int str_icmp(struct str a, struct str b)
     return r != 0 ? r : compare_lengths(a.len, b.len);
 }
 
+/* Most names are written in the same case. */
+static bool is_same_folded(const char *a, const char *b, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (a[i] != b[i] && ascii_lower(a[i]) != ascii_lower(b[i]))
+            return false;
+    return true;
+}
+
 bool str_ieq(struct str a, struct str b)
 {
-    return a.len == b.len && compare_folded(a.ptr, b.ptr, a.len) == 0;
+    return a.len == b.len && is_same_folded(a.ptr, b.ptr, a.len);
 }
 
 bool str_starts(struct str s, struct str prefix)
@@ -63,7 +72,7 @@ bool str_starts(struct str s, struct str prefix)
 
 bool str_istarts(struct str s, struct str prefix)
 {
-    return s.len >= prefix.len && str_ieq(str_sub(s, 0, prefix.len), prefix);
+    return s.len >= prefix.len && is_same_folded(s.ptr, prefix.ptr, prefix.len);
 }
 
 bool str_ends(struct str s, struct str suffix)
@@ -93,7 +102,7 @@ ptrdiff_t str_find(struct str s, struct str needle)
 ptrdiff_t str_ifind(struct str s, struct str needle)
 {
     for (size_t i = 0; i + needle.len <= s.len; i++)
-        if (compare_folded(s.ptr + i, needle.ptr, needle.len) == 0)
+        if (is_same_folded(s.ptr + i, needle.ptr, needle.len))
             return (ptrdiff_t)i;
     return -1;
 }
@@ -240,4 +249,21 @@ bool str_is_ascii(struct str s)
     for (size_t i = 0; i < s.len; i++)
         all |= (unsigned char)s.ptr[i];
     return all < 0x80;
+}
+
+bool str_is_printable(struct str s)
+{
+    const uint64_t high = UINT64_C(0x8080808080808080), blanks = UINT64_C(0x2020202020202020);
+    uint64_t odd = 0, w;
+    size_t n = 0;
+
+    /* Eight bytes at a time. Bit 7: not ASCII, or below the blank; a borrow from such a byte only adds to them. */
+    for (; n + sizeof(w) <= s.len; n += sizeof(w)) {
+        memcpy(&w, s.ptr + n, sizeof(w));
+        odd |= w | (w - blanks);
+    }
+    odd &= high;
+    for (; n < s.len; n++)
+        odd |= (unsigned char)s.ptr[n] < ' ' || (unsigned char)s.ptr[n] >= 0x80;
+    return odd == 0;
 }

@@ -97,6 +97,7 @@ bool ascii_is_alpha(char c);
 /* 1 to 4: bytes of the valid UTF-8 sequence (RFC 3629) at the front of `s`; 0: not valid. */
 size_t utf8_sequence(struct str s);
 bool utf8_valid(struct str s);
-bool str_is_ascii(struct str s); /* no byte above 127 */
+bool str_is_ascii(struct str s);     /* no byte above 127 */
+bool str_is_printable(struct str s); /* and none below the blank */
 
 #endif
