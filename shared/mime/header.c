@@ -16,9 +16,12 @@ static struct str line_first(struct str s)
     return nl ? str_sub(s, 0, (size_t)(nl - s.ptr) + 1) : s;
 }
 
-static bool line_is_empty(struct str line)
+/* Length of the line end at the front, 0: none. */
+static size_t line_end_length(struct str s)
 {
-    return (line.len == 1 && line.ptr[0] == '\n') || (line.len == 2 && line.ptr[0] == '\r' && line.ptr[1] == '\n');
+    if (s.len && s.ptr[0] == '\n')
+        return 1;
+    return s.len > 1 && s.ptr[0] == '\r' && s.ptr[1] == '\n' ? 2 : 0;
 }
 
 static bool is_blank(char c)
@@ -34,7 +37,7 @@ size_t header_length(struct str bytes, bool *ret_is_whole)
     while (rest.len && !is_whole) {
         struct str line = line_first(rest);
 
-        is_whole = line_is_empty(line);
+        is_whole = line_end_length(line) > 0;
         rest = str_sub(rest, line.len, rest.len);
     }
     if (ret_is_whole)
@@ -57,35 +60,55 @@ static struct str without_line_end(struct str s)
     return s;
 }
 
+/* Blanks between name and colon are obsolete syntax (RFC 5322 4.5); inside a name they make it no field. */
+static struct str odd_name(struct str name)
+{
+    while (name.len && is_blank(name.ptr[name.len - 1]))
+        name.len--;
+    if (str_chr(name, ' ') >= 0 || str_chr(name, '\t') >= 0)
+        name.len = 0;
+    return name;
+}
+
+/* Nothing but ASCII above the blank, as it is with nearly all names; false may be wrong for others. */
+static bool is_plain_name(const char *p, size_t n)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    uint64_t odd = 0, w;
+
+    if (n < sizeof(w)) {
+        for (size_t i = 0; i < n; i++)
+            odd |= (unsigned char)p[i] <= ' ';
+        return !odd;
+    }
+    /* Eight bytes at a time, the last of them twice. Bit 7: not ASCII, or not above the blank. */
+    for (size_t i = 0; i < n; i += sizeof(w)) {
+        memcpy(&w, p + (i + sizeof(w) < n ? i : n - sizeof(w)), sizeof(w));
+        odd |= w | (w - ones * '!');
+    }
+    return !(odd & (ones * 0x80));
+}
+
 bool header_next(struct header_iter *i, struct header_field *ret)
 {
-    struct str raw = line_first(i->rest), rest;
-    const char *colon;
-    size_t name_len;
+    const char *p = i->rest.ptr, *colon;
+    size_t len = i->rest.len, line, end, body = 0;
 
-    if (!raw.len || line_is_empty(raw))
+    if (!len || line_end_length(i->rest))
         return false;
-    rest = str_sub(i->rest, raw.len, i->rest.len);
-    colon = memchr(raw.ptr, ':', raw.len);
-    while (rest.len && is_blank(rest.ptr[0])) {
-        size_t len = line_first(rest).len;
+    line = end = line_first(i->rest).len;
+    while (end < len && is_blank(p[end]))
+        end += line_first((struct str){p + end, len - end}).len;
+    i->rest = (struct str){p + end, len - end};
 
-        raw.len += len;
-        rest = str_sub(rest, len, rest.len);
-    }
-    i->rest = rest;
-
-    name_len = colon ? (size_t)(colon - raw.ptr) : 0;
-    ret->raw = raw;
-    ret->body = without_line_end(str_sub(raw, colon ? name_len + 1 : 0, raw.len));
-    /* Blanks between name and colon are obsolete syntax (RFC 5322 4.5); inside a name they make it no field. */
-    while (name_len && is_blank(raw.ptr[name_len - 1]))
-        name_len--;
-    ret->name = str_sub(raw, 0, name_len);
-    if (memchr(raw.ptr, ' ', name_len) || memchr(raw.ptr, '\t', name_len))
-        ret->name.len = 0;
-    if (!ret->name.len)
-        ret->body = without_line_end(raw);
+    colon = memchr(p, ':', line);
+    ret->raw = (struct str){p, end};
+    ret->name = (struct str){p, colon ? (size_t)(colon - p) : 0};
+    if (!is_plain_name(p, ret->name.len))
+        ret->name = odd_name(ret->name);
+    if (ret->name.len)
+        body = (size_t)(colon - p) + 1;
+    ret->body = without_line_end((struct str){p + body, end - body});
     return true;
 }
 
@@ -103,20 +126,15 @@ bool header_find(struct str header, struct str name, struct header_field *ret)
     return false;
 }
 
-/* Length of the line end at the front, 0: none. */
-static size_t line_end_length(struct str s)
-{
-    if (s.len && s.ptr[0] == '\n')
-        return 1;
-    return s.len > 1 && s.ptr[0] == '\r' && s.ptr[1] == '\n' ? 2 : 0;
-}
-
 int header_unfold(struct str body, struct buf *out)
 {
     size_t start = out->len;
     struct str s = str_trim(str_sub(body, 0, LIMIT_HEADER_FIELD));
     int r = 0;
 
+    /* Most are one line of ASCII. */
+    if (str_is_printable(s))
+        return buf_add_str(out, s);
     while (s.len && !r) {
         size_t n = 0, end;
 
@@ -147,6 +165,13 @@ int header_value(struct str header, struct str name, struct buf *out)
     return header_unfold(field.body, out);
 }
 
+int header_add_field(struct str raw, struct buf *out)
+{
+    int r = buf_add_str(out, raw);
+
+    return r || raw.ptr[raw.len - 1] == '\n' ? r : buf_add(out, "\r\n", 2);
+}
+
 int header_select(struct str header, const struct str *names, size_t count, bool is_not, struct buf *out)
 {
     struct header_iter i = header_iterate(header);
@@ -160,10 +185,7 @@ int header_select(struct str header, const struct str *names, size_t count, bool
         for (size_t n = 0; n < count && !is_among; n++)
             is_among = str_ieq(field.name, names[n]);
         if (is_among != is_not)
-            r = buf_add_str(out, field.raw);
-        /* The last line of a cut header may lack its end. */
-        if (!r && is_among != is_not && field.raw.ptr[field.raw.len - 1] != '\n')
-            r = buf_add(out, "\r\n", 2);
+            r = header_add_field(field.raw, out);
     }
     if (!r)
         r = buf_add(out, "\r\n", 2);
@@ -190,15 +212,16 @@ void header_collector_clear(struct header_collector *c)
     *c = (struct header_collector){.bytes = bytes};
 }
 
-/* Keeps the bytes if they fit. Once they do not, the field that was being collected goes too, and all behind it. */
-static int collect_bytes(struct header_collector *c, struct str bytes)
+/* Keeps a line, or the beginning of one, if it fits. Once one does not, the field that was being collected goes too,
+ * and all behind it. */
+static int collect_line(struct header_collector *c, struct str line)
 {
     int r;
     size_t at;
 
     if (c->is_cut)
         return 0;
-    r = buf_add_str(&c->bytes, bytes);
+    r = buf_add_str(&c->bytes, line);
     if (r != -ENOBUFS)
         return r;
     c->is_cut = true;
@@ -210,32 +233,56 @@ static int collect_bytes(struct header_collector *c, struct str bytes)
     return 0;
 }
 
+/* Keeps bytes that belong to the header: at once, unless its limit is near. */
+static int collect_bytes(struct header_collector *c, struct str bytes)
+{
+    int r = c->is_cut || !bytes.len ? 0 : buf_add_str(&c->bytes, bytes);
+
+    if (r != -ENOBUFS)
+        return r;
+    for (r = 0; bytes.len && !r;) {
+        struct str line = line_first(bytes);
+
+        r = collect_line(c, line);
+        bytes = str_sub(bytes, line.len, bytes.len);
+    }
+    return r;
+}
+
+/* Looks at a line, or a piece of one: is it the one that ends the header? */
+static void look_at_line(struct header_collector *c, struct str line)
+{
+    bool is_ended = line.ptr[line.len - 1] == '\n';
+
+    if (is_ended)
+        line.len--;
+    if (!c->is_line_used && c->is_cr && line.len)
+        c->is_line_used = true; /* the CR was not the one of a CRLF */
+    if (!c->is_line_used && line.len == 1 && line.ptr[0] == '\r')
+        c->is_cr = true;
+    else if (line.len)
+        c->is_line_used = true;
+    if (is_ended) {
+        c->is_whole = !c->is_line_used;
+        c->is_line_used = c->is_cr = false;
+    }
+}
+
 int header_collect(struct header_collector *c, struct str piece, size_t *ret_used)
 {
     size_t used = 0;
-    int r = 0;
+    int r;
 
-    while (used < piece.len && !c->is_whole && !r) {
+    while (used < piece.len && !c->is_whole) {
         struct str line = line_first(str_sub(piece, used, piece.len));
-        bool is_ended = line.ptr[line.len - 1] == '\n';
-        struct str content = line;
 
-        if (is_ended)
-            content.len--;
-        if (!c->is_line_used && c->is_cr && content.len)
-            c->is_line_used = true; /* the CR was not the one of a CRLF */
-        if (!c->is_line_used && content.len == 1 && content.ptr[0] == '\r')
-            c->is_cr = true;
-        else if (content.len)
-            c->is_line_used = true;
-        r = collect_bytes(c, line);
+        /* A whole line that is too long to be empty changes nothing. */
+        if (c->is_line_used || c->is_cr || line.len <= 2 || line.ptr[line.len - 1] != '\n')
+            look_at_line(c, line);
         used += line.len;
-        c->length += line.len;
-        if (is_ended) {
-            c->is_whole = !c->is_line_used;
-            c->is_line_used = c->is_cr = false;
-        }
     }
+    c->length += used;
+    r = collect_bytes(c, str_sub(piece, 0, used));
     if (!r)
         *ret_used = used;
     return r;

@@ -40,6 +40,9 @@ int header_unfold(struct str body, struct buf *out);
 /* The same for the first field of that name. -ENOENT: there is none. */
 int header_value(struct str header, struct str name, struct buf *out);
 
+/* Appends a field as it stands; the last line of a cut header is given its end. 0, -ENOBUFS, -ENOMEM. */
+int header_add_field(struct str raw, struct buf *out);
+
 /* Appends the fields that are (is_not: are not) among `names`, as they stand, then an empty line: what
  * HEADER.FIELDS and HEADER.FIELDS.NOT return (RFC 9051 6.4.5.1). 0, -ENOBUFS, -ENOMEM. */
 int header_select(struct str header, const struct str *names, size_t count, bool is_not, struct buf *out);
