@@ -31,6 +31,51 @@ static enum form form_of(struct str s, bool is_utf8, size_t *ret_nuls)
     return is_escaped ? FORM_QUOTED : FORM_PLAIN;
 }
 
+/* Eight bytes: bits are set if one of them is no printable ASCII, or a quote or backslash. A borrow from such a byte
+ * can only add to them. */
+static uint64_t not_plain(const char *bytes)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    uint64_t w;
+
+    memcpy(&w, bytes, sizeof(w));
+    return (w | (w - ones * ' ') | ((w ^ (ones * '"')) - ones) | ((w ^ (ones * '\\')) - ones)) & (ones * 0x80);
+}
+
+/* Is it one of the many strings that stand between quotes as they are? */
+static bool is_plain(struct str s)
+{
+    uint64_t odd = 0;
+
+    if (s.len > NSTRING_QUOTED_MAX)
+        return false;
+    if (s.len >= sizeof(odd)) {
+        for (size_t i = 0; i + sizeof(odd) < s.len; i += sizeof(odd))
+            odd |= not_plain(s.ptr + i);
+        return !(odd | not_plain(s.ptr + s.len - sizeof(odd)));
+    }
+    for (size_t i = 0; i < s.len; i++)
+        odd |= s.ptr[i] < ' ' || s.ptr[i] > '~' || s.ptr[i] == '"' || s.ptr[i] == '\\';
+    return !odd;
+}
+
+static int add_plain(struct buf *out, struct str s)
+{
+    int r = buf_reserve(out, s.len + 2);
+    char *p;
+
+    if (r)
+        return r;
+    p = out->data + out->len;
+    *p = '"';
+    if (s.len)
+        memcpy(p + 1, s.ptr, s.len);
+    p[s.len + 1] = '"';
+    p[s.len + 2] = '\0';
+    out->len += s.len + 2;
+    return 0;
+}
+
 static int add_quoted(struct buf *out, struct str s)
 {
     int r = 0;
@@ -61,9 +106,12 @@ static int add_literal(struct buf *out, struct str s, size_t nuls)
 int nstring_add(struct buf *out, struct str s, bool is_utf8)
 {
     size_t start = out->len, nuls;
-    enum form form = form_of(s, is_utf8, &nuls);
+    enum form form;
     int r;
 
+    if (is_plain(s))
+        return add_plain(out, s);
+    form = form_of(s, is_utf8, &nuls);
     if (form == FORM_LITERAL) {
         r = add_literal(out, s, nuls);
     } else {
