@@ -9,13 +9,15 @@
 #include "shared/base/macros.h"
 #include "shared/mime/addr.h"
 #include "shared/mime/date.h"
+#include "shared/mime/fields.h"
 #include "shared/mime/fold.h"
 #include "shared/mime/rfc2047.h"
 #include "shared/mime/subject.h"
 
-#define DIGEST_MAX (64u << 10)
-#define TEXT_MAX   1024u /* of a text: enough to sort by */
-#define FORMAT     2     /* of the cached bytes */
+#define DIGEST_MAX (128u << 10)   /* much more than it is: a text grows up to 12 times while it is folded */
+#define TEXT_MAX   1024u          /* of a text: enough to sort by */
+#define TEXT_READ  (TEXT_MAX * 4) /* that much of it is folded */
+#define FORMAT     2              /* of the cached bytes */
 
 void digest_init(struct digest *d)
 {
@@ -28,21 +30,35 @@ void digest_finish(struct digest *d)
 }
 
 /* FNV-1a, never 0. Two message ids that collide would share a thread; nothing else depends on it. */
-static uint64_t hash_bytes(uint64_t hash, struct str s)
+static uint64_t hash_byte(uint64_t hash, char c)
 {
-    for (size_t i = 0; i < s.len; i++)
-        hash = (hash ^ (unsigned char)s.ptr[i]) * UINT64_C(0x100000001b3);
-    return hash ? hash : 1;
+    hash ^= (unsigned char)c;
+    return hash ? hash * UINT64_C(0x100000001b3) : 1; /* by an odd number: 0 comes of 0 only */
 }
 
-/* Takes the next msg-id off *text: its hash without quoting, so that <"a"@b> is <a@b> (RFC 5256 3). 0: none left. */
+/* Of a msg-id without quoting, so that <"a"@b> is <a@b> (RFC 5256 3). 0: it is none. */
+static uint64_t hash_id(struct str id)
+{
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    bool has_at = false;
+
+    for (size_t i = 0; i < id.len; i++) {
+        char c = id.ptr[i];
+
+        if (c == '"' || c == '\\' || c == ' ' || c == '\t' || c == '\r' || c == '\n')
+            continue;
+        has_at |= c == '@';
+        hash = hash_byte(hash, c);
+    }
+    return has_at ? hash : 0;
+}
+
+/* Takes the next msg-id off *text: its hash. 0: none left. */
 static uint64_t take_id(struct str *text)
 {
     for (size_t n = 0; n < LIMIT_HEADER_FIELD; n++) {
         ptrdiff_t open = str_chr(*text, '<'), close;
-        uint64_t hash = UINT64_C(0xcbf29ce484222325);
-        struct str id;
-        bool has_at = false;
+        uint64_t hash;
 
         if (open < 0)
             return 0;
@@ -50,17 +66,9 @@ static uint64_t take_id(struct str *text)
         close = str_chr(*text, '>');
         if (close < 0)
             return 0;
-        id = str_sub(*text, 0, (size_t)close);
+        hash = hash_id(str_sub(*text, 0, (size_t)close));
         *text = str_sub(*text, (size_t)close + 1, text->len);
-        for (size_t i = 0; i < id.len; i++) {
-            char c = id.ptr[i];
-
-            if (c == '"' || c == '\\' || c == ' ' || c == '\t' || c == '\r' || c == '\n')
-                continue;
-            has_at = has_at || c == '@';
-            hash = hash_bytes(hash, str_sub(id, i, 1));
-        }
-        if (has_at)
+        if (hash)
             return hash;
     }
     return 0;
@@ -71,124 +79,91 @@ static int put(struct buf *out, const void *data, size_t len)
     return buf_add(out, data, len);
 }
 
-/* A text as u16 length and bytes. */
-static int put_text(struct buf *out, struct str text)
-{
-    uint16_t len = (uint16_t)(text.len < TEXT_MAX ? text.len : TEXT_MAX);
-    int r = put(out, &len, sizeof(len));
-
-    return r < 0 ? r : put(out, text.ptr, len);
-}
-
+/* A text, folded, as u16 length and bytes. */
 static int put_folded(struct buf *out, struct str text)
 {
-    _cleanup_buf_ struct buf folded = BUF_INIT((size_t)LIMIT_HEADER_FIELD * 8);
-    int r = fold_text(str_sub(text, 0, TEXT_MAX * 4), &folded);
+    uint16_t len = 0;
+    size_t start = out->len + sizeof(len);
+    int r = put(out, &len, sizeof(len));
 
-    return r < 0 ? r : put_text(out, buf_str(&folded));
-}
-
-/* Bodies of the fields that matter, the first of each name; null: none. */
-enum field { DATE, MESSAGE_ID, SUBJECT, FROM, TO, CC, REFERENCES, IN_REPLY_TO, FIELDS };
-
-static void find_fields(struct str header, struct str body[FIELDS])
-{
-    static const struct str wanted[FIELDS] = {
-        [DATE] = {"Date", 4},
-        [MESSAGE_ID] = {"Message-ID", 10},
-        [SUBJECT] = {"Subject", 7},
-        [FROM] = {"From", 4},
-        [TO] = {"To", 2},
-        [CC] = {"Cc", 2},
-        [REFERENCES] = {"References", 10},
-        [IN_REPLY_TO] = {"In-Reply-To", 11},
-    };
-    struct header_iter i = header_iterate(header);
-    struct header_field field;
-
-    while (header_next(&i, &field))
-        for (size_t f = 0; f < FIELDS; f++)
-            if (!body[f].ptr && str_ieq(field.name, wanted[f]))
-                body[f] = field.body;
-}
-
-static int put_subject(struct buf *out, struct str body, bool *ret_is_reply)
-{
-    _cleanup_buf_ struct buf base = BUF_INIT((size_t)LIMIT_HEADER_FIELD * 4);
-    int r = body.ptr ? subject_base(body, &base, ret_is_reply) : 0;
-
-    return r < 0 && r != -ENOBUFS ? r : put_folded(out, buf_str(&base));
-}
-
-/* Two texts of the first address of a field: its mailbox name, and what a reader sees of it (RFC 5957 3). */
-struct address {
-    struct buf mailbox;
-    struct buf display;
-};
-
-static int read_address(struct str body, struct address *ret)
-{
-    _cleanup_addr_list_ struct addr_list list = {0};
-    const struct addr *a = NULL;
-    int r = 0;
-
-    addr_list_init(&list);
-    if (body.ptr)
-        r = addr_parse(body, &list);
-    for (size_t i = 0; i < list.count && !a; i++)
-        if (!addr_is_group_end(&list.items[i]))
-            a = &list.items[i];
-    if (r < 0 || !a)
-        return r;
-    r = buf_add_str(&ret->mailbox, a->mailbox);
+    if (r >= 0)
+        r = fold_text(str_sub(text, 0, TEXT_READ), out);
     if (r < 0)
         return r;
-    if (addr_is_group_start(a))
-        return buf_add_str(&ret->display, a->mailbox);
-    if (a->name.len)
-        r = rfc2047_decode(a->name, &ret->display);
-    if (r >= 0 && ret->display.len == 0)
-        r = buf_printf(&ret->display, a->host.len ? "%.*s@%.*s" : "%.*s", STR_ARG(a->mailbox), STR_ARG(a->host));
-    return r == -ENOBUFS ? 0 : r;
+    buf_truncate(out, start + TEXT_MAX);
+    len = (uint16_t)(out->len - start);
+    memcpy(out->data + start - sizeof(len), &len, sizeof(len));
+    return 0;
 }
 
-/* In the order of enum digest_text. */
-static int put_addresses(struct buf *out, const struct str body[FIELDS])
+static int put_subject(struct buf *out, struct str body, struct buf *base, bool *ret_is_reply)
 {
-    struct address of[3];
+    int r;
+
+    buf_clear(base);
+    r = body.ptr ? subject_base(body, base, ret_is_reply) : 0;
+    return r < 0 && r != -ENOBUFS ? r : put_folded(out, buf_str(base));
+}
+
+/* What a reader sees of an address (RFC 5957 3). */
+static int put_display(struct buf *out, const struct addr *a, struct buf *text)
+{
     int r = 0;
 
-    for (size_t i = 0; i < ARRAY_SIZE(of); i++)
-        of[i] = (struct address){.mailbox = BUF_INIT((size_t)LIMIT_HEADER_FIELD * 4),
-                                 .display = BUF_INIT((size_t)LIMIT_HEADER_FIELD * 4)};
-    for (size_t i = 0; i < ARRAY_SIZE(of) && r >= 0; i++)
-        r = read_address(body[FROM + i], &of[i]);
-    for (size_t i = 0; i < ARRAY_SIZE(of) && r >= 0; i++)
-        r = put_folded(out, buf_str(&of[i].mailbox));
-    for (size_t i = 0; i < 2 && r >= 0; i++)
-        r = put_folded(out, buf_str(&of[i].display));
-    for (size_t i = 0; i < ARRAY_SIZE(of); i++) {
-        buf_finish(&of[i].mailbox);
-        buf_finish(&of[i].display);
+    buf_clear(text);
+    if (a && addr_is_group_start(a)) {
+        r = buf_add_str(text, a->mailbox);
+    } else if (a) {
+        if (a->name.len)
+            r = rfc2047_decode(a->name, text);
+        if (r >= 0 && text->len == 0)
+            r = buf_printf(text, a->host.len ? "%.*s@%.*s" : "%.*s", STR_ARG(a->mailbox), STR_ARG(a->host));
     }
+    return r < 0 && r != -ENOBUFS ? r : put_folded(out, buf_str(text));
+}
+
+/* Of the first address of each field its mailbox name, then how it is shown: in the order of enum digest_text. */
+static int put_addresses(struct message *m, struct buf *out)
+{
+    static const enum field_name names[] = {FIELD_FROM, FIELD_TO, FIELD_CC};
+    const struct addr *first[ARRAY_SIZE(names)] = {NULL};
+    int r = 0;
+
+    for (size_t i = 0; i < ARRAY_SIZE(names) && r >= 0; i++)
+        r = envelope_first_address(&m->envelope, names[i], &first[i]);
+    for (size_t i = 0; i < ARRAY_SIZE(names) && r >= 0; i++)
+        r = put_folded(out, first[i] ? first[i]->mailbox : STR_NULL);
+    for (size_t i = 0; i < 2 && r >= 0; i++)
+        r = put_display(out, first[i], &m->text);
     return r;
+}
+
+/* Leaves DIGEST_REFERENCES ids of those that stand from byte `start` on, the last ones. */
+static void drop_first_ids(struct buf *out, size_t start)
+{
+    size_t most = DIGEST_REFERENCES * sizeof(uint64_t);
+
+    if (out->len - start <= most)
+        return;
+    memmove(out->data + start, out->data + out->len - most, most);
+    buf_truncate(out, start + most);
 }
 
 /* References, else the first id of In-Reply-To; of a very long chain its end. */
 static int put_references(struct buf *out, struct str references, struct str in_reply_to)
 {
-    uint64_t ring[DIGEST_REFERENCES];
-    size_t count = 0, first;
+    size_t start = out->len;
     uint64_t id;
     int r = 0;
 
-    while ((id = take_id(&references)) != 0)
-        ring[count++ % DIGEST_REFERENCES] = id;
-    if (count == 0 && (id = take_id(&in_reply_to)) != 0)
-        ring[count++] = id;
-    first = count > DIGEST_REFERENCES ? count - DIGEST_REFERENCES : 0;
-    for (size_t i = first; i < count && r >= 0; i++)
-        r = put(out, &ring[i % DIGEST_REFERENCES], sizeof(ring[0]));
+    while (r >= 0 && (id = take_id(&references)) != 0) {
+        r = put(out, &id, sizeof(id));
+        if (out->len - start >= 2 * DIGEST_REFERENCES * sizeof(id))
+            drop_first_ids(out, start);
+    }
+    if (r >= 0 && out->len == start && (id = take_id(&in_reply_to)) != 0)
+        r = put(out, &id, sizeof(id));
+    drop_first_ids(out, start);
     return r;
 }
 
@@ -204,25 +179,26 @@ struct fixed {
 static int make(struct message *m, struct buf *out)
 {
     struct fixed fixed = {.format = FORMAT, .date = m->info.internaldate};
-    struct str body[FIELDS] = {STR_NULL};
+    const struct str *body = m->envelope.fields.body;
     bool is_reply = false;
+    struct str id;
     int16_t offset;
-    int r = message_header(m);
+    int r = message_known_fields(m);
 
     if (r < 0)
         return r;
-    find_fields(buf_str(&m->header.bytes), body);
-    if (body[DATE].ptr && date_parse(body[DATE], &fixed.date, &offset) < 0)
+    if (body[FIELD_DATE].ptr && date_parse(body[FIELD_DATE], &fixed.date, &offset) < 0)
         fixed.date = m->info.internaldate;
-    fixed.id = take_id(&body[MESSAGE_ID]);
+    id = body[FIELD_MESSAGE_ID];
+    fixed.id = take_id(&id);
     buf_clear(out);
     r = put(out, &fixed, sizeof(fixed));
     if (r >= 0)
-        r = put_subject(out, body[SUBJECT], &is_reply);
+        r = put_subject(out, body[FIELD_SUBJECT], &m->text, &is_reply);
     if (r >= 0)
-        r = put_addresses(out, body);
+        r = put_addresses(m, out);
     if (r >= 0)
-        r = put_references(out, body[REFERENCES], body[IN_REPLY_TO]);
+        r = put_references(out, body[FIELD_REFERENCES], body[FIELD_IN_REPLY_TO]);
     if (r < 0)
         return r;
     fixed.is_reply = is_reply;
@@ -280,10 +256,8 @@ int digest_get(struct digest *d, struct message *m)
 
 void digest_keep(struct message *m)
 {
-    _cleanup_buf_ struct buf bytes = BUF_INIT(DIGEST_MAX);
-
-    if (make(m, &bytes) >= 0)
-        (void)mbox_cache_put(m->s->box, m->seq, MBOX_CACHE_THREAD, buf_str(&bytes));
+    if (make(m, &m->cached) >= 0)
+        (void)mbox_cache_put(m->s->box, m->seq, MBOX_CACHE_THREAD, buf_str(&m->cached));
 }
 
 size_t digest_reference_count(const struct digest *d)

@@ -11,16 +11,25 @@
 #include "shared/base/limits.h"
 #include "shared/base/macros.h"
 #include "shared/mime/bodystructure.h"
-#include "shared/mime/envelope.h"
 
 #define SCRATCH_MAX  (16u << 20) /* a printed structure of LIMIT_MIME_PARTS parts, an envelope of LIMIT_ADDRESSES */
 #define SCRATCH_KEEP (64u << 10)
-#define FIELDS_MAX   (4u << 10)  /* fields of one message that are worth keeping */
+#define CACHED_MAX   (128u << 10) /* a digest while a text of it is folded */
+#define TEXT_MAX     (4u * LIMIT_HEADER_FIELD)
+#define FIELDS_MAX   (4u << 10) /* fields of one message that are worth keeping */
 
 void message_init(struct message *m, struct imap *s)
 {
-    *m = (struct message){.s = s, .scratch = BUF_INIT(SCRATCH_MAX), .fields = BUF_INIT(FIELDS_MAX)};
+    *m = (struct message){
+        .s = s, .scratch = BUF_INIT(SCRATCH_MAX), .cached = BUF_INIT(CACHED_MAX), .text = BUF_INIT(TEXT_MAX)};
     header_collector_init(&m->header);
+    envelope_init(&m->envelope);
+}
+
+static void drop_large(struct buf *b)
+{
+    if (b->cap > SCRATCH_KEEP)
+        buf_finish(b);
 }
 
 /* Forgets the current message. */
@@ -32,9 +41,10 @@ static void message_drop(struct message *m)
         mime_tree_finish(&m->tree);
     m->has_tree = false;
     header_collector_clear(&m->header);
-    m->has_header = false;
-    if (m->scratch.cap > SCRATCH_KEEP)
-        buf_finish(&m->scratch);
+    m->has_header = m->has_known_fields = false;
+    drop_large(&m->scratch);
+    drop_large(&m->cached);
+    drop_large(&m->text);
 }
 
 void message_finish(struct message *m)
@@ -42,8 +52,10 @@ void message_finish(struct message *m)
     message_drop(m);
     mime_parser_free(m->parser);
     header_collector_finish(&m->header);
+    envelope_finish(&m->envelope);
     buf_finish(&m->scratch);
-    buf_finish(&m->fields);
+    buf_finish(&m->cached);
+    buf_finish(&m->text);
 }
 
 void message_email_id(const struct mbox_info *info, uint8_t ret[16])
@@ -135,16 +147,25 @@ int message_header(struct message *m)
     return 0;
 }
 
+int message_known_fields(struct message *m)
+{
+    int r = message_header(m);
+
+    if (r < 0 || m->has_known_fields)
+        return r;
+    envelope_read(&m->envelope, buf_str(&m->header.bytes));
+    m->has_known_fields = true;
+    return 0;
+}
+
 /* What the keys of RFC 9051 6.4.4 look for by name, and the field by which clients find a message that they know. */
-static const struct str kept_fields[] = {{"Subject", 7}, {"From", 4}, {"To", 2},         {"Cc", 2},
-                                         {"Bcc", 3},     {"Date", 4}, {"Message-ID", 10}};
+#define KEPT_FIELDS                                                                                                    \
+    (FIELD_BIT(FIELD_SUBJECT) | FIELD_BIT(FIELD_FROM) | FIELD_BIT(FIELD_TO) | FIELD_BIT(FIELD_CC) |                    \
+     FIELD_BIT(FIELD_BCC) | FIELD_BIT(FIELD_DATE) | FIELD_BIT(FIELD_MESSAGE_ID))
 
 static bool is_kept(struct str name)
 {
-    for (size_t i = 0; i < ARRAY_SIZE(kept_fields); i++)
-        if (str_ieq(name, kept_fields[i]))
-            return true;
-    return false;
+    return (FIELD_BIT(field_name_find(name)) & KEPT_FIELDS) != 0;
 }
 
 /* The cached bytes: this, then the kept fields as a header of their own. As they stand: what is made of them when they
@@ -168,18 +189,24 @@ static int fields_read(struct message *m, struct str *ret)
     return 0;
 }
 
-/* For whoever has the header at hand. Where they are too large for it, or the disk is full, it is read each time. */
-static void fields_keep(struct message *m)
+/* For whoever has the header at hand. Where they are too large for the cache, or the disk is full, it is read each
+ * time. 0: *ret is what fields_read() would give. */
+static int fields_keep(struct message *m, struct str *ret)
 {
     static const uint32_t format = FIELDS_FORMAT;
-    int r;
+    int r = message_known_fields(m);
 
-    buf_clear(&m->fields);
-    r = buf_add(&m->fields, &format, sizeof(format));
+    buf_clear(&m->cached);
     if (r >= 0)
-        r = header_select(buf_str(&m->header.bytes), kept_fields, ARRAY_SIZE(kept_fields), false, &m->fields);
+        r = buf_add(&m->cached, &format, sizeof(format));
     if (r >= 0)
-        (void)mbox_cache_put(m->s->box, m->seq, MBOX_CACHE_HEADERS, buf_str(&m->fields));
+        r = header_fields_select(&m->envelope.fields, KEPT_FIELDS, &m->cached);
+    if (r < 0)
+        return r;
+    if (m->cached.len <= FIELDS_MAX)
+        (void)mbox_cache_put(m->s->box, m->seq, MBOX_CACHE_HEADERS, buf_str(&m->cached));
+    *ret = str_sub(buf_str(&m->cached), sizeof(format), m->cached.len);
+    return 0;
 }
 
 int message_fields(struct message *m, struct str name, struct str *ret)
@@ -195,9 +222,8 @@ int message_fields(struct message *m, struct str name, struct str *ret)
     r = message_header(m);
     if (r < 0)
         return r;
-    if (may_be_cached)
-        fields_keep(m);
-    *ret = buf_str(&m->header.bytes);
+    if (!may_be_cached || fields_keep(m, ret) < 0)
+        *ret = buf_str(&m->header.bytes);
     return 0;
 }
 
@@ -306,13 +332,13 @@ int message_envelope(struct message *m)
     buf_clear(&m->scratch);
     if (mbox_cache_get(m->s->box, m->seq, MBOX_CACHE_ENVELOPE, &cached) >= 0 && cached.len)
         return buf_add_str(&m->scratch, cached);
-    r = message_header(m);
+    r = message_known_fields(m);
     if (r >= 0)
-        r = envelope_print(buf_str(&m->header.bytes), false, &m->scratch);
+        r = envelope_add(&m->envelope, false, &m->scratch);
     if (r < 0)
         return r;
     (void)mbox_cache_put(m->s->box, m->seq, MBOX_CACHE_ENVELOPE, buf_str(&m->scratch));
     digest_keep(m); /* a list that is shown is sorted or searched next: the header is not read again for it */
-    fields_keep(m);
+    (void)fields_keep(m, &cached);
     return 0;
 }

@@ -7,6 +7,7 @@
 #define IMAP_MESSAGE_H
 
 #include "handlers/imap/imap.h"
+#include "shared/mime/envelope.h"
 #include "shared/mime/header.h"
 #include "shared/mime/structure.h"
 
@@ -21,8 +22,11 @@ struct message {
     bool has_tree;
     struct header_collector header;
     bool has_header;
+    struct envelope envelope; /* of the header, once message_known_fields() was asked for it */
+    bool has_known_fields;
     struct buf scratch;
-    struct buf fields; /* on their way into the cache */
+    struct buf cached; /* on its way into the cache */
+    struct buf text;   /* of a field, decoded */
 };
 
 void message_init(struct message *m, struct imap *s);
@@ -37,6 +41,9 @@ int message_begin(struct message *m, uint32_t seq);
 
 /* Its header, at most LIMIT_HEADER of it; m->header.length is how long it is. 0, -ESTALE, ... */
 int message_header(struct message *m);
+
+/* Its header, and the fields of m->envelope found in it. 0, -ESTALE, ... */
+int message_known_fields(struct message *m);
 
 /* Bytes in which header_next() finds all fields of that name as they stand in the header, in their order: the header
  * itself, or what the cache keeps of it, for which no message is read. Good until the next call on the mailbox or

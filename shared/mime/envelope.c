@@ -6,58 +6,103 @@
 #include <errno.h>
 
 #include "shared/base/limits.h"
-#include "shared/mime/addr.h"
 #include "shared/mime/header.h"
 #include "shared/mime/nstring.h"
 
-/* In the order of RFC 9051 7.5.2. */
-enum envelope_field { DATE, SUBJECT, FROM, SENDER, REPLY_TO, TO, CC, BCC, IN_REPLY_TO, MESSAGE_ID, FIELDS };
-
-static const struct str names[FIELDS] = {
-    [DATE] = {"Date", 4},
-    [SUBJECT] = {"Subject", 7},
-    [FROM] = {"From", 4},
-    [SENDER] = {"Sender", 6},
-    [REPLY_TO] = {"Reply-To", 8},
-    [TO] = {"To", 2},
-    [CC] = {"Cc", 2},
-    [BCC] = {"Bcc", 3},
-    [IN_REPLY_TO] = {"In-Reply-To", 11},
-    [MESSAGE_ID] = {"Message-ID", 10},
-};
-
-struct envelope {
-    bool is_utf8;
-    struct str body[FIELDS]; /* of the first field of each name; null: none */
-    struct addr_list list;   /* reused for each address field */
-    struct buf line;         /* an unfolded field */
-    size_t from;             /* where the From was printed, and how long that is */
-    size_t from_len;
-};
-
-static enum envelope_field field_number(struct str name)
-{
-    enum envelope_field f = DATE;
-
-    while (f < FIELDS && !str_ieq(name, names[f]))
-        f++;
-    return f;
-}
+/* More memory than that for one field's addresses is not kept for the next header. */
+#define KEEP_TEXT  (16u << 10)
+#define KEEP_ITEMS 128
 
 bool envelope_needs(struct str field_name)
 {
-    return field_number(field_name) < FIELDS;
+    return field_name_find(field_name) < FIELD_ENVELOPE;
 }
 
-static int print_text(struct envelope *e, enum envelope_field f, struct buf *out)
+void envelope_init(struct envelope *e)
+{
+    *e = (struct envelope){.line = BUF_INIT(LIMIT_HEADER_FIELD)};
+    for (size_t i = 0; i < ARRAY_SIZE(e->addresses); i++)
+        addr_list_init(&e->addresses[i].list);
+}
+
+void envelope_finish(struct envelope *e)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(e->addresses); i++)
+        addr_list_finish(&e->addresses[i].list);
+    buf_finish(&e->line);
+}
+
+void envelope_read(struct envelope *e, struct str header)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(e->addresses); i++) {
+        struct envelope_addresses *a = &e->addresses[i];
+
+        if (a->list.text.cap > KEEP_TEXT || a->list.cap > KEEP_ITEMS)
+            addr_list_finish(&a->list);
+        else if (a->is_parsed)
+            addr_list_clear(&a->list);
+        a->first = 0;
+        a->is_parsed = false;
+    }
+    if (e->line.cap > KEEP_TEXT)
+        buf_finish(&e->line);
+    header_fields_find(header, &e->fields);
+}
+
+/* Adds what the fields of a name that come behind the first hold. */
+static int parse_others(const struct header_fields *f, enum field_name name, struct addr_list *list)
+{
+    struct header_iter i = header_iterate(f->header);
+    struct header_field field;
+    int r = 0;
+
+    while (!r && header_next(&i, &field)) {
+        if (field_name_find(field.name) == name && field.body.ptr != f->body[name].ptr)
+            r = addr_parse(field.body, list);
+    }
+    return r;
+}
+
+/* To, Cc and Bcc that come more than once (against RFC 5322 3.6) are one list: no recipient is hidden. */
+static int parse(struct envelope *e, enum field_name name, struct envelope_addresses **ret)
+{
+    struct envelope_addresses *a = &e->addresses[name - FIELD_FROM];
+    int r = 0;
+
+    *ret = a;
+    if (a->is_parsed || !e->fields.body[name].ptr)
+        return 0;
+    r = addr_parse(e->fields.body[name], &a->list);
+    a->first = a->list.count;
+    if (!r && name >= FIELD_TO && (e->fields.repeated & FIELD_BIT(name)))
+        r = parse_others(&e->fields, name, &a->list);
+    a->is_parsed = !r;
+    if (r)
+        addr_list_clear(&a->list);
+    return r;
+}
+
+int envelope_first_address(struct envelope *e, enum field_name name, const struct addr **ret)
+{
+    struct envelope_addresses *a;
+    int r = parse(e, name, &a);
+
+    *ret = NULL;
+    for (size_t i = 0; !r && i < a->first && !*ret; i++)
+        if (!addr_is_group_end(&a->list.items[i]))
+            *ret = &a->list.items[i];
+    return r;
+}
+
+static int print_text(struct envelope *e, enum field_name name, bool is_utf8, struct buf *out)
 {
     int r;
 
-    if (!e->body[f].ptr)
-        return nstring_add_nil(out, STR_NULL, e->is_utf8);
+    if (!e->fields.body[name].ptr)
+        return nstring_add_nil(out, STR_NULL, is_utf8);
     buf_clear(&e->line);
-    r = header_unfold(e->body[f], &e->line);
-    return r ? r : nstring_add(out, buf_str(&e->line), e->is_utf8);
+    r = header_unfold(e->fields.body[name], &e->line);
+    return r ? r : nstring_add(out, buf_str(&e->line), is_utf8);
 }
 
 static int print_address(const struct addr *a, bool is_utf8, struct buf *out)
@@ -74,84 +119,68 @@ static int print_address(const struct addr *a, bool is_utf8, struct buf *out)
     return r ? r : buf_add_byte(out, ')');
 }
 
-/* To, Cc and Bcc that come more than once (against RFC 5322 3.6) are one list: no recipient is hidden. */
-static int parse_all(struct envelope *e, struct str header, enum envelope_field f)
-{
-    struct header_iter i = header_iterate(header);
-    struct header_field field;
-    int r = 0;
+/* What was printed of the From: an absent or empty Sender or Reply-To is the same (RFC 9051 7.5.2). */
+struct printed {
+    size_t at;
+    size_t len;
+};
 
-    while (!r && header_next(&i, &field)) {
-        if (str_ieq(field.name, names[f]))
-            r = addr_parse(field.body, &e->list);
-    }
-    return r;
+static int print_again(const struct printed *from, struct buf *out)
+{
+    int r = buf_reserve(out, from->len);
+
+    return r ? r : buf_add(out, out->data + from->at, from->len);
 }
 
-/* RFC 9051 7.5.2: an absent or empty Sender or Reply-To is the From, which has been printed already. */
-static int print_from(const struct envelope *e, struct buf *out)
+static int print_addresses(struct envelope *e, enum field_name name, bool is_utf8, struct printed *from,
+                           struct buf *out)
 {
-    int r = buf_reserve(out, e->from_len);
-
-    return r ? r : buf_add(out, out->data + e->from, e->from_len);
-}
-
-static int print_addresses(struct envelope *e, struct str header, enum envelope_field f, struct buf *out)
-{
+    struct envelope_addresses *a;
     size_t start = out->len;
-    int r = 0;
+    int r = parse(e, name, &a);
 
-    addr_list_clear(&e->list);
-    if (e->body[f].ptr)
-        r = f >= TO ? parse_all(e, header, f) : addr_parse(e->body[f], &e->list);
     if (r)
         return r;
-    if (!e->list.count && (f == SENDER || f == REPLY_TO))
-        return print_from(e, out);
-    r = e->list.count ? buf_add_byte(out, '(') : buf_add(out, "NIL", 3);
-    for (size_t i = 0; i < e->list.count && !r; i++)
-        r = print_address(&e->list.items[i], e->is_utf8, out);
-    if (!r && e->list.count)
+    if (!a->list.count && (name == FIELD_SENDER || name == FIELD_REPLY_TO))
+        return print_again(from, out);
+    r = a->list.count ? buf_add_byte(out, '(') : buf_add(out, "NIL", 3);
+    for (size_t i = 0; i < a->list.count && !r; i++)
+        r = print_address(&a->list.items[i], is_utf8, out);
+    if (!r && a->list.count)
         r = buf_add_byte(out, ')');
-    if (f == FROM) {
-        e->from = start;
-        e->from_len = out->len - start;
-    }
+    if (name == FIELD_FROM)
+        *from = (struct printed){start, out->len - start};
     return r;
 }
 
-static int print_fields(struct envelope *e, struct str header, struct buf *out)
+int envelope_add(struct envelope *e, bool is_utf8, struct buf *out)
 {
+    struct printed from = {0};
+    size_t start = out->len;
     int r = buf_add_byte(out, '(');
 
-    for (enum envelope_field f = DATE; f < FIELDS && !r; f++) {
-        if (f)
+    for (enum field_name name = 0; name < FIELD_ENVELOPE && !r; name++) {
+        if (name)
             r = buf_add_byte(out, ' ');
         if (!r)
-            r = f >= FROM && f <= BCC ? print_addresses(e, header, f, out) : print_text(e, f, out);
+            r = name >= FIELD_FROM && name <= FIELD_BCC ? print_addresses(e, name, is_utf8, &from, out)
+                                                        : print_text(e, name, is_utf8, out);
     }
-    return r ? r : buf_add_byte(out, ')');
+    if (!r)
+        r = buf_add_byte(out, ')');
+    if (r)
+        buf_truncate(out, start);
+    return r;
 }
 
 int envelope_print(struct str header, bool is_utf8, struct buf *out)
 {
-    struct envelope e = {.is_utf8 = is_utf8, .line = BUF_INIT(LIMIT_HEADER_FIELD)};
-    struct header_iter i = header_iterate(header);
-    struct header_field field;
-    size_t start = out->len;
+    struct envelope e;
     int r;
 
-    while (header_next(&i, &field)) {
-        enum envelope_field f = field_number(field.name);
-
-        if (f < FIELDS && !e.body[f].ptr)
-            e.body[f] = field.body;
-    }
-    addr_list_init(&e.list);
-    r = print_fields(&e, header, out);
-    addr_list_finish(&e.list);
-    buf_finish(&e.line);
-    if (r)
-        buf_truncate(out, start);
+    envelope_init(&e);
+    envelope_read(&e, header);
+    r = envelope_add(&e, is_utf8, out);
+    envelope_finish(&e);
     return r;
 }

@@ -7,6 +7,8 @@
 #include <stdbool.h>
 
 #include "shared/base/buf.h"
+#include "shared/mime/addr.h"
+#include "shared/mime/fields.h"
 
 /* Which fields of a header ENVELOPE is made of, for callers that keep only those. */
 bool envelope_needs(struct str field_name);
@@ -15,5 +17,26 @@ bool envelope_needs(struct str field_name);
  * there). Sender and Reply-To default to From. Well-formed whatever the header holds. is_utf8: as nstring_add().
  * 0, -ENOBUFS, -ENOMEM. */
 int envelope_print(struct str header, bool is_utf8, struct buf *out);
+
+/* The same in steps, for callers that want more of a header than that, or go from header to header. */
+struct envelope {
+    struct header_fields fields;
+    struct envelope_addresses {
+        struct addr_list list;
+        size_t first; /* how many of them the first field of the name gave */
+        bool is_parsed;
+    } addresses[FIELD_BCC - FIELD_FROM + 1];
+    struct buf line; /* inside: an unfolded field */
+};
+void envelope_init(struct envelope *e);
+void envelope_finish(struct envelope *e);
+
+/* Turns to a header, which has to stay as long as the envelope is used. */
+void envelope_read(struct envelope *e, struct str header);
+int envelope_add(struct envelope *e, bool is_utf8, struct buf *out); /* as envelope_print() */
+
+/* The first address of the first field of that name, FIELD_FROM to FIELD_BCC; a group's name counts. NULL: there is
+ * none. Good until the next header. 0, -ENOMEM. */
+int envelope_first_address(struct envelope *e, enum field_name name, const struct addr **ret);
 
 #endif
