@@ -7,6 +7,8 @@
 
 #include "shared/mime/bodystructure.h"
 #include "shared/mime/envelope.h"
+#include "shared/mime/fields.h"
+#include "shared/mime/header.h"
 #include "shared/mime/preview.h"
 #include "shared/mime/structure.h"
 #include "tests/unit/imap_syntax.h"
@@ -61,6 +63,19 @@ static void show_preview(struct str message, const struct mime_tree *t)
     preview_free(p);
 }
 
+/* What one walk over the header picks out is what a look for the names picks out. */
+static void pick_fields(struct str message)
+{
+    static const struct str names[] = {{"Date", 4}, {"Cc", 2}, {"References", 10}};
+    _cleanup_buf_ struct buf a = BUF_INIT(MAX), b = BUF_INIT(MAX);
+    struct header_fields fields;
+
+    header_fields_find(message, &fields);
+    must(header_fields_select(&fields, FIELD_BIT(FIELD_DATE) | FIELD_BIT(FIELD_CC) | FIELD_BIT(FIELD_REFERENCES), &a) ==
+         0);
+    must(header_select(message, names, ARRAY_SIZE(names), false, &b) == 0 && str_eq(buf_str(&a), buf_str(&b)));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct str message = {(const char *)data + 1, size - 1};
@@ -83,6 +98,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     must(mime_tree_read(buf_str(&bytes), message.len, &copy) == 0);
     must(bodystructure_print(copy.root, true, false, &c) == 0 && str_eq(buf_str(&a), buf_str(&c)));
     must(envelope_print(message, data[0] & 1, &envelope) == 0 && is_envelope(buf_str(&envelope), data[0] & 1));
+    pick_fields(message);
     show_preview(message, &whole);
     return 0;
 }
