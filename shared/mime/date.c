@@ -61,11 +61,19 @@ static bool civil_is_valid(int64_t year, unsigned month, unsigned day)
            year >= 0 && year <= 9999;
 }
 
+/* Three bytes as a number, letters in lower case. What is no letter does not become one. */
+static uint32_t three_letters(const char *p)
+{
+    return (uint32_t)((unsigned char)p[0] << 16 | (unsigned char)p[1] << 8 | (unsigned char)p[2] | 0x202020);
+}
+
 /* 1 to 12 by the first three letters; 0: no month. */
 static unsigned month_by_name(struct str word)
 {
+    uint32_t letters = word.len >= 3 ? three_letters(word.ptr) : 0;
+
     for (unsigned m = 0; m < 12; m++) {
-        if (word.len >= 3 && str_ieq(str_sub(word, 0, 3), (struct str){months[m], 3}))
+        if (letters == three_letters(months[m]))
             return m + 1;
     }
     return 0;
@@ -196,13 +204,15 @@ static void take_date_number(struct str *s, struct fields *f)
     }
 }
 
-/* The text without comments. */
-static int strip_comments(struct str s, struct buf *out)
+/* The text without comments; `text` has room for it. */
+static struct str strip_comments(struct str s, char *text)
 {
     unsigned depth = 0;
-    int r = 0;
+    size_t len = 0;
 
-    for (size_t i = 0; i < s.len && !r; i++) {
+    if (str_chr(s, '(') < 0)
+        return s;
+    for (size_t i = 0; i < s.len; i++) {
         if (s.ptr[i] == '\\' && depth)
             i++;
         else if (s.ptr[i] == '(')
@@ -210,9 +220,9 @@ static int strip_comments(struct str s, struct buf *out)
         else if (s.ptr[i] == ')' && depth)
             depth--;
         else if (!depth)
-            r = buf_add_byte(out, s.ptr[i]);
+            text[len++] = s.ptr[i];
     }
-    return r;
+    return (struct str){text, len};
 }
 
 static bool is_time(struct str s, const struct fields *f)
@@ -223,32 +233,80 @@ static bool is_time(struct str s, const struct fields *f)
            (s.ptr[n] == ':' || (s.ptr[n] == '.' && f->day));
 }
 
-int date_parse(struct str body, int64_t *ret_time, int16_t *ret_offset)
+/* Takes words and numbers in any order. */
+static void take_fields(struct str s, struct fields *f)
 {
-    _cleanup_buf_ struct buf text = BUF_INIT(DATE_MAX);
-    struct fields f = {.year = -1, .seconds = -1};
-    struct str s;
-    int r = strip_comments(str_sub(str_trim(body), 0, DATE_MAX), &text);
-
-    if (r)
-        return r;
-    s = buf_str(&text);
     while (s.len) {
         char c = s.ptr[0];
 
         if (ascii_is_digit(c)) {
-            if (is_time(s, &f))
-                take_time(&s, &f);
+            if (is_time(s, f))
+                take_time(&s, f);
             else
-                take_date_number(&s, &f);
+                take_date_number(&s, f);
         } else if (ascii_is_alpha(c)) {
-            take_word(&s, &f);
+            take_word(&s, f);
         } else {
             s = str_sub(s, 1, s.len);
-            if ((c == '+' || c == '-') && f.seconds >= 0 && !f.has_zone && s.len && ascii_is_digit(s.ptr[0]))
-                take_offset(&s, c == '-', &f);
+            if ((c == '+' || c == '-') && f->seconds >= 0 && !f->has_zone && s.len && ascii_is_digit(s.ptr[0]))
+                take_offset(&s, c == '-', f);
         }
     }
+}
+
+/* Over 99: they are no digits. */
+static unsigned two_digits(const char *p)
+{
+    return ascii_is_digit(p[0]) && ascii_is_digit(p[1]) ? (unsigned)(p[0] - '0') * 10 + (unsigned)(p[1] - '0') : 100;
+}
+
+/* "Fri, 21 Nov 1997 09:55:06 -0600", as nearly all mail has it: what take_fields() makes of it, without asking at each
+ * byte what it might be. False: another form, or numbers out of their ranges, and nothing is taken. */
+static bool take_usual_form(struct str s, struct fields *f)
+{
+    unsigned day, month, century, year, hour, minute, second, zone_hour, zone_minute;
+    const char *p = s.ptr;
+
+    if (s.len == 31)
+        day = two_digits(p + 5);
+    else if (s.len == 30 && ascii_is_digit(p[5]))
+        day = (unsigned)(p[5] - '0');
+    else
+        return false;
+    /* A weekday that is a month counts as one. */
+    if (letters_length(str_sub(s, 0, 4)) != 3 || p[3] != ',' || p[4] != ' ' || month_by_name(s))
+        return false;
+    p += s.len - 24;
+    if (p[0] != ' ' || p[4] != ' ' || p[9] != ' ' || p[12] != ':' || p[15] != ':' || p[18] != ' ' ||
+        (p[19] != '+' && p[19] != '-'))
+        return false;
+    month = month_by_name((struct str){p + 1, 3});
+    century = two_digits(p + 5);
+    year = two_digits(p + 7);
+    hour = two_digits(p + 10);
+    minute = two_digits(p + 13);
+    second = two_digits(p + 16);
+    zone_hour = two_digits(p + 20);
+    zone_minute = two_digits(p + 22);
+    if (day < 1 || day > 31 || month < 1 || century > 99 || year > 99 || hour > 23 || minute > 59 || second > 60 ||
+        zone_hour > 23 || zone_minute > 59)
+        return false;
+    *f = (struct fields){.year = century * 100 + year, .month = month, .day = day};
+    f->seconds = (int32_t)(hour * 3600 + minute * 60 + second);
+    f->offset = (int16_t)(zone_hour * 60 + zone_minute);
+    if (p[19] == '-')
+        f->offset = (int16_t)-f->offset;
+    return true;
+}
+
+int date_parse(struct str body, int64_t *ret_time, int16_t *ret_offset)
+{
+    _uninitialized_ char text[DATE_MAX]; /* written before it is read */
+    struct fields f = {.year = -1, .seconds = -1};
+    struct str s = strip_comments(str_sub(str_trim(body), 0, DATE_MAX), text);
+
+    if (!take_usual_form(str_trim(s), &f)) /* trimmed again: a comment may have followed */
+        take_fields(s, &f);
     if (!civil_is_valid(f.year, f.month, f.day))
         return -EINVAL;
     *ret_time =

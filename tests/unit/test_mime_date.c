@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <string.h>
 #include <time.h>
 
 #include "shared/mime/date.h"
@@ -20,6 +21,7 @@ static const struct {
     {"Sat, 14 Nov 2026 12:00:00 +0100", NOON, 60},
     {" sat , 14 nov 2026 12 : 00", NOON + 3600 - 43200, 0}, /* blanks around the colon: the time is lost, not the day */
     {"14 Nov 2026 12:00 +0100", NOON, 60},
+    {"Mar, 14 Nov 2026 12:00:00 +0100", NOON - 245 * 86400, 60}, /* the first month counts */
     {"Sat,\r\n 14 Nov 2026 12:00:00 +0100 (CET (really))", NOON, 60},
     {"Sat, 14 Nov 26 06:00:00 EST", NOON, -300},
     {"14 Nov 2026 03:00:00 PST", NOON, -480},
@@ -71,6 +73,32 @@ static void date_fields(void **state)
 
         if (date_parse(str_from(no_dates[i]), &t, &offset) != -EINVAL || t != 1 || offset != 1)
             fail_msg("%s", no_dates[i]);
+    }
+}
+
+/* A comma in front says nothing, but the usual form has none there: then words are taken in any order. */
+static void the_usual_form_is_no_other(void **state)
+{
+    static const char *const usual[] = {"Sat, 14 Nov 2026 12:00:00 +0100", "Thu, 1 Jan 1970 00:00:00 -2359",
+                                        "Mon, 29 Feb 2000 23:59:60 +0000 (UTC)"};
+    static const char bytes[] = "0123456789:+- ,.(ajnMP\r\xff";
+    uint32_t random = 1;
+
+    for (unsigned round = 0; round < 200000; round++) {
+        int64_t t = 1, t_any = 1;
+        int16_t offset = 1, offset_any = 1;
+        char text[64] = ",";
+        size_t len = strlen(usual[round % 3]);
+
+        memcpy(text + 1, usual[round % 3], len);
+        for (unsigned n = 0; n < round % 4; n++) {
+            random = random * 1664525 + 1013904223;
+            text[1 + (random >> 16) % len] = bytes[(random >> 8) % (sizeof(bytes) - 1)];
+        }
+        if (date_parse((struct str){text + 1, len}, &t, &offset) !=
+                date_parse((struct str){text, len + 1}, &t_any, &offset_any) ||
+            t != t_any || offset != offset_any)
+            fail_msg("%s: %lld %d, %lld %d", text, (long long)t, offset, (long long)t_any, offset_any);
     }
 }
 
@@ -173,9 +201,8 @@ static void imap_days(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(date_fields),     cmocka_unit_test(civil_days),
-        cmocka_unit_test(imap_date_times), cmocka_unit_test(printing_what_is_printable),
-        cmocka_unit_test(imap_days),
+        cmocka_unit_test(date_fields),     cmocka_unit_test(the_usual_form_is_no_other), cmocka_unit_test(civil_days),
+        cmocka_unit_test(imap_date_times), cmocka_unit_test(printing_what_is_printable), cmocka_unit_test(imap_days),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
