@@ -4,7 +4,6 @@
 #include "shared/mime/rfc2047.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <string.h>
 
 #include "shared/base/limits.h"
@@ -202,14 +201,34 @@ static bool is_printable(struct str s)
     return odd == 0;
 }
 
-int rfc2047_decode(struct str body, struct buf *out)
+/* Is there no "=?"? Most texts have not even the first of the two: that is looked for without the other. */
+static bool is_without_words(struct str s)
+{
+    ptrdiff_t at;
+
+    while ((at = str_chr(s, '=')) >= 0) {
+        s = str_sub(s, (size_t)at + 1, s.len);
+        if (s.len && s.ptr[0] == '?')
+            return false;
+    }
+    return true;
+}
+
+bool rfc2047_is_plain(struct str body, struct str *ret_text)
 {
     struct str trimmed = str_trim(body);
 
-    /* Most are one line of ASCII without encoded words: what is decoded is the body itself. */
-    if (body.len <= LIMIT_HEADER_FIELD && is_printable(trimmed) && str_find(trimmed, STR("=?")) < 0)
-        return buf_add_str(out, trimmed);
-    return decode_body(body, out);
+    if (body.len > LIMIT_HEADER_FIELD || !is_printable(trimmed) || !is_without_words(trimmed))
+        return false;
+    *ret_text = trimmed;
+    return true;
+}
+
+int rfc2047_decode(struct str body, struct buf *out)
+{
+    struct str text;
+
+    return rfc2047_is_plain(body, &text) ? buf_add_str(out, text) : decode_body(body, out);
 }
 
 int rfc2047_encode(struct str text, struct buf *out)

@@ -34,6 +34,16 @@ static int squeeze(struct str s, struct buf *out)
     return r;
 }
 
+/* Would squeeze() leave it as it is? All of it is looked at: so the compiler can take many bytes at once. */
+static bool is_squeezed(struct str s)
+{
+    bool is_odd = s.len && s.ptr[0] == '\t';
+
+    for (size_t i = 1; i < s.len; i++)
+        is_odd |= (s.ptr[i] == '\t') | ((s.ptr[i] == ' ') & (s.ptr[i - 1] == ' '));
+    return !is_odd;
+}
+
 /* (2) "(fwd)" and blanks at the end. */
 static void remove_trailers(struct str *s, bool *is_reply)
 {
@@ -67,8 +77,11 @@ static bool take_blob(struct str *s)
 /* subj-refwd = ("re" / ("fw" ["d"])) *WSP [subj-blob] ":" */
 static bool take_refwd(struct str *s)
 {
+    char first = s->len ? ascii_lower(s->ptr[0]) : '\0';
     struct str rest;
 
+    if (first != 'r' && first != 'f')
+        return false;
     if (str_istarts(*s, STR("re")))
         rest = str_sub(*s, 2, s->len);
     else if (str_istarts(*s, STR("fwd")))
@@ -123,13 +136,18 @@ int subject_base(struct str body, struct buf *out, bool *ret_is_reply)
     _cleanup_buf_ struct buf line = BUF_INIT(4 * LIMIT_HEADER_FIELD);
     bool is_reply = false, is_forward = true;
     struct str s;
-    int r = rfc2047_decode(body, &decoded);
+    int r = 0;
 
-    if (!r)
-        r = squeeze(buf_str(&decoded), &line);
+    if (!rfc2047_is_plain(body, &s)) {
+        r = rfc2047_decode(body, &decoded);
+        s = buf_str(&decoded);
+    }
+    if (!r && !is_squeezed(s)) {
+        r = squeeze(s, &line);
+        s = buf_str(&line);
+    }
     if (r)
         return r;
-    s = buf_str(&line);
     while (is_forward) {
         remove_trailers(&s, &is_reply);
         remove_leaders(&s, &is_reply);

@@ -224,6 +224,30 @@ static void base_subjects(void **state)
     }
 }
 
+/* With tabs for blanks a subject has to be decoded and squeezed: it comes to the same. */
+static void plain_subjects(void **state)
+{
+    static const char *const pieces[] = {" ", "a", "re:", "Fwd", "[x]", "fw :", "(fwd)", "[fwd:", "]", "=", "?q?a?="};
+    uint32_t random = 1;
+
+    for (unsigned round = 0; round < 20000; round++) {
+        _cleanup_buf_ struct buf body = BUF_INIT(MAX), plain = BUF_INIT(MAX), squeezed = BUF_INIT(MAX);
+        bool is_reply, is_squeezed_reply;
+
+        for (unsigned n = 0; n < round % 11; n++) {
+            random = random * 1664525 + 1013904223;
+            assert_int_equal(buf_add_str(&body, str_from(pieces[(random >> 16) % ARRAY_SIZE(pieces)])), 0);
+        }
+        assert_int_equal(subject_base(buf_str(&body), &plain, &is_reply), 0);
+        for (size_t i = 0; i < body.len; i++)
+            if (body.data[i] == ' ')
+                body.data[i] = '\t';
+        assert_int_equal(subject_base(buf_str(&body), &squeezed, &is_squeezed_reply), 0);
+        EQUAL(&plain, buf_cstr(&squeezed));
+        assert_int_equal(is_reply, is_squeezed_reply);
+    }
+}
+
 /* The preview of a whole message, its body fed in pieces. */
 static void preview_of(struct str message, size_t piece, struct buf *out)
 {
@@ -312,6 +336,7 @@ int main(void)
         cmocka_unit_test(searching_long_texts),
         cmocka_unit_test(searching_messages),
         cmocka_unit_test(base_subjects),
+        cmocka_unit_test(plain_subjects),
         cmocka_unit_test(previews),
         cmocka_unit_test(previews_are_short),
     };
