@@ -10,39 +10,20 @@
 #include <string.h>
 
 #include "shared/base/limits.h"
+#include "shared/mime/addr_scan.h"
 
-#define TOKENS_MAX 2048 /* of one address; what is over is dropped */
-
-enum token_kind {
-    TOKEN_ATOM,
-    TOKEN_QUOTED,  /* text is what stands between the quotes */
-    TOKEN_LITERAL, /* domain literal with its brackets */
-    TOKEN_MARK,    /* one of . @ < > , ; : */
-    TOKEN_END,
-};
-
-struct token {
-    enum token_kind kind;
-    char mark;
-    bool is_spaced; /* blanks or a comment before it */
-    struct str text;
-};
-
-struct scanner {
-    struct str rest;
-    struct str comment;   /* the last one skipped, null: none since it was reset */
-    bool is_after_at;     /* the last token was an @ */
-    bool is_quote_open;   /* a quote without its end was met: quotes are junk from there on */
-    bool is_comment_open; /* the same of comments and of domain literals: so no input is scanned twice in vain */
-    bool is_literal_open;
-};
+#define TOKENS_FEW 32 /* enough for most: no memory is asked for */
+#define CLASS_END  (ADDR_CLASS_ANGLE | ADDR_CLASS_COMMA | ADDR_CLASS_SEMICOLON) /* may end an address */
 
 struct parser {
-    struct scanner scan;
+    struct addr_scanner scan;
     struct addr_list *list;
-    struct token *tokens;
+    struct addr_token *tokens; /* on the stack, or `many` */
     size_t count;
+    size_t cap; /* there is room for one more, that is read before it is known whether it is kept */
+    struct addr_token *many;
     bool is_in_group;
+    bool is_without_memory;
 };
 
 void addr_list_init(struct addr_list *l)
@@ -73,148 +54,17 @@ bool addr_is_group_end(const struct addr *a)
     return !a->mailbox.ptr && !a->host.ptr;
 }
 
-/* ---- tokens ---- */
-
-static bool is_space(char c)
+static bool token_is(const struct addr_token *t, char mark)
 {
-    return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == '\0';
-}
-
-/* Bytes up to the `close` that ends the quoted string or comment whose opening byte is s[0]; 0: it has no end. */
-static size_t enclosed_length(struct str s, char open, char close)
-{
-    unsigned depth = 1;
-
-    for (size_t i = 1; i < s.len; i++) {
-        if (s.ptr[i] == '\\')
-            i++;
-        else if (s.ptr[i] == close && --depth == 0)
-            return i + 1;
-        else if (s.ptr[i] == open && open != close)
-            depth++;
-    }
-    return 0;
-}
-
-/* Skips blanks, comments and stray bytes; true if there was anything. */
-static bool skip_blanks(struct scanner *s)
-{
-    const char *start = s->rest.ptr;
-
-    while (s->rest.len) {
-        char c = s->rest.ptr[0];
-        size_t n = 1;
-
-        if (c == '(' && !s->is_comment_open) {
-            n = enclosed_length(s->rest, '(', ')');
-            s->is_comment_open = n == 0;
-            if (n)
-                s->comment = str_sub(s->rest, 1, n - 2);
-            else
-                n = 1;
-        } else if (!is_space(c) && c != '(' && c != ')') {
-            break;
-        }
-        s->rest = str_sub(s->rest, n, s->rest.len);
-    }
-    return s->rest.ptr != start;
-}
-
-static bool is_mark(char c)
-{
-    return c == '.' || c == '@' || c == '<' || c == '>' || c == ',' || c == ';' || c == ':';
-}
-
-static size_t atom_length(struct str s, bool is_quote_open)
-{
-    size_t n = 1;
-
-    while (n < s.len && !is_space(s.ptr[n]) && !is_mark(s.ptr[n]) && s.ptr[n] != '(' && s.ptr[n] != ')' &&
-           (s.ptr[n] != '"' || is_quote_open))
-        n++;
-    return n;
-}
-
-static struct token token_next(struct scanner *s)
-{
-    struct token t = {.kind = TOKEN_END};
-    size_t n = 1;
-    char c;
-
-    t.is_spaced = skip_blanks(s);
-    if (!s->rest.len)
-        return t;
-    c = s->rest.ptr[0];
-    if (is_mark(c)) {
-        t.kind = TOKEN_MARK;
-        t.mark = c;
-        t.text = str_sub(s->rest, 0, 1);
-    } else if (c == '"' && !s->is_quote_open && (n = enclosed_length(s->rest, '"', '"')) != 0) {
-        t.kind = TOKEN_QUOTED;
-        t.text = str_sub(s->rest, 1, n - 2);
-    } else if (c == '[' && s->is_after_at && !s->is_literal_open && (n = enclosed_length(s->rest, '[', ']')) != 0) {
-        t.kind = TOKEN_LITERAL;
-        t.text = str_sub(s->rest, 0, n);
-    } else {
-        s->is_quote_open |= c == '"';
-        s->is_literal_open |= c == '[' && s->is_after_at;
-        n = atom_length(s->rest, s->is_quote_open);
-        t.kind = TOKEN_ATOM;
-        t.text = str_sub(s->rest, 0, n);
-        if (c == '"')
-            t.text = str_sub(t.text, 1, n);
-    }
-    s->rest = str_sub(s->rest, n, s->rest.len);
-    s->is_after_at = t.kind == TOKEN_MARK && t.mark == '@';
-    return t;
-}
-
-static bool token_is(const struct token *t, char mark)
-{
-    return t->kind == TOKEN_MARK && t->mark == mark;
+    return t->kind == ADDR_TOKEN_MARK && t->text.ptr[0] == mark;
 }
 
 /* ---- text ---- */
 
-/* Appends with line ends removed and, in quoted strings and comments, quoted pairs resolved. The room was reserved. */
-static int add_text(struct buf *text, struct str s, bool is_quoted)
-{
-    int r = 0;
-
-    for (size_t i = 0; i < s.len && !r; i++) {
-        char c = s.ptr[i];
-
-        if (is_quoted && c == '\\' && i + 1 < s.len)
-            c = s.ptr[++i];
-        if (c != '\r' && c != '\n' && c != '\0')
-            r = buf_add_byte(text, c);
-    }
-    return r;
-}
-
-/* The tokens as one text; blanks between them become one. */
-static int join_tokens(struct buf *text, const struct token *t, size_t count, bool is_keeping_blanks, struct str *ret)
-{
-    size_t start = text->len;
-
-    for (size_t i = 0; i < count; i++) {
-        int r = i && t[i].is_spaced && is_keeping_blanks ? buf_add_byte(text, ' ') : 0;
-
-        if (!r)
-            r = add_text(text, t[i].text, t[i].kind == TOKEN_QUOTED);
-        if (r)
-            return r;
-    }
-    *ret = str_sub(buf_str(text), start, text->len - start);
-    if (!ret->ptr)
-        *ret = STR("");
-    return 0;
-}
-
 static int comment_text(struct buf *text, struct str comment, struct str *ret)
 {
     size_t start = text->len;
-    int r = add_text(text, comment, true);
+    int r = addr_scan_add_quoted(text, comment);
 
     if (!r && text->len > start)
         *ret = str_trim(str_sub(buf_str(text), start, text->len - start));
@@ -260,7 +110,7 @@ static int add_address(struct addr_list *l, const struct addr *a, size_t limit)
 /* ---- addresses ---- */
 
 /* Index of the last @ among the tokens, `count` if there is none. */
-static size_t find_at(const struct token *t, size_t count)
+static size_t find_at(const struct addr_token *t, size_t count)
 {
     for (size_t i = count; i > 0; i--) {
         if (token_is(&t[i - 1], '@'))
@@ -270,19 +120,19 @@ static size_t find_at(const struct token *t, size_t count)
 }
 
 /* local@domain from all the tokens of an angle address. */
-static int spec_from_angle(struct buf *text, const struct token *t, size_t count, struct addr *a)
+static int spec_from_angle(struct buf *text, const struct addr_token *t, size_t count, struct addr *a)
 {
     size_t at = find_at(t, count);
-    int r = join_tokens(text, t, at, true, &a->mailbox);
+    int r = addr_scan_join(t, at, true, text, &a->mailbox);
 
     a->host = STR("");
     if (!r && at < count)
-        r = join_tokens(text, t + at + 1, count - at - 1, false, &a->host);
+        r = addr_scan_join(t + at + 1, count - at - 1, false, text, &a->host);
     return r;
 }
 
 /* An address without angle brackets: what stands around the last @ is the address, words before it are its name. */
-static int spec_from_tokens(struct buf *text, const struct token *t, size_t count, struct addr *a)
+static int spec_from_tokens(struct buf *text, const struct addr_token *t, size_t count, struct addr *a)
 {
     size_t at = find_at(t, count), local = at, end = at + 1;
     int r;
@@ -291,9 +141,9 @@ static int spec_from_tokens(struct buf *text, const struct token *t, size_t coun
     if (at == count) { /* no @: one word is a local user, several are a name only */
         for (size_t i = 1; i < count; i++) {
             if (!token_is(&t[i], '.') && !token_is(&t[i - 1], '.'))
-                return join_tokens(text, t, count, true, &a->name);
+                return addr_scan_join(t, count, true, text, &a->name);
         }
-        return join_tokens(text, t, count, false, &a->mailbox);
+        return addr_scan_join(t, count, false, text, &a->mailbox);
     }
     if (local > 0)
         local--;
@@ -301,48 +151,66 @@ static int spec_from_tokens(struct buf *text, const struct token *t, size_t coun
         local--;
     while (end < count && (end == at + 1 || token_is(&t[end], '.') || token_is(&t[end - 1], '.')))
         end++;
-    r = local ? join_tokens(text, t, local, true, &a->name) : 0;
+    r = local ? addr_scan_join(t, local, true, text, &a->name) : 0;
     if (!r)
-        r = join_tokens(text, t + local, at - local, false, &a->mailbox);
+        r = addr_scan_join(t + local, at - local, false, text, &a->mailbox);
     if (!r)
-        r = join_tokens(text, t + at + 1, end - at - 1, false, &a->host);
+        r = addr_scan_join(t + at + 1, end - at - 1, false, text, &a->host);
     return r;
 }
 
-/* Reads tokens up to one of the marks in `ends` or the end; returns that one. */
-static struct token collect_tokens(struct parser *p, const char *ends)
+/* Room for ADDR_TOKENS_MAX instead of TOKENS_FEW. */
+static bool grow_tokens(struct parser *p)
+{
+    p->many = malloc((ADDR_TOKENS_MAX + 1) * sizeof(*p->many)); /* written before it is read */
+    if (!p->many)
+        return false;
+    memcpy(p->many, p->tokens, (p->count + 1) * sizeof(*p->many));
+    p->tokens = p->many;
+    p->cap = ADDR_TOKENS_MAX;
+    return true;
+}
+
+/* Reads tokens up to a mark of the classes `ends`; returns that mark, '\0' at the end of the input. */
+static char collect_tokens(struct parser *p, unsigned ends)
 {
     p->count = 0;
     for (;;) {
-        struct token t = token_next(&p->scan);
+        struct addr_token *t = &p->tokens[p->count];
 
-        if (t.kind == TOKEN_END || (t.kind == TOKEN_MARK && strchr(ends, t.mark)))
-            return t;
+        if (addr_scan_token(&p->scan, t) & ends)
+            return t->text.ptr[0];
+        if (t->kind == ADDR_TOKEN_END)
+            return '\0';
         /* An atom without text is a stray quote. */
-        if (p->count < TOKENS_MAX && (t.kind != TOKEN_ATOM || t.text.len))
-            p->tokens[p->count++] = t;
+        if (t->kind == ADDR_TOKEN_ATOM && !t->text.len)
+            continue;
+        if (p->count == TOKENS_FEW && !p->many && !grow_tokens(p)) {
+            p->is_without_memory = true;
+            return '\0';
+        }
+        if (p->count < p->cap)
+            p->count++;
     }
 }
 
 /* Behind `<`: an optional route and the address up to `>`. Returns in *ret_end what ended it when that was no `>`. */
-static int parse_angle(struct parser *p, struct addr *a, struct token *ret_end)
+static int parse_angle(struct parser *p, struct addr *a, char *ret_end)
 {
-    struct scanner before = p->scan;
-    struct token first = token_next(&p->scan), end;
+    struct addr_scanner before = p->scan;
+    char end;
     int r = 0;
 
-    p->scan = before;
     /* RFC 5322 4.4 obs-route: "@a,@b:" stands in front. */
-    if (token_is(&first, '@')) {
-        end = collect_tokens(p, ":<>;");
-        if (token_is(&end, ':'))
-            r = join_tokens(&p->list->text, p->tokens, p->count, false, &a->adl);
+    if (addr_scan_is_at(&p->scan)) {
+        if (collect_tokens(p, ADDR_CLASS_COLON | ADDR_CLASS_ANGLE | ADDR_CLASS_SEMICOLON) == ':')
+            r = addr_scan_join(p->tokens, p->count, false, &p->list->text, &a->adl);
         else
             p->scan = before;
     }
     do {
-        end = collect_tokens(p, "<>,;"); /* "<<a@b>": the innermost counts */
-    } while (token_is(&end, '<'));
+        end = collect_tokens(p, CLASS_END); /* "<<a@b>": the innermost counts */
+    } while (end == '<');
     if (!r)
         r = spec_from_angle(&p->list->text, p->tokens, p->count, a);
     *ret_end = end;
@@ -350,16 +218,16 @@ static int parse_angle(struct parser *p, struct addr *a, struct token *ret_end)
 }
 
 /* The address whose name has been collected and whose `<` has been read. Ends behind the comma or semicolon. */
-static int parse_named(struct parser *p, struct token *ret_end)
+static int parse_named(struct parser *p, char *ret_end)
 {
     struct addr a = {0};
-    int r = p->count ? join_tokens(&p->list->text, p->tokens, p->count, true, &a.name) : 0;
+    int r = p->count ? addr_scan_join(p->tokens, p->count, true, &p->list->text, &a.name) : 0;
 
     if (!r)
         r = parse_angle(p, &a, ret_end);
     /* What stands between > and the comma is only looked at for a comment. */
-    if (!r && token_is(ret_end, '>'))
-        *ret_end = collect_tokens(p, ",;");
+    if (!r && *ret_end == '>')
+        *ret_end = collect_tokens(p, ADDR_CLASS_COMMA | ADDR_CLASS_SEMICOLON);
     if (!r && !a.name.len && p->scan.comment.ptr)
         r = comment_text(&p->list->text, p->scan.comment, &a.name);
     if (!a.name.len)
@@ -389,7 +257,7 @@ static int begin_group(struct parser *p)
 
     if (p->is_in_group || p->list->count >= LIMIT_ADDRESSES)
         return 0;
-    r = join_tokens(&p->list->text, p->tokens, p->count, true, &a.mailbox);
+    r = addr_scan_join(p->tokens, p->count, true, &p->list->text, &a.mailbox);
     p->is_in_group = true;
     return r ? r : add_address(p->list, &a, LIMIT_ADDRESSES);
 }
@@ -405,31 +273,67 @@ static int end_group(struct parser *p)
     return add_address(p->list, &a, LIMIT_ADDRESSES + 1);
 }
 
-int addr_parse(struct str body, struct addr_list *list)
+/* An address whose texts are views of the input. */
+static int add_usual(struct addr_list *l, struct addr *a)
 {
+    struct str *views[] = {&a->name, &a->mailbox, &a->host};
+
+    for (size_t v = 0; v < ARRAY_SIZE(views); v++) {
+        size_t start = l->text.len;
+        int r = buf_add_str(&l->text, *views[v]);
+
+        if (r)
+            return r;
+        if (views[v]->len)
+            views[v]->ptr = l->text.data + start;
+    }
+    return add_address(l, a, LIMIT_ADDRESSES);
+}
+
+/* The next address, the beginning or the end of a group. */
+static int parse_next(struct parser *p)
+{
+    struct addr usual;
+    char end;
+    int r;
+
+    if (addr_scan_usual(&p->scan, &usual))
+        return add_usual(p->list, &usual);
+    p->scan.comment = STR_NULL;
+    end = collect_tokens(p, ADDR_CLASS_COLON | CLASS_END);
+    if (end == ':')
+        r = begin_group(p);
+    else
+        r = end == '<' ? parse_named(p, &end) : parse_plain(p);
+    if (!r && end == ';')
+        r = end_group(p);
+    return !r && p->is_without_memory ? -ENOMEM : r;
+}
+
+static int parse_limited(struct str body, struct addr_list *list, size_t limit)
+{
+    _uninitialized_ struct addr_token few[TOKENS_FEW + 1]; /* written before it is read */
     struct parser p = {.scan = {.rest = str_sub(body, 0, LIMIT_HEADER_FIELD)}, .list = list};
-    _cleanup_free_ struct token *tokens = NULL;
-    struct token end = {.kind = TOKEN_MARK};
     int r = reserve_text(list, p.scan.rest.len);
 
     if (r)
         return r == -ENOBUFS ? 0 : r;
-    tokens = malloc(TOKENS_MAX * sizeof(*tokens)); /* written before it is read */
-    if (!tokens)
-        return -ENOMEM;
-    p.tokens = tokens;
-    while (!r && end.kind != TOKEN_END) {
-        p.scan.comment = STR_NULL;
-        end = collect_tokens(&p, ":<>,;");
-        if (token_is(&end, ':')) {
-            r = begin_group(&p);
-            continue;
-        }
-        r = token_is(&end, '<') ? parse_named(&p, &end) : parse_plain(&p);
-        if (!r && token_is(&end, ';'))
-            r = end_group(&p);
-    }
+    p.tokens = few;
+    p.cap = TOKENS_FEW;
+    while (!r && p.scan.rest.len && list->count < limit)
+        r = parse_next(&p);
+    free(p.many);
     return r ? r : end_group(&p);
+}
+
+int addr_parse(struct str body, struct addr_list *list)
+{
+    return parse_limited(body, list, LIMIT_ADDRESSES);
+}
+
+int addr_parse_first(struct str body, struct addr_list *list)
+{
+    return parse_limited(body, list, list->count + 1);
 }
 
 int addr_print(const struct addr *a, struct buf *out)

@@ -35,6 +35,9 @@ void addr_list_clear(struct addr_list *l); /* keeps the memory */
 /* Parses a field body (folds may still be in it) and appends at most LIMIT_ADDRESSES entries. 0, -ENOMEM. */
 int addr_parse(struct str body, struct addr_list *list);
 
+/* Only the first entry, if there is any; of a group its start and, with nothing between, its end. 0, -ENOMEM. */
+int addr_parse_first(struct str body, struct addr_list *list);
+
 /* The markers around the members of a group (RFC 9051 7.5.2): no host; the mailbox of the first is its name. */
 bool addr_is_group_start(const struct addr *a);
 bool addr_is_group_end(const struct addr *a);
