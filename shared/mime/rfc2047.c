@@ -183,24 +183,6 @@ static int decode_body(struct str body, struct buf *out)
     return r;
 }
 
-/* Nothing but printable ASCII, eight bytes at a time. */
-static bool is_printable(struct str s)
-{
-    uint64_t odd = 0;
-    size_t n = 0;
-
-    for (; n + 8 <= s.len; n += 8) {
-        uint64_t w;
-
-        memcpy(&w, s.ptr + n, 8);
-        odd |= w | (w - 0x2020202020202020u); /* bit 7: not ASCII, or below the blank; a borrow only adds to them */
-    }
-    odd &= 0x8080808080808080u;
-    for (; n < s.len; n++)
-        odd |= (unsigned char)s.ptr[n] < ' ' || (unsigned char)s.ptr[n] >= 0x80;
-    return odd == 0;
-}
-
 /* Is there no "=?"? Most texts have not even the first of the two: that is looked for without the other. */
 static bool is_without_words(struct str s)
 {
@@ -218,7 +200,7 @@ bool rfc2047_is_plain(struct str body, struct str *ret_text)
 {
     struct str trimmed = str_trim(body);
 
-    if (body.len > LIMIT_HEADER_FIELD || !is_printable(trimmed) || !is_without_words(trimmed))
+    if (body.len > LIMIT_HEADER_FIELD || !str_is_printable(trimmed) || !is_without_words(trimmed))
         return false;
     *ret_text = trimmed;
     return true;
