@@ -39,10 +39,10 @@ void envelope_read(struct envelope *e, struct str header)
 
         if (a->list.text.cap > KEEP_TEXT || a->list.cap > KEEP_ITEMS)
             addr_list_finish(&a->list);
-        else if (a->is_parsed)
+        else if (a->is_parsed || a->is_first_parsed)
             addr_list_clear(&a->list);
         a->first = 0;
-        a->is_parsed = false;
+        a->is_parsed = a->is_first_parsed = false;
     }
     if (e->line.cap > KEEP_TEXT)
         buf_finish(&e->line);
@@ -72,6 +72,8 @@ static int parse(struct envelope *e, enum field_name name, struct envelope_addre
     *ret = a;
     if (a->is_parsed || !e->fields.body[name].ptr)
         return 0;
+    addr_list_clear(&a->list); /* of the one that envelope_first_address() asked for */
+    a->is_first_parsed = false;
     r = addr_parse(e->fields.body[name], &a->list);
     a->first = a->list.count;
     if (!r && name >= FIELD_TO && (e->fields.repeated & FIELD_BIT(name)))
@@ -84,13 +86,17 @@ static int parse(struct envelope *e, enum field_name name, struct envelope_addre
 
 int envelope_first_address(struct envelope *e, enum field_name name, const struct addr **ret)
 {
-    struct envelope_addresses *a;
-    int r = parse(e, name, &a);
+    struct envelope_addresses *a = &e->addresses[name - FIELD_FROM];
+    int r = 0;
 
-    *ret = NULL;
-    for (size_t i = 0; !r && i < a->first && !*ret; i++)
-        if (!addr_is_group_end(&a->list.items[i]))
-            *ret = &a->list.items[i];
+    if (!a->is_parsed && !a->is_first_parsed && e->fields.body[name].ptr) {
+        r = addr_parse_first(e->fields.body[name], &a->list);
+        if (r)
+            addr_list_clear(&a->list);
+        a->first = a->list.count;
+        a->is_first_parsed = !r;
+    }
+    *ret = !r && a->first && !addr_is_group_end(&a->list.items[0]) ? &a->list.items[0] : NULL;
     return r;
 }
 

@@ -25,6 +25,7 @@ struct envelope {
         struct addr_list list;
         size_t first; /* how many of them the first field of the name gave */
         bool is_parsed;
+        bool is_first_parsed; /* of them only the first one is there */
     } addresses[FIELD_BCC - FIELD_FROM + 1];
     struct buf line; /* inside: an unfolded field */
 };
@@ -36,7 +37,7 @@ void envelope_read(struct envelope *e, struct str header);
 int envelope_add(struct envelope *e, bool is_utf8, struct buf *out); /* as envelope_print() */
 
 /* The first address of the first field of that name, FIELD_FROM to FIELD_BCC; a group's name counts. NULL: there is
- * none. Good until the next header. 0, -ENOMEM. */
+ * none. Good until envelope_add() or the next header. 0, -ENOMEM. */
 int envelope_first_address(struct envelope *e, enum field_name name, const struct addr **ret);
 
 #endif

@@ -182,6 +182,7 @@ static void no_room(void **state)
 static void envelope_again(void **state)
 {
     _cleanup_buf_ struct buf header = BUF_INIT(MAX), again = BUF_INIT(MAX), fresh = BUF_INIT(MAX);
+    _cleanup_buf_ struct buf first = BUF_INIT(MAX);
     const struct addr *a, *b;
     struct envelope e;
 
@@ -198,13 +199,16 @@ static void envelope_again(void **state)
         envelope_read(&e, buf_str(&header));
         buf_clear(&again);
         buf_clear(&fresh);
-        if (round % 2) /* before or after it is printed */
+        if (round % 2) { /* before it is printed as well */
             assert_int_equal(envelope_first_address(&e, FIELD_TO, &a), 0);
+            buf_clear(&first);
+            assert_int_equal(a ? buf_add_str(&first, a->mailbox) : 0, 0);
+        }
         assert_int_equal(envelope_add(&e, false, &again), 0);
         assert_int_equal(envelope_print(buf_str(&header), false, &fresh), 0);
         assert_true(str_eq(buf_str(&again), buf_str(&fresh)));
         assert_int_equal(envelope_first_address(&e, FIELD_TO, &b), 0);
-        assert_true(round % 2 == 0 || a == b);
+        assert_true(round % 2 == 0 || str_eq(buf_str(&first), b ? b->mailbox : STR_NULL));
     }
     envelope_finish(&e);
 }
