@@ -36,14 +36,17 @@ static void field_bodies(struct str s)
     _cleanup_buf_ struct buf line = BUF_INIT(MAX), decoded = BUF_INIT(MAX), base = BUF_INIT(MAX), text = BUF_INIT(MAX);
     _cleanup_buf_ struct buf encoded = BUF_INIT(MAX), header = BUF_INIT(MAX), envelope = BUF_INIT(MAX);
     _cleanup_buf_ struct buf downgraded = BUF_INIT(MAX);
-    _cleanup_addr_list_ struct addr_list list;
+    _cleanup_addr_list_ struct addr_list list, first;
     struct mime_params params = {0};
     struct str value;
     int16_t offset = 0;
     int64_t time = 0;
 
     addr_list_init(&list);
+    addr_list_init(&first);
     must(addr_parse(s, &list) == 0 && list.count <= LIMIT_ADDRESSES + 1);
+    must(addr_parse_first(s, &first) == 0 && (first.count > 0) == (list.count > 0));
+    must(!first.count || str_eq(first.items[0].mailbox, list.items[0].mailbox));
     for (size_t i = 0; i < list.count; i++)
         must(addr_print(&list.items[i], &text) == 0);
     buf_clear(&text);
