@@ -51,21 +51,8 @@ static bool is_named(struct str line, struct str name)
 
 enum interop_field interop_field(struct str line)
 {
-    if (line.len == 0)
+    if (line.len == 0 || !interop_may_begin(line.ptr[0]))
         return INTEROP_NONE;
-    switch (line.ptr[0]) {
-    case 'S':
-    case 's':
-    case 'X':
-    case 'x':
-    case 'C':
-    case 'c':
-    case 'L':
-    case 'l':
-        break;
-    default:
-        return INTEROP_NONE;
-    }
     for (size_t i = 0; i < ARRAY_SIZE(interop_names); i++)
         if (is_named(line, interop_names[i].name))
             return interop_names[i].field;

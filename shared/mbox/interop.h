@@ -83,6 +83,24 @@ struct interop_block {
     struct str base_keywords;
 };
 
+/* Can a header line that begins so be one of these fields, quoted or not? */
+static inline bool interop_may_begin(char first)
+{
+    switch (first) {
+    case 'S':
+    case 's':
+    case 'X':
+    case 'x':
+    case 'C':
+    case 'c':
+    case 'L':
+    case 'l':
+        return true;
+    default:
+        return false;
+    }
+}
+
 /* Which field a header line is. */
 enum interop_field interop_field(struct str line);
 

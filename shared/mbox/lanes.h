@@ -4,10 +4,14 @@
 #ifndef MBOX_LANES_H
 #define MBOX_LANES_H
 
+#include <endian.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #ifndef LANES
 #define LANES 16 /* what the vectors of nearly every processor hold */
@@ -40,6 +44,22 @@ static inline bool lanes_any(lanes_bytes v)
     for (size_t i = 0; i < LANES / 8; i++)
         all |= w[i];
     return all != 0;
+}
+
+/* Of a comparison, a bit for each lane, the first is the lowest. */
+static inline uint32_t lanes_bits(lanes_bytes v)
+{
+#if defined(__SSE2__) && LANES == 16
+    return (uint32_t)_mm_movemask_epi8((__m128i)v);
+#else
+    lanes_words w = (lanes_words)v;
+    uint32_t bits = 0;
+
+    /* The product has the lowest bits of eight bytes side by side at its top: no two of its terms meet. */
+    for (size_t i = 0; i < LANES / 8; i++)
+        bits |= (uint32_t)((le64toh(w[i]) & 0x0101010101010101) * 0x0102040810204080 >> 56) << 8 * i;
+    return bits;
+#endif
 }
 
 /* Of eight lanes of a comparison that is true somewhere: where first. */
