@@ -53,9 +53,12 @@ enum interop_field interop_field(struct str line)
 {
     if (line.len == 0 || !interop_may_begin(line.ptr[0]))
         return INTEROP_NONE;
-    for (size_t i = 0; i < ARRAY_SIZE(interop_names); i++)
-        if (is_named(line, interop_names[i].name))
+    for (size_t i = 0; i < ARRAY_SIZE(interop_names); i++) {
+        struct str name = interop_names[i].name;
+
+        if (ascii_lower(name.ptr[0]) == ascii_lower(line.ptr[0]) && is_named(line, name))
             return interop_names[i].field;
+    }
     return INTEROP_NONE;
 }
 

@@ -30,10 +30,6 @@ static inline lanes_bytes lanes_load(const uint8_t *p)
     return v;
 }
 
-static inline void lanes_store(uint8_t *p, lanes_bytes v)
-{
-    memcpy(p, &v, sizeof(v));
-}
 
 /* Of a comparison, whose lanes are all ones or all zeros: is it true anywhere? */
 static inline bool lanes_any(lanes_bytes v)

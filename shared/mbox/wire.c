@@ -9,7 +9,7 @@
 
 #define WINDOW 4096          /* bytes in which line ends are looked for at once */
 #define ENDS   (WINDOW / 16) /* of them, more than that only in strange text */
-#define LINE   128           /* nearly every line is shorter */
+#define LINE   96            /* few lines are longer (RFC 5322 2.1.1: 78) */
 
 /* Copies a piece of a line; `is_end`: its last byte is the LF. */
 static uint8_t *put_piece(struct wire *w, const uint8_t *p, size_t n, bool is_end, uint8_t *out)
@@ -114,18 +114,20 @@ static inline size_t find_ends(const uint8_t *p, size_t len, uint16_t ends[ENDS 
 static size_t take_lines(struct wire *w, const uint8_t *in, size_t len, uint8_t **to)
 {
     bool has_crlf = w->form != INTEROP_OWN_LF;
-    uint16_t ends[ENDS + 64];
     uint8_t *out = *to;
-    size_t at = 0, count;
+    size_t at = 0;
 
-    if (w->is_inside)
+    if (w->is_inside || len < LINE)
         return 0;
-    count = find_ends(in, len, ends);
+
+    uint16_t ends[ENDS + 64];
+    size_t count = find_ends(in, len, ends);
+
     for (size_t i = 0; i < count; i++) {
         const uint8_t *p = in + at;
         size_t n = ends[i] - at;
 
-        if (n >= LINE || len - at < LINE || is_special(w, *p)) {
+        if (n > LINE || len - at < LINE || is_special(w, *p)) {
             out = take_line(w, p, n + 1, true, out);
         } else {
             bool has_cr = has_crlf && n > 0 && p[n - 1] == '\r';
