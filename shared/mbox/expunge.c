@@ -133,22 +133,39 @@ uint64_t expunge_place(const struct expunge *e, uint64_t position)
     return run->next == position ? run->from - run->before : offset - run->before - run->cut;
 }
 
-bool expunge_is_doomed(const struct expunge *e, const struct index_record *rec)
+bool expunge_is_doomed(const struct expunge *e, uint64_t position)
 {
-    return rec->offset >= e->doomed[0].offset && numset_has(&e->uids, rec->uid);
+    return index_offset(&e->b->ix, position) >= e->doomed[0].offset &&
+           numset_has(&e->uids, index_brief(&e->b->ix, position)->uid);
 }
 
-/* The new place of a record that stays, and what else changes with it. */
-static void move_record(struct expunge *e, uint64_t i, struct index_record *rec)
+/* A record that stays, at its new place and with what else changes with it. One that stays as it is is not written. */
+static int move_record(struct expunge *e, uint64_t i, uint64_t place)
 {
-    const struct run *run = run_before(e, rec->offset);
+    uint64_t offset = index_offset(&e->b->ix, i);
+    const struct run *run = run_before(e, offset);
+    bool is_next = run != NULL && run->next == i;
+    struct index_record rec;
 
-    rec->offset = expunge_place(e, i);
-    if (run == NULL || run->next != i)
-        return;
-    expunge_mark(rec, run->room, run->block);
-    if (run->has_base)
-        rec->bits |= INDEX_HAS_BASE;
+    if (!is_next && place == offset)
+        return 0;
+    rec = index_load(&e->b->ix, i);
+    rec.offset = place;
+    if (is_next) {
+        expunge_mark(&rec, run->room, run->block);
+        if (run->has_base)
+            rec.bits |= INDEX_HAS_BASE;
+    }
+    return index_put(e->b, i, &rec);
+}
+
+static int remove_record(struct expunge *e, uint64_t i, uint64_t modseq)
+{
+    struct index_record rec = index_load(&e->b->ix, i);
+
+    rec.bits |= INDEX_EXPUNGED;
+    rec.modseq = modseq;
+    return index_put(e->b, i, &rec);
 }
 
 static int update_index(struct expunge *e, uint64_t modseq)
@@ -162,27 +179,20 @@ static int update_index(struct expunge *e, uint64_t modseq)
         return r;
     h = b->ix.next;
     for (uint64_t i = 0; r == 0 && i < b->ix.head->count; i++) {
-        struct index_record rec;
-        uint64_t offset;
-        bool is_doomed;
+        uint64_t place;
 
-        rec = index_load(&b->ix, i);
-        if (rec.bits & INDEX_EXPUNGED)
+        if (index_brief(&b->ix, i)->bits & INDEX_EXPUNGED)
             continue;
-        offset = rec.offset;
-        is_doomed = expunge_is_doomed(e, &rec);
-        if (is_doomed) {
-            rec.bits |= INDEX_EXPUNGED;
-            rec.modseq = modseq;
-        } else {
-            move_record(e, i, &rec);
-            if (rec.offset >= last) {
-                last = rec.offset;
-                h->last = i;
-            }
+        if (expunge_is_doomed(e, i)) {
+            r = remove_record(e, i, modseq);
+            continue;
         }
-        if (is_doomed || offset >= e->doomed[0].offset)
-            r = index_put(b, i, &rec);
+        place = expunge_place(e, i);
+        if (place >= last) {
+            last = place;
+            h->last = i;
+        }
+        r = move_record(e, i, place);
     }
     if (r < 0)
         return r;

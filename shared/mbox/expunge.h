@@ -54,7 +54,7 @@ int expunge_lengthen(struct expunge *e);
 uint64_t expunge_place(const struct expunge *e, uint64_t position);
 
 /* Does this message go? */
-bool expunge_is_doomed(const struct expunge *e, const struct index_record *rec);
+bool expunge_is_doomed(const struct expunge *e, uint64_t position);
 
 /* The record of a message whose header grew by `room` and has everything in its new block now. */
 void expunge_mark(struct index_record *rec, int64_t room, size_t block);

@@ -228,18 +228,20 @@ static int plan(struct expunge *e, bool may_collapse)
 }
 
 /* Would somebody take the file for one that he knows, see remember.h? What is in front of the first run is what it was.
- */
+ * No message moves down, and sizes stand at the end of the file: most messages need no closer look. */
 static bool is_mistakable(const struct expunge *e)
 {
     const struct index *ix = &e->b->ix;
     const struct run *last = &e->runs[e->run_count - 1];
     uint64_t from = e->doomed[0].offset, at = (uint64_t)e->b->facts.st_size - last->before - last->cut;
+    uint64_t least = remember_least(ix->head);
 
     if (at > from && remember_has(ix->head, at))
         return true;
     for (uint64_t i = ix->head->is_ordered ? e->doomed[0].position : 0; i < ix->head->count; i++) {
-        struct index_record rec = index_load(ix, i);
-        if ((rec.bits & INDEX_EXPUNGED) || rec.offset <= from || expunge_is_doomed(e, &rec))
+        uint64_t offset = index_offset(ix, i);
+
+        if (offset <= from || offset < least || (index_brief(ix, i)->bits & INDEX_EXPUNGED) || expunge_is_doomed(e, i))
             continue;
         at = expunge_place(e, i);
         if (at > from && remember_has(ix->head, at))

@@ -106,7 +106,7 @@ static int choose(const struct expunge *e, uint64_t *ret)
             size - rec.offset > (n == 0 ? LENGTHEN_MOST : SHIFT_MOST))
             break;
         n++;
-        if (expunge_is_doomed(e, &rec))
+        if (expunge_is_doomed(e, i - 1))
             continue;
         *ret = i - 1;
         is_found = true;

@@ -14,6 +14,16 @@ bool remember_has(const struct index_header *h, uint64_t size)
     return false;
 }
 
+uint64_t remember_least(const struct index_header *h)
+{
+    uint64_t least = UINT64_MAX;
+
+    for (size_t i = 0; i < ARRAY_SIZE(h->sizes); i++)
+        if (h->sizes[i] != 0 && h->sizes[i] < least)
+            least = h->sizes[i];
+    return least;
+}
+
 /* Each of those that are kept is met once at most. */
 size_t remember_room(const struct index_header *h, uint64_t size)
 {

@@ -31,6 +31,9 @@ int remember_sizes(struct box *b, uint64_t from);
 /* May somebody remember this size? */
 bool remember_has(const struct index_header *h, uint64_t size);
 
+/* The least of them. UINT64_MAX: there are none. */
+uint64_t remember_least(const struct index_header *h);
+
 /* How much longer it has to be, so that nobody does. */
 size_t remember_room(const struct index_header *h, uint64_t size);
 
