@@ -123,14 +123,19 @@ void expunge_mark(struct index_record *rec, int64_t room, size_t block)
     rec->bits = (uint16_t)((rec->bits & ~(INDEX_HAS_STRAY | INDEX_IN_PLACE | INDEX_IS_TORN)) | INDEX_HAS_MARKER);
 }
 
-uint64_t expunge_place(const struct expunge *e, uint64_t position)
+/* Where the message of a record will begin, with the run in front of it. */
+static uint64_t place_behind(const struct run *run, uint64_t position, uint64_t offset)
 {
-    uint64_t offset = index_offset(&e->b->ix, position);
-    const struct run *run = run_before(e, offset);
-
     if (run == NULL)
         return offset;
     return run->next == position ? run->from - run->before : offset - run->before - run->cut;
+}
+
+uint64_t expunge_place(const struct expunge *e, uint64_t position)
+{
+    uint64_t offset = index_offset(&e->b->ix, position);
+
+    return place_behind(run_before(e, offset), position, offset);
 }
 
 bool expunge_is_doomed(const struct expunge *e, uint64_t position)
@@ -140,17 +145,18 @@ bool expunge_is_doomed(const struct expunge *e, uint64_t position)
 }
 
 /* A record that stays, at its new place and with what else changes with it. One that stays as it is is not written. */
-static int move_record(struct expunge *e, uint64_t i, uint64_t place)
+static int move_record(struct expunge *e, uint64_t i, uint64_t *ret_place)
 {
     uint64_t offset = index_offset(&e->b->ix, i);
     const struct run *run = run_before(e, offset);
     bool is_next = run != NULL && run->next == i;
     struct index_record rec;
 
-    if (!is_next && place == offset)
+    *ret_place = place_behind(run, i, offset);
+    if (!is_next && *ret_place == offset)
         return 0;
     rec = index_load(&e->b->ix, i);
-    rec.offset = place;
+    rec.offset = *ret_place;
     if (is_next) {
         expunge_mark(&rec, run->room, run->block);
         if (run->has_base)
@@ -187,12 +193,11 @@ static int update_index(struct expunge *e, uint64_t modseq)
             r = remove_record(e, i, modseq);
             continue;
         }
-        place = expunge_place(e, i);
+        r = move_record(e, i, &place);
         if (place >= last) {
             last = place;
             h->last = i;
         }
-        r = move_record(e, i, place);
     }
     if (r < 0)
         return r;

@@ -78,19 +78,37 @@ static uint64_t window_place(const struct journal *j, uint64_t sequence)
     return j->head.windows + (sequence & 1) * j->head.block;
 }
 
-/* On its way to the disk while the next is copied. */
-static void start_writing(int fd, uint64_t at, size_t len)
+#define STEP        (64u << 10) /* copied at a time: what was read is in the processor's cache when it is written */
+#define START_LEAST (1u << 20)  /* bytes handed to the disk at a time */
+
+/* What was written up to `done`, from `at` on, is on its way to the disk while the next is copied. */
+struct started {
+    int fd;
+    uint64_t at;
+    uint64_t done;
+};
+
+static void start_writing(struct started *s, uint64_t done, bool is_last)
 {
-    (void)sync_file_range(fd, (off_t)at, (off_t)len, SYNC_FILE_RANGE_WRITE);
+    if (done - s->done < START_LEAST && !is_last)
+        return;
+    (void)sync_file_range(s->fd, (off_t)(s->at + s->done), (off_t)(done - s->done), SYNC_FILE_RANGE_WRITE);
+    s->done = done;
+}
+
+static size_t step(uint64_t rest)
+{
+    return rest < STEP ? (size_t)rest : STEP;
 }
 
 int journal_window(struct journal *j, const struct journal_slot *slot)
 {
+    struct started started = {.fd = j->b->fd, .at = slot->at};
     uint64_t done = 0;
     int r;
 
     while (done < slot->len) {
-        size_t n = slot->len - done < JOURNAL_COPY ? (size_t)(slot->len - done) : JOURNAL_COPY;
+        size_t n = step(slot->len - done);
 
         if (slot->is_direct)
             r = journal_output(j, slot->at + done, j->copy, n);
@@ -98,8 +116,8 @@ int journal_window(struct journal *j, const struct journal_slot *slot)
             r = file_read(j->fd, j->copy, n, window_place(j, slot->sequence) + done);
         if (r < 0 || (r = file_write(j->b->fd, j->copy, n, slot->at + done)) < 0)
             return r;
-        start_writing(j->b->fd, slot->at + done, n);
         done += n;
+        start_writing(&started, done, done == slot->len);
     }
     return 0;
 }
@@ -129,6 +147,7 @@ int journal_window_sum(struct journal *j, const struct journal_slot *slot, uint6
 static int store_window(struct journal *j, struct journal_slot *slot)
 {
     static const uint64_t no_key[2];
+    struct started started = {.fd = j->fd, .at = window_place(j, slot->sequence)};
     struct mhash h;
     uint8_t sum[16];
     uint64_t done = 0;
@@ -136,14 +155,14 @@ static int store_window(struct journal *j, struct journal_slot *slot)
 
     mhash_init(&h, no_key);
     while (done < slot->len) {
-        size_t n = slot->len - done < JOURNAL_COPY ? (size_t)(slot->len - done) : JOURNAL_COPY;
+        size_t n = step(slot->len - done);
 
         if ((r = journal_output(j, slot->at + done, j->copy, n)) < 0 ||
-            (r = file_write(j->fd, j->copy, n, window_place(j, slot->sequence) + done)) < 0)
+            (r = file_write(j->fd, j->copy, n, started.at + done)) < 0)
             return r;
-        start_writing(j->fd, window_place(j, slot->sequence) + done, n);
         mhash_add(&h, j->copy, n);
         done += n;
+        start_writing(&started, done, done == slot->len);
     }
     mhash_done(&h, sum);
     memcpy(&slot->content, sum, sizeof(slot->content));
