@@ -14,8 +14,6 @@
 #include "shared/base/macros.h"
 #include "shared/mbox/mbox.h"
 
-#define SCAN_FIRST (32u << 10) /* bytes that are read at first: enough for most who look at one message only */
-
 #define KEEP 600 /* bytes never consumed before more are there: a From_ line, a quoting window */
 
 static void hash_rest(struct scanner *s)
@@ -51,7 +49,7 @@ int scan_enlarge(struct scanner *s)
 static int refill(struct scanner *s)
 {
     size_t from = s->pos > SCAN_HISTORY ? s->pos - SCAN_HISTORY : 0;
-    size_t size = s->len == 0 ? SCAN_FIRST : SCAN_BUFFER;
+    size_t size = s->len == 0 ? s->first : SCAN_BUFFER;
 
     hash_rest(s);
     if (size > s->size && scan_enlarge(s) < 0)
@@ -477,6 +475,7 @@ int scan_begin(struct scanner *s, int fd, const uint64_t *key)
                           .find = choose_finder(),
                           .buf = malloc(SCAN_FIRST + SCAN_SLACK),
                           .size = SCAN_FIRST,
+                          .first = SCAN_FIRST,
                           .keywords = BUF_INIT(LIMIT_HEADER),
                           .base_keywords = BUF_INIT(LIMIT_HEADER)};
     return s->buf == NULL ? -ENOMEM : 0;

@@ -53,4 +53,9 @@ struct scan_result {
 int scan_file(int fd, uint64_t offset, const uint64_t key[2], int (*visit)(void *context, const struct scan_message *m),
               void *context, struct scan_result *ret);
 
+/* The same, for who knows that the first message should be `length` bytes long, and looks at no more than that one: not
+ * much more is read. */
+int scan_message(int fd, uint64_t offset, uint64_t length, const uint64_t key[2],
+                 int (*visit)(void *context, const struct scan_message *m), void *context);
+
 #endif

@@ -26,6 +26,7 @@
 #define WORDS    (64u << 10)  /* and of their keywords */
 #define KEYWORDS 4096         /* those of one message */
 #define STACK    (256u << 10) /* most of it is never touched */
+#define BEHIND   1024u        /* bytes behind a message that are read with it: it ends where another begins */
 
 struct helper {
     struct scanner s;
@@ -216,5 +217,23 @@ int scan_file(int fd, uint64_t offset, const uint64_t key[2], int (*visit)(void 
     scan_finish(&scan.s);
     if (r == 0)
         *ret = result;
+    return r;
+}
+
+int scan_message(int fd, uint64_t offset, uint64_t length, const uint64_t key[2],
+                 int (*visit)(void *context, const struct scan_message *m), void *context)
+{
+    struct scanner s;
+    bool has_more;
+    int r = scan_begin(&s, fd, key);
+
+    if (length < SCAN_FIRST - BEHIND)
+        s.first = (size_t)length + BEHIND;
+    scan_at(&s, offset);
+    if (r == 0)
+        r = scan_prefix(&s);
+    if (r == 0 && s.pos < s.len && (r = scan_one(&s, &has_more)) == 0)
+        r = visit(context, &s.m);
+    scan_finish(&s);
     return r;
 }

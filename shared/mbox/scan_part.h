@@ -12,6 +12,7 @@
 
 #define SCAN_HISTORY 4  /* consumed bytes kept in front: two CRLFs */
 #define SCAN_SLACK   64 /* what a scan_finder may read behind the end */
+#define SCAN_FIRST   (32u << 10) /* bytes that are read at first: enough for most who look at one message only */
 
 enum scan_class { CLASS_NORMAL, CLASS_HIDDEN };
 
@@ -20,6 +21,7 @@ struct scanner {
     const uint64_t *key;
     uint8_t *buf; /* `size` and SCAN_SLACK bytes */
     size_t size;
+    size_t first; /* so much is read at first, at most SCAN_FIRST */
     size_t pos; /* what has not been consumed */
     size_t len;
     uint64_t base; /* file offset of buf[0] */

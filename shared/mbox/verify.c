@@ -26,7 +26,7 @@ struct verify {
 static bool is_same(struct verify *v, const struct index_record *rec, const struct scan_message *m)
 {
     _cleanup_buf_ struct buf log = BUF_INIT(64u << 10);
-    char keywords[LIMIT_KEYWORDS][INDEX_KEYWORD_SIZE];
+    _uninitialized_ char keywords[LIMIT_KEYWORDS][INDEX_KEYWORD_SIZE]; /* of many messages, few have any */
     uint64_t bits = 0;
 
     if (rec->offset != m->offset || rec->length != m->length || memcmp(rec->hash, m->hash, sizeof(rec->hash)) != 0 ||
@@ -62,12 +62,17 @@ static int verify_visit(void *context, const struct scan_message *m)
     return v->is_single ? VERIFY_STOP : 0;
 }
 
+/* Of a scan that should have come to its stop. */
+static int verdict(int r)
+{
+    return r == VERIFY_STOP ? 0 : r == 0 || r == -EBADMSG ? -ESTALE : r;
+}
+
 static int verify_scan(struct verify *v, uint64_t offset)
 {
     struct scan_result result;
-    int r = scan_file(v->b->fd, offset, v->b->store->key, verify_visit, v, &result);
 
-    return r == VERIFY_STOP ? 0 : r == 0 || r == -EBADMSG ? -ESTALE : r;
+    return verdict(scan_file(v->b->fd, offset, v->b->store->key, verify_visit, v, &result));
 }
 
 /* One message as it stands alone in a large file. */
@@ -75,7 +80,8 @@ int sync_verify_record(struct box *b, uint64_t at)
 {
     struct verify v = {.b = b, .at = at, .is_single = true};
     struct index_record rec = index_load(&b->ix, at);
-    return verify_scan(&v, rec.offset);
+
+    return verdict(scan_message(b->fd, rec.offset, rec.length, b->store->key, verify_visit, &v));
 }
 
 /* Some messages, all over the file. */

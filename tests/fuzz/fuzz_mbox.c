@@ -79,6 +79,18 @@ static void check_message(const struct scan_message *m, size_t size)
     must(m->size <= 2 * m->length + 2);
 }
 
+/* Alone it is the same, with this length expected. */
+static void check_alone(int fd, const struct scan_message *m, uint64_t length)
+{
+    static const uint64_t key[2];
+    static struct found alone;
+
+    alone.count = 0;
+    must(scan_message(fd, m->offset, length, key, note, &alone) == 0 && alone.count == 1);
+    must(alone.messages[0].offset == m->offset && alone.messages[0].length == m->length);
+    must(alone.messages[0].size == m->size && memcmp(alone.messages[0].hash, m->hash, sizeof(m->hash)) == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const uint64_t key[2];
@@ -107,6 +119,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         must(rest.count == all.count - i);
         must(memcmp(rest.messages[0].hash, all.messages[i].hash, sizeof(rest.messages[0].hash)) == 0);
         must(rest.messages[0].size == all.messages[i].size && rest.messages[0].uid == all.messages[i].uid);
+        check_alone(fd, &all.messages[i], i % 2 == 0 ? all.messages[i].length : i);
     }
     (void)close(fd);
     return 0;

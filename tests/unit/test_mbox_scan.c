@@ -281,11 +281,61 @@ static void test_large(void **state)
     close(fd);
 }
 
+/* A message looked at alone is what it is among others, whatever length is expected of it. */
+static void check_alone(int fd, const struct scan_message *m)
+{
+    const uint64_t expected[] = {m->length, 0, 1, m->length / 2, m->length + 1, m->length * 2, 1u << 20, UINT64_MAX};
+
+    for (size_t i = 0; i < ARRAY_SIZE(expected); i++) {
+        struct found alone = {0};
+
+        assert_int_equal(scan_message(fd, m->offset, expected[i], key, note, &alone), 0);
+        assert_int_equal(alone.count, 1);
+        assert_int_equal(alone.messages[0].offset, m->offset);
+        assert_int_equal(alone.messages[0].length, m->length);
+        assert_int_equal(alone.messages[0].size, m->size);
+        assert_int_equal(alone.messages[0].header, m->header);
+        assert_int_equal(alone.messages[0].separator, m->separator);
+        assert_int_equal(alone.messages[0].lacks_newline, m->lacks_newline);
+        assert_memory_equal(alone.messages[0].hash, m->hash, sizeof(m->hash));
+    }
+}
+
+static void test_alone(void **state)
+{
+    static const size_t bodies[] = {0, 1, 500, 600, 1023, 1024, 30700, 31600, 32600, 32768, 40000, 300000, 7};
+    _cleanup_buf_ struct buf text = BUF_INIT(1u << 20);
+    struct scan_result result;
+    struct found all = {0};
+    int fd;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(bodies); i++) {
+        const char *eol = i % 3 == 2 ? "\r\n" : "\n";
+
+        assert_int_equal(buf_printf(&text, "%sSubject: %zu%s%s", FROM, i, eol, eol), 0);
+        for (size_t n = 0; n < bodies[i]; n++)
+            assert_int_equal(buf_add_byte(&text, n % 71 == 70 ? '\n' : (char)('a' + n % 26)), 0);
+        if (i + 1 < ARRAY_SIZE(bodies))
+            assert_int_equal(buf_printf(&text, "%s%s", eol, eol), 0);
+    }
+    fd = file_of(text.data, text.len);
+    assert_int_equal(scan_file(fd, 0, key, note, &all, &result), 0);
+    assert_int_equal(all.count, ARRAY_SIZE(bodies));
+    for (size_t i = 0; i < all.count; i++)
+        check_alone(fd, &all.messages[i]);
+    assert_int_equal(scan_message(fd, 3, 100, key, note, &all), -EBADMSG);
+    assert_int_equal(scan_message(fd, text.len, 100, key, note, &all), 0); /* nothing there */
+    assert_int_equal(all.count, ARRAY_SIZE(bodies));
+    close(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fromlines),    cmocka_unit_test(test_kinds),         cmocka_unit_test(test_no_mbox),
         cmocka_unit_test(test_buffer_edges), cmocka_unit_test(test_long_lines),    cmocka_unit_test(test_large),
+        cmocka_unit_test(test_alone),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
