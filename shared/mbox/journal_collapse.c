@@ -242,6 +242,13 @@ static int close_mark(struct journal *j)
     return journal_move_arrived(&next, (uint64_t)st.st_size);
 }
 
+/* Do blocks go at all? Where none do, replay may begin anew at any time: what is written stands in the journal, goes to
+ * where it went before, and the mark shows in the file. So nothing needs to be said of how far it has got. */
+static bool has_cut(const struct journal *j)
+{
+    return journal_holes_cut(j->holes, 0, hole_count(j)) > 0;
+}
+
 static int put_nonces(struct journal *j)
 {
     int r = put_mark(j);
@@ -251,7 +258,9 @@ static int put_nonces(struct journal *j)
             r = file_write(j->b->fd, j->head.nonce, JOURNAL_NONCE, j->holes[i].at);
     if (r == 0 && fdatasync(j->b->fd) < 0)
         r = -errno;
-    return r == 0 ? put_slot(j, j->is_marked ? PROGRESS_MARKED : PROGRESS_BEGUN) : r;
+    if (r < 0 || !has_cut(j))
+        return r;
+    return put_slot(j, j->is_marked ? PROGRESS_MARKED : PROGRESS_BEGUN);
 }
 
 /* Whatever of the nonces got there. */
@@ -351,7 +360,7 @@ static int carry_out(struct journal *j, size_t done)
             return move_rest(j, i + 1);
         box_touch(j->b);
     }
-    if (fsync(j->b->fd) < 0)
+    if (has_cut(j) && fsync(j->b->fd) < 0) /* else all of it was durable with the mark */
         return -errno;
     return put_heads(j);
 }
