@@ -4,7 +4,7 @@
  */
 #include "shared/mbox/scan_find.h"
 
-#include "shared/mbox/lanes.h"
+#include "shared/base/lanes.h"
 
 #ifndef SCAN_FIND
 #define SCAN_FIND scan_find

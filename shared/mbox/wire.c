@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-#include "shared/mbox/lanes.h"
+#include "shared/base/lanes.h"
 
 #define WINDOW 4096          /* bytes in which line ends are looked for at once */
 #define ENDS   (WINDOW / 16) /* of them, more than that only in strange text */

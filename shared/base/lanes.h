@@ -1,8 +1,8 @@
 /*
- * Many bytes at a time with the compiler's portable vectors. Internal to shared/mbox.
+ * Many bytes at a time with the compiler's portable vectors.
  */
-#ifndef MBOX_LANES_H
-#define MBOX_LANES_H
+#ifndef BASE_LANES_H
+#define BASE_LANES_H
 
 #include <endian.h>
 #include <stdbool.h>
