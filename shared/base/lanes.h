@@ -30,6 +30,14 @@ static inline lanes_bytes lanes_load(const uint8_t *p)
     return v;
 }
 
+/* The same byte in every lane. */
+static inline lanes_bytes lanes_splat(uint8_t byte)
+{
+    lanes_bytes v;
+
+    memset(&v, byte, sizeof(v));
+    return v;
+}
 
 /* Of a comparison, whose lanes are all ones or all zeros: is it true anywhere? */
 static inline bool lanes_any(lanes_bytes v)
@@ -73,6 +81,21 @@ static inline size_t lanes_first(lanes_bytes v)
     while (i + 1 < LANES / 8 && w[i] == 0)
         i++;
     return 8 * i + lanes_first_word(w[i]);
+}
+
+/* The sum of all lanes. */
+static inline uint64_t lanes_sum(lanes_bytes v)
+{
+    lanes_words w = (lanes_words)v;
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < LANES / 8; i++) {
+        /* Pairs of bytes, in lanes of 16 bits; then those. */
+        uint64_t pairs = (w[i] & 0x00ff00ff00ff00ffu) + ((w[i] >> 8) & 0x00ff00ff00ff00ffu);
+
+        sum += (pairs * 0x0001000100010001u) >> 48;
+    }
+    return sum;
 }
 
 #endif

@@ -1,6 +1,6 @@
 /*
  * MIME structure, the push parser: see structure.h. It works line by line, but looks at no more of a body line than its
- * first byte unless that is a dash and a boundary is awaited; the rest is memchr().
+ * first byte unless that is a dash and a boundary is awaited; the rest is a search for line ends, many bytes at a time.
  */
 #include "shared/mime/structure.h"
 
@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shared/base/lanes.h"
 #include "shared/base/limits.h"
 #include "shared/mime/arena.h"
 #include "shared/mime/header.h"
@@ -55,6 +56,7 @@ struct mime_parser {
 };
 
 #define LINE_MAX_KEPT (LIMIT_BOUNDARY + 64) /* with the dashes and trailing blanks */
+#define BLOCK         (4 * LANES)           /* bytes of a body looked at together */
 
 int mime_parser_new(struct mime_parser **ret)
 {
@@ -333,16 +335,47 @@ static int pass_header(struct mime_parser *p, struct str s, size_t *ret_used)
     return !r && p->header.is_whole ? end_header(p) : r;
 }
 
-/* Consumes body bytes up to the next line that begins with a dash while a boundary is awaited, or all. This loop sees
- * nearly every byte of a mailbox. */
+/* The length of the whole blocks at the front in which there is no line end with a dash behind it; if none is sought,
+ * of all that there are. Adds the line ends in them to *lines. */
+static size_t blocks_without_dash(struct str s, bool is_sought, uint64_t *lines)
+{
+    const uint8_t *p = (const uint8_t *)s.ptr;
+    lanes_bytes sought = lanes_splat(is_sought ? 0xff : 0);
+    size_t n = 0;
+    bool is_there = false;
+
+    /* The byte behind a block is looked at too. */
+    while (!is_there && s.len - n > BLOCK) {
+        lanes_bytes counts = {0}; /* of what was compared: line ends in each lane, at most 255 */
+
+        for (unsigned i = 0; i < 255 / (BLOCK / LANES) && s.len - n > BLOCK; i++, n += BLOCK) {
+            lanes_bytes here = counts, dashes = {0};
+
+            for (size_t at = n; at < n + BLOCK; at += LANES) {
+                lanes_bytes is_lf = (lanes_bytes)(lanes_load(p + at) == '\n');
+
+                here -= is_lf; /* all ones are -1 */
+                dashes |= is_lf & (lanes_bytes)(lanes_load(p + at + 1) == '-');
+            }
+            is_there = lanes_any(dashes & sought);
+            if (is_there)
+                break;
+            counts = here;
+        }
+        *lines += lanes_sum(counts);
+    }
+    return n;
+}
+
+/* Consumes body bytes up to the next line that begins with a dash while a boundary is awaited, or all. This sees nearly
+ * every byte of a mailbox. */
 static int pass_body(struct mime_parser *p, struct str s, size_t *ret_used)
 {
-    const char *at = s.ptr, *end = s.ptr + s.len, *nl;
     bool is_searching = p->boundaries > 0;
-    uint64_t lines = 0;
+    const char *at = s.ptr + blocks_without_dash(s, is_searching, &p->lines), *end = s.ptr + s.len, *nl;
 
     while ((nl = memchr(at, '\n', (size_t)(end - at))) != NULL) {
-        lines++;
+        p->lines++;
         at = nl + 1;
         if (at == end || (is_searching && *at == '-'))
             break;
@@ -351,11 +384,9 @@ static int pass_body(struct mime_parser *p, struct str s, size_t *ret_used)
     if (nl) {
         bool is_crlf = nl > s.ptr ? nl[-1] == '\r' : p->is_cr;
 
-        p->lines += lines;
         p->last_end = is_crlf ? 2 : 1;
         p->line_state = LINE_START;
     } else {
-        p->lines += lines;
         p->line_state = LINE_PASS;
     }
     p->is_cr = s.ptr[*ret_used - 1] == '\r';
