@@ -12,6 +12,8 @@
 #include <uninorm.h>
 #include <unistr.h>
 
+#include "shared/mime/caseless.h"
+
 #define FOLD_PIECE 16384 /* bytes folded at a time: what a search works on stays in the cache */
 #define FOLD_DEPTH 8     /* decompositions of decompositions; Unicode has 3 */
 
@@ -161,7 +163,8 @@ static size_t cut_length(struct str s)
     return 0;
 }
 
-static int look_at(struct fold_search *s, struct str utf8)
+/* Adds to the window, and looks there. */
+static int look_at_window(struct fold_search *s, struct str utf8)
 {
     size_t keep = s->needle.len - 1;
     int r = fold_text(utf8, &s->window);
@@ -172,6 +175,21 @@ static int look_at(struct fold_search *s, struct str utf8)
     if (s->window.len > keep)
         buf_consume(&s->window, s->window.len - keep);
     return 0;
+}
+
+static int look_at(struct fold_search *s, struct str utf8)
+{
+    size_t keep = s->needle.len - 1;
+    int r;
+
+    if (utf8.len < 2 * keep || caseless_may_contain(utf8, buf_str(&s->needle)))
+        return look_at_window(s, utf8);
+    /* Then only what came before can have the beginning of a match, and only what comes next can end one. */
+    r = look_at_window(s, str_sub(utf8, 0, keep));
+    if (r || s->is_found)
+        return r;
+    buf_clear(&s->window);
+    return fold_text(str_sub(utf8, utf8.len - keep, utf8.len), &s->window);
 }
 
 /* Completes the character that the last piece has cut with bytes from the front of *piece. */
