@@ -144,6 +144,11 @@ void charset_reset(struct charset *c)
         (void)iconv(c->conv, NULL, NULL, NULL, NULL);
 }
 
+bool charset_keeps_ascii(const struct charset *c)
+{
+    return c->kind != KIND_ICONV && c->held_len == 0;
+}
+
 static int add_replacement(struct charset *c, struct buf *out)
 {
     c->is_damaged = true;

@@ -19,6 +19,9 @@ void charset_free(struct charset *c); /* NULL is fine */
 /* Back to the initial state, for the next text. */
 void charset_reset(struct charset *c);
 
+/* Is a piece that is nothing but ASCII the same in UTF-8? (Then it need not be fed.) */
+bool charset_keeps_ascii(const struct charset *c);
+
 /* Appends the text in UTF-8; a character cut by the end of the piece waits for the next. 0, -ENOBUFS, -ENOMEM. */
 int charset_feed(struct charset *c, struct str piece, struct buf *out);
 

@@ -118,6 +118,8 @@ static int search_piece(struct mime_search *s, struct str bytes)
         r = decoder_feed(&s->decoder, bytes, &s->decoded);
         bytes = buf_str(&s->decoded);
     }
+    if (!r && charset_keeps_ascii(s->charset) && str_is_ascii(bytes))
+        return look_at(s, bytes);
     buf_clear(&s->utf8);
     if (!r)
         r = charset_feed(s->charset, bytes, &s->utf8);
