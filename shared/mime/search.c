@@ -20,6 +20,7 @@ struct mime_search {
     struct mime_parser *parser;
     struct fold_search *text;
     bool is_text;
+    bool has_lf; /* the string */
     bool is_found;
 
     const struct mime_part *part; /* whose body is being searched; only its address is used */
@@ -36,6 +37,28 @@ static int look_at(struct mime_search *s, struct str utf8)
     return fold_search_feed(s->text, utf8, &s->is_found);
 }
 
+/* Looks for the string in whole fields, which are lines. */
+static int look_at_fields(struct mime_search *s)
+{
+    int r;
+
+    fold_search_reset(s->text);
+    r = look_at(s, buf_str(&s->utf8));
+    buf_clear(&s->utf8);
+    return r;
+}
+
+static int add_field(struct mime_search *s, const struct header_field *field)
+{
+    int r = buf_add_str(&s->utf8, field->name);
+
+    if (!r)
+        r = buf_add(&s->utf8, ": ", field->name.len ? 2 : 0);
+    if (!r)
+        r = rfc2047_decode(field->body, &s->utf8);
+    return r ? r : buf_add_byte(&s->utf8, '\n');
+}
+
 static int search_header(void *context, const struct mime_part *part, struct str header)
 {
     struct mime_search *s = context;
@@ -44,22 +67,17 @@ static int search_header(void *context, const struct mime_part *part, struct str
     struct header_field field;
     int r = 0;
 
-    /* The header of a message inside is body of the one around it; MIME headers of parts are not. */
-    if (!s->is_text && !is_nested)
+    /* The header of a message inside is body of the one around it; MIME headers of parts are not. And no field has a
+     * line end in it. */
+    if ((!s->is_text && !is_nested) || s->has_lf)
         return 0;
+    buf_clear(&s->utf8);
     while (!r && !s->is_found && header_next(&i, &field)) {
-        buf_clear(&s->utf8);
-        r = buf_add_str(&s->utf8, field.name);
-        if (!r)
-            r = buf_add(&s->utf8, ": ", field.name.len ? 2 : 0);
-        if (!r)
-            r = rfc2047_decode(field.body, &s->utf8);
-        if (r)
-            break;
-        fold_search_reset(s->text);
-        r = look_at(s, buf_str(&s->utf8));
+        r = add_field(s, &field);
+        if (!r && s->utf8.len >= PIECE_MAX)
+            r = look_at_fields(s);
     }
-    return r;
+    return r || s->is_found ? r : look_at_fields(s);
 }
 
 /* Text parts; and what the parser shows as text since it could not be taken apart. */
@@ -146,8 +164,9 @@ int mime_search_new(struct str needle, bool is_text, struct mime_search **ret)
     if (!s)
         return -ENOMEM;
     s->is_text = is_text;
+    s->has_lf = str_chr(needle, '\n') >= 0;
     s->decoded = BUF_INIT(4 * PIECE_MAX);
-    s->utf8 = BUF_INIT(16 * PIECE_MAX + 4 * LIMIT_HEADER_FIELD);
+    s->utf8 = BUF_INIT(17 * PIECE_MAX + 4 * LIMIT_HEADER_FIELD);
     decoder_init(&s->decoder, MIME_ENCODING_NONE);
     r = fold_search_new(needle, &s->text);
     if (!r)
