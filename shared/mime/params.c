@@ -340,6 +340,16 @@ static bool is_quoted_value(struct str s)
     return str_starts(first, STR("\"")) && str_chr(str_sub(first, 1, first.len), '"') >= 0;
 }
 
+/* How many segments there can be: each has its equals sign. */
+static size_t most_segments(struct str s)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < s.len; i++)
+        n += s.ptr[i] == '=';
+    return n < LIMIT_PARAMETERS ? n : LIMIT_PARAMETERS;
+}
+
 int mime_params_parse(struct str field_body, struct buf *text, struct str *ret_value, struct mime_params *ret)
 {
     struct str s = skip_blanks(str_sub(field_body, 0, LIMIT_HEADER_FIELD));
@@ -347,7 +357,7 @@ int mime_params_parse(struct str field_body, struct buf *text, struct str *ret_v
     _cleanup_free_ struct segment *segments = NULL;
     _cleanup_free_ struct result *results = NULL;
     struct parse p = {.text = text, .bytes = BUF_INIT(LIMIT_HEADER_FIELD)};
-    size_t count = 0;
+    size_t most, count = 0;
     int r;
 
     value.value = value.is_quoted ? take_quoted(&s) : take_plain(&s);
@@ -355,12 +365,13 @@ int mime_params_parse(struct str field_body, struct buf *text, struct str *ret_v
     if (r)
         return r;
     value.value.len = text->len; /* without line ends */
-    if (str_chr(s, '=') >= 0) {
-        segments = calloc(LIMIT_PARAMETERS, sizeof(*segments));
-        results = calloc(LIMIT_PARAMETERS, sizeof(*results));
+    most = most_segments(s);
+    if (most > 0) {
+        segments = calloc(most, sizeof(*segments));
+        results = calloc(most, sizeof(*results));
         if (!segments || !results)
             return -ENOMEM;
-        while (p.count < LIMIT_PARAMETERS && next_segment(&s, &segments[p.count]))
+        while (p.count < most && next_segment(&s, &segments[p.count]))
             p.count++;
         p.segments = segments;
         r = join_all(&p, results, &count);
