@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "shared/base/limits.h"
+#include "shared/mime/caseless.h"
 #include "shared/mime/charset.h"
 #include "shared/mime/decode.h"
 #include "shared/mime/fold.h"
@@ -19,8 +20,9 @@
 struct mime_search {
     struct mime_parser *parser;
     struct fold_search *text;
+    struct buf word; /* the longest of the string that no blank and no colon breaks, folded; may be empty */
+    bool has_lf;     /* the string */
     bool is_text;
-    bool has_lf; /* the string */
     bool is_found;
 
     const struct mime_part *part; /* whose body is being searched; only its address is used */
@@ -59,6 +61,14 @@ static int add_field(struct mime_search *s, const struct header_field *field)
     return r ? r : buf_add_byte(&s->utf8, '\n');
 }
 
+/* Is the string certainly not in the fields? In ASCII without encoded words they are what they stand for, but for folds
+ * and what is around the name: a word of the string would stand there as it is. */
+static bool is_ruled_out(const struct mime_search *s, struct str header)
+{
+    return s->word.len > 0 && !caseless_may_contain(header, STR("=?")) &&
+           !caseless_may_contain(header, buf_str(&s->word));
+}
+
 static int search_header(void *context, const struct mime_part *part, struct str header)
 {
     struct mime_search *s = context;
@@ -69,7 +79,7 @@ static int search_header(void *context, const struct mime_part *part, struct str
 
     /* The header of a message inside is body of the one around it; MIME headers of parts are not. And no field has a
      * line end in it. */
-    if ((!s->is_text && !is_nested) || s->has_lf)
+    if ((!s->is_text && !is_nested) || s->has_lf || is_ruled_out(s, header))
         return 0;
     buf_clear(&s->utf8);
     while (!r && !s->is_found && header_next(&i, &field)) {
@@ -156,6 +166,30 @@ static int search_body(void *context, const struct mime_part *part, struct str b
     return r;
 }
 
+/* What may stand between others in the decoded fields that are not side by side in the header. */
+static bool is_break(char c)
+{
+    return c == ' ' || c == '\t' || c == ':';
+}
+
+static int find_word(struct str needle, struct buf *word)
+{
+    _cleanup_buf_ struct buf folded = BUF_INIT(SIZE_MAX / 2);
+    struct str rest, longest = STR("");
+    int r = fold_text(needle, &folded);
+
+    for (rest = buf_str(&folded); rest.len > 0;) {
+        size_t n = 0;
+
+        while (n < rest.len && !is_break(rest.ptr[n]))
+            n++;
+        if (n > longest.len)
+            longest = str_sub(rest, 0, n);
+        rest = str_sub(rest, n + 1, rest.len);
+    }
+    return r ? r : buf_add_str(word, longest);
+}
+
 int mime_search_new(struct str needle, bool is_text, struct mime_search **ret)
 {
     struct mime_search *s = calloc(1, sizeof(*s));
@@ -168,7 +202,10 @@ int mime_search_new(struct str needle, bool is_text, struct mime_search **ret)
     s->decoded = BUF_INIT(4 * PIECE_MAX);
     s->utf8 = BUF_INIT(17 * PIECE_MAX + 4 * LIMIT_HEADER_FIELD);
     decoder_init(&s->decoder, MIME_ENCODING_NONE);
-    r = fold_search_new(needle, &s->text);
+    s->word = BUF_INIT(SIZE_MAX / 2);
+    r = find_word(needle, &s->word);
+    if (!r)
+        r = fold_search_new(needle, &s->text);
     if (!r)
         r = mime_parser_new(&s->parser);
     if (r) {
@@ -188,6 +225,7 @@ void mime_search_free(struct mime_search *s)
     fold_search_free(s->text);
     charset_free(s->charset);
     decoder_finish(&s->decoder);
+    buf_finish(&s->word);
     buf_finish(&s->decoded);
     buf_finish(&s->utf8);
     free(s);
