@@ -19,15 +19,6 @@ struct sums {
     lanes_bytes crlf;
 };
 
-static uint64_t sum_lanes(lanes_bytes v)
-{
-    uint64_t sum = 0;
-
-    for (size_t i = 0; i < LANES; i++)
-        sum += v[i];
-    return sum;
-}
-
 static const uint8_t *find_bytewise(const uint8_t *p, const uint8_t *end, uint8_t a, uint8_t b,
                                     struct scan_counts *counts)
 {
@@ -81,8 +72,8 @@ static inline const uint8_t *find(const uint8_t *p, const uint8_t *end, uint8_t 
                 break;
             }
         }
-        counts->lf += sum_lanes(sums.lf);
-        counts->crlf += sum_lanes(sums.crlf);
+        counts->lf += lanes_sum(sums.lf);
+        counts->crlf += lanes_sum(sums.crlf);
     }
     return find_bytewise(p, end, a, b, counts);
 }
