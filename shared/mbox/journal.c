@@ -22,6 +22,11 @@
 #include "shared/base/secret.h"
 #include "shared/mbox/hash.h"
 
+#define STEP        (64u << 10) /* copied at a time: what was read is in the processor's cache when it is written */
+#define START_LEAST (1u << 20)  /* bytes handed to the disk at a time */
+
+_Static_assert(STEP <= JOURNAL_COPY, "it goes through the buffer");
+
 uint64_t journal_head_check(const struct journal_head *h)
 {
     return mhash64(h, offsetof(struct journal_head, check));
@@ -77,9 +82,6 @@ static uint64_t window_place(const struct journal *j, uint64_t sequence)
 {
     return j->head.windows + (sequence & 1) * j->head.block;
 }
-
-#define STEP        (64u << 10) /* copied at a time: what was read is in the processor's cache when it is written */
-#define START_LEAST (1u << 20)  /* bytes handed to the disk at a time */
 
 /* What was written up to `done`, from `at` on, is on its way to the disk while the next is copied. */
 struct started {
