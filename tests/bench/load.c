@@ -26,7 +26,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define AHEAD   20 /* commands that wait for an answer, as fast clients send them */
+#define AHEAD   100 /* commands that wait for an answer, as mpop sends them: no server waits for its client */
+#define LOW     20  /* that many are left when it sends more */
 #define ROOM    64 /* of a command */
 #define PATIENT (600 * 1000)
 #define BUFFER  (1u << 20)
@@ -175,7 +176,7 @@ static void pipeline(struct input *in, struct numbers numbers, const char *end_t
         in->end += n;
         octets += n;
         waiting -= count_ends(in, end, len);
-        if (waiting <= AHEAD / 2)
+        if (waiting <= LOW)
             waiting += send_commands(&numbers, AHEAD - waiting);
     }
     printf("%.6f %llu\n", now() - start, (unsigned long long)octets);
@@ -266,7 +267,7 @@ static void digests(struct input *in, long count)
         fail("no memory");
     while (waiting-- > 0) {
         digest_message(in, hash);
-        waiting += waiting <= AHEAD / 2 ? send_commands(&numbers, AHEAD - waiting) : 0;
+        waiting += waiting <= LOW ? send_commands(&numbers, AHEAD - waiting) : 0;
     }
     EVP_MD_CTX_free(hash);
 }
