@@ -62,8 +62,10 @@ bool block_follows(struct block *b, uint64_t offset, uint64_t length)
     bool follows = offset == b->next;
 
     b->next = offset + length;
-    if (!follows)
+    if (!follows) {
         b->window = BLOCK_MIN;
+        b->headers = 0;
+    }
     return follows;
 }
 

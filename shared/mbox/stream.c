@@ -206,17 +206,19 @@ static int read_headers(struct mbox_stream *m)
     const struct index *ix = &m->v->b->ix;
     size_t most = block_headers(&m->v->block);
     struct block_pieces pieces = {.count = 0};
+    struct block_key seen; /* by the view, which goes by another index until it is polled if there is a new one */
     uint64_t at;
 
     if (!m->wants_header || !m->follows || most == 0 || m->v->b->fd < 0 || ix->head == NULL ||
-        !block_key(ix->head, &m->key))
+        !block_key(ix->head, &m->key) || !block_key(m->v->ix.head, &seen) || memcmp(&seen, &m->key, sizeof(seen)) != 0)
         return -EAGAIN;
     at = index_find(ix, 0, m->uid);
     for (uint64_t end = at + most; at < end && at < ix->head->count; at++) {
         struct index_record rec = index_load(ix, at);
         uint64_t len = (uint64_t)rec.from_length + rec.header + sizeof("\r\n") - 1;
 
-        if (!index_is_valid(&rec) || len > STREAM_FIRST || len > rec.length)
+        if (!index_is_valid(&rec) || len > STREAM_FIRST || len > rec.length || rec.offset >= m->key.size ||
+            len > m->key.size - rec.offset)
             break;
         if (!(rec.bits & INDEX_EXPUNGED) && !block_add_piece(&pieces, rec.offset, (size_t)len))
             break;
@@ -246,15 +248,23 @@ static size_t look_at_header(const struct mbox_stream *m, const uint8_t **ret)
     return n == end - m->at && n >= 2 && ((*ret)[n - 1] == '\n' || (*ret)[n - 2] == '\n') ? n : 0;
 }
 
-/* Stored bytes from m->at on, good until the next call on the view: all that are left, or enough to make progress. */
-static int next_chunk(struct mbox_stream *m, const uint8_t **ret, size_t *ret_len)
+/* What was read ahead, if it is enough to make progress with. */
+static size_t look_at_start(const struct mbox_stream *m, const uint8_t **ret)
 {
     size_t header = look_at_header(m, ret);
     size_t n = header > 0 ? header : look_ahead(m, chunk_length(m), ret);
+
+    return header > 0 || n >= INTEROP_WINDOW || n == m->end - m->at ? n : 0;
+}
+
+/* Stored bytes from m->at on, good until the next call on the view: all that are left, or enough to make progress. */
+static int next_chunk(struct mbox_stream *m, const uint8_t **ret, size_t *ret_len)
+{
+    size_t n = look_at_start(m, ret);
     int r;
 
     m->v->block.headers = m->wants_header ? m->v->block.headers + 1 : 0;
-    if (header > 0 || n >= INTEROP_WINDOW || n == m->end - m->at) {
+    if (n > 0) {
         m->wants_header = false;
         *ret_len = n;
         return 0;
@@ -264,8 +274,8 @@ static int next_chunk(struct mbox_stream *m, const uint8_t **ret, size_t *ret_le
     /* It may have moved, and be another size. */
     if (m->at > m->end)
         r = -ESTALE;
-    else if (read_headers(m) == 0 && (header = look_at_header(m, ret)) > 0)
-        *ret_len = header;
+    else if (read_headers(m) == 0 && (n = look_at_start(m, ret)) > 0)
+        *ret_len = n;
     else
         r = read_locked(m, *ret_len = chunk_length(m), ret);
     m->wants_header = false;
