@@ -244,11 +244,16 @@ bool utf8_valid(struct str s)
 
 bool str_is_ascii(struct str s)
 {
-    unsigned char all = 0;
+    uint64_t all = 0, w;
+    size_t n = 0;
 
-    for (size_t i = 0; i < s.len; i++)
-        all |= (unsigned char)s.ptr[i];
-    return all < 0x80;
+    for (; s.len - n >= sizeof(w); n += sizeof(w)) {
+        memcpy(&w, s.ptr + n, sizeof(w));
+        all |= w;
+    }
+    for (; n < s.len; n++)
+        all |= (unsigned char)s.ptr[n];
+    return (all & UINT64_C(0x8080808080808080)) == 0;
 }
 
 bool str_is_printable(struct str s)

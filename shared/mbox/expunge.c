@@ -178,6 +178,7 @@ static int update_index(struct expunge *e, uint64_t modseq)
 {
     struct box *b = e->b;
     struct index_header *h;
+    struct index_record rec;
     uint64_t last = 0;
     int r;
 
@@ -201,6 +202,9 @@ static int update_index(struct expunge *e, uint64_t modseq)
     }
     if (r < 0)
         return r;
+    index_get(b, h->last, &rec);
+    if (last > 0 && !index_is_valid(&rec)) /* what grows goes by it */
+        return -EIO;
     if (e->runs[0].has_base && e->runs[0].next != EXPUNGE_NONE) {
         h->base_validity = h->uidvalidity;
         h->base_last = h->uidnext - 1;

@@ -69,35 +69,6 @@ static bool is_ruled_out(const struct mime_search *s, struct str header)
            !caseless_may_contain(header, buf_str(&s->word));
 }
 
-static int search_header(void *context, const struct mime_part *part, struct str header)
-{
-    struct mime_search *s = context;
-    bool is_nested = part->parent && part->parent->kind == MIME_MESSAGE;
-    struct header_iter i = header_iterate(header);
-    struct header_field field;
-    int r = 0;
-
-    /* The header of a message inside is body of the one around it; MIME headers of parts are not. And no field has a
-     * line end in it. */
-    if ((!s->is_text && !is_nested) || s->has_lf || is_ruled_out(s, header))
-        return 0;
-    buf_clear(&s->utf8);
-    while (!r && !s->is_found && header_next(&i, &field)) {
-        r = add_field(s, &field);
-        if (!r && s->utf8.len >= PIECE_MAX)
-            r = look_at_fields(s);
-    }
-    return r || s->is_found ? r : look_at_fields(s);
-}
-
-/* Text parts; and what the parser shows as text since it could not be taken apart. */
-static bool is_searchable(const struct mime_part *part)
-{
-    if (part->kind == MIME_LEAF)
-        return mime_part_is(part, "text", "*");
-    return !part->child && (part->kind == MIME_MESSAGE || !mime_param_get(&part->params, STR("boundary")).len);
-}
-
 /* What the decoders still hold back at the end of a part. */
 static int end_part(struct mime_search *s)
 {
@@ -117,6 +88,37 @@ static int end_part(struct mime_search *s)
     s->is_searched = false;
     s->part = NULL;
     return r;
+}
+
+static int search_header(void *context, const struct mime_part *part, struct str header)
+{
+    struct mime_search *s = context;
+    bool is_nested = part->parent && part->parent->kind == MIME_MESSAGE;
+    struct header_iter i = header_iterate(header);
+    struct header_field field;
+    int r = end_part(s);
+
+    /* The header of a message inside is body of the one around it; MIME headers of parts are not. And no field has a
+     * line end in it. */
+    if (r || s->is_found)
+        return r;
+    if ((!s->is_text && !is_nested) || s->has_lf || is_ruled_out(s, header))
+        return 0;
+    buf_clear(&s->utf8);
+    while (!r && !s->is_found && header_next(&i, &field)) {
+        r = add_field(s, &field);
+        if (!r && s->utf8.len >= PIECE_MAX)
+            r = look_at_fields(s);
+    }
+    return r || s->is_found ? r : look_at_fields(s);
+}
+
+/* Text parts; and what the parser shows as text since it could not be taken apart. */
+static bool is_searchable(const struct mime_part *part)
+{
+    if (part->kind == MIME_LEAF)
+        return mime_part_is(part, "text", "*");
+    return !part->child && (part->kind == MIME_MESSAGE || !mime_param_get(&part->params, STR("boundary")).len);
 }
 
 static int begin_part(struct mime_search *s, const struct mime_part *part)

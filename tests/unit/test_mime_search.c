@@ -186,6 +186,35 @@ static void searching_messages(void **state)
     }
 }
 
+/* What a decoder holds back at the end of a part belongs to it, whatever header comes next. */
+static void searching_ends_of_parts(void **state)
+{
+    static const char *const next[] = {"\r\ntext\r\n", "Content-Type: text/plain\r\n\r\ntext\r\n",
+                                       "Content-Description: =?utf-8?q?x?=\r\n\r\ntext\r\n",
+                                       "Content-Type: message/rfc822\r\n\r\n\r\nbody\r\n",
+                                       "Content-Type: message/rfc822\r\n\r\nSubject: =?utf-8?q?x?=\r\n\r\nbody\r\n"};
+    static const char *const texts[][2] = {{"dGhlIGdvb2QgbmVlZGxlcw", "needles"}, {"YWIgIA", "b  "}, {"YWIgIA", "  "}};
+
+    for (size_t i = 0; i < 2 * ARRAY_SIZE(next) * ARRAY_SIZE(texts); i++) {
+        const char *const *text = texts[i / 2 % ARRAY_SIZE(texts)];
+        _cleanup_buf_ struct buf message = BUF_INIT(MAX);
+        struct mime_search *s;
+        bool is_found = false;
+
+        assert_int_equal(buf_printf(&message,
+                                    "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n"
+                                    "Content-Transfer-Encoding: base64\r\n\r\n%s\r\n--b\r\n%s--b--\r\n",
+                                    text[0], next[i / 2 / ARRAY_SIZE(texts)]),
+                         0);
+        assert_int_equal(mime_search_new(str_from(text[1]), i % 2 != 0, &s), 0);
+        assert_int_equal(mime_search_feed(s, buf_str(&message), &is_found), 0);
+        assert_int_equal(mime_search_end(s, &is_found), 0);
+        if (!is_found)
+            fail_msg("%s, text %zu, %s", text[1], i % 2, next[i / 2 / ARRAY_SIZE(texts)]);
+        mime_search_free(s);
+    }
+}
+
 static void base_subjects(void **state)
 {
     static const struct {
@@ -335,6 +364,7 @@ int main(void)
         cmocka_unit_test(searching),
         cmocka_unit_test(searching_long_texts),
         cmocka_unit_test(searching_messages),
+        cmocka_unit_test(searching_ends_of_parts),
         cmocka_unit_test(base_subjects),
         cmocka_unit_test(plain_subjects),
         cmocka_unit_test(previews),
