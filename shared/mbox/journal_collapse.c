@@ -183,7 +183,7 @@ static int load_body(struct journal *j)
 static int put_mark(struct journal *j)
 {
     uint64_t end = j->head.old_size, at;
-    char bytes[3] = "";
+    char bytes[3] = "", mail[5] = "";
     struct stat st;
     size_t n;
     int r;
@@ -203,7 +203,9 @@ static int put_mark(struct journal *j)
         return 0;
     if ((r = file_read(j->b->fd, bytes + 2, 1, end)) < 0)
         return r;
-    if ((uint64_t)st.st_size == end + 1 && bytes[2] == '\0') /* after a crash */
+    /* After a crash, perhaps with mail behind it. */
+    (void)file_read(j->b->fd, mail, sizeof(mail), end + 1);
+    if (bytes[2] == '\0' && ((uint64_t)st.st_size == end + 1 || memcmp(mail, "From ", sizeof(mail)) == 0))
         j->is_marked = file_write(j->b->fd, "\n", 1, end) == 0;
     else
         j->is_marked = bytes[2] == '\n'; /* perhaps with mail behind it; or that mail's own */
