@@ -226,7 +226,9 @@ static int collect_line(struct header_collector *c, struct str line)
         return r;
     c->is_cut = true;
     for (at = c->bytes.len; at > 0; at--) {
-        if (c->bytes.data[at - 1] == '\n' && at < c->bytes.len && !is_blank(c->bytes.data[at]))
+        char next = at < c->bytes.len ? c->bytes.data[at] : line.ptr[0];
+
+        if (c->bytes.data[at - 1] == '\n' && !is_blank(next))
             break;
     }
     buf_truncate(&c->bytes, at);
