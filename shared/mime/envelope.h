@@ -29,6 +29,8 @@ struct envelope {
     } addresses[FIELD_BCC - FIELD_FROM + 1];
     struct buf line; /* inside: an unfolded field */
 };
+
+/* Empty, with nothing to give back yet; and what it holds given back. */
 void envelope_init(struct envelope *e);
 void envelope_finish(struct envelope *e);
 

@@ -37,6 +37,8 @@ struct header_fields {
     size_t count;                       /* of `order` */
     unsigned repeated;                  /* a set: names that come more than once */
 };
+
+/* Fills it in one walk. */
 void header_fields_find(struct str header, struct header_fields *ret);
 
 /* Appends all fields of a set of names as header_select() does. 0, -ENOBUFS, -ENOMEM. */
