@@ -80,11 +80,12 @@ class Table:
 
 
 def alternate(servers, rounds, seconds):
-    """Yields (number of the round, server), one server after the other. Who failed is taken out of `servers` by the caller.
-    The first round is played in any case, a further one if what the server took last still fits into the time."""
+    """Yields (number of the round, server), one server after the other, first those that the budgets are about. Who failed is
+    taken out of `servers` by the caller. The first round is played in any case, a further one if what the server took last
+    still fits into the time."""
     took, used = {}, 0.0
     for number in range(rounds):
-        for server in list(servers):
+        for server in sorted(servers, key=lambda server: server.name not in NEEDED):
             if server not in servers or (number and used + took[server] > seconds):
                 continue
             began = time.monotonic()
