@@ -36,6 +36,9 @@ int file_open(struct mbox_store *s, const char *path, bool *ret_writable, int *r
         close_fd(&fd);
         return r;
     }
+    /* Shells, biff and mutt call mail new while the file was changed after it was read: deliveries are no readers. */
+    if (s->is_delivery)
+        (void)fcntl(fd, F_SETFL, O_NONBLOCK | O_NOATIME);
     *ret_writable = is_writable;
     *ret_fd = fd;
     return 0;
