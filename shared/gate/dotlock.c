@@ -9,9 +9,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <linux/fs.h> /* RENAME_NOREPLACE, which not every libc has */
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -85,6 +83,11 @@ static bool break_orphan(const struct dotlock *l)
            named.st_ino == open_one.st_ino && unlinkat(l->folder, l->name, 0) == 0;
 }
 
+static bool break_lock(const struct dotlock *l, time_t now)
+{
+    return !l->is_meek && (break_stale(l, now) || break_orphan(l));
+}
+
 /* Over NFS link(2) may succeed and say that it failed: what counts is the number of links. */
 static bool link_lock(const struct dotlock *l, const char *unique)
 {
@@ -106,7 +109,7 @@ static bool is_named(const struct dotlock *l, int fd, const char *name)
 
 static void drop_spare(struct dotlock *l)
 {
-    if (is_named(l, l->spare_fd, l->spare))
+    if (is_named(l, l->fd >= 0 ? l->fd : l->spare_fd, l->spare))
         (void)unlinkat(l->folder, l->spare, 0);
     l->spare[0] = '\0';
     close_fd(&l->spare_fd);
@@ -120,20 +123,18 @@ static int take_spare(struct dotlock *l, struct stat *ret)
 
     if (l->spare[0] == '\0')
         return r;
-    if (futimens(l->spare_fd, NULL) == 0 && fstat(l->spare_fd, ret) == 0 && ret->st_nlink == 1)
-        r = syscall(SYS_renameat2, l->folder, l->spare, l->folder, l->name, RENAME_NOREPLACE) == 0 ? 0 : -errno;
-    if (r == -EEXIST)
-        return -EAGAIN;
-    if (r < 0) {
-        drop_spare(l);
-        return -ENOENT;
-    }
-    l->fd = steal_fd(&l->spare_fd);
-    l->spare[0] = '\0';
-    if (is_named(l, l->fd, l->name))
+    if (futimens(l->spare_fd, NULL) == 0)
+        r = linkat(l->folder, l->spare, l->folder, l->name, 0) == 0 ? 0 : -errno;
+    if ((r == 0 || r == -EEXIST) && is_named(l, l->spare_fd, l->name)) { /* NFS, see link_lock() */
+        l->fd = steal_fd(&l->spare_fd);
         return 0;
-    close_fd(&l->fd); /* somebody has put another file in its place, and that is whose lock it is now */
-    return -EAGAIN;
+    }
+    if (r == -EEXIST && fstat(l->spare_fd, ret) == 0)
+        return -EAGAIN;
+    if (r == 0) /* somebody has put another file in its place, which is no lock of ours */
+        (void)unlinkat(l->folder, l->name, 0);
+    drop_spare(l);
+    return -ENOENT;
 }
 
 static int try_spare(struct dotlock *l)
@@ -141,13 +142,13 @@ static int try_spare(struct dotlock *l)
     struct stat st;
     int r = take_spare(l, &st);
 
-    return r == -EAGAIN && l->spare[0] && (break_stale(l, st.st_mtime) || break_orphan(l)) ? take_spare(l, &st) : r;
+    return r == -EAGAIN && l->spare[0] && break_lock(l, st.st_mtime) ? take_spare(l, &st) : r;
 }
 
 int dotlock_try(struct dotlock *l)
 {
     _cleanup_close_ int fd = -1;
-    char unique[32];
+    char unique[sizeof(l->spare)];
     struct stat st;
     bool is_linked = false;
     int r = 0;
@@ -160,8 +161,11 @@ int dotlock_try(struct dotlock *l)
     r = make_unique(l, unique, sizeof(unique), &fd, &st);
     if (r < 0)
         return r;
-    is_linked = link_lock(l, unique) || ((break_stale(l, st.st_mtime) || break_orphan(l)) && link_lock(l, unique));
-    (void)unlinkat(l->folder, unique, 0);
+    is_linked = link_lock(l, unique) || (break_lock(l, st.st_mtime) && link_lock(l, unique));
+    if (is_linked && l->is_kept)
+        memcpy(l->spare, unique, sizeof(unique));
+    else
+        (void)unlinkat(l->folder, unique, 0);
     if (!is_linked)
         return -EAGAIN;
     l->fd = steal_fd(&fd);
@@ -175,36 +179,12 @@ int dotlock_touch(struct dotlock *l)
     return futimens(l->fd, NULL) < 0 ? -errno : 0;
 }
 
-/* A name that nobody else makes: the same random number as that of a new lock has. Somebody may have taken the lock for
- * stale a moment ago, and made one of his own: that one goes back (-ESTALE). -ENOENT: it cannot be kept. */
-static int keep(struct dotlock *l)
-{
-    uint64_t number = 0;
-    int r;
-
-    if (!l->is_kept || secret_random(&number, sizeof(number)) < 0)
-        return -ENOENT;
-    unique_name(number, l->spare, sizeof(l->spare));
-    if (syscall(SYS_renameat2, l->folder, l->name, l->folder, l->spare, RENAME_NOREPLACE) < 0)
-        r = -ENOENT;
-    else
-        r = is_named(l, l->fd, l->spare) ? 0 : -ESTALE;
-    if (r == 0) {
-        l->spare_fd = steal_fd(&l->fd);
-        return 0;
-    }
-    if (r == -ESTALE && syscall(SYS_renameat2, l->folder, l->spare, l->folder, l->name, RENAME_NOREPLACE) < 0)
-        (void)unlinkat(l->folder, l->spare, 0); /* there is a third one */
-    l->spare[0] = '\0';
-    return r;
-}
-
 int dotlock_release(struct dotlock *l)
 {
-    int r = !is_named(l, l->fd, l->name) ? -ESTALE : keep(l);
+    int r = !is_named(l, l->fd, l->name) ? -ESTALE : unlinkat(l->folder, l->name, 0) < 0 ? -errno : 0;
 
-    if (r == -ENOENT)
-        r = unlinkat(l->folder, l->name, 0) < 0 ? -errno : 0;
+    if (l->spare[0])
+        l->spare_fd = steal_fd(&l->fd);
     close_fd(&l->fd);
     return r;
 }
