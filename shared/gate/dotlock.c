@@ -83,11 +83,6 @@ static bool break_orphan(const struct dotlock *l)
            named.st_ino == open_one.st_ino && unlinkat(l->folder, l->name, 0) == 0;
 }
 
-static bool break_lock(const struct dotlock *l, time_t now)
-{
-    return !l->is_meek && (break_stale(l, now) || break_orphan(l));
-}
-
 /* Over NFS link(2) may succeed and say that it failed: what counts is the number of links. */
 static bool link_lock(const struct dotlock *l, const char *unique)
 {
@@ -105,6 +100,17 @@ static bool is_named(const struct dotlock *l, int fd, const char *name)
 
     return fd >= 0 && fstat(fd, &ours) == 0 && fstatat(l->folder, name, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
            there.st_dev == ours.st_dev && there.st_ino == ours.st_ino;
+}
+
+/* Have both names the same file? */
+static bool is_same(const struct dotlock *l, const char *a, const char *b)
+{
+    struct stat first;
+    struct stat second;
+
+    return fstatat(l->folder, a, &first, AT_SYMLINK_NOFOLLOW) == 0 &&
+           fstatat(l->folder, b, &second, AT_SYMLINK_NOFOLLOW) == 0 && first.st_dev == second.st_dev &&
+           first.st_ino == second.st_ino;
 }
 
 static void drop_spare(struct dotlock *l)
@@ -129,9 +135,9 @@ static int take_spare(struct dotlock *l, struct stat *ret)
         l->fd = steal_fd(&l->spare_fd);
         return 0;
     }
-    if (r == -EEXIST && fstat(l->spare_fd, ret) == 0)
-        return -EAGAIN;
-    if (r == 0) /* somebody has put another file in its place, which is no lock of ours */
+    if ((r == -EEXIST || (r == 0 && is_named(l, l->spare_fd, l->spare))) && fstat(l->spare_fd, ret) == 0)
+        return -EAGAIN; /* that is whose lock it is now */
+    if (r == 0 && is_same(l, l->name, l->spare)) /* somebody has put another file in its place: no lock of ours */
         (void)unlinkat(l->folder, l->name, 0);
     drop_spare(l);
     return -ENOENT;
@@ -142,7 +148,7 @@ static int try_spare(struct dotlock *l)
     struct stat st;
     int r = take_spare(l, &st);
 
-    return r == -EAGAIN && l->spare[0] && break_lock(l, st.st_mtime) ? take_spare(l, &st) : r;
+    return r == -EAGAIN && l->spare[0] && (break_stale(l, st.st_mtime) || break_orphan(l)) ? take_spare(l, &st) : r;
 }
 
 int dotlock_try(struct dotlock *l)
@@ -161,7 +167,7 @@ int dotlock_try(struct dotlock *l)
     r = make_unique(l, unique, sizeof(unique), &fd, &st);
     if (r < 0)
         return r;
-    is_linked = link_lock(l, unique) || (break_lock(l, st.st_mtime) && link_lock(l, unique));
+    is_linked = link_lock(l, unique) || ((break_stale(l, st.st_mtime) || break_orphan(l)) && link_lock(l, unique));
     if (is_linked && l->is_kept)
         memcpy(l->spare, unique, sizeof(unique));
     else

@@ -3,7 +3,6 @@
  * names its maker to ourselves only (shared/base/maker.h); it is kept fresh while held and is stale after five minutes,
  * for us at once when its maker was killed.
  * Ask for it only while holding the kernel lock of the file (or when there is no file yet): such a dotlock is broken.
- * Who does not hold that breaks none (is_meek).
  */
 #ifndef GATE_DOTLOCK_H
 #define GATE_DOTLOCK_H
@@ -17,7 +16,6 @@ struct dotlock {
     int folder;     /* directory fd of the spool, borrowed */
     char name[300]; /* "bob.lock" */
     int fd;         /* of the lock that we hold, or -1: while it is open no other file can have its inode */
-    bool is_meek;   /* set by who does not hold the kernel lock: breaks no lock of another one */
     bool is_kept;   /* set by who takes it often: the file stays, under a name of its own, and is linked again: */
     char spare[32]; /* "": there is none */
     int spare_fd;   /* while the lock is not held, or -1 */

@@ -84,14 +84,17 @@ int base_read(struct box *b, uint32_t *ret_validity, uint32_t *ret_last)
 }
 
 /* The record of the first message of the file. False: there is none that can be trusted. */
-static bool first_record(const struct box *b, struct index_record *ret)
+static bool first_record(struct box *b, struct index_record *ret)
 {
     const struct index *ix = &b->ix;
+    struct box_first *f = &b->first;
 
-    for (uint64_t i = 0; ix->head->is_ordered && i < ix->head->count; i++) {
-        if (index_brief(ix, i)->bits & INDEX_EXPUNGED)
+    if (f->ino != ix->ino || f->generation != ix->head->generation)
+        *f = (struct box_first){.ino = ix->ino, .generation = ix->head->generation};
+    for (; ix->head->is_ordered && f->at < ix->head->count; f->at++) {
+        if (index_brief(ix, f->at)->bits & INDEX_EXPUNGED)
             continue;
-        *ret = index_load(ix, i);
+        *ret = index_load(ix, f->at);
         return ret->offset == ix->head->prefix && index_is_valid(ret);
     }
     return false;

@@ -60,6 +60,11 @@ enum box_lock_kind {
 
 /* ---- box ---- */
 
+/* No record in front of `at` is one of a message that is there, in the index of that inode and generation. */
+struct box_first {
+    uint64_t ino, generation, at;
+};
+
 struct box {
     struct mbox_store *store;
     char *name; /* canonical: INBOX in upper case */
@@ -87,6 +92,7 @@ struct box {
     uint64_t own_from;   /* where our last append begins */
     bool takes_unproven; /* new mail may be told before the rest of the file was looked at */
     bool is_created;     /* the file was created by us: its folder wants an fsync */
+    struct box_first first;
     struct index ix;
 };
 

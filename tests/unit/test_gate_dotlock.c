@@ -7,42 +7,30 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 
 #include "shared/base/maker.h"
 #include "shared/gate/dotlock.h"
 
-/* In front of the next renameat2() somebody takes the lock for stale and makes one of his own there. (The linker puts
- * this in the place of syscall().) */
+/* Straight behind the next linkat() somebody takes the lock away and makes one of his own. (The linker puts this in the
+ * place of linkat().) */
 static const struct place *taken_at;
 
-long __real_syscall(long number, ...);
-long __wrap_syscall(long number, ...);
+int __real_linkat(int from, const char *old, int to, const char *new, int flags);
+int __wrap_linkat(int from, const char *old, int to, const char *new, int flags);
 
-long __wrap_syscall(long number, ...)
+int __wrap_linkat(int from, const char *old, int to, const char *new, int flags)
 {
     const struct place *p = taken_at;
-    const char *old, *new;
-    unsigned flags;
-    int from, to;
-    va_list ap;
+    int r = __real_linkat(from, old, to, new, flags);
 
-    assert_int_equal(number, SYS_renameat2);
-    va_start(ap, number);
-    from = va_arg(ap, int);
-    old = va_arg(ap, const char *);
-    to = va_arg(ap, int);
-    new = va_arg(ap, const char *);
-    flags = va_arg(ap, unsigned);
-    va_end(ap);
     taken_at = NULL;
     if (p) {
         assert_int_equal(unlinkat(p->folder, "bob.lock", 0), 0);
         assert_int_equal(close(openat(p->folder, "bob.lock", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644)), 0);
     }
-    return __real_syscall(number, from, old, to, new, flags);
+    return r;
 }
 
 static void a_dotlock_keeps_others_out(void **state)
@@ -159,10 +147,10 @@ static void a_dotlock_is_kept(void **state)
     assert_int_equal(dotlock_release(&b), 0);
     assert_int_equal(utimensat(p->folder, a.spare, old, 0), 0);
     assert_int_equal(dotlock_try(&a), 0);
-    assert_int_equal(count_spares(p), 0);
+    assert_int_equal(count_spares(p), 1);
     assert_int_equal(inode_of(p, "bob.lock"), inode);
     assert_int_equal(fstatat(p->folder, "bob.lock", &st, 0), 0);
-    assert_int_equal(st.st_nlink, 1);
+    assert_int_equal(st.st_nlink, 2);
     assert_true(st.st_mtime > time(NULL) - MAKER_STALE); /* a fresh one for everybody */
     assert_int_equal(dotlock_try(&b), -EAGAIN);
     assert_int_equal(dotlock_release(&a), 0);
@@ -174,8 +162,58 @@ static void a_dotlock_is_kept(void **state)
     dotlock_finish(&a);
 }
 
-/* What a kept file was replaced by is somebody else's, and so is the lock then. */
-static void a_kept_dotlock_of_another_is_not_ours(void **state)
+/* What a kept file was replaced by is somebody else's, and no lock. */
+static void a_kept_file_of_another_is_not_ours(void **state)
+{
+    struct place *p = *state;
+    struct dotlock a;
+    char spare[32];
+    ino_t other;
+
+    assert_int_equal(dotlock_init(&a, p->folder, "bob"), 0);
+    a.is_kept = true;
+    assert_int_equal(dotlock_try(&a), 0);
+    assert_int_equal(dotlock_release(&a), 0);
+    (void)snprintf(spare, sizeof(spare), "%s", a.spare);
+    assert_int_equal(renameat(p->folder, spare, p->folder, "other.lock"), 0);
+    assert_int_equal(close(openat(p->folder, spare, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644)), 0);
+    other = inode_of(p, spare);
+    assert_int_equal(dotlock_try(&a), 0);
+    assert_int_not_equal(inode_of(p, "bob.lock"), other);
+    assert_int_equal(dotlock_touch(&a), 0);
+    assert_int_equal(dotlock_release(&a), 0);
+    dotlock_finish(&a);
+    assert_int_equal(inode_of(p, spare), other);
+    assert_int_equal(unlinkat(p->folder, spare, 0), 0);
+    assert_int_equal(count_spares(p), 0);
+}
+
+/* Who took it for stale has it, and the file of ours is as good as before. */
+static void a_kept_dotlock_that_was_broken(void **state)
+{
+    struct place *p = *state;
+    struct dotlock a, b;
+
+    assert_int_equal(dotlock_init(&a, p->folder, "bob"), 0);
+    assert_int_equal(dotlock_init(&b, p->folder, "bob"), 0);
+    a.is_kept = true;
+    assert_int_equal(dotlock_try(&a), 0);
+    assert_int_equal(unlinkat(p->folder, "bob.lock", 0), 0);
+    assert_int_equal(dotlock_try(&b), 0);
+    assert_int_equal(dotlock_touch(&a), -ESTALE);
+    assert_int_equal(dotlock_release(&a), -ESTALE);
+    assert_int_equal(dotlock_try(&a), -EAGAIN);
+    assert_int_equal(dotlock_touch(&b), 0);
+    assert_int_equal(dotlock_release(&b), 0);
+    assert_int_equal(dotlock_try(&a), 0);
+    dotlock_finish(&a); /* a lock that is held stays */
+    assert_int_equal(faccessat(p->folder, "bob.lock", F_OK, 0), 0);
+    assert_int_equal(count_spares(p), 0);
+    assert_int_equal(dotlock_release(&a), 0);
+}
+
+/* That is his, then, and ours stays as good as it was. */
+static void a_lock_that_is_taken_away_at_once(void **state)
 {
     struct place *p = *state;
     struct dotlock a;
@@ -186,30 +224,17 @@ static void a_kept_dotlock_of_another_is_not_ours(void **state)
     assert_int_equal(dotlock_try(&a), 0);
     assert_int_equal(dotlock_release(&a), 0);
     (void)snprintf(spare, sizeof(spare), "%s", a.spare);
-    assert_int_equal(renameat(p->folder, spare, p->folder, "other.lock"), 0);
-    assert_int_equal(close(openat(p->folder, spare, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644)), 0);
-    assert_int_equal(dotlock_try(&a), -EAGAIN);
-    assert_int_equal(dotlock_release(&a), -ESTALE);
-    assert_int_equal(dotlock_touch(&a), -ESTALE);
-    assert_int_equal(faccessat(p->folder, "bob.lock", F_OK, 0), 0);
-}
-
-/* Nor is what replaced it in the last moment. */
-static void a_dotlock_of_another_is_not_kept(void **state)
-{
-    struct place *p = *state;
-    struct dotlock a;
-
-    assert_int_equal(dotlock_init(&a, p->folder, "bob"), 0);
-    a.is_kept = true;
-    assert_int_equal(dotlock_try(&a), 0);
     taken_at = p;
-    assert_int_equal(dotlock_release(&a), -ESTALE);
+    assert_int_equal(dotlock_try(&a), -EAGAIN);
     assert_null(taken_at);
     assert_int_equal(faccessat(p->folder, "bob.lock", F_OK, 0), 0);
-    assert_int_equal(count_spares(p), 0);
     assert_int_equal(dotlock_try(&a), -EAGAIN);
+    assert_string_equal(a.spare, spare);
+    assert_int_equal(unlinkat(p->folder, "bob.lock", 0), 0);
+    assert_int_equal(dotlock_try(&a), 0);
+    assert_int_equal(dotlock_release(&a), 0);
     dotlock_finish(&a);
+    assert_int_equal(count_spares(p), 0);
 }
 
 int main(void)
@@ -220,8 +245,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_dotlock_of_a_killed_process_is_broken, make_place, remove_place),
         cmocka_unit_test_setup_teardown(a_dotlock_of_another_is_never_removed, make_place, remove_place),
         cmocka_unit_test_setup_teardown(a_dotlock_is_kept, make_place, remove_place),
-        cmocka_unit_test_setup_teardown(a_kept_dotlock_of_another_is_not_ours, make_place, remove_place),
-        cmocka_unit_test_setup_teardown(a_dotlock_of_another_is_not_kept, make_place, remove_place),
+        cmocka_unit_test_setup_teardown(a_kept_file_of_another_is_not_ours, make_place, remove_place),
+        cmocka_unit_test_setup_teardown(a_kept_dotlock_that_was_broken, make_place, remove_place),
+        cmocka_unit_test_setup_teardown(a_lock_that_is_taken_away_at_once, make_place, remove_place),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
