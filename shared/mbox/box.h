@@ -75,6 +75,7 @@ struct box {
     bool is_writable;
     int fd;            /* of the mbox file, -1: it does not exist */
     struct stat facts; /* of fd when it was last looked at */
+    bool is_peek;      /* see file_peek() */
     int lock_fd;
     int turn; /* see turn.c; 0: none */
     int log_fd;
@@ -121,6 +122,10 @@ int file_sync_folder(const char *path);
 /* With BOX_WRITE, after writing at equal length: programs that look at size and seconds of the mtime (Dovecot, mutt)
  * must see that something changed since b->facts, however soon after. */
 void file_tick(struct box *b);
+
+/* Peeking: what is read for our own books is not yet read by the user, and leaves the atime alone. With BOX_WRITE it is
+ * so until box_unlock(). A delivery never reads for the user. */
+void file_peek(struct box *b, bool is_peek);
 
 /* Reads or writes all of it. -ENODATA: the file ends before that. Now: only if the kernel has it in memory, else
  * -EAGAIN. */

@@ -135,6 +135,13 @@ void file_tick(struct box *b)
     (void)futimens(b->fd, times);
 }
 
+void file_peek(struct box *b, bool is_peek)
+{
+    if (b->fd >= 0 && is_peek != b->is_peek && !b->store->is_delivery)
+        (void)fcntl(b->fd, F_SETFL, O_NONBLOCK | (is_peek ? O_NOATIME : 0));
+    b->is_peek = b->fd >= 0 && is_peek;
+}
+
 int file_read(int fd, void *data, size_t len, uint64_t offset)
 {
     char *p = data;

@@ -171,10 +171,10 @@ static int look(struct box *b)
 {
     struct stat st;
 
-    return lstat(b->path, &st) < 0 || fstat(b->fd, &b->facts) < 0 || st.st_dev != b->facts.st_dev ||
-                   st.st_ino != b->facts.st_ino
-               ? -EAGAIN
-               : 0;
+    if (lstat(b->path, &st) < 0 || fstat(b->fd, &b->facts) < 0 || st.st_dev != b->facts.st_dev ||
+        st.st_ino != b->facts.st_ino)
+        return -EAGAIN;
+    return 0;
 }
 
 static int try_file(struct box *b, unsigned kinds)
@@ -192,7 +192,11 @@ static int try_file(struct box *b, unsigned kinds)
     b->held |= kinds & (BOX_READ | BOX_WRITE);
     if ((kinds & BOX_WRITE) && (r = dotlock(b)) < 0)
         return r;
-    return look(b); /* who knows the dotlock only may have written until now */
+    if ((r = look(b)) < 0) /* who knows the dotlock only may have written until now */
+        return r;
+    if (kinds & BOX_WRITE)
+        file_peek(b, true);
+    return 0;
 }
 
 /* Is this the file that the path names? */
@@ -244,6 +248,7 @@ static int try_state(struct box *b)
 static void release(struct box *b)
 {
     undotlock(b);
+    file_peek(b, false);
     if (b->held & BOX_STATE)
         (void)kernel_lock(b->lock_fd, F_UNLCK, BOX_BYTE_STATE, 1);
     if (b->held & (BOX_READ | BOX_WRITE))

@@ -350,9 +350,9 @@ static bool is_gone(const struct box *b)
 static int prove(struct box *b)
 {
     struct sync_proof proof;
-    int r = b->ix.head->is_unproven ? sync_verify(b, &proof) : 0;
+    int r = sync_verify(b, &proof);
 
-    if (r < 0 || !b->ix.head->is_unproven || (r = index_begin(b)) < 0)
+    if (r < 0 || (r = index_begin(b)) < 0)
         return r;
     b->ix.next->is_unproven = 0;
     b->ix.next->proven = proof.proven;
@@ -373,18 +373,12 @@ static bool is_sound(const struct box *b)
     return true;
 }
 
-int box_sync(struct box *b)
+/* What it does not have is read. */
+static int catch_up(struct box *b, bool is_usable, bool is_current)
 {
-    bool is_usable;
     int r;
 
-    if (b->side == NULL)
-        return -EROFS;
-    if ((r = open_sidecars(b, &is_usable)) < 0)
-        return r;
-    if (is_gone(b))
-        return -ESTALE;
-    if (is_usable && index_describes(b->ix.head, &b->facts) && (r = prove(b)) != -ESTALE)
+    if (is_current && (r = prove(b)) != -ESTALE)
         return r;
     /* What we have just written ourselves is whole. */
     if (!b->is_own_growth && ((r = tail_look_torn(b, is_usable ? b->ix.head : NULL)) < 0 ||
@@ -396,6 +390,24 @@ int box_sync(struct box *b)
             return r;
     }
     return rebuild(b, is_usable && is_sound(b));
+}
+
+int box_sync(struct box *b)
+{
+    bool is_usable, is_current, is_peek = b->is_peek;
+    int r;
+
+    if (b->side == NULL)
+        return -EROFS;
+    if ((r = open_sidecars(b, &is_usable)) < 0 || is_gone(b))
+        return r < 0 ? r : -ESTALE;
+    is_current = is_usable && index_describes(b->ix.head, &b->facts);
+    if (is_current && !b->ix.head->is_unproven)
+        return 0;
+    file_peek(b, true);
+    r = catch_up(b, is_usable, is_current);
+    file_peek(b, is_peek);
+    return r;
 }
 
 int box_sync_own(struct box *b)
