@@ -317,8 +317,10 @@ static void take_back(const struct append_writer *w, uint64_t size)
         end = ours[1].to = w->stray.from;
     if (end > w->at)
         (void)excise(w->b, ours, ARRAY_SIZE(ours));
-    if (end > w->at || (end > size && ftruncate(fd, (off_t)size) == 0))
+    if (end > w->at || (end > size && ftruncate(fd, (off_t)size) == 0)) {
+        (void)file_settle(w->b, size);
         (void)fdatasync(fd);
+    }
 }
 
 /* Everything, durably, or nothing. */
@@ -331,8 +333,7 @@ static int write_all(struct box *b, struct mbox_append *a, uint32_t first_uid)
     int r;
 
     w.uidlast = first_uid == 0 ? 0 : first_uid + (uint32_t)a->spool.count - 1;
-    r = tail_look(b, &w.is_crlf, &repair);
-    if (r == 0 && repair.len > 0)
+    if ((r = tail_look(b, &w.is_crlf, &repair)) == 0 && repair.len > 0)
         r = end_last(&w, repair);
     if (r == 0)
         r = find_end(&w, &a->spool);
@@ -344,6 +345,8 @@ static int write_all(struct box *b, struct mbox_append *a, uint32_t first_uid)
         r = write_end(&w, w.out.data, w.out.len);
     if (r == 0 && first_uid != 0)
         r = base_put_last(b, w.uidlast);
+    if (r == 0)
+        file_renew(b);
     if (r == 0 && fdatasync(b->fd) < 0)
         r = -errno;
     /* Whoever made an empty file, be it an attempt of ours that came to nothing, may not have made its name durable. */
@@ -417,11 +420,7 @@ static int commit_plain(struct box *b, struct mbox_append *a, uint32_t *ret_uidv
     int r = lock_made(b, box_lock);
 
     *ret_uidvalidity = *ret_first_uid = 0;
-    if (r == 0)
-        r = tail_recover(b, TAIL_NEAR);
-    if (r == 0)
-        r = look_again(b, a, &is_there);
-    if (r == 0 && !is_there)
+    if (r == 0 && (r = tail_recover(b, TAIL_NEAR)) == 0 && (r = look_again(b, a, &is_there)) == 0 && !is_there)
         r = write_all(b, a, 0);
     if (r == 0)
         tell(a);

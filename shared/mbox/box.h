@@ -75,6 +75,7 @@ struct box {
     bool is_writable;
     int fd;            /* of the mbox file, -1: it does not exist */
     struct stat facts; /* of fd when it was last looked at */
+    bool has_new;      /* it had changed since it was last read, when it was locked */
     bool is_peek;      /* see file_peek() */
     int lock_fd;
     int turn; /* see turn.c; 0: none */
@@ -122,6 +123,16 @@ int file_sync_folder(const char *path);
 /* With BOX_WRITE, after writing at equal length: programs that look at size and seconds of the mtime (Dovecot, mutt)
  * must see that something changed since b->facts, however soon after. */
 void file_tick(struct box *b);
+
+/* The same, and fills b->facts, after the last write of what adds no mail: for shells and biff, which compare mtime and
+ * atime, there is new mail afterwards if there was when the file was locked, or if it is not as long as we left it. */
+int file_settle(struct box *b, uint64_t size);
+
+/* After an append: it is new, even in the second of a file_settle() that has moved the times on. */
+void file_renew(struct box *b);
+
+/* Of the times of a file. */
+bool file_is_before(const struct timespec *a, const struct timespec *b);
 
 /* Peeking: what is read for our own books is not yet read by the user, and leaves the atime alone. With BOX_WRITE it is
  * so until box_unlock(). A delivery never reads for the user. */

@@ -250,10 +250,8 @@ static int remove_messages(struct expunge *e)
     if ((r = log_put_expunged(&log, modseq, &e->uids)) < 0 || (r = log_heads(e, &log)) < 0 ||
         (r = log_reserve(b, &log)) < 0 || (r = remove_bytes(e)) < 0)
         return r;
-    if (fstat(b->fd, &b->facts) < 0)
-        return -errno;
     e->new_size -= e->runs[e->run_count - 1].before + e->runs[e->run_count - 1].cut;
-    if ((r = log_commit(b, &log, true)) < 0)
+    if ((r = file_settle(b, e->new_size)) < 0 || (r = log_commit(b, &log, true)) < 0)
         return r;
     return update_index(e, modseq);
 }

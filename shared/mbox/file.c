@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "shared/base/macros.h"
@@ -124,14 +125,58 @@ int file_sync_folder(const char *path)
     return fsync(fd) < 0 && errno != EINVAL && errno != EROFS ? -errno : 0;
 }
 
+static bool wants_tick(const struct box *b, const struct stat *st)
+{
+    return st->st_size == b->facts.st_size && st->st_mtim.tv_sec == b->facts.st_mtim.tv_sec;
+}
+
 void file_tick(struct box *b)
 {
     struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}};
     struct stat st;
 
-    if (fstat(b->fd, &st) < 0 || st.st_size != b->facts.st_size || st.st_mtim.tv_sec != b->facts.st_mtim.tv_sec)
+    if (fstat(b->fd, &st) < 0 || !wants_tick(b, &st))
         return;
     times[1].tv_sec = st.st_mtim.tv_sec + 1;
+    (void)futimens(b->fd, times);
+}
+
+bool file_is_before(const struct timespec *a, const struct timespec *b)
+{
+    return a->tv_sec < b->tv_sec || (a->tv_sec == b->tv_sec && a->tv_nsec < b->tv_nsec);
+}
+
+int file_settle(struct box *b, uint64_t size)
+{
+    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_nsec = UTIME_OMIT}}, mtime;
+    struct stat st;
+    bool is_ticked, is_read;
+
+    if (fstat(b->fd, &st) < 0)
+        return -errno;
+    is_ticked = wants_tick(b, &st);
+    mtime = is_ticked ? (struct timespec){.tv_sec = st.st_mtim.tv_sec + 1} : st.st_mtim;
+    is_read = !b->has_new && (uint64_t)st.st_size == size && file_is_before(&st.st_atim, &mtime);
+    b->facts = st;
+    if (!is_ticked && !is_read)
+        return 0;
+    if (is_ticked)
+        times[1] = mtime;
+    if (is_read) {
+        times[0] = mtime;
+        times[0].tv_nsec += is_ticked; /* relatime: at the same time the next read would put it back to now */
+    }
+    (void)futimens(b->fd, times);
+    return fstat(b->fd, &b->facts) < 0 ? -errno : 0;
+}
+
+void file_renew(struct box *b)
+{
+    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, b->facts.st_atim};
+
+    if (b->facts.st_atim.tv_sec != time(NULL) + 1)
+        return;
+    times[1].tv_nsec++;
     (void)futimens(b->fd, times);
 }
 

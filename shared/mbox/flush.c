@@ -212,11 +212,9 @@ static int record(struct flush *f)
     uint64_t size;
     int r;
 
-    file_tick(b);
-    if (fstat(b->fd, &b->facts) < 0)
-        return -errno;
     size = b->ix.head->size;
-    if ((r = log_put_flushed(&log, &f->done)) < 0 || (r = log_commit(b, &log, true)) < 0 || (r = index_begin(b)) < 0)
+    if ((r = file_settle(b, size)) < 0 || (r = log_put_flushed(&log, &f->done)) < 0 ||
+        (r = log_commit(b, &log, true)) < 0 || (r = index_begin(b)) < 0)
         return r;
     for (uint64_t i = 0; r == 0 && i < b->ix.head->count; i++) {
         const struct index_brief *brief = index_brief(&b->ix, i);
@@ -235,8 +233,8 @@ static int record(struct flush *f)
     return index_end(b);
 }
 
-/* The places of headers changed: the file is looked at again, and then the log told that it has everything. */
-static int record_again(struct flush *f)
+/* The places of headers changed: the file, so long now, is looked at again, and then the log told that it has all. */
+static int record_again(struct flush *f, uint64_t size)
 {
     _cleanup_buf_ struct buf log = BUF_INIT(64u << 20);
     struct box *b = f->b;
@@ -244,11 +242,8 @@ static int record_again(struct flush *f)
 
     if (f->done.count == 0)
         return 0;
-    file_tick(b);
-    if (fstat(b->fd, &b->facts) < 0)
-        return -errno;
-    if ((r = box_sync(b)) < 0 || (r = log_put_flushed(&log, &f->done)) < 0 || (r = log_commit(b, &log, true)) < 0 ||
-        (r = index_begin(b)) < 0)
+    if ((r = file_settle(b, size)) < 0 || (r = box_sync(b)) < 0 || (r = log_put_flushed(&log, &f->done)) < 0 ||
+        (r = log_commit(b, &log, true)) < 0 || (r = index_begin(b)) < 0)
         return r;
     return index_end(b);
 }
@@ -272,17 +267,18 @@ static bool is_needed(const struct box *b)
 static int flush_run(struct flush *f)
 {
     struct box *b = f->b;
+    uint64_t size = 0;
     int r = write_blocks(f);
 
     if (r == 0 && f->patched.count > 0)
-        r = record_again(f);
+        r = record_again(f, (uint64_t)b->facts.st_size);
     else if (r == 0 && f->done.count > 0)
         r = record(f);
     if (r < 0 || f->grow == UINT64_MAX)
         return r;
     numset_clear(&f->done);
-    r = rewrite_grow(b, f->grow, &f->done);
-    return r == -EFBIG ? 0 : r < 0 ? r : record_again(f);
+    r = rewrite_grow(b, f->grow, &f->done, &size);
+    return r == -EFBIG ? 0 : r < 0 ? r : record_again(f, size);
 }
 
 int box_flush(struct box *b)

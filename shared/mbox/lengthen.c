@@ -78,10 +78,9 @@ static int record(struct box *b, uint64_t position, const struct rewrite_head *m
     uint32_t uid = index_brief(&b->ix, position)->uid;
     int r;
 
-    if (fstat(b->fd, &b->facts) < 0)
-        return -errno;
-    if ((r = numset_add(&uids, uid, uid)) < 0 || (r = log_put_flushed(&log, &uids)) < 0 ||
-        (r = log_commit(b, &log, true)) < 0 || (r = index_begin(b)) < 0 || (r = move_records(b, position, made)) < 0)
+    if ((r = file_settle(b, size)) < 0 || (r = numset_add(&uids, uid, uid)) < 0 ||
+        (r = log_put_flushed(&log, &uids)) < 0 || (r = log_commit(b, &log, true)) < 0 || (r = index_begin(b)) < 0 ||
+        (r = move_records(b, position, made)) < 0)
         return r;
     b->ix.next->generation++;
     index_describe(b->ix.next, &b->facts);

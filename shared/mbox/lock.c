@@ -174,6 +174,7 @@ static int look(struct box *b)
     if (lstat(b->path, &st) < 0 || fstat(b->fd, &b->facts) < 0 || st.st_dev != b->facts.st_dev ||
         st.st_ino != b->facts.st_ino)
         return -EAGAIN;
+    b->has_new = file_is_before(&b->facts.st_atim, &b->facts.st_mtim);
     return 0;
 }
 

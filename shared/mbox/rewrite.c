@@ -217,7 +217,7 @@ static int plan_growth(struct growth *g, uint64_t first)
     return r == 0 && at != (uint64_t)b->facts.st_size ? index_spoil(b) : r;
 }
 
-int rewrite_grow(struct box *b, uint64_t first, struct numset *ret_uids)
+int rewrite_grow(struct box *b, uint64_t first, struct numset *ret_uids, uint64_t *ret_size)
 {
     uint64_t size = (uint64_t)b->facts.st_size;
     struct growth g;
@@ -238,6 +238,7 @@ int rewrite_grow(struct box *b, uint64_t first, struct numset *ret_uids)
     }
     if (r == 0 && ret_uids->count > 0)
         r = journal_grow(b, &g.plan);
+    *ret_size = journal_plan_end(&g.plan);
     journal_plan_finish(&g.plan);
     return r;
 }

@@ -29,7 +29,8 @@ int rewrite_head(struct box *b, const struct index_record *rec, bool has_base, i
 #define REWRITE_LEAST INT64_MIN
 
 /* With BOX_WRITE and BOX_STATE: makes room for the blocks of the messages that want one, from the first of them on, and
- * gives one to all behind it. The index is stale afterwards. ret_uids gets those that have all in the file now. */
-int rewrite_grow(struct box *b, uint64_t first, struct numset *ret_uids);
+ * gives one to all behind it. The index is stale afterwards. ret_uids gets those that have all in the file now,
+ * ret_size how long that is. */
+int rewrite_grow(struct box *b, uint64_t first, struct numset *ret_uids, uint64_t *ret_size);
 
 #endif

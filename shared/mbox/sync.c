@@ -407,6 +407,7 @@ int box_sync(struct box *b)
     file_peek(b, true);
     r = catch_up(b, is_usable, is_current);
     file_peek(b, is_peek);
+    b->has_new |= r == 0 && b->ix.head->size != (uint64_t)b->facts.st_size; /* it came while we were reading */
     return r;
 }
 

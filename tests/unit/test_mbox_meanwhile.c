@@ -2,6 +2,8 @@
  * Programs that do not know the locks we hold, or know only the one that we could not get, write in the middle of what
  * we do: what they append stays, once, and so does everything else.
  */
+#include <time.h>
+
 #include "tests/unit/mbox_disk.h"
 #include "tests/unit/mbox_other.h"
 #include "tests/unit/mbox_util.h"
@@ -193,6 +195,55 @@ static void test_appended_meanwhile(void **state)
     print_message("%u points\n", points);
 }
 
+static void deliver_later(void)
+{
+    FILE *f;
+
+    assert_int_equal(usleep(10000), 0); /* clocks of file systems are coarse */
+    f = fopen(other.path, "a");
+    assert_non_null(f);
+    assert_int_equal(fwrite(foreign, 1, sizeof(foreign) - 1, f), sizeof(foreign) - 1);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* What we write is no new mail for a shell, but what comes meanwhile is. */
+static bool try_new_at(size_t task, unsigned at)
+{
+    struct timespec read[2] = {{.tv_sec = time(NULL) - 60}, {.tv_sec = time(NULL) - 60}};
+    struct scratch s;
+    struct stat st;
+    struct mbox *v;
+    bool has_new;
+
+    fill(&s, task);
+    disk_refuses = !tasks[task].is_collapse;
+    assert_int_equal(mbox_open(s.store, STR("INBOX"), 0, &v), 0);
+    assert_int_equal(utimensat(AT_FDCWD, s.inbox, read, 0), 0);
+    other.at = at;
+    other.calls = 0;
+    other.in_writes = true;
+    other.is_done = false;
+    other.does = deliver_later;
+    other.path = s.inbox;
+    (void)tasks[task].run(&s, v);
+    other.path = NULL;
+    other.does = NULL;
+    assert_int_equal(stat(s.inbox, &st), 0);
+    has_new = file_is_before(&st.st_atim, &st.st_mtim);
+    assert_int_equal(has_new, other.is_done || tasks[task].gained != NULL);
+    assert_int_equal(mbox_close(v), 0);
+    scratch_close(&s);
+    return other.is_done;
+}
+
+static void test_new_meanwhile(void **state)
+{
+    (void)state;
+    for (size_t task = 0; task < ARRAY_SIZE(tasks); task++)
+        for (unsigned at = 1; try_new_at(task, at); at++)
+            ;
+}
+
 /* The end of our append that a crash cut off goes; what another program has just put behind it does not. */
 static void test_torn_and_appended(void **state)
 {
@@ -342,9 +393,8 @@ static void test_flagged_while_moved(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_appended_meanwhile),
-        cmocka_unit_test(test_torn_and_appended),
-        cmocka_unit_test(test_written_anew),
+        cmocka_unit_test(test_appended_meanwhile),  cmocka_unit_test(test_new_meanwhile),
+        cmocka_unit_test(test_torn_and_appended),   cmocka_unit_test(test_written_anew),
         cmocka_unit_test(test_flagged_while_moved),
     };
 
