@@ -185,11 +185,12 @@ int dotlock_touch(struct dotlock *l)
     return futimens(l->fd, NULL) < 0 ? -errno : 0;
 }
 
+/* Whoever takes it for stale in this very moment loses his own: it would have to be untouched for five minutes. */
 int dotlock_release(struct dotlock *l)
 {
     int r = !is_named(l, l->fd, l->name) ? -ESTALE : unlinkat(l->folder, l->name, 0) < 0 ? -errno : 0;
 
-    if (l->spare[0])
+    if (l->fd >= 0 && l->spare[0])
         l->spare_fd = steal_fd(&l->fd);
     close_fd(&l->fd);
     return r;

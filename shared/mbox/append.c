@@ -462,6 +462,7 @@ static int commit(struct box *b, struct mbox_append *a, uint32_t *ret_uidvalidit
         *ret_first_uid = first;
     if (*ret_first_uid != 0 && base_count_keywords(b) != keywords && base_put_keywords(b) == 0) {
         file_tick(b);
+        file_renew(b);
         (void)box_describe(b);
     }
     return 0;

@@ -14,6 +14,8 @@
 #include "shared/mbox/box.h"
 #include "shared/mbox/folders.h"
 
+#define TICKS 2 /* seconds that file_tick() and file_settle() may have moved times ahead */
+
 static int check_file(const struct mbox_store *s, const struct stat *st)
 {
     return !S_ISREG(st->st_mode) || st->st_nlink != 1 || st->st_uid != s->owner ? -EPERM : 0;
@@ -146,21 +148,33 @@ bool file_is_before(const struct timespec *a, const struct timespec *b)
     return a->tv_sec < b->tv_sec || (a->tv_sec == b->tv_sec && a->tv_nsec < b->tv_nsec);
 }
 
+/* New mail, though a file_settle() has moved the times on: now also for who compares whole seconds. False: it is so
+ * already, or never will be: somebody has set the clock. */
+static bool move_past(const struct timespec *atime, struct timespec *mtime)
+{
+    if (file_is_before(atime, mtime) || atime->tv_sec - mtime->tv_sec > TICKS)
+        return false;
+    *mtime = (struct timespec){.tv_sec = atime->tv_sec + 1};
+    return true;
+}
+
 int file_settle(struct box *b, uint64_t size)
 {
     struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_nsec = UTIME_OMIT}}, mtime;
     struct stat st;
-    bool is_ticked, is_read;
+    bool is_ticked, is_moved, is_read;
 
     if (fstat(b->fd, &st) < 0)
         return -errno;
+    b->has_new |= (uint64_t)st.st_size != size; /* it came meanwhile */
     is_ticked = wants_tick(b, &st);
     mtime = is_ticked ? (struct timespec){.tv_sec = st.st_mtim.tv_sec + 1} : st.st_mtim;
-    is_read = !b->has_new && (uint64_t)st.st_size == size && file_is_before(&st.st_atim, &mtime);
+    is_moved = b->has_new && move_past(&st.st_atim, &mtime);
+    is_read = !b->has_new && file_is_before(&st.st_atim, &mtime);
     b->facts = st;
-    if (!is_ticked && !is_read)
+    if (!is_ticked && !is_moved && !is_read)
         return 0;
-    if (is_ticked)
+    if (is_ticked || is_moved)
         times[1] = mtime;
     if (is_read) {
         times[0] = mtime;
@@ -172,12 +186,14 @@ int file_settle(struct box *b, uint64_t size)
 
 void file_renew(struct box *b)
 {
-    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, b->facts.st_atim};
+    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}};
+    struct stat st;
 
-    if (b->facts.st_atim.tv_sec != time(NULL) + 1)
+    if (b->facts.st_atim.tv_sec < time(NULL) || fstat(b->fd, &st) < 0)
         return;
-    times[1].tv_nsec++;
-    (void)futimens(b->fd, times);
+    times[1] = st.st_mtim;
+    if (move_past(&st.st_atim, &times[1]))
+        (void)futimens(b->fd, times);
 }
 
 void file_peek(struct box *b, bool is_peek)

@@ -223,8 +223,9 @@ int rewrite_grow(struct box *b, uint64_t first, struct numset *ret_uids, uint64_
     struct growth g;
     int r;
 
-    if (!b->ix.head->is_ordered || size - first > REWRITE_GROW_MAX)
-        return 0;
+    *ret_size = size;
+    if (!b->ix.head->is_ordered || b->ix.head->size != size || size - first > REWRITE_GROW_MAX)
+        return 0; /* mail that has come this moment waits for the next flush, too */
     if ((r = remember_sizes(b, first)) < 0)
         return r;
     for (size_t n = 0; n < GROWTH_PLANS; n++) {

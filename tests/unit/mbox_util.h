@@ -84,6 +84,31 @@ static inline void write_file(const char *path, const char *text, size_t len)
     assert_int_equal(fclose(f), 0);
 }
 
+/* Does the file system tell when a file was read, if that was not told since it was changed (relatime)? */
+static inline bool has_relatime(const struct scratch *s)
+{
+    struct timespec times[2] = {{.tv_sec = 1500000000}, {.tv_sec = 1600000000}};
+    char path[96], byte;
+    struct stat st;
+    bool is_told = true;
+    FILE *f;
+
+    snprintf(path, sizeof(path), "%s/probe", s->dir);
+    for (int i = 0; i < 2; i++, times[0].tv_sec = 4000000000) {
+        f = fopen(path, "w+");
+        assert_non_null(f);
+        assert_int_equal(fwrite("x", 1, 1, f), 1);
+        assert_int_equal(fflush(f), 0);
+        assert_int_equal(futimens(fileno(f), times), 0);
+        assert_int_equal(pread(fileno(f), &byte, 1, 0), 1);
+        assert_int_equal(fstat(fileno(f), &st), 0);
+        is_told = is_told && (st.st_atim.tv_sec != times[0].tv_sec) == (i == 0);
+        assert_int_equal(fclose(f), 0);
+    }
+    assert_int_equal(unlink(path), 0);
+    return is_told;
+}
+
 static inline char *read_file(const char *path, size_t *ret_len)
 {
     FILE *f = fopen(path, "r");

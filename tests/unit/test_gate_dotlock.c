@@ -157,6 +157,12 @@ static void a_dotlock_is_kept(void **state)
     assert_int_equal(unlinkat(p->folder, a.spare, 0), 0); /* somebody has tidied up */
     assert_int_equal(dotlock_try(&a), 0);
     assert_int_equal(dotlock_release(&a), 0);
+    for (int i = 0; i < 3; i++) { /* nor is it lost by who lets go what he does not hold */
+        assert_int_equal(dotlock_release(&a), -ESTALE);
+        assert_true(a.spare_fd >= 0);
+    }
+    assert_int_equal(dotlock_try(&a), 0);
+    assert_int_equal(dotlock_release(&a), 0);
     dotlock_finish(&a);
     assert_int_equal(count_spares(p), 0);
     dotlock_finish(&a);

@@ -52,6 +52,23 @@ static int do_flush(struct scratch *s, struct mbox *v)
     return r == 0 ? mbox_flush(v) : r;
 }
 
+/* One with a block of ours, one without: in place, and behind it the file grows. */
+static int do_flush_both(struct scratch *s, struct mbox *v)
+{
+    struct mbox_flags flags = {0};
+    struct numset uids;
+    unsigned keyword;
+    int r;
+
+    assert_int_equal(mbox_keyword_number(v, STR("Keyword"), true, &keyword), 0);
+    flags.keywords = 1ull << keyword;
+    uids_of(&uids, 2);
+    assert_int_equal(numset_add(&uids, 3, 3), 0);
+    r = mbox_set_flags(v, &uids, MBOX_FLAGS_ADD, flags, UINT64_MAX, NULL);
+    numset_finish(&uids);
+    return r == 0 ? mbox_flush(v) : r;
+}
+
 static int do_append(struct scratch *s, struct mbox *v)
 {
     struct mbox_append_options options = {.sender = STR("a@b")};
@@ -74,12 +91,14 @@ static const struct {
     bool is_padding;    /* but the first, which becomes padding: the last one is made longer */
     uint32_t gone;      /* UID that is removed, 0: none */
     const char *gained; /* subject */
+    bool is_mixed;      /* the first two are ours, the others somebody else's */
 } tasks[] = {
     {do_remove_first, false, false, false, 1, NULL}, {do_remove_last, false, false, false, 4, NULL},
     {do_remove_first, true, false, false, 1, NULL},  {do_remove_first, false, true, false, 1, NULL},
     {do_remove_first, false, true, true, 1, NULL},   {do_flush, false, false, false, 0, NULL},
     {do_flush, true, false, false, 0, NULL},         {do_append, false, false, false, 0, "ours"},
     {do_append, true, false, false, 0, "ours"},
+    {.run = do_flush_both, .is_mixed = true},
 };
 
 /* ---- what is there then ---- */
@@ -94,6 +113,15 @@ static size_t body(char *out, size_t size, uint32_t n, bool is_large)
     return len;
 }
 
+static void append_file(const char *path, const char *text, size_t len)
+{
+    FILE *f = fopen(path, "a");
+
+    assert_non_null(f);
+    assert_int_equal(fwrite(text, 1, len, f), len);
+    assert_int_equal(fclose(f), 0);
+}
+
 static void fill(struct scratch *s, size_t task)
 {
     char text[32768], all[8192];
@@ -104,7 +132,7 @@ static void fill(struct scratch *s, size_t task)
         bool is_large = tasks[task].is_collapse && !(tasks[task].is_padding && n == 1);
         size_t one = body(text, sizeof(text), n, is_large);
 
-        if (!tasks[task].is_foreign)
+        if (!tasks[task].is_foreign && !(tasks[task].is_mixed && n > 2))
             append_text(s->store, "INBOX", text, one);
         else
             len += (size_t)snprintf(all + len, sizeof(all) - len, "From a@b Thu Jan  1 00:00:0%u 2015\n%.*s\n", n,
@@ -112,6 +140,8 @@ static void fill(struct scratch *s, size_t task)
     }
     if (tasks[task].is_foreign)
         write_file(s->inbox, all, len);
+    else if (tasks[task].is_mixed)
+        append_file(s->inbox, all, len);
 }
 
 /* How often a message with this subject is there. */

@@ -140,6 +140,10 @@ static void test_same_second(void **state)
 
     (void)state;
     start(&s, 2);
+    if (!has_relatime(&s)) {
+        scratch_close(&s);
+        skip();
+    }
     v = open_inbox(&s);
     do {
         assert_true(tries++ < 10);
@@ -158,7 +162,12 @@ static void test_same_second(void **state)
     append_text(s.store, "INBOX", TEXT, strlen(TEXT));
     assert_true(has_new(s.inbox));
     assert_current(&s);
+    add_flags(v, 2, (struct mbox_flags){.system = MBOX_ANSWERED}); /* the clock is behind the times of the file */
+    assert_int_equal(mbox_flush(v), 0);
+    assert_true(has_new(s.inbox));
+    assert_current(&s);
     assert_int_equal(mbox_close(v), 0);
+    assert_true(has_new(s.inbox));
     scratch_close(&s);
 }
 
@@ -278,6 +287,10 @@ static void test_foreign_mail(void **state)
         struct mbox *v;
 
         start(&s, 3);
+        if (!has_relatime(&s)) {
+            scratch_close(&s);
+            skip();
+        }
         v = open_inbox(&s);
         set_times(s.inbox, false);
         if (i == 0)
