@@ -142,7 +142,12 @@ def compare(tools, table, box, digests, rounds, seconds, paces):
     started, program = servers[:], client.compile_load(tools[2])
     try:
         leave_out(servers, table, len(digests), seconds, paces)
+        until = time.monotonic() + seconds
         for number, server in alternate(servers, rounds, seconds):
+            # Who is no part of a budget has what the others left; a larger box takes it more than its share.
+            if number == 0 and not leave_out([server], table, len(digests), (until - time.monotonic()) / 2, paces):
+                servers.remove(server)
+                continue
             patience = max(60, seconds / 2) if server.name in NEEDED else max(20, seconds / 3)
             began, work = time.monotonic(), Work(server, tools[2], program, patience)
             try:

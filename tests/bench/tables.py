@@ -85,7 +85,7 @@ def alternate(servers, rounds, seconds):
     still fits into the time."""
     took, used = {}, 0.0
     for number in range(rounds):
-        for server in sorted(servers, key=lambda server: server.name not in NEEDED):
+        for server in sorted(servers, key=lambda server: getattr(server, "name", None) not in NEEDED):
             if server not in servers or (number and used + took[server] > seconds):
                 continue
             began = time.monotonic()
@@ -95,7 +95,7 @@ def alternate(servers, rounds, seconds):
 
 
 def leave_out(servers, table, messages, seconds, paces):
-    """Takes out of `servers` who would need more than the time of all for one round. paces: {server: seconds a message}."""
+    """Takes out of `servers` who would need more than that time for one round. paces: {server: seconds a message}."""
     for server in servers[:]:
         expected = paces.get(server.name, 0) * messages
         if expected > seconds and server.name not in NEEDED:
