@@ -56,6 +56,23 @@ static inline void scratch_open(struct scratch *s)
     scratch_store(s);
 }
 
+/* A store as deliver has it. Its first message opens the sidecars. */
+static inline struct mbox_append *open_delivery(struct scratch *s, int lock_timeout, struct mbox_store **ret)
+{
+    struct mbox_store_options options = {.inbox = s->inbox,
+                                         .state = s->state,
+                                         .owner = getuid(),
+                                         .clock = &s->clock,
+                                         .keeper = -1,
+                                         .lock_timeout = lock_timeout,
+                                         .is_delivery = true};
+    struct mbox_append *a;
+
+    assert_int_equal(mbox_store_new(&options, ret), 0);
+    assert_int_equal(mbox_append_new(*ret, STR("INBOX"), &a), 0);
+    return a;
+}
+
 static inline int remove_entry(const char *path, const struct stat *facts, int kind, struct FTW *at)
 {
     (void)facts;

@@ -142,23 +142,6 @@ static int ask(void *context)
     return t->refusal;
 }
 
-/* A store as deliver has it. Its first message opens the sidecars. */
-static struct mbox_append *open_delivery(struct scratch *s, int lock_timeout, struct mbox_store **ret)
-{
-    struct mbox_store_options options = {.inbox = s->inbox,
-                                         .state = s->state,
-                                         .owner = getuid(),
-                                         .clock = &s->clock,
-                                         .keeper = -1,
-                                         .lock_timeout = lock_timeout,
-                                         .is_delivery = true};
-    struct mbox_append *a;
-
-    assert_int_equal(mbox_store_new(&options, ret), 0);
-    assert_int_equal(mbox_append_new(*ret, STR("INBOX"), &a), 0);
-    return a;
-}
-
 static int deliver_next(struct mbox_append *a)
 {
     static const char mail[] = "Subject: x\n\nbody\n";

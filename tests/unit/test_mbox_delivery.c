@@ -6,22 +6,6 @@
 #include <fcntl.h>
 #include <time.h>
 
-static struct mbox_append *open_delivery(struct scratch *s, struct mbox_store **ret)
-{
-    struct mbox_store_options options = {.inbox = s->inbox,
-                                         .state = s->state,
-                                         .owner = getuid(),
-                                         .clock = &s->clock,
-                                         .keeper = -1,
-                                         .lock_timeout = 5,
-                                         .is_delivery = true};
-    struct mbox_append *a;
-
-    assert_int_equal(mbox_store_new(&options, ret), 0);
-    assert_int_equal(mbox_append_new(*ret, STR("INBOX"), &a), 0);
-    return a;
-}
-
 static void deliver_next(struct mbox_append *a)
 {
     static const char mail[] = "Subject: x\n\nbody\n";
@@ -64,7 +48,7 @@ static void test_no_reader(void **state)
     }
     write_file(s.inbox, old, strlen(old));
     assert_int_equal(utimensat(AT_FDCWD, s.inbox, times, 0), 0);
-    a = open_delivery(&s, &store);
+    a = open_delivery(&s, 5, &store);
     for (int i = 0; i < 3; i++) {
         deliver_next(a);
         assert_int_equal(stat(s.inbox, &st), 0);
@@ -85,7 +69,7 @@ static void test_base_moves_on(void **state)
 
     (void)state;
     scratch_open(&s);
-    a = open_delivery(&s, &store);
+    a = open_delivery(&s, 5, &store);
     for (unsigned last = 1; last < 16; last++) {
         _cleanup_free_ char *text = NULL;
         char *base, *end;
